@@ -1,0 +1,2 @@
+//! The `oauth-operator` binary.
+fn main() {}
