@@ -1,2 +1,2 @@
 //! The `oauth-operator` binary.
-fn main() {}
+fn main() { println!("{}", serde_saphyr::to_string(&oauth_operator::api::crd()).unwrap()); }

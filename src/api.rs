@@ -1,0 +1,382 @@
+//! The API that people write: `OAuthIntegration`, its spec and its status. No client, no logic.
+//!
+//! The text of each field is what `kubectl explain` prints. What can be checked without a cluster is
+//! checked by the API server itself, with the bounds and CEL rules that stand beside the fields, so that
+//! a bad object is refused by `kubectl apply` with a sentence that says what to change.
+
+mod reason;
+mod rules;
+mod status;
+
+use std::collections::BTreeMap;
+
+use kube::core::Duration;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+pub use reason::{Class, Reason};
+pub use rules::crd;
+pub use status::{LastFailure, OAuthIntegrationStatus};
+
+/// The API group, also the prefix of every annotation.
+pub const GROUP: &str = "oauth.evolutionx.io";
+/// Annotation on an integration: a new value asks for a renewal now.
+pub const RENEW_REQUESTED_AT: &str = "oauth.evolutionx.io/renew-requested-at";
+/// The field manager of every server-side apply, and the value of the `managed-by` label.
+pub const MANAGER: &str = "oauth-operator";
+
+/// What to ask of which endpoint, with which credentials, and where to put the tokens.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[kube(
+    group = "oauth.evolutionx.io",
+    version = "v1alpha1",
+    kind = "OAuthIntegration",
+    plural = "oauthintegrations",
+    shortname = "oai",
+    category = "oauth",
+    namespaced,
+    status = "OAuthIntegrationStatus",
+    derive = "PartialEq",
+    doc = "Keeps the OAuth 2.0 tokens of one system fresh in a Secret: runs the configured grant with the referenced credentials, writes the tokens into the target Secret and renews them before their life ends.",
+    validation = Rule::new(rules::TARGET_IS_NOT_CREDENTIALS)
+        .message("spec.target.secretName (default: the integration's name) must differ from spec.credentials.secretName: name another target Secret")
+        .field_path(".spec.target"),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
+    printcolumn(name = "Grant", type_ = "string", json_path = ".spec.grantType"),
+    printcolumn(name = "Expires", type_ = "string", json_path = ".status.expiresAt"),
+    printcolumn(name = "Renews", type_ = "string", json_path = ".status.renewAt"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Target", type_ = "string", json_path = ".status.secretName", priority = 1),
+    printcolumn(name = "Endpoint", type_ = "string", json_path = ".spec.tokenEndpoint", priority = 1)
+)]
+#[x_kube(
+    validation = Rule::new("!has(self.renewBefore) || !has(self.tokenLife) || duration(self.renewBefore) < duration(self.tokenLife)")
+        .message("renewBefore must be shorter than tokenLife: lower renewBefore or raise tokenLife")
+        .field_path(".renewBefore")
+)]
+pub struct OAuthIntegrationSpec {
+    /// URL of the token endpoint (RFC 6749, section 3.2), to which the request is sent by POST. Absolute,
+    /// http or https, without user name, password or fragment. Example:
+    /// `https://login.example.com/oauth/token`.
+    #[schemars(length(min = 1, max = 2048))]
+    #[x_kube(validation = Rule::new(rules::ENDPOINT).message("tokenEndpoint must be an absolute http or https URL without user name, password, fragment or blanks, such as https://login.example.com/oauth/token"))]
+    pub token_endpoint: String,
+
+    /// What is asked for, and with it the body of the request. `client_credentials` (RFC 6749, section 4.4)
+    /// sends client id and secret. `user_password` is a log-in endpoint rather than RFC 6749: it sends user
+    /// name and password and nothing else. `refresh_token` (RFC 6749, section 6) sends client id, client
+    /// secret and the refresh token.
+    pub grant_type: GrantType,
+
+    /// How long an access token is used at most, such as `90s` or `1h30m`; 5s to 8760h. At most the real
+    /// life: a longer value is used nowhere and told in an event. Optional: without it the life is taken from
+    /// the response (`response.expiresIn`), from `exp` where the token is a JWT, and else as 5m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new(rules::TOKEN_LIFE).message("tokenLife must be a duration from 5s to 8760h, such as 90s or 1h30m"))]
+    pub token_life: Option<Duration>,
+
+    /// How long before its end a token is renewed, such as `10m`; at least 1s and shorter than `tokenLife`.
+    /// Default: a third of the life. A jitter of up to a tenth of the life is taken off as well, so that many
+    /// tokens of one age are not renewed at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new(rules::RENEW_BEFORE).message("renewBefore must be a duration from 1s to 8760h, such as 30s or 10m"))]
+    pub renew_before: Option<Duration>,
+
+    /// The Secret that holds what is sent: client id and secret, user name and password, first refresh token.
+    pub credentials: Credentials,
+
+    /// The resource that the token is for, and the body member that names it. Optional: without it no such
+    /// member is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<Resource>,
+
+    /// Scope of the access token (RFC 6749, section 3.3): names with a blank between them, sent as they are.
+    /// Optional: without it no scope is sent. Example: `customer order add.order`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub scope: Option<String>,
+
+    /// How the request is written. Default: a JSON body, nothing added, a time-out of 10s.
+    #[serde(default)]
+    pub request: Request,
+
+    /// Where the values stand in the response, as JSONata expressions over its body. Default: the members of
+    /// RFC 6749, section 5.1.
+    #[serde(default)]
+    pub response: Response,
+
+    /// The Secret that the tokens are written into. Default: one with the integration's name.
+    #[serde(default)]
+    pub target: Target,
+
+    /// True stops all requests and writes; the Secret stays as it is. Default: false.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+/// The grant, by its name in the request where it has one.
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[serde(rename_all = "snake_case")]
+pub enum GrantType {
+    /// RFC 6749, section 4.4: client id and secret.
+    ClientCredentials,
+    /// A log-in endpoint that takes user name and password; not RFC 6749.
+    UserPassword,
+    /// RFC 6749, section 6: a refresh token.
+    RefreshToken,
+}
+
+impl GrantType {
+    /// The word in the spec, in metrics and in logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientCredentials => "client_credentials",
+            Self::UserPassword => "user_password",
+            Self::RefreshToken => "refresh_token",
+        }
+    }
+}
+
+/// The Secret with the credentials, and the keys in it.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Credentials {
+    /// Name of the Secret with the credentials, always in the integration's own namespace.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new(rules::SECRET_NAME).message("credentials.secretName must be the name of a Secret: small letters, digits, '-' and '.'"))]
+    pub secret_name: String,
+
+    /// Which key of the Secret holds which value. Only the keys that the grant needs have to be there.
+    #[serde(default)]
+    pub keys: CredentialKeys,
+}
+
+/// The keys of the credentials Secret.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialKeys {
+    /// Key of the client id. Default: `client_id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::secret_key")]
+    pub client_id: Option<String>,
+    /// Key of the client secret. Default: `client_secret`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::secret_key")]
+    pub client_secret: Option<String>,
+    /// Key of the user name. Default: `username`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::secret_key")]
+    pub username: Option<String>,
+    /// Key of the password. Default: `password`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::secret_key")]
+    pub password: Option<String>,
+    /// Key of the first refresh token. Default: `refresh_token`. It is sent once; afterwards the one in the
+    /// target Secret is, until the value here is changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::secret_key")]
+    pub refresh_token: Option<String>,
+}
+
+/// The resource that a token is for.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Resource {
+    /// Body member that carries the value: `resource` (RFC 8707), `audience`, or any other name that the
+    /// endpoint asks for.
+    #[schemars(length(min = 1, max = 128))]
+    #[x_kube(validation = Rule::new(rules::RESOURCE_KEY).message("resource.key must not be a member that the grant itself fills: use resource, audience or the name that the endpoint documents"))]
+    pub key: String,
+    /// The resource, sent as it is. Example: `https://www.resource.com`.
+    #[schemars(length(min = 1, max = 2048))]
+    pub value: String,
+}
+
+/// How the token request is written.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Request {
+    /// Body format: `json` (`application/json`, the default) or `form` (`application/x-www-form-urlencoded`,
+    /// what RFC 6749 asks for; Keycloak, Entra ID, Okta and most others take only this one).
+    #[serde(default)]
+    pub format: Format,
+    /// Extra members of the body, by name. A value given here wins over the one that the grant would send; an
+    /// empty one takes the member out. Never a credential: this text is readable by all who may read the
+    /// integration.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "rules::parameters")]
+    pub parameters: BTreeMap<String, String>,
+    /// Extra headers, by name. Never a credential, and none that the request needs for itself.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "rules::headers")]
+    #[x_kube(
+        validation = Rule::new(rules::HEADER_NAMES).message("request.headers must not set Authorization, Proxy-Authorization, Cookie, Host, Content-Type, Content-Length, Transfer-Encoding or Connection: credentials belong in the credentials Secret, the content type follows request.format"),
+        validation = Rule::new(rules::HEADER_TEXT).message("request.headers must hold header names (letters, digits and '-') with printable values, without line breaks")
+    )]
+    pub headers: BTreeMap<String, String>,
+    /// How long one request may take from connecting to the last byte, such as `10s`; 1s to 60s. Default: 10s.
+    #[serde(default = "default_timeout")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new(rules::TIMEOUT).message("request.timeout must be a duration from 1s to 60s, such as 10s"))]
+    pub timeout: Duration,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Self {
+            format: Format::Json,
+            parameters: BTreeMap::new(),
+            headers: BTreeMap::new(),
+            timeout: default_timeout(),
+        }
+    }
+}
+
+fn default_timeout() -> Duration {
+    std::time::Duration::from_secs(10).into()
+}
+
+/// The format of the request's body.
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// `application/json`.
+    #[default]
+    Json,
+    /// `application/x-www-form-urlencoded`.
+    Form,
+}
+
+/// JSONata expressions over the parsed body of the response.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Response {
+    /// Where the access token stands; must yield a non-empty string. Default: `access_token`. Example for a
+    /// custom body: `data.session.jwt`.
+    #[serde(default = "default_access_token")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub access_token: String,
+    /// Where the refresh token stands; may yield nothing. Default: `refresh_token`.
+    #[serde(default = "default_refresh_token")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub refresh_token: String,
+    /// Where the life of the access token stands, in seconds; may yield nothing. Default: `expires_in`. Example
+    /// for minutes: `data.ttl * 60`.
+    #[serde(default = "default_expires_in")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub expires_in: String,
+}
+
+impl Default for Response {
+    fn default() -> Self {
+        Self {
+            access_token: default_access_token(),
+            refresh_token: default_refresh_token(),
+            expires_in: default_expires_in(),
+        }
+    }
+}
+
+fn default_access_token() -> String {
+    "access_token".into()
+}
+
+fn default_refresh_token() -> String {
+    "refresh_token".into()
+}
+
+fn default_expires_in() -> String {
+    "expires_in".into()
+}
+
+/// The Secret that the tokens are written into.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(rules::TYPE_STAYS).message("target.type of an existing Secret cannot be changed: give target.secretName a new name together with the new type")
+)]
+pub struct Target {
+    /// Name of the Secret to write, in the integration's own namespace. Default: the integration's name. A
+    /// Secret of that name which this integration did not make is never touched. Changed: the new Secret is
+    /// written first, then the old one is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new(rules::SECRET_NAME).message("target.secretName must be a name for a Secret: small letters, digits, '-' and '.'"))]
+    pub secret_name: Option<String>,
+    /// Which value is written under which key.
+    #[serde(default)]
+    pub keys: TargetKeys,
+    /// Type of the Secret, such as `Opaque` (default) or `kubernetes.io/basic-auth`. It cannot be changed
+    /// without a new `secretName`.
+    #[serde(default = "default_type", rename = "type")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new(rules::SECRET_TYPE).message("target.type must not be a type that grants rights in the cluster (service account or bootstrap tokens): use Opaque or a type of your own"))]
+    pub type_: String,
+    /// Labels that are put on the Secret and kept there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "rules::labels")]
+    #[x_kube(
+        validation = Rule::new(rules::NOT_RESERVED).message("target.labels must not set app.kubernetes.io/managed-by or anything under oauth.evolutionx.io/: the operator finds its Secrets by these"),
+        validation = Rule::new(rules::LABELS).message("target.labels must be valid labels: a key such as example.com/team, a value of at most 63 letters, digits, '-', '_' and '.'")
+    )]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations that are put on the Secret and kept there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "rules::annotations")]
+    #[x_kube(
+        validation = Rule::new(rules::NOT_RESERVED).message("target.annotations must not set anything under oauth.evolutionx.io/: the operator keeps its memory there"),
+        validation = Rule::new(rules::ANNOTATIONS).message("target.annotations must have valid keys, such as example.com/team")
+    )]
+    pub annotations: BTreeMap<String, String>,
+}
+
+fn default_type() -> String {
+    "Opaque".into()
+}
+
+/// The keys of the target Secret. What has no key is not written.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(rules::DISTINCT_KEYS).message("target.keys must be distinct: two values cannot stand under one key")
+)]
+pub struct TargetKeys {
+    /// Key of the access token. Default: `access_token`.
+    #[serde(default = "default_access_token")]
+    #[schemars(schema_with = "rules::secret_key")]
+    pub access_token: String,
+    /// Key of the refresh token, where there is one. Default: `refresh_token`.
+    #[serde(default = "default_refresh_token")]
+    #[schemars(schema_with = "rules::secret_key")]
+    pub refresh_token: String,
+    /// Key of the token type that the endpoint told, such as `Bearer`. Optional: not written without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::secret_key")]
+    pub token_type: Option<String>,
+    /// Key of the moment at which the access token ends, RFC 3339 in UTC. Optional: not written without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::secret_key")]
+    pub expires_at: Option<String>,
+    /// Key of the scope that the endpoint granted (or, where it told none, the one asked for). Optional: not
+    /// written without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::secret_key")]
+    pub scope: Option<String>,
+}
+
+impl Default for TargetKeys {
+    fn default() -> Self {
+        Self {
+            access_token: default_access_token(),
+            refresh_token: default_refresh_token(),
+            token_type: None,
+            expires_at: None,
+            scope: None,
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The CEL rules and bounds of the API, by name, and the CRD that carries them.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSON,
+};
+use kube::CustomResourceExt;
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::json;
+
+use super::OAuthIntegration;
+
+pub(super) const TARGET_IS_NOT_CREDENTIALS: &str = "self.spec.credentials.secretName != (has(self.spec.target) && has(self.spec.target.secretName) ? self.spec.target.secretName : self.metadata.name)";
+
+pub(super) const ENDPOINT: &str = r"isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != '' && self.matches('^https?://[^/?#@\\s]+([/?][^#\\s]*)?$')";
+
+pub(super) const TOKEN_LIFE: &str = r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('5s') && duration(self) <= duration('8760h')";
+pub(super) const RENEW_BEFORE: &str = r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('8760h')";
+pub(super) const TIMEOUT: &str = r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('60s')";
+
+pub(super) const SECRET_NAME: &str =
+    r"self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')";
+
+pub(super) const RESOURCE_KEY: &str = "!(self in ['grant_type', 'client_id', 'client_secret', 'refresh_token', 'username', 'password', 'scope'])";
+
+pub(super) const HEADER_NAMES: &str = "self.all(name, !(name.lowerAscii() in ['authorization', 'proxy-authorization', 'cookie', 'host', 'content-type', 'content-length', 'transfer-encoding', 'connection']))";
+pub(super) const HEADER_TEXT: &str = r"self.all(name, name.matches('^[A-Za-z0-9-]+$') && self[name].matches('^[ -~]*$'))";
+
+pub(super) const TYPE_STAYS: &str = "self.type == oldSelf.type || (has(self.secretName) && (!has(oldSelf.secretName) || self.secretName != oldSelf.secretName))";
+pub(super) const SECRET_TYPE: &str =
+    "!(self in ['kubernetes.io/service-account-token', 'bootstrap.kubernetes.io/token'])";
+
+pub(super) const NOT_RESERVED: &str = "self.all(key, key != 'app.kubernetes.io/managed-by' && !key.startsWith('oauth.evolutionx.io/'))";
+pub(super) const LABELS: &str = r"self.all(key, key.matches('^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') && self[key].matches('^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$'))";
+pub(super) const ANNOTATIONS: &str = r"self.all(key, key.matches('^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))";
+
+/// Each key against the ones before it, so that no pair is left out.
+pub(super) const DISTINCT_KEYS: &str = "self.accessToken != self.refreshToken\
+ && (!has(self.tokenType) || !(self.tokenType in [self.accessToken, self.refreshToken]))\
+ && (!has(self.expiresAt) || !(self.expiresAt in [self.accessToken, self.refreshToken, has(self.tokenType) ? self.tokenType : '']))\
+ && (!has(self.scope) || !(self.scope in [self.accessToken, self.refreshToken, has(self.tokenType) ? self.tokenType : '', has(self.expiresAt) ? self.expiresAt : '']))";
+
+/// A key of a Secret, as the API server itself checks it.
+pub(super) fn secret_key(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "minLength": 1, "maxLength": 253, "pattern": "^[-._a-zA-Z0-9]+$"})
+}
+
+pub(super) fn parameters(_: &mut SchemaGenerator) -> Schema {
+    text_map(64, 4096)
+}
+
+pub(super) fn headers(_: &mut SchemaGenerator) -> Schema {
+    text_map(32, 2048)
+}
+
+pub(super) fn labels(_: &mut SchemaGenerator) -> Schema {
+    text_map(32, 63)
+}
+
+pub(super) fn annotations(_: &mut SchemaGenerator) -> Schema {
+    text_map(32, 4096)
+}
+
+/// The bounds keep the estimated cost of the CEL rules within what the API server admits.
+fn text_map(entries: u32, length: u32) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": entries,
+        "additionalProperties": {"type": "string", "maxLength": length},
+    })
+}
+
+/// The CRD that `make crds` writes and the chart installs.
+///
+/// Its default status makes `kubectl get` and kstatus tell an integration that no operator has seen yet from
+/// one that is done, at no API call (the way of the Gateway API).
+#[must_use]
+pub fn crd() -> CustomResourceDefinition {
+    let mut crd = OAuthIntegration::crd();
+    for version in &mut crd.spec.versions {
+        let schema = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut());
+        let properties = schema.and_then(|s| s.properties.as_mut());
+        if let Some(status) = properties.and_then(|p| p.get_mut("status")) {
+            status.default = Some(JSON(json!({"conditions": [{
+                "type": "Ready",
+                "status": "Unknown",
+                "reason": "Pending",
+                "message": "waiting for the operator",
+                "lastTransitionTime": "1970-01-01T00:00:00Z",
+            }]})));
+        }
+    }
+    crd
+}
