@@ -1,0 +1,50 @@
+# The image: one static binary, nothing else. There are two ways to build it.
+#
+#   docker build --tag oauth-operator .     compiles in the first stage; with buildx also for another
+#                                           CPU (--platform linux/amd64,linux/arm64)
+#   hack/image                              compiles with this machine's cargo and pulls no base image:
+#                                           --build-context builder=<directory with the binary> stands
+#                                           in for the first stage, which then is not run
+
+FROM --platform=$BUILDPLATFORM rust:1.95-slim AS builder
+ARG TARGETARCH
+# For another CPU it is cross-compiled, as emulation takes ten times as long. A C compiler is needed as
+# well, because the cryptography (ring) is partly C.
+RUN set -eu; \
+    case "$TARGETARCH" in \
+      amd64) cpu=x86_64; compiler="gcc-x86-64-linux-gnu libc6-dev-amd64-cross" ;; \
+      arm64) cpu=aarch64; compiler="gcc-aarch64-linux-gnu libc6-dev-arm64-cross" ;; \
+      *) echo "cannot build for '$TARGETARCH', only for amd64 and arm64" >&2; exit 1 ;; \
+    esac; \
+    if [ "$cpu" != "$(uname -m)" ]; then \
+      apt-get update; \
+      apt-get install --yes --no-install-recommends $compiler; \
+      rustup target add "$cpu-unknown-linux-gnu"; \
+    fi; \
+    echo "$cpu-unknown-linux-gnu" > /triple
+ENV CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=x86_64-linux-gnu-gcc \
+    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+# crt-static because there is no libc in the image. Cargo applies it to the binary alone, and not to build
+# scripts and macros, only where --target is given.
+ENV RUSTFLAGS="-C target-feature=+crt-static"
+WORKDIR /src
+COPY . .
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target \
+    cargo build --locked --release --bin oauth-operator --target "$(cat /triple)" \
+    && cp "target/$(cat /triple)/release/oauth-operator" /oauth-operator
+
+FROM scratch
+ARG VERSION=unknown
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="oauth-operator" \
+      org.opencontainers.image.description="A Kubernetes operator that keeps OAuth 2.0 tokens fresh in Secrets" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
+# CA certificates are compiled into the binary.
+COPY --from=builder /oauth-operator /oauth-operator
+# By number, so that the kubelet can see that it is not root.
+USER 65532:65532
+ENTRYPOINT ["/oauth-operator"]
+CMD ["run"]
