@@ -228,12 +228,7 @@ pub struct Request {
 
 impl Default for Request {
     fn default() -> Self {
-        Self {
-            format: Format::Json,
-            parameters: BTreeMap::new(),
-            headers: BTreeMap::new(),
-            timeout: default_timeout(),
-        }
+        Self { format: Format::Json, parameters: BTreeMap::new(), headers: BTreeMap::new(), timeout: default_timeout() }
     }
 }
 

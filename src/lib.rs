@@ -1,2 +1,23 @@
 //! Keeps OAuth 2.0 tokens fresh in Kubernetes Secrets.
 pub mod api;
+pub mod cache;
+pub mod calls;
+pub mod config;
+pub mod controller;
+pub mod credentials;
+pub mod error;
+pub mod fetch;
+pub mod fingerprint;
+pub mod grant;
+pub mod metrics;
+pub mod oauth;
+pub mod observe;
+pub mod perform;
+pub mod plan;
+pub mod server;
+pub mod settle;
+pub mod status;
+pub mod target;
+pub mod telemetry;
+pub mod validated;
+pub mod watches;

@@ -1,2 +1,24 @@
-//! The `oauth-operator` binary.
-fn main() { println!("{}", serde_saphyr::to_string(&oauth_operator::api::crd()).unwrap()); }
+//! The `oauth-operator` binary: arguments, logs, run, exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use oauth_operator::config::{Arguments, Command};
+use oauth_operator::{controller, error, fetch, telemetry};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Arguments { command, log_format, log } = Arguments::parse();
+    if let Err(problem) = telemetry::start(log_format, &log) {
+        eprintln!("error: {problem}");
+        return ExitCode::from(2);
+    }
+    match command {
+        Command::Run(arguments) => {
+            let work = async { controller::run(arguments.into(), controller::signals()?).await };
+            error::exit(work.await)
+        }
+        Command::Crd => error::exit(fetch::print_crd()),
+        Command::Fetch(arguments) => fetch::run(arguments).await,
+    }
+}

@@ -26,6 +26,12 @@ macro_rules! reasons {
                 }
             }
 
+            /// The reason of a word that was written into a status; `None` for a word of another release.
+            #[must_use]
+            pub fn parse(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|reason| reason.as_str() == word)
+            }
+
             /// Whether it is a failure, and of which kind.
             #[must_use]
             pub const fn class(self) -> Class {

@@ -1,8 +1,6 @@
 //! The CEL rules and bounds of the API, by name, and the CRD that carries them.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSON,
-};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
 use kube::CustomResourceExt;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::json;
@@ -20,16 +18,19 @@ pub(super) const TIMEOUT: &str = r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))
 pub(super) const SECRET_NAME: &str =
     r"self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')";
 
-pub(super) const RESOURCE_KEY: &str = "!(self in ['grant_type', 'client_id', 'client_secret', 'refresh_token', 'username', 'password', 'scope'])";
+pub(super) const RESOURCE_KEY: &str =
+    "!(self in ['grant_type', 'client_id', 'client_secret', 'refresh_token', 'username', 'password', 'scope'])";
 
 pub(super) const HEADER_NAMES: &str = "self.all(name, !(name.lowerAscii() in ['authorization', 'proxy-authorization', 'cookie', 'host', 'content-type', 'content-length', 'transfer-encoding', 'connection']))";
-pub(super) const HEADER_TEXT: &str = r"self.all(name, name.matches('^[A-Za-z0-9-]+$') && self[name].matches('^[ -~]*$'))";
+pub(super) const HEADER_TEXT: &str =
+    r"self.all(name, name.matches('^[A-Za-z0-9-]+$') && self[name].matches('^[ -~]*$'))";
 
 pub(super) const TYPE_STAYS: &str = "self.type == oldSelf.type || (has(self.secretName) && (!has(oldSelf.secretName) || self.secretName != oldSelf.secretName))";
 pub(super) const SECRET_TYPE: &str =
     "!(self in ['kubernetes.io/service-account-token', 'bootstrap.kubernetes.io/token'])";
 
-pub(super) const NOT_RESERVED: &str = "self.all(key, key != 'app.kubernetes.io/managed-by' && !key.startsWith('oauth.evolutionx.io/'))";
+pub(super) const NOT_RESERVED: &str =
+    "self.all(key, key != 'app.kubernetes.io/managed-by' && !key.startsWith('oauth.evolutionx.io/'))";
 pub(super) const LABELS: &str = r"self.all(key, key.matches('^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') && self[key].matches('^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$'))";
 pub(super) const ANNOTATIONS: &str = r"self.all(key, key.matches('^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))";
 

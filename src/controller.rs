@@ -1,0 +1,283 @@
+//! Ties the steps together: watch → observe → plan → perform → settle → requeue.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures::{Stream, StreamExt, stream};
+use jiff::Timestamp;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::{self, Action, applier};
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::Store;
+use kube::runtime::watcher;
+use kube::{Client, ResourceExt};
+use tokio::sync::watch;
+use tracing::{debug, error, info, warn};
+
+use crate::api::{MANAGER, OAuthIntegration};
+use crate::cache::{Named, Notes, Targets};
+use crate::config::Config;
+use crate::error::{Error, chain};
+use crate::metrics::Metrics;
+use crate::oauth;
+use crate::plan::{Observed, Plan, plan};
+use crate::settle::settle;
+use crate::watches::{self, Request, Watched};
+use crate::{observe, perform, server};
+
+/// How long an orderly end may take; the chart's grace period is 30 s.
+const GRACE: Duration = Duration::from_secs(25);
+/// First pause after a look that failed, doubled for each further one.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Longest such pause.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// What every look at an integration may use.
+pub struct Context {
+    /// For the API server.
+    pub client: Client,
+    /// For token endpoints.
+    pub http: oauth::Client,
+    /// The Secrets that the operator has written.
+    pub targets: Targets,
+    /// The Secrets that integrations name.
+    pub named: Named,
+    /// A note for each integration.
+    pub notes: Notes,
+    /// Publishes events.
+    pub recorder: Recorder,
+    /// Counts.
+    pub metrics: Metrics,
+    /// Which watches have had their first list.
+    pub synced: Synced,
+}
+
+/// The integrations that are watched, for those who report on all of them.
+#[derive(Default)]
+pub struct Integrations {
+    stores: OnceLock<Vec<Store<Watched>>>,
+}
+
+impl Integrations {
+    /// All that could be understood.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<OAuthIntegration>> {
+        let stores = self.stores.get().into_iter().flatten();
+        let watched = stores.flat_map(Store::state);
+        watched.filter_map(|watched| watched.0.as_ref().ok().map(|integration| Arc::new(integration.clone()))).collect()
+    }
+}
+
+impl std::fmt::Debug for Integrations {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Integrations").finish_non_exhaustive()
+    }
+}
+
+/// Which watches have had their first list.
+#[derive(Debug)]
+pub struct Synced {
+    missing: watch::Sender<Vec<String>>,
+}
+
+impl Synced {
+    fn new(all: Vec<String>) -> Self {
+        Self { missing: watch::Sender::new(all) }
+    }
+
+    /// A watch has had its first list.
+    pub fn done(&self, name: &str) {
+        self.missing.send_if_modified(|missing| {
+            let before = missing.len();
+            missing.retain(|known| known != name);
+            missing.len() != before
+        });
+    }
+
+    /// The watches that have not.
+    #[must_use]
+    pub fn missing(&self) -> Vec<String> {
+        self.missing.borrow().clone()
+    }
+
+    /// Waits for all of them.
+    async fn all(&self) {
+        // An error says that the sender is gone, and with it this very value.
+        let _ = self.missing.subscribe().wait_for(Vec::is_empty).await;
+    }
+}
+
+/// Runs the operator until it is told to end.
+///
+/// # Errors
+///
+/// When it cannot be started; once it runs, it goes on whatever happens.
+pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Result<(), Error> {
+    let http = oauth::Client::new()?;
+    let mut kube_config = kube::Config::infer().await.map_err(|error| Error::InferKubeConfig(Box::new(error)))?;
+    // Each call has its own time-out here, and what is retried is decided here: the client's own retries of up to 15
+    // attempts would hold on to a place in the queue.
+    kube_config.default_retry = false;
+    let client = Client::try_from(kube_config).map_err(|error| Error::MakeKubeClient(Box::new(error)))?;
+    let integrations = Arc::new(Integrations::default());
+    let context = Arc::new(Context {
+        recorder: Recorder::new(client.clone(), reporter(&config)),
+        client,
+        http,
+        targets: Targets::default(),
+        named: Named::default(),
+        notes: Notes::default(),
+        metrics: Metrics::new(Arc::clone(&integrations)),
+        synced: Synced::new(config.scopes.iter().flat_map(|scope| watches::names(scope.as_deref())).collect()),
+    });
+    let server = tokio::spawn(server::serve(config.listen, Arc::clone(&context)).await?);
+    work(&config, &context, &integrations, stop).await;
+    server.abort();
+    Ok(())
+}
+
+fn reporter(config: &Config) -> Reporter {
+    match &config.identity {
+        Some(identity) => Reporter { controller: MANAGER.to_owned(), instance: Some(identity.clone()) },
+        None => Reporter::from(MANAGER),
+    }
+}
+
+/// Works until `stop`, then ends in order: what is in flight is finished, and what was received is written.
+async fn work(
+    config: &Config,
+    context: &Arc<Context>,
+    integrations: &Integrations,
+    stop: impl Future<Output = ()> + Send,
+) {
+    let (stopping, _) = watch::channel(false);
+    let mut stores = Vec::new();
+    let mut loops = Vec::new();
+    for scope in &config.scopes {
+        let (store, requests) = watches::requests(context, scope.as_deref(), config.selector.as_deref());
+        stores.push(store.clone());
+        let requests = requests.take_until(stopped(stopping.subscribe()));
+        loops.push(Box::pin(reconcile_all(Arc::clone(context), store, requests, config.concurrency.get())));
+    }
+    // Set once, right here.
+    let _ = integrations.stores.set(stores);
+    let mut results = stream::select_all(loops);
+    tokio::pin!(stop);
+    let end = async {
+        stop.await;
+        info!("stopping: finishing what is in flight");
+        stopping.send_replace(true);
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::pin!(end);
+    loop {
+        tokio::select! {
+            () = &mut end => {
+                warn!("the time to finish is over");
+                break;
+            }
+            result = results.next() => match result {
+                Some(result) => log(&result),
+                None => break,
+            },
+        }
+    }
+    if tokio::time::timeout(GRACE, perform::flush(context)).await.is_err() {
+        error!("a received token could not be written before the end");
+    }
+    info!("stopped");
+}
+
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // An error says that the sender is gone, which is an end too.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+type Finished = Result<(), controller::Error<Error, watcher::Error>>;
+
+fn reconcile_all(
+    context: Arc<Context>,
+    store: Store<Watched>,
+    requests: impl Stream<Item = Result<Request, watcher::Error>> + Send + 'static,
+    concurrency: u16,
+) -> impl Stream<Item = Finished> {
+    let config = controller::Config::default().concurrency(concurrency);
+    let reconcile = |watched: Arc<Watched>, context: Arc<Context>| {
+        let task = tokio::spawn(tracing::Instrument::in_current_span(reconcile(watched, context)));
+        // A task that panicked counts as a look that failed: it is logged and tried again.
+        Box::pin(async move { task.await.unwrap_or(Err(Error::Panicked)) })
+    };
+    applier(reconcile, retry, context, store, requests, config).map(|result| result.map(|_| ()))
+}
+
+/// One look at one integration.
+async fn reconcile(watched: Arc<Watched>, context: Arc<Context>) -> Result<Action, Error> {
+    let DeserializeGuard(Ok(integration)) = watched.as_ref() else { return malformed(&watched) };
+    context.synced.all().await;
+    let observed = observe::observe(&context, integration).await?; // reads
+    let plan = plan(&observed); // pure
+    let outcome = perform::carry_out(&context, integration, &observed, &plan).await?; // writes
+    let settled = settle(&observed, &plan, &outcome, observe::now()); // pure
+    perform::report(&context, integration, &observed, &settled).await?; // writes
+    count(&context, &observed, &plan);
+    Ok(requeue(settled.next, observe::now()))
+}
+
+/// The API server let something through that is no integration: only a change can mend it.
+fn malformed(watched: &Watched) -> Result<Action, Error> {
+    let message = watched.0.as_ref().err().map(|invalid| invalid.error.clone()).unwrap_or_default();
+    Err(Error::Malformed(message))
+}
+
+fn count(context: &Context, observed: &Observed, plan: &Plan) {
+    let (Plan::Wait { reason, .. } | Plan::Renew { reason } | Plan::Write { reason } | Plan::Refuse { reason, .. }) =
+        plan;
+    debug!(%reason, "decided");
+    context.metrics.reconciled(*reason);
+    context.notes.succeeded(&observed.uid);
+}
+
+fn requeue(next: Option<Timestamp>, now: Timestamp) -> Action {
+    match next {
+        Some(next) => Action::requeue(Duration::try_from(next.duration_since(now)).unwrap_or_default()),
+        None => Action::await_change(),
+    }
+}
+
+fn retry(watched: Arc<Watched>, error: &Error, context: Arc<Context>) -> Action {
+    context.metrics.failed(error);
+    if matches!(error, Error::Malformed(_)) {
+        return Action::await_change();
+    }
+    let failures = context.notes.failed(&watched.uid().unwrap_or_default());
+    Action::requeue(FIRST_PAUSE.saturating_mul(1 << (failures - 1).min(6)).min(LONGEST_PAUSE))
+}
+
+fn log(result: &Finished) {
+    match result {
+        Ok(()) => {}
+        // Deleted between the event and the look: nothing is left to do.
+        Err(controller::Error::ObjectNotFound(_)) => {}
+        Err(controller::Error::ReconcilerFailed(error, object)) => {
+            warn!(%object, error = chain(error), "failed; will be tried again")
+        }
+        Err(error) => warn!(error = chain(error), "watch failed; will be tried again"),
+    }
+}
+
+/// Waits for SIGTERM or SIGINT.
+///
+/// # Errors
+///
+/// When the system does not let signals be listened for.
+pub fn signals() -> Result<impl Future<Output = ()>, Error> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::ListenForSignals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::ListenForSignals)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,42 @@
+//! Fingerprints: whether something is still what it was, without keeping it.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+
+/// Characters of a fingerprint: 128 bits.
+const LENGTH: usize = 32;
+
+/// Fingerprint of something that is no secret.
+#[must_use]
+pub fn plain(value: &serde_json::Value) -> String {
+    cut(hex::encode(Sha256::digest(value.to_string())))
+}
+
+/// Salted fingerprint of secret parts, as `salt:fingerprint`.
+#[must_use]
+pub fn salted(parts: &[&str]) -> String {
+    let salt: [u8; 16] = rand::random();
+    with_salt(&hex::encode(salt), parts)
+}
+
+/// Whether `fingerprint` is one of these parts.
+#[must_use]
+pub fn matches(fingerprint: &str, parts: &[&str]) -> bool {
+    fingerprint.split_once(':').is_some_and(|(salt, _)| with_salt(salt, parts) == fingerprint)
+}
+
+fn with_salt(salt: &str, parts: &[&str]) -> String {
+    #[expect(clippy::expect_used, reason = "HMAC takes keys of any length (RFC 2104)")]
+    let mut mac = Hmac::<Sha256>::new_from_slice(salt.as_bytes()).expect("a key of any length");
+    for part in parts {
+        // The length keeps ["ab", "c"] and ["a", "bc"] apart.
+        mac.update(&(part.len() as u64).to_be_bytes());
+        mac.update(part.as_bytes());
+    }
+    format!("{salt}:{}", cut(hex::encode(mac.finalize().into_bytes())))
+}
+
+fn cut(mut text: String) -> String {
+    text.truncate(LENGTH);
+    text
+}

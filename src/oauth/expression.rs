@@ -1,0 +1,90 @@
+//! JSONata expressions: parsed once for each text, evaluated with limits.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use jsonata_core::ast::AstNode;
+use jsonata_core::evaluator::{Context, Evaluator, EvaluatorOptions};
+use jsonata_core::parser;
+use jsonata_core::value::JValue;
+
+/// How long one evaluation may take.
+const TIMEOUT_MS: u64 = 1_000;
+/// How deep functions may call each other.
+const MAX_STACK_DEPTH: usize = 500;
+/// How long a sequence may become.
+const MAX_SEQUENCE_LENGTH: usize = 100_000;
+/// How many parsed texts are kept. Nearly all integrations share the defaults; past this number the oldest
+/// knowledge is worth less than the memory, and everything is parsed anew.
+const CACHED: usize = 1_024;
+
+static PARSED: LazyLock<Mutex<HashMap<String, Expression>>> = LazyLock::new(Mutex::default);
+
+/// A parsed expression. Clones share the parsed form.
+#[derive(Clone)]
+pub struct Expression {
+    text: Arc<str>,
+    ast: Arc<AstNode>,
+}
+
+impl Expression {
+    /// Parses an expression, or takes it from what was parsed before.
+    ///
+    /// # Errors
+    ///
+    /// The parser's own message, with its JSONata code where it has one.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        // A poisoned lock means that a parse panicked; the map itself is still whole.
+        let mut parsed = PARSED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = parsed.get(text) {
+            return Ok(known.clone());
+        }
+        let ast = parser::parse(text).map_err(|error| error.to_string())?;
+        let expression = Self { text: text.into(), ast: Arc::new(ast) };
+        if parsed.len() >= CACHED {
+            parsed.clear();
+        }
+        parsed.insert(text.to_owned(), expression.clone());
+        Ok(expression)
+    }
+
+    /// The text that was parsed.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Evaluates the expression over a response body. Blocks for at most [`TIMEOUT_MS`].
+    ///
+    /// # Errors
+    ///
+    /// The JSONata code of the failure, or a general word for it: the full message may quote values of the
+    /// response, which are secret.
+    pub fn evaluate(&self, body: &JValue) -> Result<JValue, String> {
+        let options = EvaluatorOptions {
+            timeout_ms: Some(TIMEOUT_MS),
+            max_stack_depth: Some(MAX_STACK_DEPTH),
+            max_sequence_length: Some(MAX_SEQUENCE_LENGTH),
+            ..EvaluatorOptions::default()
+        };
+        Evaluator::with_options(Context::new(), options)
+            .evaluate(&self.ast, body)
+            .map_err(|error| code(error.message()))
+    }
+}
+
+impl fmt::Debug for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Expression").field(&self.text).finish()
+    }
+}
+
+/// The JSONata error code (a letter and four digits) that leads a message.
+fn code(message: &str) -> String {
+    let lead: String = message.chars().take_while(char::is_ascii_alphanumeric).collect();
+    let is_code = lead.len() == 5
+        && lead.starts_with(|c: char| c.is_ascii_uppercase())
+        && lead.chars().skip(1).all(|c| c.is_ascii_digit());
+    if is_code { format!("JSONata error {lead}") } else { "a JSONata error".to_owned() }
+}

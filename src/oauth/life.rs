@@ -1,0 +1,112 @@
+//! How long a token lives and when it is renewed. Pure.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
+
+use crate::api::Reason;
+
+/// The life of a token of which nothing is known.
+pub const UNKNOWN: SignedDuration = SignedDuration::from_mins(5);
+/// The longest life that is believed: a year.
+const LONGEST: SignedDuration = SignedDuration::from_hours(8_760);
+
+/// The life of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// How long it is used, counted from `issued_at`.
+    pub length: SignedDuration,
+    /// What the person who wrote the spec should be told about it.
+    pub warning: Option<Reason>,
+}
+
+/// What is known of the life of a token.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// The moment before the request was sent.
+    pub issued_at: Timestamp,
+    /// `spec.tokenLife`.
+    pub token_life: Option<SignedDuration>,
+    /// What the response told.
+    pub expires_in: Option<SignedDuration>,
+    /// The access token, whose `exp` is read where it is a JWT.
+    pub access_token: &'a str,
+}
+
+/// The smallest known of `tokenLife`, `expiresIn` and the JWT's `exp`; 5 minutes where none is known.
+///
+/// An `exp` that has passed already on this machine's clock says that one of the clocks is off rather than that
+/// the endpoint hands out dead tokens; it is left out of account.
+#[must_use]
+pub fn of(known: &Known<'_>) -> Life {
+    let by_jwt = jwt_exp(known.access_token).map(|exp| exp.duration_since(known.issued_at));
+    let real = [known.expires_in, by_jwt]
+        .into_iter()
+        .flatten()
+        .filter(SignedDuration::is_positive)
+        .min()
+        .map(|life| life.min(LONGEST));
+    let (length, warning) = match (known.token_life, real) {
+        (Some(wanted), Some(real)) if wanted > real => (real, Some(Reason::TokenLifeTooLong)),
+        (Some(wanted), _) => (wanted, None),
+        (None, Some(real)) => (real, None),
+        (None, None) => (UNKNOWN, Some(Reason::TokenLifeUnknown)),
+    };
+    Life { length, warning }
+}
+
+/// When a token ends and when it is renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// The moment before the request was sent.
+    pub issued_at: Timestamp,
+    /// When the access token ends.
+    pub expires_at: Timestamp,
+    /// When it is renewed: `expires_at` − `renewBefore` − jitter.
+    pub renew_at: Timestamp,
+}
+
+/// The times of a token.
+///
+/// `renew_before` is a third of the life where it is not given, or where the real life turned out to be no longer
+/// than it. The jitter is up to a tenth of the life, fixed by `uid`, and never takes more than half of what is
+/// left before the renewal, so that a token is always used for a while.
+#[must_use]
+pub fn times(uid: &str, issued_at: Timestamp, life: SignedDuration, renew_before: Option<SignedDuration>) -> Times {
+    let before = renew_before.filter(|before| *before < life).unwrap_or(life / 3);
+    let most = (life / 10).min((life - before) / 2);
+    let jitter = most.mul_f64(fraction(uid));
+    let expires_at = later(issued_at, life);
+    Times { issued_at, expires_at, renew_at: expires_at - before - jitter }
+}
+
+/// A moment later than `time`; the end of all times where there is no such moment.
+fn later(time: Timestamp, by: SignedDuration) -> Timestamp {
+    time.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+/// A number from 0 to 1 that is always the same for one text and evenly spread over many.
+#[must_use]
+pub fn fraction(text: &str) -> f64 {
+    let digest = Sha256::digest(text);
+    let lead = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
+    f64::from(lead) / f64::from(u32::MAX)
+}
+
+/// `exp` of a JWT (RFC 7519, section 4.1.4), read and not verified; `None` for any other token.
+#[must_use]
+pub fn jwt_exp(token: &str) -> Option<Timestamp> {
+    let mut parts = token.split('.');
+    let (_header, claims, _signature) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() {
+        return None;
+    }
+    let claims = URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok()?;
+    let claims: serde_json::Value = serde_json::from_slice(&claims).ok()?;
+    let exp = claims.get("exp")?;
+    // NumericDate may have a fraction; what is below a second is not worth being late for.
+    #[expect(clippy::cast_possible_truncation, reason = "the conversion saturates, and Timestamp checks its range")]
+    let seconds = exp.as_i64().or_else(|| exp.as_f64().map(|float| float as i64))?;
+    Timestamp::from_second(seconds).ok()
+}

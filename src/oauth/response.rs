@@ -1,0 +1,209 @@
+//! What an answer of a token endpoint means: its tokens, or why it has none.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use jsonata_core::value::JValue;
+use secrecy::SecretString;
+
+use super::body::Member;
+use super::redact::shown;
+use super::{Ask, Expression, Expressions};
+use crate::api::{Format, Reason};
+use crate::error::Failure;
+
+/// The longest wait that an endpoint may ask for; one that asks for more is asked again after a day.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(24);
+
+/// The tokens of an answer, and what it told of them.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The access token: RFC 6749's `1*VSCHAR`.
+    pub access_token: SecretString,
+    /// The refresh token, where there was one.
+    pub refresh_token: Option<SecretString>,
+    /// The life that the response told.
+    pub expires_in: Option<SignedDuration>,
+    /// `token_type`, such as `Bearer`.
+    pub token_type: Option<String>,
+    /// `scope`, as granted.
+    pub scope: Option<String>,
+}
+
+/// An answer, as it came.
+#[derive(Debug)]
+pub struct Raw {
+    /// The HTTP status code.
+    pub status: u16,
+    /// `Retry-After` (RFC 9110, section 10.2.3), as it came.
+    pub retry_after: Option<String>,
+    /// The body, at most [`super::client::MAX_BODY`] bytes.
+    pub body: Vec<u8>,
+}
+
+/// Reads an answer. Evaluates expressions, so it may block for some seconds at worst.
+///
+/// # Errors
+///
+/// A [`Failure`] for every answer without a usable access token.
+pub fn read(raw: &Raw, ask: &Ask, sent: &[Member], now: Timestamp) -> Result<Answer, Failure> {
+    let body = std::str::from_utf8(&raw.body).ok().and_then(|text| JValue::from_json_str(text).ok());
+    let told = Told::of(body.as_ref(), sent);
+    match raw.status {
+        200..300 => {
+            let body = body.ok_or_else(|| not_json(raw))?;
+            tokens(&body, &ask.expressions).map_err(|problem| no_token(raw.status, &problem, &told))
+        }
+        300..400 => Err(Failure::new(
+            Reason::Redirected,
+            format!(
+                "the endpoint answered {} with a redirect, which is not followed: set spec.tokenEndpoint to the final address",
+                raw.status
+            ),
+        )),
+        408 | 429 | 500.. => Err(Failure {
+            retry_after: retry_after(raw.retry_after.as_deref(), now),
+            ..Failure::new(Reason::EndpointUnavailable, format!("the endpoint answered {}{told}", raw.status))
+        }),
+        _ => Err(Failure {
+            retry_after: retry_after(raw.retry_after.as_deref(), now),
+            ..Failure::new(
+                Reason::RequestRefused,
+                format!("the endpoint refused the request with {}{told}{}", raw.status, hint(raw.status, &told, ask)),
+            )
+        }),
+    }
+}
+
+/// The OAuth error fields of a body (RFC 6749, section 5.2), made safe to be shown.
+#[derive(Debug, Default)]
+struct Told {
+    error: Option<String>,
+    description: Option<String>,
+}
+
+impl Told {
+    fn of(body: Option<&JValue>, sent: &[Member]) -> Self {
+        let field = |name| body.and_then(|body| text(body, name)).map(|text| shown(&text, sent));
+        Self { error: field("error"), description: field("error_description") }
+    }
+}
+
+impl std::fmt::Display for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for part in [&self.error, &self.description].into_iter().flatten() {
+            write!(f, ": {part}")?;
+        }
+        Ok(())
+    }
+}
+
+fn text(body: &JValue, name: &str) -> Option<String> {
+    let JValue::Object(members) = body else { return None };
+    members.get(name)?.as_str().filter(|text| !text.is_empty()).map(ToOwned::to_owned)
+}
+
+/// The commonest mistake is the wrong body format, and endpoints do not say so in words that help.
+fn hint(status: u16, told: &Told, ask: &Ask) -> &'static str {
+    match (ask.format, status, told.error.as_deref()) {
+        (Format::Json, 415, _) | (Format::Json, _, Some("invalid_request" | "unsupported_grant_type")) => {
+            "; the endpoint may not take JSON: try spec.request.format: form"
+        }
+        (Format::Form, 415, _) | (Format::Form, _, Some("unsupported_grant_type")) => {
+            "; the endpoint may not take forms: try spec.request.format: json"
+        }
+        (_, _, Some("invalid_client" | "unauthorized_client")) | (_, 401, _) => {
+            "; check client id and client secret in the credentials Secret"
+        }
+        (_, 404 | 405, _) => "; check spec.tokenEndpoint",
+        _ => "",
+    }
+}
+
+fn not_json(raw: &Raw) -> Failure {
+    let what = if raw.body.is_empty() { "is empty" } else { "is not JSON" };
+    Failure::new(
+        Reason::InvalidResponse,
+        format!("the body of the answer ({}) {what}: check that spec.tokenEndpoint is the token endpoint", raw.status),
+    )
+}
+
+fn no_token(status: u16, problem: &str, told: &Told) -> Failure {
+    let told = match &told.error {
+        Some(_) => format!("; the answer ({status}) tells{told}"),
+        None => format!(" of the answer ({status})"),
+    };
+    Failure::new(Reason::InvalidResponse, format!("{problem}{told}"))
+}
+
+fn tokens(body: &JValue, expressions: &Expressions) -> Result<Answer, String> {
+    let Expressions { access_token, refresh_token, expires_in } = expressions;
+    let access = token("spec.response.accessToken", access_token, body)?
+        .ok_or_else(|| format!("spec.response.accessToken ({}) yields nothing in the body", access_token.text()))?;
+    Ok(Answer {
+        access_token: access,
+        refresh_token: token("spec.response.refreshToken", refresh_token, body)?,
+        expires_in: seconds(expires_in, body),
+        token_type: text(body, "token_type"),
+        scope: text(body, "scope"),
+    })
+}
+
+/// The token that an expression yields; `None` where it yields nothing or an empty string.
+fn token(field: &str, expression: &Expression, body: &JValue) -> Result<Option<SecretString>, String> {
+    let value = expression
+        .evaluate(body)
+        .map_err(|error| format!("{field} ({}) ends in {error} on the body", expression.text()))?;
+    let token = match &value {
+        JValue::Undefined | JValue::Null => return Ok(None),
+        JValue::String(token) if token.is_empty() => return Ok(None),
+        JValue::String(token) => token,
+        other => {
+            let kind = kind(other);
+            return Err(format!("{field} ({}) yields {kind} instead of a string in the body", expression.text()));
+        }
+    };
+    // RFC 6749, appendix A: a token is of VSCHAR. A line break would split the header that carries it.
+    if token.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) {
+        Ok(Some(SecretString::from(token.to_string())))
+    } else {
+        Err(format!(
+            "{field} ({}) yields a token with characters that RFC 6749 does not allow in the body",
+            expression.text()
+        ))
+    }
+}
+
+const fn kind(value: &JValue) -> &'static str {
+    match value {
+        JValue::Bool(_) => "a boolean",
+        JValue::Number(_) => "a number",
+        JValue::Array(_) => "a list",
+        JValue::Object(_) => "an object",
+        _ => "something else",
+    }
+}
+
+/// The life in seconds, also where it comes as text. What cannot be understood is no reason to throw a good token
+/// away (the old refresh token may be gone by now): it counts as not told.
+fn seconds(expression: &Expression, body: &JValue) -> Option<SignedDuration> {
+    let seconds = match expression.evaluate(body).ok()? {
+        JValue::Number(seconds) => seconds,
+        JValue::String(text) => text.trim().parse().ok()?,
+        _ => return None,
+    };
+    SignedDuration::try_from_secs_f64(seconds).ok().filter(SignedDuration::is_positive)
+}
+
+/// Seconds or an HTTP date, as the time from `now`.
+fn retry_after(header: Option<&str>, now: Timestamp) -> Option<Duration> {
+    let header = header?.trim();
+    let wait = match header.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(header).ok()?;
+            Duration::try_from(date.duration_since(now)).ok()?
+        }
+    };
+    Some(wait.min(LONGEST_RETRY_AFTER))
+}

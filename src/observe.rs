@@ -1,0 +1,190 @@
+//! The only reader of the cluster and the clock: integration and Secrets in, [`Observed`] out.
+//!
+//! Looks twice. First at what is kept in memory, which costs no API call; only where the plan for that leads to a
+//! request or a write, at the Secrets themselves:
+//!
+//! ```text
+//!   cache ──► glance ──► plan? ── Wait, Refuse ───────────────────────────► Observed   (no call)
+//!                          └───── Renew, Write ──► read credentials, target ► Observed   (1 or 2 calls)
+//! ```
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, ResourceExt};
+
+use crate::api::{GrantType, OAuthIntegration, RENEW_REQUESTED_AT};
+use crate::cache::SecretRef;
+use crate::calls::{self, in_time};
+use crate::controller::Context;
+use crate::credentials;
+use crate::error::{ApiError, Error};
+use crate::plan::{CredentialsSeen, Holding, Observed, Plan, TargetSeen, plan};
+use crate::target::{self, Facts};
+use crate::validated::Validated;
+
+/// The wall clock.
+#[must_use]
+pub fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+/// Looks at an integration and at what belongs to it.
+///
+/// # Errors
+///
+/// When a Secret cannot be read for another reason than that it is not there or not allowed.
+pub async fn observe(context: &Context, integration: &OAuthIntegration) -> Result<Observed, Error> {
+    let mut observed = glance(context, integration);
+    let Ok(spec) = observed.spec.clone() else { return Ok(observed) };
+    let first_plan = plan(&observed);
+    if !matches!(first_plan, Plan::Renew { .. } | Plan::Write { .. }) {
+        return Ok(observed);
+    }
+    let secrets = Api::<Secret>::namespaced(context.client.clone(), &integration.namespace().unwrap_or_default());
+    let (credentials, found) =
+        tokio::join!(read_credentials(context, &secrets, &spec), read_target(&secrets, &observed, &spec, &first_plan),);
+    observed.credentials = credentials?;
+    see_target(context, &mut observed, &spec, found?);
+    // Only now is it known whether there is a refresh token anywhere.
+    let lacks_token = spec.ask.grant == GrantType::RefreshToken && observed.refresh_token().is_none();
+    if lacks_token && matches!(observed.credentials, CredentialsSeen::Read(..)) {
+        observed.credentials = CredentialsSeen::Missing(credentials::no_refresh_token(&spec.credentials));
+    }
+    observed.now = now();
+    Ok(observed)
+}
+
+/// What memory tells.
+fn glance(context: &Context, integration: &OAuthIntegration) -> Observed {
+    let name = integration.name_any();
+    let namespace = integration.namespace().unwrap_or_default();
+    let uid = integration.uid().unwrap_or_default();
+    let watched = integration.status.clone().unwrap_or_default();
+    let status = context.notes.newest_status(&uid, target::version(&integration.metadata), &watched);
+    let spec = Validated::parse(&name, &integration.spec).map(Arc::new);
+    let known = context.targets.of(&uid);
+    let wanted = spec.as_ref().map_or(name.as_str(), |spec| spec.shape.secret_name.as_str());
+    let (current, former_targets): (Vec<_>, Vec<_>) = known.into_iter().partition(|facts| facts.name == wanted);
+    let target = match current.into_iter().next() {
+        None => TargetSeen::Absent,
+        Some(facts) if facts.is_owned_by(&uid) => TargetSeen::Ours(facts),
+        Some(_) => TargetSeen::Foreign,
+    };
+    let version = spec.as_ref().ok().and_then(|spec| {
+        let secret: SecretRef = (namespace.clone(), spec.credentials.secret_name.clone());
+        context.named.version(&secret)
+    });
+    Observed {
+        now: now(),
+        generation: integration.metadata.generation.unwrap_or_default(),
+        deleting: integration.metadata.deletion_timestamp.is_some(),
+        suspend: integration.spec.suspend,
+        renew_requested_at: integration.annotations().get(RENEW_REQUESTED_AT).cloned(),
+        spec,
+        credentials: CredentialsSeen::Unread(version.map(|version| version.to_string())),
+        target,
+        holding: Holding::default(),
+        former_targets,
+        answer_held: context.notes.held(&uid).is_some(),
+        not_before: context.notes.not_before(&uid),
+        status,
+        uid,
+    }
+}
+
+async fn read_credentials(
+    context: &Context,
+    secrets: &Api<Secret>,
+    spec: &Validated,
+) -> Result<CredentialsSeen, Error> {
+    let source = &spec.credentials;
+    let name = &source.secret_name;
+    let secret = match in_time(secrets.get_opt(name)).await {
+        Ok(Some(secret)) => secret,
+        Ok(None) => return Ok(CredentialsSeen::Missing(credentials::not_found(source))),
+        Err(error) if error.status().is_some_and(kube::core::Status::is_forbidden) => {
+            return Ok(CredentialsSeen::Unreadable(format!(
+                "the operator may not read Secret {name}: give its ServiceAccount the right to get it"
+            )));
+        }
+        Err(source) => return Err(Error::ReadCredentials { name: name.clone(), source: Box::new(source) }),
+    };
+    let version = target::version(&secret.metadata);
+    context.named.seen(&(secret.namespace().unwrap_or_default(), name.clone()), Some(version));
+    Ok(match credentials::read(source, &secret) {
+        Ok(values) => CredentialsSeen::Read(Arc::new(values), version.to_string()),
+        Err(message) => CredentialsSeen::Missing(message),
+    })
+}
+
+/// What was found where the target should be.
+enum Found {
+    /// It was not looked for: what memory tells is enough.
+    NotLooked,
+    /// The Secret of the target's name.
+    Target(Option<Box<Secret>>),
+    /// There is no target yet, but the one before it.
+    Former(Box<Secret>),
+}
+
+/// Reads the target where memory has none of it, and where its data are needed: a refresh token to send, or the tokens
+/// to write again.
+async fn read_target(
+    secrets: &Api<Secret>,
+    observed: &Observed,
+    spec: &Validated,
+    first_plan: &Plan,
+) -> Result<Found, Error> {
+    let absent = matches!(observed.target, TargetSeen::Absent);
+    let rewrite = matches!(first_plan, Plan::Write { .. }) && !observed.answer_held;
+    if !(absent || rewrite || spec.ask.grant == GrantType::RefreshToken) {
+        return Ok(Found::NotLooked);
+    }
+    let name = &spec.shape.secret_name;
+    let target = get(secrets, name).await?;
+    let former = observed.former_targets.iter().max_by_key(|former| former.version);
+    match (target, former) {
+        (None, Some(former)) => {
+            let secret = get(secrets, &former.name).await?;
+            Ok(secret.map_or(Found::Target(None), Found::Former))
+        }
+        (target, _) => Ok(Found::Target(target)),
+    }
+}
+
+async fn get(secrets: &Api<Secret>, name: &str) -> Result<Option<Box<Secret>>, Error> {
+    let read = |source: ApiError| Error::ReadTarget { name: name.to_owned(), source: Box::new(source) };
+    Ok(in_time(secrets.get_opt(name)).await.map_err(read)?.map(Box::new))
+}
+
+fn see_target(context: &Context, observed: &mut Observed, spec: &Validated, found: Found) {
+    match found {
+        Found::NotLooked => {}
+        Found::Former(secret) => observed.holding = holding(&secret, spec),
+        Found::Target(None) => {
+            if let TargetSeen::Ours(facts) = &observed.target {
+                context.targets.forget(facts);
+            }
+            observed.target = TargetSeen::Absent;
+        }
+        Found::Target(Some(secret)) => {
+            let facts = Facts::of(&secret);
+            let ours = facts.is_owned_by(&observed.uid) && calls::is_managed(&secret);
+            observed.target = if ours { TargetSeen::Ours(Arc::new(facts.clone())) } else { TargetSeen::Foreign };
+            if ours {
+                observed.holding = holding(&secret, spec);
+                context.targets.learn(facts);
+            }
+        }
+    }
+}
+
+fn holding(secret: &Secret, spec: &Validated) -> Holding {
+    Holding {
+        content: target::content(secret).map(Arc::new),
+        refresh_token: target::refresh_token(secret, &spec.shape.keys.refresh_token),
+        first_hash: Facts::of(secret).origin.refresh_token_hash,
+    }
+}
