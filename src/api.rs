@@ -290,7 +290,7 @@ fn default_expires_in() -> String {
 }
 
 /// The Secret that the tokens are written into.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new(rules::TYPE_STAYS).message("target.type of an existing Secret cannot be changed: give target.secretName a new name together with the new type")
@@ -328,6 +328,18 @@ pub struct Target {
         validation = Rule::new(rules::ANNOTATIONS).message("target.annotations must have valid keys, such as example.com/team")
     )]
     pub annotations: BTreeMap<String, String>,
+}
+
+impl Default for Target {
+    fn default() -> Self {
+        Self {
+            secret_name: None,
+            keys: TargetKeys::default(),
+            type_: default_type(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+        }
+    }
 }
 
 fn default_type() -> String {

@@ -100,10 +100,19 @@ impl Synced {
         self.missing.borrow().clone()
     }
 
+    /// Waits for one of them.
+    pub async fn until_done(&self, name: &str) {
+        self.until(|missing| missing.iter().all(|known| known != name)).await;
+    }
+
     /// Waits for all of them.
-    async fn all(&self) {
+    async fn until_all_done(&self) {
+        self.until(<[String]>::is_empty).await;
+    }
+
+    async fn until(&self, enough: impl Fn(&[String]) -> bool) {
         // An error says that the sender is gone, and with it this very value.
-        let _ = self.missing.subscribe().wait_for(Vec::is_empty).await;
+        let _ = self.missing.subscribe().wait_for(|missing| enough(missing)).await;
     }
 }
 
@@ -213,7 +222,7 @@ fn reconcile_all(
 /// One look at one integration.
 async fn reconcile(watched: Arc<Watched>, context: Arc<Context>) -> Result<Action, Error> {
     let DeserializeGuard(Ok(integration)) = watched.as_ref() else { return malformed(&watched) };
-    context.synced.all().await;
+    context.synced.until_all_done().await;
     let observed = observe::observe(&context, integration).await?; // reads
     let plan = plan(&observed); // pure
     let outcome = perform::carry_out(&context, integration, &observed, &plan).await?; // writes

@@ -52,14 +52,16 @@ pub fn requests(
     let store = writer.as_reader();
     let [integrations_name, targets_name, credentials_name] = names(scope);
     let config = watcher::Config { label_selector: selector.map(ToOwned::to_owned), ..watcher::Config::default() };
+    let first = integrations_name.clone();
     let integrations = integrations(context, scope, config, writer, integrations_name);
     let ours = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
     let targets = targets(context, scope, ours, targets_name);
     let others = watcher::Config::default().labels(&format!("{MANAGED_BY}!={MANAGER}"));
     let credentials = credentials(context, scope, others, credentials_name);
     // The integrations come first: which Secrets are of interest is known from them.
-    let ready = store.clone();
-    let after = stream::once(async move { ready.wait_until_ready().await }).filter_map(|_| future::ready(None));
+    let waiting = Arc::clone(context);
+    let after =
+        stream::once(async move { waiting.synced.until_done(&first).await }).filter_map(|()| future::ready(None));
     let credentials = after.chain(credentials);
     (store, stream::select_all([integrations, targets, credentials.boxed()]).boxed())
 }

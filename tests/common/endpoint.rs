@@ -1,0 +1,291 @@
+//! A scripted token endpoint on loopback: for the exact bodies, and for the faults that no real server gives on demand.
+//!
+//! Plain sockets and one thread for each connection, so that a body can be cut short, a connection dropped or an answer
+//! withheld, and so that nothing here depends on the runtime of a test.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+
+/// A request, as it came.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub at: SystemTime,
+    pub method: String,
+    pub path: String,
+    pub headers: BTreeMap<String, String>,
+    pub body: String,
+}
+
+impl Request {
+    /// The body as JSON; `Null` where it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_default()
+    }
+
+    /// The body as a form.
+    pub fn form(&self) -> BTreeMap<String, String> {
+        url::form_urlencoded::parse(self.body.as_bytes()).into_owned().collect()
+    }
+
+    /// A member of the body, in either format.
+    pub fn member(&self, name: &str) -> String {
+        match self.json().get(name).and_then(Value::as_str) {
+            Some(text) => text.to_owned(),
+            None => self.form().get(name).cloned().unwrap_or_default(),
+        }
+    }
+}
+
+/// What is answered.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// Status, headers, body.
+    Http(u16, Vec<(String, String)>, String),
+    /// The same, after a while.
+    Late(Duration, Box<Reply>),
+    /// The connection stays open and silent.
+    Never,
+    /// The connection is closed without a word.
+    Close,
+    /// A length is announced, and less is sent.
+    Truncated,
+    /// So many bytes that look like the beginning of a token.
+    Huge(usize),
+}
+
+impl Reply {
+    pub fn json(status: u16, body: &Value) -> Self {
+        Self::Http(status, vec![("Content-Type".into(), "application/json".into())], body.to_string())
+    }
+
+    pub fn text(status: u16, body: &str) -> Self {
+        Self::Http(status, vec![("Content-Type".into(), "text/html".into())], body.to_owned())
+    }
+
+    /// A token with a life in seconds, another one each time.
+    pub fn token(life: u64) -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        Self::json(200, &json!({"access_token": format!("token-{number}"), "token_type": "Bearer", "expires_in": life}))
+    }
+
+    /// An error in the words of RFC 6749, section 5.2.
+    pub fn refused(status: u16, error: &str, description: &str) -> Self {
+        Self::json(status, &json!({"error": error, "error_description": description}))
+    }
+
+    pub fn with_header(self, name: &str, value: &str) -> Self {
+        match self {
+            Self::Http(status, mut headers, body) => {
+                headers.push((name.to_owned(), value.to_owned()));
+                Self::Http(status, headers, body)
+            }
+            other => other,
+        }
+    }
+}
+
+type Handler = Box<dyn Fn(&Request) -> Reply + Send + Sync>;
+
+struct Shared {
+    handler: Mutex<Arc<Handler>>,
+    requests: Mutex<Vec<Request>>,
+    connections: AtomicU64,
+    ended: AtomicBool,
+}
+
+/// The endpoint. Dropped: it answers no more.
+pub struct Endpoint {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl Endpoint {
+    pub fn start(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port on loopback");
+        let address = listener.local_addr().expect("an address");
+        let shared = Arc::new(Shared {
+            handler: Mutex::new(Arc::new(Box::new(handler))),
+            requests: Mutex::default(),
+            connections: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
+        });
+        let serving = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if serving.ended.load(Ordering::Relaxed) {
+                    return;
+                }
+                serving.connections.fetch_add(1, Ordering::Relaxed);
+                let serving = Arc::clone(&serving);
+                std::thread::spawn(move || serve(stream, &serving));
+            }
+        });
+        Self { address, shared }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}/token", self.address)
+    }
+
+    /// Answers otherwise from now on.
+    pub fn answer(&self, handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) {
+        *lock(&self.shared.handler) = Arc::new(Box::new(handler));
+    }
+
+    pub fn requests(&self) -> Vec<Request> {
+        lock(&self.shared.requests).clone()
+    }
+
+    pub fn count(&self) -> usize {
+        lock(&self.shared.requests).len()
+    }
+
+    /// How many connections were made.
+    pub fn connections(&self) -> u64 {
+        self.shared.connections.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, Ordering::Relaxed);
+        // The listener waits in `accept`; this wakes it up.
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Serves one connection until one side ends it.
+fn serve(stream: TcpStream, shared: &Shared) {
+    let _ = stream.set_nodelay(true);
+    let mut writer = stream.try_clone().expect("a second handle");
+    let mut reader = BufReader::new(stream);
+    while let Some(request) = read(&mut reader) {
+        let handler = Arc::clone(&lock(&shared.handler));
+        lock(&shared.requests).push(request.clone());
+        if shared.ended.load(Ordering::Relaxed) || !write(&mut writer, &handler(&request)) {
+            return;
+        }
+    }
+}
+
+fn read(reader: &mut BufReader<TcpStream>) -> Option<Request> {
+    let mut line = String::new();
+    reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
+    let mut words = line.split_whitespace();
+    let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
+    let mut headers = BTreeMap::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+    }
+    let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or_default();
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    Some(Request { at: SystemTime::now(), method, path, headers, body: String::from_utf8(body).ok()? })
+}
+
+/// Writes an answer, and tells whether the connection goes on.
+fn write(stream: &mut TcpStream, reply: &Reply) -> bool {
+    match reply {
+        Reply::Http(status, headers, body) => {
+            let mut head = format!("HTTP/1.1 {status} Scripted\r\nContent-Length: {}\r\n", body.len());
+            for (name, value) in headers {
+                head += &format!("{name}: {value}\r\n");
+            }
+            stream.write_all(format!("{head}\r\n{body}").as_bytes()).is_ok()
+        }
+        Reply::Late(delay, reply) => {
+            std::thread::sleep(*delay);
+            write(stream, reply)
+        }
+        Reply::Never => {
+            // Until the other side has had enough.
+            let _ = stream.read(&mut [0]);
+            false
+        }
+        Reply::Close => false,
+        Reply::Truncated => {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"access_token\": \"cut sh");
+            false
+        }
+        Reply::Huge(length) => {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{{\"access_token\": \"");
+            let chunk = [b'x'; 65_536];
+            let mut going = stream.write_all(head.as_bytes()).is_ok();
+            let mut sent = 0;
+            while going && sent < *length {
+                going = stream.write_all(&chunk).is_ok();
+                sent += chunk.len();
+            }
+            false
+        }
+    }
+}
+
+/// A strict server with rotating refresh tokens, which revokes the whole family when a used one comes again.
+#[derive(Debug)]
+pub struct Rotating {
+    state: Mutex<RotatingState>,
+    life: u64,
+}
+
+#[derive(Debug, Default)]
+struct RotatingState {
+    current: BTreeMap<String, u64>,
+    used: HashSet<String>,
+    reused: Vec<String>,
+    issued: u64,
+}
+
+impl Rotating {
+    /// A server whose access tokens live for so many seconds.
+    pub fn new(life: u64) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), life })
+    }
+
+    /// The first refresh token of a family.
+    pub fn first(&self) -> String {
+        let mut state = lock(&self.state);
+        state.issued += 1;
+        let token = format!("refresh-{}", state.issued);
+        state.current.insert(token.clone(), 0);
+        token
+    }
+
+    /// The used refresh tokens that came again.
+    pub fn reused(&self) -> Vec<String> {
+        lock(&self.state).reused.clone()
+    }
+
+    pub fn reply(&self, request: &Request) -> Reply {
+        let sent = request.member("refresh_token");
+        let mut state = lock(&self.state);
+        if state.used.contains(&sent) {
+            state.reused.push(sent);
+            state.current.clear();
+            return Reply::refused(400, "invalid_grant", "the refresh token was used before");
+        }
+        let Some(generation) = state.current.remove(&sent) else {
+            return Reply::refused(400, "invalid_grant", "the refresh token is not known");
+        };
+        state.used.insert(sent);
+        state.issued += 1;
+        let next = format!("refresh-{}", state.issued);
+        state.current.insert(next.clone(), generation + 1);
+        let access = format!("access-{}", state.issued);
+        Reply::json(200, &json!({"access_token": access, "refresh_token": next, "expires_in": self.life}))
+    }
+}

@@ -1,0 +1,71 @@
+//! What is applied to a control plane: the CRD, the chart's rights, the examples.
+
+use std::fs;
+use std::process::Command;
+
+use super::ControlPlane;
+use super::tools;
+
+/// The namespace of the operator, and the name of its service account, as the chart makes them for a release of its name.
+pub const OPERATOR: &str = "oauth-operator";
+
+/// Applies the CRD as it stands in the repository.
+pub fn install_crd(control_plane: &ControlPlane) {
+    let file = tools::root().join("crds/oauthintegrations.yaml");
+    control_plane.kubectl(&["apply", "--server-side", "-f", &file.display().to_string()]);
+    control_plane.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd/oauthintegrations.oauth.evolutionx.io"]);
+}
+
+/// Applies the chart's service account, roles and bindings, and nothing else of it: operators in tests run under exactly
+/// these.
+pub fn install_rights(control_plane: &ControlPlane) {
+    let rendered = helm_template(&[]);
+    let rights = rendered
+        .split("\n---")
+        .filter(|document| {
+            let kind = document.lines().find_map(|line| line.strip_prefix("kind: ")).unwrap_or_default();
+            matches!(kind.trim(), "ServiceAccount" | "ClusterRole" | "ClusterRoleBinding" | "Role" | "RoleBinding")
+        })
+        .collect::<Vec<_>>()
+        .join("\n---");
+    control_plane.kubectl(&["create", "namespace", OPERATOR]);
+    apply(control_plane, OPERATOR, &rights);
+}
+
+/// The chart, rendered.
+pub fn helm_template(arguments: &[&str]) -> String {
+    let output = Command::new(tools::install("helm").join("helm"))
+        .args(["template", OPERATOR])
+        .arg(tools::root().join("charts/oauth-operator"))
+        .args(["--namespace", OPERATOR])
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|error| panic!("helm cannot be run: {error}"));
+    assert!(output.status.success(), "helm template failed: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Applies manifests given as text.
+pub fn apply(control_plane: &ControlPlane, namespace: &str, text: &str) {
+    let output = try_apply(control_plane, namespace, text);
+    assert!(output.0, "kubectl apply failed: {}", output.1);
+}
+
+/// Applies manifests given as text, and tells whether that went well and what was said.
+pub fn try_apply(control_plane: &ControlPlane, namespace: &str, text: &str) -> (bool, String) {
+    let mut file = tempfile::NamedTempFile::new().expect("a file for manifests");
+    std::io::Write::write_all(&mut file, text.as_bytes()).expect("manifests written");
+    let output = control_plane.try_kubectl(&["apply", "-n", namespace, "-f", &file.path().display().to_string()]);
+    (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout))
+}
+
+/// An example of the repository, with its endpoint replaced.
+pub fn example(name: &str, endpoint: &str) -> String {
+    let path = tools::root().join("examples").join(name);
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let replaced = |line: &str| match line.split_once("tokenEndpoint:") {
+        Some((indent, _)) => format!("{indent}tokenEndpoint: {endpoint}"),
+        None => line.to_owned(),
+    };
+    text.lines().map(replaced).collect::<Vec<_>>().join("\n")
+}

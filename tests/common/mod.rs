@@ -1,0 +1,27 @@
+//! Real servers for the tests: a control plane, identity providers, the operator itself, and a scripted endpoint for the
+//! faults that no real server gives on demand.
+//!
+//! Whatever is started here ends with the test binary, however that ends: see [`process`].
+
+// Each test binary uses a part of this.
+#![allow(dead_code, missing_docs)]
+
+pub mod control_plane;
+#[cfg(any())]
+pub mod django;
+pub mod endpoint;
+pub mod http;
+#[cfg(any())]
+pub mod keycloak;
+pub mod manifests;
+pub mod operator;
+pub mod process;
+pub mod tools;
+pub mod wait;
+pub mod world;
+
+pub use control_plane::ControlPlane;
+pub use endpoint::Endpoint;
+pub use operator::Operator;
+pub use wait::eventually;
+pub use world::World;

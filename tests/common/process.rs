@@ -1,0 +1,155 @@
+//! Child processes that end with the test binary, however that ends.
+//!
+//! Each child runs under a small shell whose standard input is a pipe from the test binary. When the pipe closes,
+//! because the [`Process`] was dropped, the test binary ended (statics are not dropped then), panicked or was killed,
+//! the shell ends the child and removes its folder.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// Starts `"$@"` in a group of its own, tells its pid and, in a file, how it ended. Descriptor 3 is the pipe, which the
+/// child must not hold open. When it closes, the whole group is killed: nothing here has anything to lose, and a server that
+/// ends in order waits for another that has gone first.
+const WATCHDOG: &str = r#"
+exec 3<&0
+setsid "$@" </dev/null 3<&- >"$LOG" 2>&1 &
+pid=$!
+echo "$pid"
+( read -r _ <&3; kill -s KILL -- "-$pid" 2>/dev/null ) &
+reader=$!
+wait "$pid"
+echo $? >"$WORK/exit"
+wait "$reader"
+rm -rf "$WORK"
+"#;
+
+/// A folder for one process, removed when the process ends.
+#[derive(Debug)]
+pub struct WorkDir(PathBuf);
+
+impl WorkDir {
+    pub fn new(name: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("oauth-operator-{}-{number}-{name}", std::process::id()));
+        fs::create_dir_all(&path).unwrap_or_else(|error| panic!("{} cannot be made: {error}", path.display()));
+        Self(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+/// A supervised child process.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    pid: u32,
+    dir: WorkDir,
+    watchdog: Child,
+    pipe: Option<ChildStdin>,
+}
+
+impl Process {
+    /// Starts `command` under supervision; its output goes to a file in the folder.
+    pub fn start(name: &str, dir: WorkDir, command: Command) -> Self {
+        let mut supervised = Command::new("sh");
+        supervised.args(["-c", WATCHDOG, "watchdog"]).arg(command.get_program()).args(command.get_args());
+        for (key, value) in command.get_envs() {
+            match value {
+                Some(value) => supervised.env(key, value),
+                None => supervised.env_remove(key),
+            };
+        }
+        if let Some(folder) = command.get_current_dir() {
+            supervised.current_dir(folder);
+        }
+        supervised.env("WORK", dir.path()).env("LOG", dir.path().join("log"));
+        // A group of its own: Ctrl-C in the terminal reaches the test binary, and through the pipe all the rest in order.
+        supervised.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut watchdog = supervised.spawn().unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
+        let pipe = watchdog.stdin.take();
+        let mut first_line = String::new();
+        let output = watchdog.stdout.take().unwrap_or_else(|| panic!("{name} has no output"));
+        BufReader::new(output).read_line(&mut first_line).unwrap_or_else(|error| panic!("{name} tells no pid: {error}"));
+        let pid = first_line.trim().parse().unwrap_or_else(|_| panic!("{name} tells no pid but {first_line:?}"));
+        Self { name: name.to_owned(), pid, dir, watchdog, pipe }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// All that the process has printed.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// The last lines of the log, for a panic message.
+    pub fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([OsString::from(format!("-{signal}")), self.pid.to_string().into()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "{} (pid {}) cannot be sent SIG{signal}", self.name, self.pid);
+    }
+
+    /// Whether the process is there and not a zombie.
+    pub fn is_alive(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
+    }
+
+    /// Waits until the process has ended, and returns its exit code (128 and more: the signal that ended it).
+    pub fn wait_for_end(&self, within: Duration) -> i32 {
+        let deadline = Instant::now() + within;
+        loop {
+            let exit = fs::read_to_string(self.dir.path().join("exit")).unwrap_or_default();
+            if let Ok(code) = exit.trim().parse() {
+                return code;
+            }
+            assert!(Instant::now() < deadline, "{} did not end within {within:?}:\n{}", self.name, self.log_tail());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Polls `ready` until it is true; panics with the end of the log when the process ends or the time is over.
+    pub fn wait_until(&self, what: &str, within: Duration, mut ready: impl FnMut() -> bool) {
+        let deadline = Instant::now() + within;
+        while !ready() {
+            let gone = !self.is_alive();
+            assert!(!gone, "{} ended before {what}:\n{}", self.name, self.log_tail());
+            assert!(Instant::now() < deadline, "{}: {what} took longer than {within:?}:\n{}", self.name, self.log_tail());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.pipe.take());
+        // The folder is removed when the watchdog has ended; waiting for it lets ports be used again.
+        let _ = self.watchdog.wait();
+    }
+}
+
+/// A port on loopback that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap_or_else(|error| panic!("no free port: {error}"));
+    listener.local_addr().unwrap_or_else(|error| panic!("no address: {error}")).port()
+}

@@ -1,0 +1,180 @@
+//! One test's world: a namespace of its own on the shared control plane, and an operator that looks after it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt};
+use oauth_operator::api::OAuthIntegration;
+use serde_json::{Value, json};
+
+use super::{ControlPlane, Operator, eventually};
+
+/// The time for everything that should happen at once, on a busy machine.
+pub const SOON: Duration = Duration::from_secs(20);
+
+pub struct World {
+    pub namespace: String,
+    pub client: Client,
+    pub operator: Operator,
+}
+
+/// A spec for client credentials, with the names that the other helpers use.
+pub fn client_credentials(endpoint: &str) -> Value {
+    json!({"tokenEndpoint": endpoint, "grantType": "client_credentials", "credentials": {"secretName": "credentials"}})
+}
+
+impl World {
+    /// A new namespace with an operator.
+    pub async fn new(name: &str) -> Self {
+        let control_plane = ControlPlane::shared();
+        let namespace = control_plane.namespace(name).await;
+        let operator = Operator::start(control_plane, &namespace).await;
+        Self { operator, client: control_plane.client().await, namespace }
+    }
+
+    pub fn integrations(&self) -> Api<OAuthIntegration> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub fn secrets(&self) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Makes or changes a Secret with these values.
+    pub async fn secret(&self, name: &str, values: &[(&str, &str)]) {
+        let data: BTreeMap<_, _> = values.iter().copied().collect();
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data});
+        let params = PatchParams::apply("test").force();
+        let written = self.secrets().patch(name, &params, &Patch::Apply(&secret)).await;
+        written.unwrap_or_else(|error| panic!("Secret {name} cannot be written: {error}"));
+    }
+
+    /// The credentials that [`client_credentials`] names.
+    pub async fn credentials(&self) {
+        self.secret("credentials", &[("client_id", "the-client"), ("client_secret", "the-client-secret")]).await;
+    }
+
+    /// Makes an integration.
+    pub async fn integration(&self, name: &str, spec: &Value) -> OAuthIntegration {
+        self.try_integration(name, spec).await.unwrap_or_else(|error| panic!("{name} cannot be made: {error}"))
+    }
+
+    pub async fn try_integration(&self, name: &str, spec: &Value) -> Result<OAuthIntegration, kube::Error> {
+        let object = json!({"apiVersion": "oauth.evolutionx.io/v1alpha1", "kind": "OAuthIntegration", "metadata": {"name": name}, "spec": spec});
+        let api = Api::<kube::api::DynamicObject>::namespaced_with(
+            self.client.clone(),
+            &self.namespace,
+            &kube::api::ApiResource::erase::<OAuthIntegration>(&()),
+        );
+        let object = serde_json::from_value(object).expect("an object");
+        let made = api.create(&PostParams::default(), &object).await?;
+        Ok(serde_json::from_value(serde_json::to_value(made).expect("JSON")).expect("an integration"))
+    }
+
+    /// Changes an integration by a merge patch.
+    pub async fn change(&self, name: &str, patch: &Value) -> OAuthIntegration {
+        let changed = self.integrations().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        changed.unwrap_or_else(|error| panic!("{name} cannot be changed: {error}"))
+    }
+
+    pub async fn delete_secret(&self, name: &str) {
+        let deleted = self.secrets().delete(name, &DeleteParams::default()).await;
+        deleted.unwrap_or_else(|error| panic!("Secret {name} cannot be deleted: {error}"));
+    }
+
+    pub async fn get(&self, name: &str) -> OAuthIntegration {
+        self.integrations().get(name).await.unwrap_or_else(|error| panic!("{name} cannot be read: {error}"))
+    }
+
+    /// The values of a Secret, as text; `None` where there is none.
+    pub async fn values(&self, name: &str) -> Option<BTreeMap<String, String>> {
+        let secret = self.secrets().get_opt(name).await.expect("a look at a Secret")?;
+        let data = secret.data.unwrap_or_default();
+        Some(data.into_iter().map(|(key, value)| (key, String::from_utf8_lossy(&value.0).into_owned())).collect())
+    }
+
+    /// One value of a Secret; empty where it is not there.
+    pub async fn value(&self, name: &str, key: &str) -> String {
+        self.values(name).await.and_then(|mut values| values.remove(key)).unwrap_or_default()
+    }
+
+    /// Waits until a condition of an integration has a status and a reason.
+    pub async fn condition(&self, name: &str, type_: &str, status: &str, reason: &str) -> Condition {
+        eventually(&format!("{name} {type_}={status} {reason}"), SOON, async || {
+            let integration = self.get(name).await;
+            let generation = integration.metadata.generation;
+            let found = condition(&integration, type_).filter(|found| {
+                found.status == status && found.reason == reason && found.observed_generation == generation
+            });
+            found.ok_or_else(|| format!("{:?}\n{}", integration.status, self.tail()))
+        })
+        .await
+    }
+
+    /// Waits until an integration is ready for its current spec.
+    pub async fn ready(&self, name: &str) -> OAuthIntegration {
+        self.condition(name, "Ready", "True", "TokenValid").await;
+        self.get(name).await
+    }
+
+    /// Waits until a value of a Secret is another one than `old`, and returns it.
+    pub async fn other_value(&self, secret: &str, key: &str, old: &str) -> String {
+        eventually(&format!("another {key} in {secret}"), Duration::from_secs(60), async || {
+            let value = self.value(secret, key).await;
+            if value.is_empty() || value == old { Err(format!("{value:?}\n{}", self.tail())) } else { Ok(value) }
+        })
+        .await
+    }
+
+    /// Waits until there is an event with this reason about an integration.
+    pub async fn event(&self, name: &str, reason: &str) -> Event {
+        eventually(&format!("event {reason} for {name}"), SOON, async || {
+            let events = self.events(name).await;
+            let found = events.iter().find(|event| event.reason.as_deref() == Some(reason)).cloned();
+            found.ok_or_else(|| format!("{:?}", events.iter().map(|event| event.reason.clone()).collect::<Vec<_>>()))
+        })
+        .await
+    }
+
+    /// The events about an integration.
+    pub async fn events(&self, name: &str) -> Vec<Event> {
+        let all = Api::<Event>::namespaced(self.client.clone(), &self.namespace).list(&ListParams::default()).await;
+        let all = all.expect("a list of events").items;
+        all.into_iter().filter(|event| event.regarding.as_ref().is_some_and(|about| about.name.as_deref() == Some(name))).collect()
+    }
+
+    /// Everything that anyone can read without the right to read Secrets, to look for what must not be there.
+    pub async fn public_text(&self) -> String {
+        let integrations = self.integrations().list(&ListParams::default()).await.expect("a list of integrations").items;
+        let events = Api::<Event>::namespaced(self.client.clone(), &self.namespace).list(&ListParams::default()).await;
+        let events = events.expect("a list of events").items;
+        format!(
+            "{}\n{}\n{}\n{}",
+            serde_json::to_string(&integrations).expect("JSON"),
+            serde_json::to_string(&events).expect("JSON"),
+            self.operator.logs(),
+            self.operator.metrics(),
+        )
+    }
+
+    /// The end of the operator's log, for a message.
+    fn tail(&self) -> String {
+        let log = self.operator.logs();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(15)..].join("\n")
+    }
+}
+
+/// A condition of an integration.
+pub fn condition(integration: &OAuthIntegration, type_: &str) -> Option<Condition> {
+    integration.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == type_).cloned()
+}
+
+/// The uid of an object, for a look at who owns what.
+pub fn uid(object: &impl ResourceExt) -> String {
+    object.uid().unwrap_or_default()
+}
