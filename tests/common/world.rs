@@ -130,6 +130,16 @@ impl World {
         .await
     }
 
+    /// Waits until a label of a Secret has a value, or is gone.
+    pub async fn label(&self, secret: &str, label: &str, value: Option<&str>) {
+        eventually(&format!("label {label} of {secret} is {value:?}"), SOON, async || {
+            let found = self.secrets().get(secret).await.map_err(|error| error.to_string())?;
+            let found = found.labels().get(label).map(String::as_str);
+            if found == value { Ok(()) } else { Err(format!("{found:?}\n{}", self.tail())) }
+        })
+        .await;
+    }
+
     /// Waits until there is an event with this reason about an integration.
     pub async fn event(&self, name: &str, reason: &str) -> Event {
         eventually(&format!("event {reason} for {name}"), SOON, async || {
