@@ -12,6 +12,7 @@ use kube::runtime::reflector::Store;
 use kube::runtime::watcher;
 use kube::{Client, ResourceExt};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use crate::api::{MANAGER, OAuthIntegration};
@@ -27,6 +28,8 @@ use crate::{observe, perform, server};
 
 /// How long an orderly end may take; the chart's grace period is 30 s.
 const GRACE: Duration = Duration::from_secs(25);
+/// A received token gets at least this long to reach its Secret, also where the grace is used up.
+const LAST_ATTEMPT: Duration = Duration::from_secs(3);
 /// First pause after a look that failed, doubled for each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Longest such pause.
@@ -171,11 +174,14 @@ async fn work(
     // Set once, right here.
     let _ = integrations.stores.set(stores);
     let mut results = stream::select_all(loops);
+    let deadline = OnceLock::new();
     tokio::pin!(stop);
     let end = async {
         stop.await;
         info!("stopping: finishing what is in flight");
         stopping.send_replace(true);
+        // Set once, right here.
+        let _ = deadline.set(Instant::now() + GRACE);
         tokio::time::sleep(GRACE).await;
     };
     tokio::pin!(end);
@@ -191,7 +197,8 @@ async fn work(
             },
         }
     }
-    if tokio::time::timeout(GRACE, perform::flush(context)).await.is_err() {
+    let left = deadline.get().map_or(GRACE, |deadline| deadline.saturating_duration_since(Instant::now()));
+    if tokio::time::timeout(left.max(LAST_ATTEMPT), perform::flush(context)).await.is_err() {
         error!("a received token could not be written before the end");
     }
     info!("stopped");

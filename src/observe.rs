@@ -24,10 +24,11 @@ use crate::plan::{CredentialsSeen, Holding, Observed, Plan, TargetSeen, plan};
 use crate::target::{self, Facts};
 use crate::validated::Validated;
 
-/// The wall clock.
+/// The wall clock, in whole milliseconds: what is finer is of no use to those who read it.
 #[must_use]
 pub fn now() -> Timestamp {
-    Timestamp::now()
+    let now = Timestamp::now();
+    Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
 }
 
 /// Looks at an integration and at what belongs to it.

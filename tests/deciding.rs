@@ -133,35 +133,188 @@ fn cases() -> Vec<(&'static str, Change, Plan)> {
     let renew_at = healthy().facts().and_then(|facts| facts.times).expect("times").renew_at;
     vec![
         case("a token that is not due is left alone", |_| {}, wait(Reason::TokenValid, Some(renew_at))),
-        case("an integration that is being deleted is left alone", |o| { o.deleting = true; o.target = TargetSeen::Absent; }, wait(Reason::Suspended, None)),
-        case("a suspended integration is left alone although its token has ended", |o| { o.suspend = true; o.now = at(9999); }, wait(Reason::Suspended, None)),
-        case("an answer that is held is written although the integration is suspended", |o| { o.suspend = true; o.answer_held = true; }, write(Reason::AnswerHeld)),
-        case("an answer that is held is written although the spec is invalid", |o| { o.spec = Err("bad".to_owned()); o.answer_held = true; }, write(Reason::AnswerHeld)),
-        case("an answer that is held does not go into a Secret of others", |o| { o.target = TargetSeen::Foreign; o.answer_held = true; }, refuse(Reason::TargetConflict, "Secret it exists and was not made by this integration: delete it, or name another in spec.target.secretName")),
-        case("a spec that cannot work is refused", |o| o.spec = Err("bad".to_owned()), refuse(Reason::InvalidSpec, "bad")),
-        case("missing credentials are refused although the token is good", |o| o.credentials = CredentialsSeen::Missing("create it".to_owned()), refuse(Reason::CredentialsMissing, "create it")),
-        case("credentials that may not be read are refused", |o| o.credentials = CredentialsSeen::Unreadable("give rights".to_owned()), refuse(Reason::CredentialsUnreadable, "give rights")),
-        case("an invalid spec comes before missing credentials", |o| { o.spec = Err("bad".to_owned()); o.credentials = CredentialsSeen::Missing(String::new()); }, refuse(Reason::InvalidSpec, "bad")),
-        case("a failed attempt is waited for although there is no token", |o| { o.target = TargetSeen::Absent; o.status = after_failure(o, &refused()); }, wait(Reason::BackingOff, healthy_retry_at())),
-        case("a failed attempt with another spec is not waited for", |o| { o.target = TargetSeen::Absent; o.status = after_failure(o, &refused()); o.generation = 2; }, renew(Reason::TargetMissing)),
-        case("a failed attempt with other credentials is not waited for", |o| { o.target = TargetSeen::Absent; o.status = after_failure(o, &refused()); o.credentials = CredentialsSeen::Unread(Some("2".to_owned())); }, renew(Reason::TargetMissing)),
-        case("a failed attempt is not waited for when a renewal is requested", |o| { o.status = after_failure(o, &refused()); o.renew_requested_at = Some("now".to_owned()); }, renew(Reason::RenewalRequested)),
-        case("other credentials a moment after a failure wait for a second", |o| { o.target = TargetSeen::Absent; o.status = after_failure(o, &refused()); o.generation = 2; o.now = at(0); }, wait(Reason::BackingOff, Some(at(1)))),
+        case(
+            "an integration that is being deleted is left alone",
+            |o| {
+                o.deleting = true;
+                o.target = TargetSeen::Absent;
+            },
+            wait(Reason::Suspended, None),
+        ),
+        case(
+            "a suspended integration is left alone although its token has ended",
+            |o| {
+                o.suspend = true;
+                o.now = at(9999);
+            },
+            wait(Reason::Suspended, None),
+        ),
+        case(
+            "an answer that is held is written although the integration is suspended",
+            |o| {
+                o.suspend = true;
+                o.answer_held = true;
+            },
+            write(Reason::AnswerHeld),
+        ),
+        case(
+            "an answer that is held is written although the spec is invalid",
+            |o| {
+                o.spec = Err("bad".to_owned());
+                o.answer_held = true;
+            },
+            write(Reason::AnswerHeld),
+        ),
+        case(
+            "an answer that is held does not go into a Secret of others",
+            |o| {
+                o.target = TargetSeen::Foreign;
+                o.answer_held = true;
+            },
+            refuse(
+                Reason::TargetConflict,
+                "Secret it exists and was not made by this integration: delete it, or name another in spec.target.secretName",
+            ),
+        ),
+        case(
+            "a spec that cannot work is refused",
+            |o| o.spec = Err("bad".to_owned()),
+            refuse(Reason::InvalidSpec, "bad"),
+        ),
+        case(
+            "missing credentials are refused although the token is good",
+            |o| o.credentials = CredentialsSeen::Missing("create it".to_owned()),
+            refuse(Reason::CredentialsMissing, "create it"),
+        ),
+        case(
+            "credentials that may not be read are refused",
+            |o| o.credentials = CredentialsSeen::Unreadable("give rights".to_owned()),
+            refuse(Reason::CredentialsUnreadable, "give rights"),
+        ),
+        case(
+            "an invalid spec comes before missing credentials",
+            |o| {
+                o.spec = Err("bad".to_owned());
+                o.credentials = CredentialsSeen::Missing(String::new());
+            },
+            refuse(Reason::InvalidSpec, "bad"),
+        ),
+        case(
+            "a failed attempt is waited for although there is no token",
+            |o| {
+                o.target = TargetSeen::Absent;
+                o.status = after_failure(o, &refused());
+            },
+            wait(Reason::BackingOff, healthy_retry_at()),
+        ),
+        case(
+            "a failed attempt with another spec is not waited for",
+            |o| {
+                o.target = TargetSeen::Absent;
+                o.status = after_failure(o, &refused());
+                o.generation = 2;
+            },
+            renew(Reason::TargetMissing),
+        ),
+        case(
+            "a failed attempt with other credentials is not waited for",
+            |o| {
+                o.target = TargetSeen::Absent;
+                o.status = after_failure(o, &refused());
+                o.credentials = CredentialsSeen::Unread(Some("2".to_owned()));
+            },
+            renew(Reason::TargetMissing),
+        ),
+        case(
+            "a failed attempt is not waited for when a renewal is requested",
+            |o| {
+                o.status = after_failure(o, &refused());
+                o.renew_requested_at = Some("now".to_owned());
+            },
+            renew(Reason::RenewalRequested),
+        ),
+        case(
+            "other credentials a moment after a failure wait for a second",
+            |o| {
+                o.target = TargetSeen::Absent;
+                o.status = after_failure(o, &refused());
+                o.generation = 2;
+                o.now = at(0);
+            },
+            wait(Reason::BackingOff, Some(at(1))),
+        ),
         case("a missing target is made", |o| o.target = TargetSeen::Absent, renew(Reason::TargetMissing)),
         case("another spec gets another token", |o| o.spec = Ok(validated("customer")), renew(Reason::SpecChanged)),
-        case("another version of the credentials is looked into", |o| o.credentials = CredentialsSeen::Unread(Some("2".to_owned())), renew(Reason::CredentialsChanged)),
-        case("credentials of an unknown version are looked into", |o| o.credentials = CredentialsSeen::Unread(None), renew(Reason::CredentialsChanged)),
-        case("the same credentials in another version change nothing", |o| o.credentials = CredentialsSeen::Read(credentials("first"), "2".to_owned()), wait(Reason::TokenValid, Some(renew_at))),
-        case("another refresh token in the credentials begins anew", |o| o.credentials = CredentialsSeen::Read(credentials("second"), "2".to_owned()), renew(Reason::CredentialsChanged)),
-        case("a request for a renewal is followed", |o| o.renew_requested_at = Some("now".to_owned()), renew(Reason::RenewalRequested)),
-        case("a request that was followed is followed no more", |o| { o.renew_requested_at = Some("now".to_owned()); *o = with_facts(o.clone(), |f| f.origin.renew_requested_at = Some("now".to_owned())); }, wait(Reason::TokenValid, Some(renew_at))),
-        case("changed data are replaced", |o| *o = with_facts(o.clone(), |f| f.intact = false), renew(Reason::TargetDrifted)),
-        case("lost times are replaced", |o| *o = with_facts(o.clone(), |f| f.times = None), renew(Reason::TargetDrifted)),
-        case("another shape is written with the same token", |o| *o = with_facts(o.clone(), |f| f.shape_hash = "other".to_owned()), write(Reason::SpecChanged)),
+        case(
+            "another version of the credentials is looked into",
+            |o| o.credentials = CredentialsSeen::Unread(Some("2".to_owned())),
+            renew(Reason::CredentialsChanged),
+        ),
+        case(
+            "credentials of an unknown version are looked into",
+            |o| o.credentials = CredentialsSeen::Unread(None),
+            renew(Reason::CredentialsChanged),
+        ),
+        case(
+            "the same credentials in another version change nothing",
+            |o| o.credentials = CredentialsSeen::Read(credentials("first"), "2".to_owned()),
+            wait(Reason::TokenValid, Some(renew_at)),
+        ),
+        case(
+            "another refresh token in the credentials begins anew",
+            |o| o.credentials = CredentialsSeen::Read(credentials("second"), "2".to_owned()),
+            renew(Reason::CredentialsChanged),
+        ),
+        case(
+            "a request for a renewal is followed",
+            |o| o.renew_requested_at = Some("now".to_owned()),
+            renew(Reason::RenewalRequested),
+        ),
+        case(
+            "a request that was followed is followed no more",
+            |o| {
+                o.renew_requested_at = Some("now".to_owned());
+                *o = with_facts(o.clone(), |f| f.origin.renew_requested_at = Some("now".to_owned()));
+            },
+            wait(Reason::TokenValid, Some(renew_at)),
+        ),
+        case(
+            "changed data are replaced",
+            |o| *o = with_facts(o.clone(), |f| f.intact = false),
+            renew(Reason::TargetDrifted),
+        ),
+        case(
+            "lost times are replaced",
+            |o| *o = with_facts(o.clone(), |f| f.times = None),
+            renew(Reason::TargetDrifted),
+        ),
+        case(
+            "another shape is written with the same token",
+            |o| *o = with_facts(o.clone(), |f| f.shape_hash = "other".to_owned()),
+            write(Reason::SpecChanged),
+        ),
         case("a token is renewed at its time", move |o| o.now = renew_at, renew(Reason::RenewalDue)),
-        case("a token is not renewed a moment before its time", move |o| o.now = renew_at - SignedDuration::from_nanos(1), wait(Reason::TokenValid, Some(renew_at))),
-        case("requests that undo each other keep a distance", |o| { o.target = TargetSeen::Absent; o.not_before = Some(at(20)); }, wait(Reason::TooSoon, Some(at(20)))),
-        case("a suspended integration with a failure stays suspended", |o| { o.status = after_failure(o, &refused()); o.suspend = true; }, wait(Reason::Suspended, None)),
+        case(
+            "a token is not renewed a moment before its time",
+            move |o| o.now = renew_at - SignedDuration::from_nanos(1),
+            wait(Reason::TokenValid, Some(renew_at)),
+        ),
+        case(
+            "requests that undo each other keep a distance",
+            |o| {
+                o.target = TargetSeen::Absent;
+                o.not_before = Some(at(20));
+            },
+            wait(Reason::TooSoon, Some(at(20))),
+        ),
+        case(
+            "a suspended integration with a failure stays suspended",
+            |o| {
+                o.status = after_failure(o, &refused());
+                o.suspend = true;
+            },
+            wait(Reason::Suspended, None),
+        ),
     ]
 }
 
@@ -184,7 +337,10 @@ fn every_reason_that_plan_knows_is_in_the_table() {
     let decided: Vec<Reason> = cases()
         .iter()
         .map(|(_, _, plan)| match plan {
-            Plan::Wait { reason, .. } | Plan::Renew { reason } | Plan::Write { reason } | Plan::Refuse { reason, .. } => *reason,
+            Plan::Wait { reason, .. }
+            | Plan::Renew { reason }
+            | Plan::Write { reason }
+            | Plan::Refuse { reason, .. } => *reason,
         })
         .collect();
     let all = Reason::ALL.iter().take_while(|reason| **reason != Reason::Issued);
@@ -194,10 +350,8 @@ fn every_reason_that_plan_knows_is_in_the_table() {
 
 #[test]
 fn pauses_double_to_their_bounds_and_obey_the_endpoint() {
-    for (failure, first, longest) in [
-        (refused(), 60, 3600),
-        (Failure::new(Reason::EndpointUnavailable, "503"), 1, 300),
-    ] {
+    for (failure, first, longest) in [(refused(), 60, 3600), (Failure::new(Reason::EndpointUnavailable, "503"), 1, 300)]
+    {
         let mut observed = Observed { target: TargetSeen::Absent, ..healthy() };
         let mut pauses = Vec::new();
         for _ in 0..12 {
@@ -209,7 +363,8 @@ fn pauses_double_to_their_bounds_and_obey_the_endpoint() {
         assert!(pauses.windows(2).all(|pair| pair[0] <= pair[1]), "{pauses:?}");
         assert_eq!(*pauses.last().expect("pauses"), longest, "{pauses:?}");
     }
-    let asked = Failure { retry_after: Some(Duration::from_secs(77)), ..Failure::new(Reason::EndpointUnavailable, "429") };
+    let asked =
+        Failure { retry_after: Some(Duration::from_secs(77)), ..Failure::new(Reason::EndpointUnavailable, "429") };
     let status = after_failure(&healthy(), &asked);
     assert_eq!(status.last_failure.expect("a failure").retry_at.0, at(77));
 }
@@ -299,7 +454,14 @@ impl Model {
         let mut observed = healthy();
         observed.target = TargetSeen::Absent;
         observed.credentials = CredentialsSeen::Read(credentials("first-0"), "1".to_owned());
-        Self { observed, first: "first-0".to_owned(), current: "first-0".to_owned(), used: Vec::new(), issued: 0, version: 1 }
+        Self {
+            observed,
+            first: "first-0".to_owned(),
+            current: "first-0".to_owned(),
+            used: Vec::new(),
+            issued: 0,
+            version: 1,
+        }
     }
 
     fn step(&mut self, step: Step) {

@@ -216,7 +216,11 @@ async fn another_target_name_moves_the_refresh_token_and_removes_the_old_secret(
     })
     .await;
     world.ready("it").await;
-    assert_eq!(server.reused(), Vec::<String>::new(), "the refresh token of the old Secret was used, not the first one");
+    assert_eq!(
+        server.reused(),
+        Vec::<String>::new(),
+        "the refresh token of the old Secret was used, not the first one"
+    );
     assert_eq!(endpoint.count(), 2);
 }
 

@@ -58,7 +58,8 @@ async fn renew_before_moves_the_renewal() {
     spec["renewBefore"] = json!("10m");
     world.integration("it", &spec).await;
     let status = world.ready("it").await.status.expect("a status");
-    let (issued, expires, renew) = (status.issued_at.unwrap().0, status.expires_at.unwrap().0, status.renew_at.unwrap().0);
+    let (issued, expires, renew) =
+        (status.issued_at.unwrap().0, status.expires_at.unwrap().0, status.renew_at.unwrap().0);
     assert_eq!(expires.duration_since(issued).as_secs(), 3600);
     let before = expires.duration_since(renew).as_secs();
     assert!((600..=960).contains(&before), "10 minutes and a jitter of at most a tenth of the life: {before} s");

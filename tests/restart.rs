@@ -50,13 +50,14 @@ async fn kill_and_restart_with_100_live_tokens_asks_for_nothing() {
 #[tokio::test]
 async fn sigterm_during_a_request_finishes_it_and_writes_the_answer() {
     let answer = json!({"access_token": "late-token", "refresh_token": "the-only-copy", "expires_in": 3600});
-    let endpoint = Endpoint::start(move |_| {
-        Reply::Late(Duration::from_secs(3), Box::new(Reply::json(200, &answer)))
-    });
+    let endpoint = Endpoint::start(move |_| Reply::Late(Duration::from_secs(3), Box::new(Reply::json(200, &answer))));
     let world = World::new("sigterm").await;
     world.credentials().await;
     world.integration("it", &client_credentials(&endpoint.url())).await;
-    eventually("a request under way", SOON, async || if endpoint.count() == 1 { Ok(()) } else { Err("none") }.map_err(String::from)).await;
+    eventually("a request under way", SOON, async || {
+        if endpoint.count() == 1 { Ok(()) } else { Err("none") }.map_err(String::from)
+    })
+    .await;
     assert_eq!(world.values("it").await, None);
     assert_eq!(world.operator.terminate(Duration::from_secs(20)), 0, "{}", world.operator.logs());
     let values = world.values("it").await.expect("the answer was written");

@@ -78,7 +78,12 @@ pub fn times(uid: &str, issued_at: Timestamp, life: SignedDuration, renew_before
     let most = (life / 10).min((life - before) / 2);
     let jitter = most.mul_f64(fraction(uid));
     let expires_at = later(issued_at, life);
-    Times { issued_at, expires_at, renew_at: expires_at - before - jitter }
+    let renew_at = expires_at - before - jitter;
+    Times {
+        issued_at,
+        expires_at,
+        renew_at: Timestamp::from_millisecond(renew_at.as_millisecond()).unwrap_or(renew_at),
+    }
 }
 
 /// A moment later than `time`; the end of all times where there is no such moment.

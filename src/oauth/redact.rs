@@ -1,5 +1,9 @@
 //! What of a foreign text may be shown: a little of it, printable, with everything that was sent taken out.
 
+use std::cmp::Reverse;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use secrecy::ExposeSecret;
 
 use super::body::Member;
@@ -7,37 +11,73 @@ use super::body::Member;
 /// The longest text that is shown, in characters.
 const SHOWN: usize = 200;
 
-/// Takes every value that was sent out of `text` (each is replaced by the name of its member in brackets, also
-/// where the text holds it percent-encoded), drops what is not printable, and cuts at 200 characters.
+/// Takes every value that was sent out of `text` (each is replaced by the name of its member in brackets, also where the
+/// text holds it as a form, a URL, JSON or base64 writes it), drops what is not printable, and cuts at 200 characters.
 ///
 /// The value of `grant_type` stays: it is a word of the RFC, and messages are about it.
 #[must_use]
 pub fn shown(text: &str, sent: &[Member]) -> String {
-    let mut values: Vec<(&str, &str)> = sent
+    let mut forms: Vec<(String, &str)> = sent
         .iter()
         .filter(|(name, _)| name != "grant_type")
-        .map(|(name, value)| (name.as_str(), value.expose_secret()))
-        .filter(|(_, value)| !value.is_empty())
+        .flat_map(|(name, value)| forms(value.expose_secret()).map(|form| (printable(&form), name.as_str())))
+        .filter(|(form, _)| !form.trim().is_empty())
         .collect();
     // The longest first: a value that holds another is taken out whole.
-    values.sort_by_key(|(_, value)| std::cmp::Reverse(value.len()));
-    let text = values.into_iter().fold(text.to_owned(), |text, (name, value)| {
-        let encoded: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
-        let label = format!("[{name}]");
-        text.replace(value, &label).replace(&encoded, &label)
-    });
-    printable(&text)
+    forms.sort_by_key(|(form, _)| Reverse(form.len()));
+    // Printable before anything is looked for: a mark of no width could hide a value from the search.
+    let text = printable(text);
+    let (mut shown, mut rest) = (String::new(), text.as_str());
+    // One way through: what stands in for a value is not looked at again.
+    while let Some(next) = rest.chars().next() {
+        if shown.chars().count() >= SHOWN {
+            break;
+        }
+        match forms.iter().find(|(form, _)| rest.starts_with(form.as_str())) {
+            Some((form, name)) => {
+                shown += &format!("[{name}]");
+                rest = &rest[form.len()..];
+            }
+            None => {
+                shown.push(next);
+                rest = &rest[next.len_utf8()..];
+            }
+        }
+    }
+    match shown.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &shown[..end]),
+        None if rest.is_empty() => shown,
+        None => shown + "…",
+    }
 }
 
-/// Keeps the printable characters of a text, and of these the first 200.
+/// The ways in which a text may hold a value. Without the line break at its end, which comes from `echo` and which many
+/// servers drop.
+fn forms(value: &str) -> impl Iterator<Item = String> {
+    let trimmed = value.trim();
+    let form: String = url::form_urlencoded::byte_serialize(trimmed.as_bytes()).collect();
+    let url = form.replace('+', "%20");
+    let json = serde_json::Value::from(trimmed).to_string();
+    let json = json[1..json.len() - 1].to_owned();
+    let [form_small, url_small] = [&form, &url].map(|text| small_hex(text));
+    let base64 = [STANDARD_NO_PAD.encode(value), STANDARD_NO_PAD.encode(trimmed), URL_SAFE_NO_PAD.encode(trimmed)];
+    [trimmed.to_owned(), form, form_small, url, url_small, json].into_iter().chain(base64)
+}
+
+/// Percent-encoding with small letters in its numbers.
+fn small_hex(text: &str) -> String {
+    let mut parts = text.split('%');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |all, part| match part.split_at_checked(2) {
+        Some((number, rest)) => format!("{all}%{}{rest}", number.to_ascii_lowercase()),
+        None => format!("{all}%{part}"),
+    })
+}
+
+/// The printable characters of a text, on one line.
 fn printable(text: &str) -> String {
     let printable = |c: &char| !c.is_control() && !is_invisible(*c);
-    let mut characters = text.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).filter(printable);
-    let mut shown: String = characters.by_ref().take(SHOWN).collect();
-    if characters.next().is_some() {
-        shown.push('…');
-    }
-    shown
+    text.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).filter(printable).collect()
 }
 
 /// Marks that turn or hide the text around them.

@@ -75,6 +75,16 @@ pub fn read(raw: &Raw, ask: &Ask, sent: &[Member], now: Timestamp) -> Result<Ans
     }
 }
 
+/// The errors of RFC 6749, section 5.2. They tell nothing of what was sent, not even where a client is called `client`.
+const ERRORS: [&str; 6] = [
+    "invalid_request",
+    "invalid_client",
+    "invalid_grant",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "invalid_scope",
+];
+
 /// The OAuth error fields of a body (RFC 6749, section 5.2), made safe to be shown.
 #[derive(Debug, Default)]
 struct Told {
@@ -84,8 +94,9 @@ struct Told {
 
 impl Told {
     fn of(body: Option<&JValue>, sent: &[Member]) -> Self {
-        let field = |name| body.and_then(|body| text(body, name)).map(|text| shown(&text, sent));
-        Self { error: field("error"), description: field("error_description") }
+        let field = |name| body.and_then(|body| text(body, name));
+        let error = field("error").map(|word| if ERRORS.contains(&word.as_str()) { word } else { shown(&word, sent) });
+        Self { error, description: field("error_description").map(|text| shown(&text, sent)) }
     }
 }
 

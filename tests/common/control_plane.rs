@@ -189,7 +189,8 @@ impl ControlPlane {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = self.path(&format!("{namespace}-{service_account}-{number}.kubeconfig"));
-        fs::write(&path, self.kubeconfig(&token)).unwrap_or_else(|error| panic!("the kubeconfig cannot be written: {error}"));
+        fs::write(&path, self.kubeconfig(&token))
+            .unwrap_or_else(|error| panic!("the kubeconfig cannot be written: {error}"));
         path
     }
 

@@ -13,7 +13,12 @@ pub const OPERATOR: &str = "oauth-operator";
 pub fn install_crd(control_plane: &ControlPlane) {
     let file = tools::root().join("crds/oauthintegrations.yaml");
     control_plane.kubectl(&["apply", "--server-side", "-f", &file.display().to_string()]);
-    control_plane.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd/oauthintegrations.oauth.evolutionx.io"]);
+    control_plane.kubectl(&[
+        "wait",
+        "--for=condition=Established",
+        "--timeout=60s",
+        "crd/oauthintegrations.oauth.evolutionx.io",
+    ]);
 }
 
 /// Applies the chart's service account, roles and bindings, and nothing else of it: operators in tests run under exactly
@@ -56,7 +61,10 @@ pub fn try_apply(control_plane: &ControlPlane, namespace: &str, text: &str) -> (
     let mut file = tempfile::NamedTempFile::new().expect("a file for manifests");
     std::io::Write::write_all(&mut file, text.as_bytes()).expect("manifests written");
     let output = control_plane.try_kubectl(&["apply", "-n", namespace, "-f", &file.path().display().to_string()]);
-    (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout))
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout),
+    )
 }
 
 /// An example of the repository, with its endpoint replaced.

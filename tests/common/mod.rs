@@ -4,14 +4,14 @@
 //! Whatever is started here ends with the test binary, however that ends: see [`process`].
 
 // Each test binary uses a part of this.
-#![allow(dead_code, missing_docs)]
+#![allow(dead_code, unused_imports, missing_docs)]
 
 pub mod control_plane;
-#[cfg(any())]
+
 pub mod django;
 pub mod endpoint;
 pub mod http;
-#[cfg(any())]
+
 pub mod keycloak;
 pub mod manifests;
 pub mod operator;

@@ -79,7 +79,9 @@ impl Process {
         let pipe = watchdog.stdin.take();
         let mut first_line = String::new();
         let output = watchdog.stdout.take().unwrap_or_else(|| panic!("{name} has no output"));
-        BufReader::new(output).read_line(&mut first_line).unwrap_or_else(|error| panic!("{name} tells no pid: {error}"));
+        BufReader::new(output)
+            .read_line(&mut first_line)
+            .unwrap_or_else(|error| panic!("{name} tells no pid: {error}"));
         let pid = first_line.trim().parse().unwrap_or_else(|_| panic!("{name} tells no pid but {first_line:?}"));
         Self { name: name.to_owned(), pid, dir, watchdog, pipe }
     }
@@ -105,8 +107,14 @@ impl Process {
     }
 
     pub fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").args([OsString::from(format!("-{signal}")), self.pid.to_string().into()]).status();
-        assert!(sent.is_ok_and(|status| status.success()), "{} (pid {}) cannot be sent SIG{signal}", self.name, self.pid);
+        let sent =
+            Command::new("kill").args([OsString::from(format!("-{signal}")), self.pid.to_string().into()]).status();
+        assert!(
+            sent.is_ok_and(|status| status.success()),
+            "{} (pid {}) cannot be sent SIG{signal}",
+            self.name,
+            self.pid
+        );
     }
 
     /// Whether the process is there and not a zombie.
@@ -134,7 +142,12 @@ impl Process {
         while !ready() {
             let gone = !self.is_alive();
             assert!(!gone, "{} ended before {what}:\n{}", self.name, self.log_tail());
-            assert!(Instant::now() < deadline, "{}: {what} took longer than {within:?}:\n{}", self.name, self.log_tail());
+            assert!(
+                Instant::now() < deadline,
+                "{}: {what} took longer than {within:?}:\n{}",
+                self.name,
+                self.log_tail()
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }

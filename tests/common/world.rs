@@ -154,12 +154,15 @@ impl World {
     pub async fn events(&self, name: &str) -> Vec<Event> {
         let all = Api::<Event>::namespaced(self.client.clone(), &self.namespace).list(&ListParams::default()).await;
         let all = all.expect("a list of events").items;
-        all.into_iter().filter(|event| event.regarding.as_ref().is_some_and(|about| about.name.as_deref() == Some(name))).collect()
+        all.into_iter()
+            .filter(|event| event.regarding.as_ref().is_some_and(|about| about.name.as_deref() == Some(name)))
+            .collect()
     }
 
     /// Everything that anyone can read without the right to read Secrets, to look for what must not be there.
     pub async fn public_text(&self) -> String {
-        let integrations = self.integrations().list(&ListParams::default()).await.expect("a list of integrations").items;
+        let integrations =
+            self.integrations().list(&ListParams::default()).await.expect("a list of integrations").items;
         let events = Api::<Event>::namespaced(self.client.clone(), &self.namespace).list(&ListParams::default()).await;
         let events = events.expect("a list of events").items;
         format!(

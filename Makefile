@@ -1,0 +1,53 @@
+# The whole interface for people who work on this project. Each target prints what it is doing, works on a fresh clone,
+# installs what it needs (into the user's cache, or with apt-get as root), and leaves nothing running.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+CRD := crds/oauthintegrations.yaml
+CHART_CRD := charts/oauth-operator/files/oauthintegrations.yaml
+
+.PHONY: help
+help: ## What can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+.PHONY: demo
+demo: ## The main job, live on this machine: an integration becomes a Secret that is renewed before your eyes
+	@echo "==> building the operator and the demo"
+	cargo test --locked --test demo
+
+.PHONY: test
+test: lint ## Everything that CI runs
+	@echo "==> tools for the tests (built once, then taken from the cache)"
+	tests/tools/install kubernetes helm keycloak django buildah >/dev/null
+	@echo "==> tests, on real servers"
+	cargo test --locked --no-fail-fast
+
+.PHONY: test-unit
+test-unit: ## The tests that need no server
+	cargo test --locked --lib --bins --test deciding --test oauth --test fetch
+
+.PHONY: lint
+lint: ## Format, clippy, licences and sources of dependencies
+	@echo "==> format"
+	cargo fmt --check
+	@echo "==> clippy"
+	cargo clippy --locked --all-targets -- --deny warnings
+	@echo "==> licences, bans and sources of the dependencies"
+	"$$(tests/tools/install cargo-deny)/cargo-deny" --log-level error check licenses bans sources
+
+.PHONY: crds
+crds: ## The CRD, generated from src/api.rs, for kubectl and for the chart
+	cargo run --locked --quiet -- crd > $(CRD).part
+	mv $(CRD).part $(CRD)
+	cp $(CRD) $(CHART_CRD)
+
+.PHONY: bench
+bench: ## Time, calls and memory for 1,000 integrations, beside the same writes made bare
+	@echo "==> building with optimisation"
+	cargo bench --locked --bench sync
+
+.PHONY: image
+image: ## The container image, without a container engine
+	hack/image

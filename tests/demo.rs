@@ -1,0 +1,149 @@
+//! `make demo`: the main job, live on this machine.
+//!
+//! A control plane, a real identity provider (Django OAuth Toolkit), the operator under the chart's rights, and one
+//! integration, whose token is renewed before the reader's eyes. It runs among the tests as well, so it cannot rot.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::django::Django;
+use common::manifests::{self, apply};
+use common::operator::kubeconfig;
+use common::{ControlPlane, Operator, tools};
+
+/// The life of the demo's tokens: long enough to be read about, short enough to be waited for.
+const LIFE_SECONDS: u32 = 20;
+const RENEWALS: usize = 2;
+const NAMESPACE: &str = "erp";
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(demo());
+}
+
+async fn demo() {
+    say(
+        "tools: etcd, kube-apiserver, kubectl, helm and Django OAuth Toolkit, built once and then taken from the cache",
+    );
+    for tool in ["kubernetes", "helm", "django"] {
+        tools::install(tool);
+    }
+    say("a control plane on loopback: etcd, kube-apiserver, kube-controller-manager");
+    let control_plane = ControlPlane::start();
+    say("an identity provider on loopback: Django OAuth Toolkit, whose tokens live 20 s");
+    let django = Django::start(LIFE_SECONDS);
+    say("the CRD, and the chart's ServiceAccount and roles");
+    manifests::install_crd(&control_plane);
+    manifests::install_rights(&control_plane);
+    say("the operator, with just these rights");
+    let operator = Operator::start_with(&kubeconfig(&control_plane).await, &[]).await;
+
+    let manifest = manifest(&django.token_endpoint());
+    say("kubectl apply -f erp-live.yaml");
+    println!("{manifest}");
+    control_plane.kubectl(&["create", "namespace", NAMESPACE]);
+    apply(&control_plane, NAMESPACE, &manifest);
+    let mut seen = next_token(&control_plane, "").await;
+    show(&control_plane, "the Secret is there");
+    for renewal in 1..=RENEWALS {
+        say(&format!("waiting for renewal {renewal}; nothing happens until it is due"));
+        let end = expires_at(&control_plane);
+        seen = next_token(&control_plane, &seen).await;
+        let left = end.duration_since(jiff::Timestamp::now()).as_secs();
+        assert!(left > 0, "the old token ended before there was another");
+        show(&control_plane, &format!("renewed: another token is in the Secret, {left} s before the old one's end"));
+    }
+    say("kubectl describe oauthintegration erp-live (its events)");
+    let described = control_plane.kubectl(&["describe", "oauthintegration", "erp-live", "-n", NAMESPACE]);
+    println!("{}", described.split_once("Events:").map_or("", |(_, events)| events));
+    say("what it cost: the operator's own count");
+    for line in operator.metrics().lines().filter(|line| line.starts_with("oauth_operator_token_requests_total")) {
+        println!("{line}");
+    }
+    let ended = operator.terminate(Duration::from_secs(20));
+    assert_eq!(ended, 0, "the operator ends in order");
+    say(&format!("done: one issue and {RENEWALS} renewals; everything that was started is ended"));
+}
+
+fn say(what: &str) {
+    println!("\n==> {what}");
+}
+
+fn manifest(endpoint: &str) -> String {
+    format!(
+        "apiVersion: v1
+kind: Secret
+metadata:
+  name: erp-live-credentials
+stringData:
+  client_id: service
+  client_secret: service-secret
+---
+apiVersion: oauth.evolutionx.io/v1alpha1
+kind: OAuthIntegration
+metadata:
+  name: erp-live
+spec:
+  tokenEndpoint: {endpoint}
+  grantType: client_credentials
+  credentials:
+    secretName: erp-live-credentials
+  resource:
+    key: resource
+    value: https://www.resource.com
+  scope: customer order add.order
+  target:
+    secretName: erp-live-token
+"
+    )
+}
+
+/// Waits until the Secret holds another token than `old`.
+async fn next_token(control_plane: &ControlPlane, old: &str) -> String {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let found = control_plane.try_kubectl(&[
+            "get",
+            "secret",
+            "erp-live-token",
+            "-n",
+            NAMESPACE,
+            "-o",
+            "jsonpath={.data.access_token}",
+        ]);
+        let token = String::from_utf8_lossy(&found.stdout).into_owned();
+        if !token.is_empty() && token != old {
+            return token;
+        }
+        assert!(Instant::now() < deadline, "no token within a minute: {}", String::from_utf8_lossy(&found.stderr));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+fn show(control_plane: &ControlPlane, what: &str) {
+    say(what);
+    print!("{}", control_plane.kubectl(&["get", "oauthintegrations", "-n", NAMESPACE, "-o", "wide"]));
+    let secret = control_plane.kubectl(&["get", "secret", "erp-live-token", "-n", NAMESPACE, "-o", "json"]);
+    let secret: serde_json::Value = serde_json::from_str(&secret).expect("a Secret");
+    println!("\nSecret erp-live-token");
+    for name in ["issued-at", "renew-at", "expires-at"] {
+        println!(
+            "  {name:<12} {}",
+            secret["metadata"]["annotations"][format!("oauth.evolutionx.io/{name}")].as_str().unwrap_or_default()
+        );
+    }
+    for (key, value) in secret["data"].as_object().into_iter().flatten() {
+        println!("  {key:<12} {}", masked(value.as_str().unwrap_or_default()));
+    }
+}
+
+/// Enough of a token to see that it is another one.
+fn masked(base64: &str) -> String {
+    format!("{}… ({} characters)", base64.get(..6).unwrap_or_default(), base64.len() / 4 * 3)
+}
+
+fn expires_at(control_plane: &ControlPlane) -> jiff::Timestamp {
+    let arguments = ["get", "oauthintegration", "erp-live", "-n", NAMESPACE, "-o", "jsonpath={.status.expiresAt}"];
+    control_plane.kubectl(&arguments).trim().parse().expect("a time")
+}

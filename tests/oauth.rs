@@ -1,0 +1,749 @@
+//! The token request as data: bodies, lives, redaction, answers, expressions. No server, no clock.
+
+#![allow(missing_docs)]
+
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+use jiff::{SignedDuration, Timestamp};
+use jsonata_core::value::JValue;
+use oauth_operator::api::{Class, OAuthIntegrationSpec, Reason};
+use oauth_operator::error::Failure;
+use oauth_operator::oauth::body::{self, Member};
+use oauth_operator::oauth::life::{self, Known, Life};
+use oauth_operator::oauth::redact::shown;
+use oauth_operator::oauth::response::{self, Raw};
+use oauth_operator::oauth::{Answer, Ask, Credentials, Expression};
+use oauth_operator::validated::Validated;
+use proptest::prelude::*;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+
+/// 2026-01-01T00:00:00Z, which is now in all tests.
+const NOW: Timestamp = Timestamp::constant(1_767_225_600, 0);
+
+/// What a spec asks for; what is left out of it is filled in.
+fn ask(mut spec: Value) -> Ask {
+    let defaults = json!({
+        "tokenEndpoint": "https://login.example.com/token",
+        "grantType": "client_credentials",
+        "credentials": {"secretName": "credentials"},
+    });
+    for (name, value) in defaults.as_object().expect("an object") {
+        spec.as_object_mut().expect("an object").entry(name).or_insert_with(|| value.clone());
+    }
+    let spec: OAuthIntegrationSpec = serde_json::from_value(spec).expect("a spec");
+    Validated::parse("it", &spec).expect("a spec that can work").ask
+}
+
+fn members(values: &[(&str, &str)]) -> Vec<Member> {
+    values.iter().map(|(name, value)| ((*name).to_owned(), SecretString::from(*value))).collect()
+}
+
+fn seconds(seconds: i64) -> SignedDuration {
+    SignedDuration::from_secs(seconds)
+}
+
+mod bodies {
+    use super::*;
+
+    fn credentials() -> Credentials {
+        let secret = |text: &str| Some(SecretString::from(text));
+        Credentials {
+            client_id: secret("id"),
+            client_secret: secret("secret"),
+            username: secret("ada"),
+            password: secret("word"),
+            refresh_token: secret("refresh"),
+        }
+    }
+
+    fn exposed(members: &[Member]) -> Vec<(&str, &str)> {
+        members.iter().map(|(name, value)| (name.as_str(), value.expose_secret())).collect()
+    }
+
+    #[test]
+    fn each_grant_sends_its_members_in_their_order() {
+        let resource = json!({"key": "audience", "value": "https://erp"});
+        let client = [("client_id", "id"), ("client_secret", "secret")];
+        let cases: Vec<(&str, Value, Vec<(&str, &str)>)> = vec![
+            (
+                "client credentials send grant type and client",
+                json!({}),
+                [&[("grant_type", "client_credentials")][..], &client].concat(),
+            ),
+            (
+                "resource and scope come after the client",
+                json!({"resource": resource, "scope": "a b"}),
+                [
+                    &[("grant_type", "client_credentials")][..],
+                    &client,
+                    &[("audience", "https://erp"), ("scope", "a b")],
+                ]
+                .concat(),
+            ),
+            (
+                "user and password send neither grant type nor client",
+                json!({"grantType": "user_password"}),
+                vec![("username", "ada"), ("password", "word")],
+            ),
+            (
+                "user and password send resource and scope where they are set",
+                json!({"grantType": "user_password", "resource": resource, "scope": "a"}),
+                vec![("username", "ada"), ("password", "word"), ("audience", "https://erp"), ("scope", "a")],
+            ),
+            (
+                "a refresh sends the client and the refresh token",
+                json!({"grantType": "refresh_token"}),
+                [&[("grant_type", "refresh_token")][..], &client, &[("refresh_token", "refresh")]].concat(),
+            ),
+            (
+                "a refresh sends resource and scope where they are set",
+                json!({"grantType": "refresh_token", "resource": resource, "scope": "a"}),
+                [
+                    &[("grant_type", "refresh_token")][..],
+                    &client,
+                    &[("refresh_token", "refresh"), ("audience", "https://erp"), ("scope", "a")],
+                ]
+                .concat(),
+            ),
+        ];
+        for (case, spec, expected) in cases {
+            assert_eq!(exposed(&body::members(&ask(spec), &credentials())), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn parameters_add_win_and_take_out() {
+        let cases: &[(&str, Value, &[&str], &[(&str, &str)])] = &[
+            ("a new one is added", json!({"tenant": "evox"}), &[], &[("tenant", "evox")]),
+            ("one of the grant's wins", json!({"grant_type": "custom"}), &[], &[("grant_type", "custom")]),
+            ("an empty one takes the grant's out", json!({"scope": ""}), &["scope"], &[]),
+            ("an empty one takes the resource out", json!({"resource": ""}), &["resource"], &[]),
+            ("an empty one that nobody sends changes nothing", json!({"tenant": ""}), &["tenant"], &[]),
+        ];
+        for (case, parameters, absent, present) in cases {
+            let resource = json!({"key": "resource", "value": "https://erp"});
+            let ask = ask(json!({"scope": "a", "resource": resource, "request": {"parameters": parameters}}));
+            let members = body::members(&ask, &credentials());
+            let members = exposed(&members);
+            assert!(members.iter().all(|(name, _)| !absent.contains(name)), "{case}: {members:?}");
+            for (name, value) in *present {
+                let found: Vec<_> = members.iter().filter(|(known, _)| known == name).collect();
+                assert_eq!(found, [&(*name, *value)], "{case}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_member_without_a_value_is_not_there() {
+        let public = Credentials { client_secret: None, ..credentials() };
+        let sent = body::members(&ask(json!({"grantType": "refresh_token"})), &public);
+        assert!(!exposed(&sent).iter().any(|(name, _)| *name == "client_secret"), "a public client has no secret");
+        let empty = Credentials { client_secret: Some("".into()), ..credentials() };
+        assert_eq!(exposed(&body::members(&ask(json!({"grantType": "refresh_token"})), &empty)), exposed(&sent));
+    }
+
+    #[test]
+    fn both_formats_carry_every_character() {
+        let difficult = "a&b=c d+e/\"ü\n\u{1f511}";
+        let sent = members(&[("password", difficult)]);
+        let json: Value = serde_json::from_str(&body::encode(ask(json!({})).format, &sent)).expect("JSON");
+        assert_eq!(json, json!({"password": difficult}));
+        let form = body::encode(ask(json!({"request": {"format": "form"}})).format, &sent);
+        let read: Vec<(String, String)> = url::form_urlencoded::parse(form.as_bytes()).into_owned().collect();
+        assert_eq!(read, [("password".to_owned(), difficult.to_owned())]);
+    }
+
+    #[test]
+    fn nothing_secret_is_printed_for_debugging() {
+        let sent = body::members(&ask(json!({})), &credentials());
+        let text = format!("{sent:?} {:?}", credentials());
+        for secret in ["\"secret\"", "\"id\"", "\"ada\"", "\"word\"", "\"refresh\""] {
+            assert!(!text.contains(secret), "{text}");
+        }
+    }
+}
+
+mod lives {
+    use super::*;
+
+    /// A JWT with these claims; the signature is not looked at.
+    fn jwt(claims: &str) -> String {
+        format!("e30.{}.sig", URL_SAFE_NO_PAD.encode(claims))
+    }
+
+    fn jwt_for(life: i64) -> String {
+        jwt(&json!({"exp": NOW.as_second() + life}).to_string())
+    }
+
+    #[test]
+    fn the_life_is_the_smallest_that_is_known() {
+        let too_long = Some(Reason::TokenLifeTooLong);
+        let unknown = Some(Reason::TokenLifeUnknown);
+        let opaque = String::from("opaque");
+        let cases = [
+            ("nothing is known: five minutes, and that is told", None, None, opaque.clone(), (300, unknown)),
+            ("only tokenLife is known", Some(3600), None, opaque.clone(), (3600, None)),
+            ("only expiresIn is known", None, Some(60), opaque.clone(), (60, None)),
+            ("only exp is known", None, None, jwt_for(90), (90, None)),
+            ("tokenLife is shorter than expiresIn", Some(30), Some(60), opaque.clone(), (30, None)),
+            ("tokenLife is as long as expiresIn", Some(60), Some(60), opaque.clone(), (60, None)),
+            ("tokenLife is longer than expiresIn", Some(61), Some(60), opaque.clone(), (60, too_long)),
+            ("tokenLife is longer than exp", Some(100), None, jwt_for(90), (90, too_long)),
+            ("exp is smaller than expiresIn", None, Some(100), jwt_for(90), (90, None)),
+            ("expiresIn is smaller than exp", None, Some(80), jwt_for(90), (80, None)),
+            ("tokenLife is the smallest of the three", Some(70), Some(80), jwt_for(90), (70, None)),
+            ("an exp in the past says that a clock is off", None, None, jwt_for(-10), (300, unknown)),
+            ("an exp in the past leaves tokenLife", Some(60), None, jwt_for(-10), (60, None)),
+            ("an exp of this very moment is as good as none", None, Some(60), jwt_for(0), (60, None)),
+            ("an expiresIn of nothing is as good as none", None, Some(0), opaque.clone(), (300, unknown)),
+            ("more than a year is not believed", None, Some(i64::MAX), opaque, (8760 * 3600, None)),
+        ];
+        for (case, token_life, expires_in, access_token, (length, warning)) in cases {
+            let known = Known {
+                issued_at: NOW,
+                token_life: token_life.map(seconds),
+                expires_in: expires_in.map(seconds),
+                access_token: &access_token,
+            };
+            assert_eq!(life::of(&known), Life { length: seconds(length), warning }, "{case}");
+        }
+    }
+
+    #[test]
+    fn exp_is_read_of_a_jwt_and_of_nothing_else() {
+        let padded = format!("e30.{}.sig", URL_SAFE.encode(r#"{"exp":1767225601} "#));
+        assert!(padded.contains('='), "the case is about padding");
+        let at = |second| Some(Timestamp::from_second(second).expect("a time"));
+        let cases = [
+            ("a JWT", jwt(r#"{"exp":1767225601}"#), at(1_767_225_601)),
+            ("a JWT with padding, which RFC 7515 forbids and some write", padded, at(1_767_225_601)),
+            ("a fraction of a second", jwt(r#"{"exp":1767225601.9}"#), at(1_767_225_601)),
+            ("a number as a power of ten", jwt(r#"{"exp":1.7672256e9}"#), at(1_767_225_600)),
+            ("exp before 1970", jwt(r#"{"exp":-1}"#), at(-1)),
+            ("exp beyond all times", jwt(r#"{"exp":99999999999999}"#), None),
+            ("exp beyond all numbers", jwt(r#"{"exp":1e300}"#), None),
+            ("exp as text", jwt(r#"{"exp":"1767225601"}"#), None),
+            ("no exp", jwt("{}"), None),
+            ("claims that are a list", jwt("[1]"), None),
+            ("claims that are not JSON", jwt("exp"), None),
+            ("claims nested too deep", jwt(&"[".repeat(60_000)), None),
+            ("not base64", "e30.?.sig".to_owned(), None),
+            ("two parts", jwt(r#"{"exp":1767225601}"#).replace(".sig", ""), None),
+            ("five parts, an encrypted JWT", jwt(r#"{"exp":1767225601}"#) + ".a.b", None),
+            ("an opaque token", "opaque".to_owned(), None),
+            ("an empty token", String::new(), None),
+        ];
+        for (case, token, expected) in cases {
+            assert_eq!(life::jwt_exp(&token), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn renew_before_is_kept_to_and_a_third_where_it_cannot_be() {
+        let cases = [
+            ("no renewBefore: a third", 3600, None, 1200),
+            ("a renewBefore", 3600, Some(600), 600),
+            ("a renewBefore just below the life", 3600, Some(3599), 3599),
+            ("a renewBefore as long as the real life: a third", 60, Some(60), 20),
+            ("a renewBefore longer than the real life: a third", 60, Some(600), 20),
+        ];
+        for (case, life, before, expected) in cases {
+            let times = life::times("uid", NOW, seconds(life), before.map(seconds));
+            let jitter = times.expires_at.duration_since(times.renew_at) - seconds(expected);
+            assert!(!jitter.is_negative() && jitter <= seconds(life) / 10, "{case}: jitter {jitter:?}");
+            assert!(times.renew_at > NOW, "{case}: the token is used for a while");
+        }
+    }
+
+    #[test]
+    fn tokens_of_one_age_spread_out() {
+        let renewals: Vec<i64> = (0..1000)
+            .map(|number| life::times(&format!("uid-{number}"), NOW, seconds(3600), None).renew_at.as_second())
+            .collect();
+        let (first, last) = (renewals.iter().min().expect("some"), renewals.iter().max().expect("some"));
+        assert!(last - first > 300, "over most of a tenth of the life: {} s", last - first);
+        // Ten slots over the tenth of the life: each gets its share.
+        for slot in 0..10 {
+            let from = NOW.as_second() + 2040 + slot * 36;
+            let here = renewals.iter().filter(|at| (from..from + 36).contains(*at)).count();
+            assert!((50..200).contains(&here), "slot {slot} has {here} of 1000");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn with_defaults_at_least_half_of_a_life_is_used_and_never_all(
+            uid in ".*", issued in -1_000_000_000_i64..4_000_000_000, millis in 1_i64..=31_536_000_000,
+        ) {
+            let (issued_at, life) = (Timestamp::from_second(issued).unwrap(), SignedDuration::from_millis(millis));
+            let times = life::times(&uid, issued_at, life, None);
+            prop_assert_eq!(times.issued_at, issued_at);
+            prop_assert_eq!(times.expires_at.duration_since(issued_at), life);
+            prop_assert!(times.renew_at.duration_since(issued_at) >= life / 2);
+            prop_assert!(times.renew_at < times.expires_at);
+        }
+
+        #[test]
+        fn a_renewal_is_between_issue_and_end_whatever_renew_before_says(
+            uid in ".*", millis in 1_i64..=31_536_000_000, before_millis in 0_i64..=31_536_000_000,
+        ) {
+            let (life, before) = (SignedDuration::from_millis(millis), SignedDuration::from_millis(before_millis));
+            let times = life::times(&uid, NOW, life, Some(before));
+            prop_assert!(times.renew_at > NOW);
+            prop_assert!(times.renew_at <= times.expires_at);
+            let taken = if before < life { before } else { life / 3 };
+            let jitter = times.expires_at.duration_since(times.renew_at) - taken;
+            prop_assert!(!jitter.is_negative() && jitter <= life / 10, "{:?}", jitter);
+        }
+
+        #[test]
+        fn the_jitter_is_the_same_for_one_uid(uid in ".*", life in 1_i64..=31_536_000) {
+            let times = || life::times(&uid, NOW, seconds(life), None);
+            prop_assert_eq!(times(), times());
+            prop_assert!((0.0..=1.0).contains(&life::fraction(&uid)));
+        }
+
+        #[test]
+        fn no_token_makes_exp_panic(token in "[A-Za-z0-9._=-]*|.*") {
+            let _ = life::jwt_exp(&token);
+        }
+    }
+}
+
+mod redaction {
+    use super::*;
+
+    const SECRET: &str = "s3cr et/ü\"&1";
+
+    #[test]
+    fn what_was_sent_is_taken_out_in_every_form() {
+        let percent = "s3cr%20et%2F%C3%BC%22%261";
+        let base64 = STANDARD_NO_PAD.encode(SECRET);
+        let cases = [
+            ("as it is", format!("no {SECRET}!"), "no [client_secret]!"),
+            ("more than once", format!("{SECRET}{SECRET}"), "[client_secret][client_secret]"),
+            ("as a form writes it", "no s3cr+et%2F%C3%BC%22%261!".to_owned(), "no [client_secret]!"),
+            ("as a URL writes it", format!("no {percent}!"), "no [client_secret]!"),
+            ("percent-encoded in small letters", format!("no {}!", percent.to_lowercase()), "no [client_secret]!"),
+            ("as JSON writes it", r#"{"a":"s3cr et/ü\"&1"}"#.to_owned(), r#"{"a":"[client_secret]"}"#),
+            ("as base64", format!("no {base64}!"), "no [client_secret]!"),
+            ("with invisible marks inside", "no s3cr\u{200b} et/ü\u{7}\"&1!".to_owned(), "no [client_secret]!"),
+        ];
+        for (case, text, expected) in cases {
+            assert_eq!(shown(&text, &members(&[("client_secret", SECRET)])), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn values_that_hold_others_are_taken_out_whole() {
+        let sent = members(&[("client_id", "erp"), ("client_secret", "erp-secret"), ("username", "client")]);
+        let cases = [
+            ("the longest first", "erp-secret of erp", "[client_secret] of [client_id]"),
+            ("what is put in is not looked at again", "client erp", "[username] [client_id]"),
+        ];
+        for (case, text, expected) in cases {
+            assert_eq!(shown(text, &sent), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_value_with_a_line_break_is_taken_out_without_it_too() {
+        let sent = members(&[("password", "word1234\n")]);
+        assert_eq!(shown("word1234 is wrong", &sent), "[password] is wrong");
+        assert_eq!(shown("word1234\nis wrong", &sent), "[password] is wrong");
+    }
+
+    #[test]
+    fn a_text_is_cut_after_what_is_secret_was_taken_out() {
+        let secret = "x".repeat(100);
+        let text = format!("{}{secret}", "y".repeat(195));
+        let result = shown(&text, &members(&[("password", &secret)]));
+        assert!(!result.contains('x'), "half of a value would be shown: {result}");
+        assert_eq!(result.chars().count(), 201);
+        assert!(result.ends_with('…'));
+        assert_eq!(shown(&"ü".repeat(200), &[]), "ü".repeat(200), "200 characters are not cut");
+        assert_eq!(shown(&"ü".repeat(201), &[]), format!("{}…", "ü".repeat(200)));
+    }
+
+    #[test]
+    fn what_is_not_printable_is_left_out() {
+        let cases = [
+            ("control characters", "a\u{0}b\u{1b}[31mc\u{7f}\u{9b}d", "ab[31mcd"),
+            ("line breaks and tabs become blanks", "a\r\nb\tc\u{2028}d", "a  b c d"),
+            ("marks that turn the text around", "a\u{202e}b\u{2066}c\u{2069}d", "abcd"),
+            ("marks of no width", "a\u{200b}b\u{feff}c\u{200f}d", "abcd"),
+            ("letters of all scripts stay", "Schlüssel 鍵 🔑", "Schlüssel 鍵 🔑"),
+        ];
+        for (case, text, expected) in cases {
+            assert_eq!(shown(text, &[]), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn the_grant_type_and_empty_values_are_no_secrets() {
+        let sent = members(&[("grant_type", "refresh_token"), ("client_secret", "")]);
+        assert_eq!(shown("refresh_token is not supported", &sent), "refresh_token is not supported");
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_that_was_sent_is_ever_shown(secret in "[!-~]{4,40}", before in "[a-z ]*", after in "[a-z ]*") {
+            let sent = members(&[("p", &secret)]);
+            let form: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+            for echoed in [&secret, &form] {
+                let result = shown(&format!("{before} {echoed} {after}"), &sent);
+                prop_assert!(!result.contains(secret.as_str()) || "[p]".contains(&secret), "{}", result);
+            }
+        }
+    }
+}
+
+mod answers {
+    use super::*;
+
+    fn raw(status: u16, body: &str) -> Raw {
+        Raw { status, retry_after: None, body: body.as_bytes().to_vec() }
+    }
+
+    fn read(raw: &Raw, ask: &Ask) -> Result<Answer, Failure> {
+        let sent = members(&[("client_id", "the-client"), ("client_secret", "the-client-secret")]);
+        response::read(raw, ask, &sent, NOW)
+    }
+
+    fn failure(raw: &Raw, ask: &Ask) -> Failure {
+        read(raw, ask).err().unwrap_or_else(|| panic!("{} was taken for a token", raw.status))
+    }
+
+    #[test]
+    fn a_token_is_found_where_the_spec_says() {
+        let default = json!({});
+        let custom = json!({"response": {
+            "accessToken": "data.session.jwt", "refreshToken": "data.tokens[kind='refresh'].value", "expiresIn": "data.ttl * 60",
+        }});
+        let body = r#"{"data":{"session":{"jwt":"at"},"tokens":[{"kind":"id","value":"it"},{"kind":"refresh","value":"rt"}],"ttl":2}}"#;
+        let rfc = r#"{"access_token":"at","refresh_token":"rt","expires_in":120,"token_type":"Bearer","scope":"a b"}"#;
+        let cases: &[(&str, &Value, u16, &str, Option<&str>, Option<i64>)] = &[
+            ("the members of RFC 6749", &default, 200, rfc, Some("rt"), Some(120)),
+            ("201 is as good as 200", &default, 201, rfc, Some("rt"), Some(120)),
+            ("a body of another shape", &custom, 200, body, Some("rt"), Some(120)),
+            ("only an access token", &default, 200, r#"{"access_token":"at"}"#, None, None),
+            (
+                "an empty refresh token is none",
+                &default,
+                200,
+                r#"{"access_token":"at","refresh_token":""}"#,
+                None,
+                None,
+            ),
+            (
+                "null is nothing",
+                &default,
+                200,
+                r#"{"access_token":"at","refresh_token":null,"expires_in":null}"#,
+                None,
+                None,
+            ),
+            ("expires_in as text", &default, 200, r#"{"access_token":"at","expires_in":" 120 "}"#, None, Some(120)),
+            ("expires_in of zero is not told", &default, 200, r#"{"access_token":"at","expires_in":0}"#, None, None),
+            (
+                "expires_in below zero is not told",
+                &default,
+                200,
+                r#"{"access_token":"at","expires_in":-5}"#,
+                None,
+                None,
+            ),
+            (
+                "expires_in that is no number is not told",
+                &default,
+                200,
+                r#"{"access_token":"at","expires_in":"soon"}"#,
+                None,
+                None,
+            ),
+            (
+                "expires_in of the wrong type is not told",
+                &default,
+                200,
+                r#"{"access_token":"at","expires_in":{}}"#,
+                None,
+                None,
+            ),
+            (
+                "expires_in beyond all numbers is not told",
+                &default,
+                200,
+                r#"{"access_token":"at","expires_in":1e300}"#,
+                None,
+                None,
+            ),
+            (
+                "error beside a token is only a word",
+                &default,
+                200,
+                r#"{"access_token":"at","error":"none"}"#,
+                None,
+                None,
+            ),
+            ("a list with one object in it", &default, 200, r#"[{"access_token":"at"}]"#, None, None),
+        ];
+        for (case, spec, status, body, refresh, life) in cases {
+            let answer =
+                read(&raw(*status, body), &ask((*spec).clone())).unwrap_or_else(|why| panic!("{case}: {why:?}"));
+            assert_eq!(answer.access_token.expose_secret(), "at", "{case}");
+            assert_eq!(answer.refresh_token.as_ref().map(|token| token.expose_secret()), *refresh, "{case}");
+            assert_eq!(answer.expires_in, life.map(seconds), "{case}");
+        }
+        let answer = read(&raw(200, rfc), &ask(default)).expect("a token");
+        assert_eq!((answer.token_type.as_deref(), answer.scope.as_deref()), (Some("Bearer"), Some("a b")));
+    }
+
+    #[test]
+    fn an_answer_without_a_usable_token_says_where_it_was_looked_for() {
+        let nested = "[".repeat(60_000);
+        let cases: &[(&str, &str, &[&str])] = &[
+            ("an empty body", "", &["is empty", "spec.tokenEndpoint"]),
+            ("a page of HTML", "<html>", &["is not JSON", "spec.tokenEndpoint"]),
+            ("JSON nested 60,000 deep", &nested, &["is not JSON"]),
+            ("bytes that follow the JSON", r#"{"access_token":"at"} trailing"#, &["is not JSON"]),
+            ("no access token", "{}", &["spec.response.accessToken (access_token) yields nothing"]),
+            ("an error with 200", r#"{"ok":false,"error":"invalid_auth"}"#, &["yields nothing", "invalid_auth"]),
+            (
+                "an error with its description",
+                r#"{"error":"e1","error_description":"the-client-secret is old"}"#,
+                &["e1: [client_secret] is old"],
+            ),
+            ("null", r#"{"access_token":null}"#, &["yields nothing"]),
+            ("an empty token", r#"{"access_token":""}"#, &["yields nothing"]),
+            ("a number", r#"{"access_token":12345678}"#, &["a number instead of a string"]),
+            ("a boolean", r#"{"access_token":true}"#, &["a boolean instead of a string"]),
+            ("a list", r#"{"access_token":["a","b"]}"#, &["a list instead of a string"]),
+            ("an object", r#"{"access_token":{"value":"x"}}"#, &["an object instead of a string"]),
+            ("a line break", r#"{"access_token":"a\r\nX-Injected: b"}"#, &["characters", "RFC 6749"]),
+            ("a NUL", r#"{"access_token":"a\u0000b"}"#, &["characters", "RFC 6749"]),
+            ("a letter that is not ASCII", r#"{"access_token":"schlüssel"}"#, &["characters", "RFC 6749"]),
+            (
+                "a refresh token of the wrong type",
+                r#"{"access_token":"at","refresh_token":7}"#,
+                &["spec.response.refreshToken"],
+            ),
+            ("a body that is a text", r#""access_token""#, &["yields nothing"]),
+        ];
+        for (case, body, expected) in cases {
+            let failure = failure(&raw(200, body), &ask(json!({})));
+            assert_eq!((failure.reason, failure.retry_after), (Reason::InvalidResponse, None), "{case}");
+            for part in *expected {
+                assert!(failure.message.contains(part), "{case}: {}", failure.message);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_body_is_shown_but_its_error() {
+        let bodies = [
+            r#"{"access_token":["hidden"],"refresh_token":"hidden"}"#,
+            r#"{"access_token":{"hidden":"hidden"}}"#,
+            r#"{"access_token":"hid\nden hidden"}"#,
+            r#"{"access_token":5,"id_token":"hidden","error":"shown","message":"hidden"}"#,
+            "hidden",
+        ];
+        for body in bodies {
+            for status in [200, 302, 400, 401, 429, 500] {
+                let message = failure(&raw(status, body), &ask(json!({}))).message;
+                assert!(!message.contains("hid"), "{status} {body}: {message}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_status_has_its_class() {
+        let (refused, passing) = (Class::Refused, Class::Passing);
+        let cases: &[(u16, Reason, Class)] = &[
+            (199, Reason::RequestRefused, refused),
+            (301, Reason::Redirected, refused),
+            (302, Reason::Redirected, refused),
+            (307, Reason::Redirected, refused),
+            (400, Reason::RequestRefused, refused),
+            (401, Reason::RequestRefused, refused),
+            (403, Reason::RequestRefused, refused),
+            (404, Reason::RequestRefused, refused),
+            (408, Reason::EndpointUnavailable, passing),
+            (415, Reason::RequestRefused, refused),
+            (429, Reason::EndpointUnavailable, passing),
+            (500, Reason::EndpointUnavailable, passing),
+            (503, Reason::EndpointUnavailable, passing),
+            (599, Reason::EndpointUnavailable, passing),
+        ];
+        for (status, reason, class) in cases {
+            let failure = failure(&raw(*status, r#"{"access_token":"at"}"#), &ask(json!({})));
+            assert_eq!((failure.reason, failure.reason.class()), (*reason, *class), "{status}");
+            assert!(failure.message.contains(&status.to_string()), "{status}: {}", failure.message);
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_change() {
+        let form = json!({"request": {"format": "form"}});
+        let json_ = json!({});
+        let cases: &[(&str, &Value, u16, &str, &str)] = &[
+            ("JSON is no valid request", &json_, 400, "invalid_request", "spec.request.format: form"),
+            ("JSON has no grant type", &json_, 400, "unsupported_grant_type", "spec.request.format: form"),
+            ("JSON is no media type", &json_, 415, "x", "spec.request.format: form"),
+            ("a form has no grant type", &form, 400, "unsupported_grant_type", "spec.request.format: json"),
+            ("a form is no media type", &form, 415, "x", "spec.request.format: json"),
+            ("the client is not known", &form, 401, "invalid_client", "client secret in the credentials Secret"),
+            (
+                "the client is not allowed",
+                &json_,
+                400,
+                "unauthorized_client",
+                "client secret in the credentials Secret",
+            ),
+            ("401 in other words", &json_, 401, "x", "client secret in the credentials Secret"),
+            ("there is nothing", &json_, 404, "x", "spec.tokenEndpoint"),
+            ("there is no POST", &json_, 405, "x", "spec.tokenEndpoint"),
+        ];
+        for (case, spec, status, error, expected) in cases {
+            let body = json!({"error": error, "error_description": "why"}).to_string();
+            let message = failure(&raw(*status, &body), &ask((*spec).clone())).message;
+            assert!(message.contains(expected), "{case}: {message}");
+            assert!(message.contains(&format!("{error}: why")), "{case}: {message}");
+        }
+    }
+
+    #[test]
+    fn the_words_of_the_rfc_are_shown_whatever_was_sent() {
+        let sent = members(&[("client_id", "client"), ("scope", "invalid")]);
+        let body = r#"{"error":"invalid_client","error_description":"client is unknown"}"#;
+        let failure = response::read(&raw(400, body), &ask(json!({})), &sent, NOW).expect_err("a failure");
+        assert!(failure.message.contains("invalid_client: [client_id] is unknown"), "{}", failure.message);
+        assert!(failure.message.contains("credentials Secret"), "{}", failure.message);
+    }
+
+    #[test]
+    fn retry_after_is_read_in_both_forms() {
+        let day = 86_400;
+        let cases: &[(&str, &str, Option<u64>)] = &[
+            ("seconds", "30", Some(30)),
+            ("no time at all", "0", Some(0)),
+            ("blanks around", " 30 ", Some(30)),
+            ("a date", "Thu, 01 Jan 2026 00:01:30 GMT", Some(90)),
+            ("a date that has passed", "Wed, 31 Dec 2025 23:59:00 GMT", None),
+            ("more than a day", "100000", Some(day)),
+            ("a date beyond a day", "Thu, 01 Jan 2032 00:00:00 GMT", Some(day)),
+            ("below zero", "-5", None),
+            ("nothing", "", None),
+            ("words", "in a while", None),
+            ("more than a number holds", "99999999999999999999999", None),
+        ];
+        for (case, header, expected) in cases {
+            for status in [400, 429, 503] {
+                let raw = Raw { status, retry_after: Some((*header).to_owned()), body: Vec::new() };
+                let asked = failure(&raw, &ask(json!({}))).retry_after;
+                assert_eq!(asked, expected.map(Duration::from_secs), "{case} with {status}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_makes_reading_panic(status in 100_u16..600, body in prop::collection::vec(any::<u8>(), 0..200), header in prop::option::of(".*")) {
+            let _ = read(&Raw { status, retry_after: header, body }, &ask(json!({})));
+        }
+    }
+}
+
+mod expressions {
+    use super::*;
+
+    fn evaluated(text: &str, body: &str) -> Result<JValue, String> {
+        let body = JValue::from_json_str(body).expect("JSON");
+        Expression::parse(text).unwrap_or_else(|why| panic!("{text}: {why}")).evaluate(&body)
+    }
+
+    #[test]
+    fn bodies_of_all_shapes_can_be_read() {
+        let cases = [
+            ("a path", "data.token", r#"{"data":{"token":"at"}}"#),
+            ("a name that needs quoting", "`x-token`", r#"{"x-token":"at"}"#),
+            (
+                "a filter",
+                "tokens[kind='access'].value",
+                r#"{"tokens":[{"kind":"id","value":"x"},{"kind":"access","value":"at"}]}"#,
+            ),
+            ("the first of several", "tokens[0]", r#"{"tokens":["at","x"]}"#),
+            ("one or the other", "token ? token : jwt", r#"{"jwt":"at"}"#),
+            ("a part of a text", "$substringAfter(header, 'Bearer ')", r#"{"header":"Bearer at"}"#),
+        ];
+        for (case, text, body) in cases {
+            let value = evaluated(text, body).unwrap_or_else(|why| panic!("{case}: {why}"));
+            assert_eq!(value.as_str(), Some("at"), "{case}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_parse_is_refused_with_the_field() {
+        for text in ["data.", "[", "$$(", "a b", "\"open", "{"] {
+            assert!(Expression::parse(text).is_err(), "{text} parses");
+            for field in ["accessToken", "refreshToken", "expiresIn"] {
+                let spec = json!({
+                    "tokenEndpoint": "https://login.example.com/token", "grantType": "client_credentials",
+                    "credentials": {"secretName": "credentials"}, "response": {field: text},
+                });
+                let spec: OAuthIntegrationSpec = serde_json::from_value(spec).expect("a spec");
+                let message = Validated::parse("it", &spec).expect_err("no expression");
+                assert!(message.contains(&format!("spec.response.{field}")), "{text}: {message}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_nested_deep_is_refused_or_read_but_ends_nothing() {
+        for (open, close) in [("(", ")"), ("[", "]"), ("{\"a\":", "}"), ("-", "1"), ("$not(", ")")] {
+            // 4,096 characters are the most that the API admits.
+            let depth = 4096 / (open.len() + close.len());
+            let _ = Expression::parse(&format!("{}1{}", open.repeat(depth), close.repeat(depth)));
+        }
+    }
+
+    #[test]
+    fn an_evaluation_that_fails_shows_the_code_and_no_value() {
+        let body = r#"{"token":"hidden","list":["hidden"]}"#;
+        for text in ["token + 1", "$number(token)", "$error(token)", "token()", "$sum(list)", "$toMillis(token)"] {
+            let error = evaluated(text, body).expect_err(text);
+            assert!(!error.contains("hidden"), "{text}: {error}");
+            assert!(error.contains("JSONata error"), "{text}: {error}");
+        }
+        let ask = ask(json!({"response": {"accessToken": "$number(token)"}}));
+        let raw = Raw { status: 200, retry_after: None, body: body.into() };
+        let failure = response::read(&raw, &ask, &[], NOW).expect_err("a failure");
+        assert!(failure.message.contains("spec.response.accessToken ($number(token))"), "{}", failure.message);
+        assert!(!failure.message.contains("hidden"), "{}", failure.message);
+    }
+
+    #[test]
+    fn what_would_never_end_is_ended() {
+        let cases = [
+            ("recursion without an end", "($f := function($x) { $f($x + 1) + 1 }; $f(1))"),
+            ("recursion in the last place", "($f := function($x) { $f($x + 1) }; $f(1))"),
+            ("a list too long", "[1..9999999]"),
+            ("lists of lists", "[1..3000].[1..3000]"),
+            ("a pattern that looks back", "$match($join([1..40].'a') & '!', /^(a+)+$/)"),
+        ];
+        for (case, text) in cases {
+            let started = Instant::now();
+            let _ = evaluated(text, "{}");
+            assert!(started.elapsed() < Duration::from_secs(5), "{case}: {:?}", started.elapsed());
+        }
+    }
+
+    #[test]
+    fn an_answer_is_not_run_as_an_expression() {
+        let body = r#"{"access_token":"($f := function() { $f() }; $f())"}"#;
+        let value = evaluated("access_token", body).expect("a value");
+        assert_eq!(value.as_str(), Some("($f := function() { $f() }; $f())"));
+    }
+}
