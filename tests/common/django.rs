@@ -13,7 +13,7 @@ use serde_json::json;
 use super::process::{Process, WorkDir, free_port};
 use super::{http, tools};
 
-/// It takes about 4 s; the first tests of all also share the machine with other servers that start.
+/// It takes about 2 s; the first tests of all also share the machine with other servers that start.
 const BOOT: Duration = Duration::from_secs(90);
 /// The life of the shared one's tokens: short enough that a test sees the next one.
 const LIFE_SECONDS: u32 = 10;

@@ -15,7 +15,7 @@ use super::process::{Process, WorkDir, free_port};
 use super::{http, tools};
 
 /// It takes about 15 s; the first tests of all also share the machine with other servers that start.
-const BOOT: Duration = Duration::from_secs(180);
+const BOOT: Duration = Duration::from_mins(3);
 /// For few requests and short: what starts fast is better than what gets fast.
 const JAVA_OPTS: &str = "-Xms64m -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:+ExitOnOutOfMemoryError \
                          -Dfile.encoding=UTF-8 -Djava.security.egd=file:/dev/urandom";
