@@ -33,15 +33,13 @@ pub fn shown(text: &str, sent: &[Member]) -> String {
         if shown.chars().count() >= SHOWN {
             break;
         }
-        match forms.iter().find(|(form, _)| rest.starts_with(form.as_str())) {
-            Some((form, name)) => {
-                shown += &format!("[{name}]");
-                rest = &rest[form.len()..];
-            }
-            None => {
-                shown.push(next);
-                rest = &rest[next.len_utf8()..];
-            }
+        let found = forms.iter().find(|(form, _)| rest.starts_with(form.as_str()));
+        if let Some((form, name)) = found {
+            shown.extend(["[", name, "]"]);
+            rest = &rest[form.len()..];
+        } else {
+            shown.push(next);
+            rest = &rest[next.len_utf8()..];
         }
     }
     match shown.char_indices().nth(SHOWN) {
