@@ -1,6 +1,9 @@
 //! What the tests take for granted about the real identity providers: which bodies they take, what they refuse, and that
 //! a refresh token can be used once.
 
+// A test fails by panicking.
+#![allow(clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use std::time::Duration;
