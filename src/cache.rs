@@ -93,7 +93,9 @@ impl Relist {
     /// Forgets what the list has not named, and returns it.
     pub fn finish(self, targets: &Targets) -> Vec<Arc<Facts>> {
         let gone: Vec<_> = self.unseen.into_values().collect();
-        gone.iter().for_each(|facts| targets.forget(facts));
+        for facts in &gone {
+            targets.forget(facts);
+        }
         gone
     }
 }

@@ -260,6 +260,7 @@ fn requeue(next: Option<Timestamp>, now: Timestamp) -> Action {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the signature that the applier asks for")]
 fn retry(watched: Arc<Watched>, error: &Error, context: Arc<Context>) -> Action {
     context.metrics.failed(error);
     if matches!(error, Error::Malformed(_)) {
@@ -271,11 +272,10 @@ fn retry(watched: Arc<Watched>, error: &Error, context: Arc<Context>) -> Action 
 
 fn log(result: &Finished) {
     match result {
-        Ok(()) => {}
-        // Deleted between the event and the look: nothing is left to do.
-        Err(controller::Error::ObjectNotFound(_)) => {}
+        // Not found: deleted between the event and the look, or not ours to look after. Nothing is left to do.
+        Ok(()) | Err(controller::Error::ObjectNotFound(_)) => {}
         Err(controller::Error::ReconcilerFailed(error, object)) => {
-            warn!(%object, error = chain(error), "failed; will be tried again")
+            warn!(%object, error = chain(error), "failed; will be tried again");
         }
         Err(error) => warn!(error = chain(error), "watch failed; will be tried again"),
     }

@@ -1,5 +1,7 @@
 //! The credentials Secret, read: its values by the keys of the spec, or a sentence that says what to change. Pure.
 
+#![deny(clippy::disallowed_methods)]
+
 use k8s_openapi::api::core::v1::Secret;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -64,11 +66,9 @@ pub fn line_break_hint(source: &CredentialsSource, credentials: &Credentials) ->
     let values = [client_id, client_secret, username, password, refresh_token];
     let ends =
         |value: &&Option<SecretString>| value.as_ref().is_some_and(|value| value.expose_secret().ends_with('\n'));
-    source
-        .fields
-        .iter()
-        .zip(values)
-        .filter(|(_, value)| ends(value))
-        .map(|(field, _)| format!("; the value under key {} ends with a line break, which is sent too", field.key))
-        .collect()
+    let keys = source.fields.iter().zip(values).filter(|(_, value)| ends(value)).map(|(field, _)| field.key.as_str());
+    match keys.collect::<Vec<_>>() {
+        none if none.is_empty() => String::new(),
+        keys => format!("; the value under key {} ends with a line break, which is sent too", keys.join(", ")),
+    }
 }

@@ -1,5 +1,7 @@
 //! Fingerprints: whether something is still what it was, without keeping it.
 
+#![deny(clippy::disallowed_methods)]
+
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 

@@ -3,6 +3,8 @@
 //! In the manner of cert-manager's policy chain: an ordered list of small checks; the first that speaks decides, and
 //! names its reason. The time is a field of the input; no clock, client or random source is read here.
 
+#![deny(clippy::disallowed_methods)]
+
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};

@@ -3,6 +3,8 @@
 //! `plan` decides before anything is done; what the endpoint and the API server answered is known only afterwards.
 //! From both come the status, at most one event, and when to come back.
 
+#![deny(clippy::disallowed_methods)]
+
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{Class, LastFailure, OAuthIntegrationStatus, Reason};
@@ -95,9 +97,8 @@ fn last_failure(observed: &Observed, plan: &Plan, outcome: &Outcome, now: Timest
     let before = observed.status.last_failure.as_ref();
     match (outcome, plan) {
         (Outcome::Failed(failure), _) => Some(failed(observed, failure, before, now)),
-        (Outcome::Written(_), _) => None,
         // A token for the current spec that is not due says that all is well again.
-        (Outcome::Nothing, Plan::Wait { reason: Reason::TokenValid, .. }) => None,
+        (Outcome::Written(_), _) | (Outcome::Nothing, Plan::Wait { reason: Reason::TokenValid, .. }) => None,
         (Outcome::Nothing, _) => before.cloned(),
     }
 }

@@ -1,5 +1,7 @@
 //! The status as data: conditions by the rules of kstatus. Pure.
 
+#![deny(clippy::disallowed_methods)]
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 

@@ -2,6 +2,8 @@
 //!
 //! Its annotations are the operator's memory: a restart reads them and asks no endpoint for anything.
 
+#![deny(clippy::disallowed_methods)]
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;

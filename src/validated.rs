@@ -1,5 +1,7 @@
 //! The spec, parsed: what was written turned into what it means, exactly once for each look at it.
 
+#![deny(clippy::disallowed_methods)]
+
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -11,6 +13,10 @@ use crate::api::{GrantType, OAuthIntegrationSpec, Response};
 use crate::fingerprint;
 use crate::oauth::{Ask, Credentials, Expression, Expressions};
 use crate::target::Shape;
+
+/// The bounds of `spec.request.timeout`, which the API server checks as well.
+const SHORTEST_TIMEOUT: Duration = Duration::from_secs(1);
+const LONGEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A spec that can work.
 #[derive(Clone, Debug)]
@@ -75,7 +81,7 @@ impl Validated {
                 format: spec.request.format,
                 parameters: spec.request.parameters.clone(),
                 headers: spec.request.headers.clone(),
-                timeout: Duration::from(spec.request.timeout).clamp(Duration::from_secs(1), Duration::from_secs(60)),
+                timeout: Duration::from(spec.request.timeout).clamp(SHORTEST_TIMEOUT, LONGEST_TIMEOUT),
                 expressions: expressions(&spec.response)?,
             },
             token_life,

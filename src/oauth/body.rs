@@ -1,5 +1,7 @@
 //! The body of a token request, as data.
 
+#![deny(clippy::disallowed_methods)]
+
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{Ask, Credentials};

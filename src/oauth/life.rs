@@ -1,5 +1,7 @@
 //! How long a token lives and when it is renewed. Pure.
 
+#![deny(clippy::disallowed_methods)]
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};

@@ -1,5 +1,7 @@
 //! What of a foreign text may be shown: a little of it, printable, with everything that was sent taken out.
 
+#![deny(clippy::disallowed_methods)]
+
 use std::cmp::Reverse;
 
 use base64::Engine;

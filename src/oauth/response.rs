@@ -209,12 +209,11 @@ fn seconds(expression: &Expression, body: &JValue) -> Option<SignedDuration> {
 /// Seconds or an HTTP date, as the time from `now`.
 fn retry_after(header: Option<&str>, now: Timestamp) -> Option<Duration> {
     let header = header?.trim();
-    let wait = match header.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(header).ok()?;
-            Duration::try_from(date.duration_since(now)).ok()?
-        }
+    let wait = if let Ok(seconds) = header.parse() {
+        Duration::from_secs(seconds)
+    } else {
+        let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(header).ok()?;
+        Duration::try_from(date.duration_since(now)).ok()?
     };
     Some(wait.min(LONGEST_RETRY_AFTER))
 }
