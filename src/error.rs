@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use secrecy::{ExposeSecret, SecretString};
+
 use crate::api::Reason;
 
 /// An attempt that did not bring a token.
@@ -17,12 +19,27 @@ pub struct Failure {
     pub message: String,
     /// How long the endpoint asked to be left alone (RFC 9110, section 10.2.3).
     pub retry_after: Option<Duration>,
+    /// A new refresh token that came with an answer which is of no use otherwise. The one that was sent may be worth
+    /// nothing by now, so this one has to be kept.
+    pub refresh_token: Option<KeptToken>,
 }
+
+/// A token that can be compared, for those who compare failures. `Debug` does not print it.
+#[derive(Clone, Debug)]
+pub struct KeptToken(pub SecretString);
+
+impl PartialEq for KeptToken {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.expose_secret() == other.0.expose_secret()
+    }
+}
+
+impl Eq for KeptToken {}
 
 impl Failure {
     /// A failure that says nothing about when to come back.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), retry_after: None }
+        Self { reason, message: message.into(), retry_after: None, refresh_token: None }
     }
 }
 

@@ -2,13 +2,13 @@
 //! by `fetch`; knows no cluster.
 
 use jiff::{SignedDuration, Timestamp};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
-use crate::api::Reason;
+use crate::api::{GrantType, Reason};
 use crate::credentials::line_break_hint;
 use crate::error::Failure;
 use crate::fingerprint;
-use crate::oauth::life::{self, Known, Life};
+use crate::oauth::life::{self, Known, Life, Times};
 use crate::oauth::{Answer, Client, Credentials};
 use crate::plan::{CredentialsSeen, Observed};
 use crate::target::{Content, Origin};
@@ -64,7 +64,7 @@ fn granted(
         access_token: access_token.expose_secret(),
     });
     let content = Content {
-        access_token,
+        access_token: Some(access_token),
         // An answer without a refresh token says that the one which was sent goes on (RFC 6749, section 6).
         refresh_token: refresh_token.or(sent.refresh_token),
         token_type,
@@ -85,6 +85,33 @@ fn origin(observed: &Observed, spec: &Validated, first: &Credentials, version: &
         refresh_token_hash: first_token.or_else(|| observed.holding.first_hash.clone()),
         renew_requested_at: observed.renew_requested_at.clone(),
     }
+}
+
+/// What is to be written of an answer that is of no use but for its new refresh token: that, beside the access token that
+/// is there. Without one, the Secret holds the refresh token alone, and its times say that it is due.
+#[must_use]
+pub fn kept(observed: &Observed, spec: &Validated, token: SecretString, now: Timestamp) -> Option<Content> {
+    let CredentialsSeen::Read(first, version) = &observed.credentials else { return None };
+    if spec.ask.grant != GrantType::RefreshToken {
+        // The other grants can always be run again.
+        return None;
+    }
+    let origin = origin(observed, spec, first, version);
+    let content = match &observed.holding.content {
+        Some(content) => Content {
+            origin: Origin { refresh_token_hash: origin.refresh_token_hash, ..content.origin.clone() },
+            ..Content::clone(content)
+        },
+        None => Content {
+            access_token: None,
+            refresh_token: None,
+            token_type: None,
+            scope: None,
+            times: Times { issued_at: now, expires_at: now, renew_at: now },
+            origin,
+        },
+    };
+    Some(Content { refresh_token: Some(token), ..content })
 }
 
 /// The content that is there, to be written again: the same token, renewed when the spec says now.

@@ -20,7 +20,7 @@ use crate::api::{MANAGER, OAuthIntegration, OAuthIntegrationStatus, Reason};
 use crate::cache::HeldAnswer;
 use crate::calls::in_time;
 use crate::controller::Context;
-use crate::error::{ApiError, Error, Failure, chain};
+use crate::error::{ApiError, Error, Failure, KeptToken, chain};
 use crate::grant::{self, Granted};
 use crate::oauth::redact::shown;
 use crate::observe::now;
@@ -69,7 +69,26 @@ async fn renew(context: &Context, integration: &OAuthIntegration, observed: &Obs
             let held = hold(context, integration, observed, spec, granted);
             save(context, observed, &held, true).await
         }
-        Err(failure) => Outcome::Failed(failure),
+        Err(failure) => {
+            keep(context, integration, observed, spec, &failure).await;
+            Outcome::Failed(failure)
+        }
+    }
+}
+
+/// Saves the new refresh token of an answer that is of no use otherwise: the next attempt needs it. Where it cannot be
+/// written now, it is held like any answer.
+async fn keep(
+    context: &Context,
+    integration: &OAuthIntegration,
+    observed: &Observed,
+    spec: &Validated,
+    failure: &Failure,
+) {
+    let Some(KeptToken(token)) = &failure.refresh_token else { return };
+    if let Some(content) = grant::kept(observed, spec, token.clone(), now()) {
+        let held = hold(context, integration, observed, spec, Granted { content, warning: None });
+        save(context, observed, &held, false).await;
     }
 }
 
@@ -179,7 +198,8 @@ fn is_own(entry: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsE
 
 fn not_written(error: &ApiError, answer: &HeldAnswer) -> Failure {
     let content = &answer.granted.content;
-    let mut secrets: Vec<(String, SecretString)> = vec![("access_token".to_owned(), content.access_token.clone())];
+    let mut secrets: Vec<(String, SecretString)> = Vec::new();
+    secrets.extend(content.access_token.clone().map(|token| ("access_token".to_owned(), token)));
     secrets.extend(content.refresh_token.clone().map(|token| ("refresh_token".to_owned(), token)));
     let name = &answer.shape.secret_name;
     let why = shown(&error.status().map_or_else(|| chain(error), |status| status.message.clone()), &secrets);

@@ -77,8 +77,8 @@ impl Shape {
 /// Tokens, and what is remembered with them.
 #[derive(Clone, Debug)]
 pub struct Content {
-    /// The access token.
-    pub access_token: SecretString,
+    /// The access token; missing where all that could be kept of an answer is its refresh token.
+    pub access_token: Option<SecretString>,
     /// The refresh token, where there is one.
     pub refresh_token: Option<SecretString>,
     /// `token_type`, as told.
@@ -212,7 +212,7 @@ fn data(keys: &TargetKeys, content: &Content) -> BTreeMap<String, ByteString> {
     let TargetKeys { access_token, refresh_token, token_type, expires_at, scope } = keys;
     let ends = content.times.expires_at.to_string();
     [
-        (Some(access_token), Some(content.access_token.expose_secret())),
+        (Some(access_token), content.access_token.as_ref().map(ExposeSecret::expose_secret)),
         (Some(refresh_token), content.refresh_token.as_ref().map(ExposeSecret::expose_secret)),
         (token_type.as_ref(), content.token_type.as_deref()),
         (expires_at.as_ref(), Some(ends.as_str())),
@@ -247,7 +247,7 @@ fn memory(shape: &Shape, content: &Content, data: &BTreeMap<String, ByteString>)
 }
 
 /// The content of a Secret that the operator has written, read back by the keys under which it was written.
-/// `None` where it holds no access token or does not tell the times.
+/// `None` where it does not tell the times.
 #[must_use]
 pub fn content(secret: &Secret) -> Option<Content> {
     let keys = keys(&secret.metadata)?;
@@ -256,7 +256,7 @@ pub fn content(secret: &Secret) -> Option<Content> {
         String::from_utf8(bytes.clone()).ok().filter(|text| !text.is_empty())
     };
     Some(Content {
-        access_token: value(&keys.access_token)?.into(),
+        access_token: value(&keys.access_token).map(SecretString::from),
         refresh_token: value(&keys.refresh_token).map(SecretString::from),
         token_type: keys.token_type.as_deref().and_then(value),
         scope: keys.scope.as_deref().and_then(value),

@@ -286,3 +286,29 @@ async fn a_writer_that_never_stops_does_not_become_a_stream_of_requests() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_refresh_token_is_kept_also_from_an_answer_that_is_of_no_use_otherwise() {
+    let server = Rotating::new(3600);
+    let first = server.first();
+    let answering = server.clone();
+    let endpoint = Endpoint::start(move |request| answering.reply(request));
+    let world = World::new("kept").await;
+    world.secret("credentials", &[("client_id", "c"), ("client_secret", "s"), ("refresh_token", &first)]).await;
+    let mut spec = client_credentials(&endpoint.url());
+    spec["grantType"] = json!("refresh_token");
+    spec["response"] = json!({"accessToken": "no.such.member"});
+    world.integration("it", &spec).await;
+    world.condition("it", "Ready", "False", "InvalidResponse").await;
+    // The first token is used up; only the new one makes the corrected attempt work.
+    world.change("it", &json!({"spec": {"response": {"accessToken": "access_token"}}})).await;
+    world.ready("it").await;
+    let token = world.value("it", "access_token").await;
+    // The same with a token that is there: it stays.
+    world.change("it", &json!({"spec": {"response": {"accessToken": "no.such.member"}}})).await;
+    world.condition("it", "Ready", "False", "InvalidResponse").await;
+    assert_eq!(world.value("it", "access_token").await, token);
+    world.change("it", &json!({"spec": {"response": {"accessToken": "access_token"}}})).await;
+    world.ready("it").await;
+    assert_eq!(server.reused(), Vec::<String>::new());
+}

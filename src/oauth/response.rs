@@ -10,7 +10,7 @@ use super::body::Member;
 use super::redact::shown;
 use super::{Ask, Expression, Expressions};
 use crate::api::{Format, Reason};
-use crate::error::Failure;
+use crate::error::{Failure, KeptToken};
 
 /// The longest wait that an endpoint may ask for; one that asks for more is asked again after a day.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(24);
@@ -52,7 +52,10 @@ pub fn read(raw: &Raw, ask: &Ask, sent: &[Member], now: Timestamp) -> Result<Ans
     match raw.status {
         200..300 => {
             let body = body.ok_or_else(|| not_json(raw))?;
-            tokens(&body, &ask.expressions).map_err(|problem| no_token(raw.status, &problem, &told))
+            tokens(&body, &ask.expressions).map_err(|problem| Failure {
+                refresh_token: refresh_token(&ask.expressions, &body).ok().flatten().map(KeptToken),
+                ..no_token(raw.status, &problem, &told)
+            })
         }
         300..400 => Err(Failure::new(
             Reason::Redirected,
@@ -148,16 +151,20 @@ fn no_token(status: u16, problem: &str, told: &Told) -> Failure {
 }
 
 fn tokens(body: &JValue, expressions: &Expressions) -> Result<Answer, String> {
-    let Expressions { access_token, refresh_token, expires_in } = expressions;
+    let Expressions { access_token, refresh_token: _, expires_in } = expressions;
     let access = token("spec.response.accessToken", access_token, body)?
         .ok_or_else(|| format!("spec.response.accessToken ({}) yields nothing in the body", access_token.text()))?;
     Ok(Answer {
         access_token: access,
-        refresh_token: token("spec.response.refreshToken", refresh_token, body)?,
+        refresh_token: self::refresh_token(expressions, body)?,
         expires_in: seconds(expires_in, body),
         token_type: text(body, "token_type"),
         scope: text(body, "scope"),
     })
+}
+
+fn refresh_token(expressions: &Expressions, body: &JValue) -> Result<Option<SecretString>, String> {
+    token("spec.response.refreshToken", &expressions.refresh_token, body)
 }
 
 /// The token that an expression yields; `None` where it yields nothing or an empty string.
