@@ -724,15 +724,13 @@ async fn a_redirect_is_not_followed() {
 
 // ---- A target that the API server does not take: the answer is kept, and asked for only once. ----
 
-/// Waits until a Secret of this name would be refused.
-async fn refused_by_the_api_server(world: &World, name: &str) {
+/// Waits until a Secret of this name would be refused with these words.
+async fn refused_by_the_api_server(world: &World, name: &str, words: &str) {
     let secret: Secret = serde_json::from_value(json!({"metadata": {"name": name}})).expect("a Secret");
     let probe = PostParams { dry_run: true, ..PostParams::default() };
     eventually("the API server refuses the Secret", SOON * 2, async || {
-        match world.secrets().create(&probe, &secret).await {
-            Ok(_) => Err("it takes it".to_owned()),
-            Err(_) => Ok(()),
-        }
+        let refusal = world.secrets().create(&probe, &secret).await.err().map(|error| error.to_string());
+        if refusal.as_ref().is_some_and(|why| why.contains(words)) { Ok(()) } else { Err(format!("{refusal:?}")) }
     })
     .await;
 }
@@ -745,7 +743,7 @@ async fn a_target_beyond_the_quota_is_written_when_there_is_room() {
     let quota = json!({"metadata": {"name": "full"}, "spec": {"hard": {"count/secrets": "1"}}});
     let quota: ResourceQuota = serde_json::from_value(quota).expect("a quota");
     quotas.create(&PostParams::default(), &quota).await.expect("a quota");
-    refused_by_the_api_server(&world, "it").await;
+    refused_by_the_api_server(&world, "it", "exceeded quota").await;
     world.integration("it", &spec("it", &endpoint.url(), &json!({}))).await;
     failed(&world, "it", "False", "TargetNotWritten", 3).await;
     world.condition("it", "Reconciling", "True", "TargetNotWritten").await;
@@ -787,7 +785,7 @@ async fn a_renewal_is_denied(reason: &str) {
     let ready_since = condition(&world.ready("it").await, "Ready").expect("a condition").last_transition_time;
     let before = world.secrets().get("it").await.expect("a token");
     manifests::apply(ControlPlane::shared(), &world.namespace, &policy(&world.namespace, reason));
-    refused_by_the_api_server(&world, "it").await;
+    refused_by_the_api_server(&world, "it", "it is frozen").await;
     request_renewal(&world, "it").await;
     let last = failed(&world, "it", "True", "TargetNotWritten", 3).await;
     assert!(last.message.contains("it is frozen"), "{}", last.message);
