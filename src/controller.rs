@@ -62,12 +62,10 @@ pub struct Integrations {
 }
 
 impl Integrations {
-    /// All that could be understood.
+    /// All of them, also those that could not be understood.
     #[must_use]
-    pub fn all(&self) -> Vec<Arc<OAuthIntegration>> {
-        let stores = self.stores.get().into_iter().flatten();
-        let watched = stores.flat_map(Store::state);
-        watched.filter_map(|watched| watched.0.as_ref().ok().map(|integration| Arc::new(integration.clone()))).collect()
+    pub fn all(&self) -> Vec<Arc<Watched>> {
+        self.stores.get().into_iter().flatten().flat_map(Store::state).collect()
     }
 }
 

@@ -145,9 +145,10 @@ impl IntegrationMetrics {
         value: impl Fn(&OAuthIntegrationStatus) -> Option<i64>,
     ) -> Result<(), fmt::Error> {
         let mut family = encoder.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Gauge)?;
-        for integration in self.integrations.all() {
-            let Some(value) = integration.status.as_ref().and_then(&value) else { continue };
-            let labels = [("namespace", integration.namespace().unwrap_or_default()), ("name", integration.name_any())];
+        for watched in self.integrations.all() {
+            let status = watched.0.as_ref().ok().and_then(|integration| integration.status.as_ref());
+            let Some(value) = status.and_then(&value) else { continue };
+            let labels = [("namespace", watched.namespace().unwrap_or_default()), ("name", watched.name_any())];
             ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
         }
         Ok(())

@@ -49,8 +49,12 @@ impl Operator {
         let binary = std::env::var("OAUTH_OPERATOR_BINARY").unwrap_or_else(|_| binary().to_owned());
         let mut command = Command::new(binary);
         command
-            .args(["run", "--listen", "127.0.0.1:0", "--log-format", "json", "--log", "oauth_operator=debug,info"])
+            .arg("run")
             .args(arguments)
+            // By environment, so that a test may give any of them as a flag.
+            .env("OAUTH_OPERATOR_LISTEN", "127.0.0.1:0")
+            .env("OAUTH_OPERATOR_LOG_FORMAT", "json")
+            .env("OAUTH_OPERATOR_LOG", "oauth_operator=debug,info")
             .env("KUBECONFIG", kubeconfig)
             // What the machine has set for people must not reach the operator under test.
             .env_remove("HTTP_PROXY")
