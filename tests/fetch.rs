@@ -14,13 +14,16 @@ use std::process::{Command, Stdio};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use common::endpoint::{Endpoint, Reply};
+use common::endpoint::{Endpoint, Reply, Request};
 use common::process::free_port;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Stands in every credential and every token, and in no name.
 const CANARY: &str = "KANARIENVOGEL";
+
+/// How an endpoint answers.
+type Answer = fn(&Request) -> Reply;
 
 /// What a run of the binary printed, and how it ended.
 struct Run {
@@ -214,7 +217,7 @@ fn a_life_that_is_not_as_written_is_a_warning() {
 #[test]
 fn an_endpoint_that_does_not_answer_as_expected_ends_with_1() {
     let nobody = format!("http://127.0.0.1:{}/token", free_port());
-    let cases: [(&str, fn(&common::endpoint::Request) -> Reply, &[&str]); 6] = [
+    let cases: [(&str, Answer, &[&str]); 6] = [
         ("a page of HTML", |_| Reply::text(200, CANARY), &["InvalidResponse", "is not JSON", "spec.tokenEndpoint"]),
         (
             "no token",
