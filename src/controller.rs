@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
-use crate::api::{MANAGER, OAuthIntegration};
+use crate::api::MANAGER;
 use crate::cache::{Named, Notes, Targets};
 use crate::config::Config;
 use crate::error::{Error, chain};

@@ -324,7 +324,7 @@ pub async fn flush(context: &Context) {
                 Ok(_) => context.notes.release(&uid),
                 // The namespace is gone, and with it the place and the need for the answer.
                 Err(error) if error.status().is_some_and(kube::core::Status::is_not_found) => {
-                    context.notes.release(&uid)
+                    context.notes.release(&uid);
                 }
                 Err(error) => warn!(error = chain(&error), "failed to write a received token while shutting down"),
             }
