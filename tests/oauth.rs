@@ -509,6 +509,24 @@ mod answers {
     }
 
     #[test]
+    fn the_refresh_token_of_an_answer_that_is_of_no_use_is_handed_on() {
+        let cases = [
+            ("no access token", 200, r#"{"refresh_token":"rt-1"}"#, Some("rt-1")),
+            ("an access token of the wrong type", 200, r#"{"access_token":5,"refresh_token":"rt-1"}"#, Some("rt-1")),
+            ("a refresh token of the wrong type", 200, r#"{"access_token":"at","refresh_token":5}"#, None),
+            ("a refresh token with a line break", 200, r#"{"refresh_token":"rt\n1"}"#, None),
+            ("neither", 200, "{}", None),
+            ("a refusal", 400, r#"{"refresh_token":"rt-1"}"#, None),
+        ];
+        for (case, status, body, expected) in cases {
+            let failure = failure(&raw(status, body), &ask(json!({"grantType": "refresh_token"})));
+            assert!(!format!("{failure:?}").contains("rt-1"), "{case}: {failure:?}");
+            let kept = failure.refresh_token.as_ref().map(|kept| kept.0.expose_secret());
+            assert_eq!(kept, expected, "{case}");
+        }
+    }
+
+    #[test]
     fn nothing_of_a_body_is_shown_but_its_error() {
         let bodies = [
             r#"{"access_token":["hidden"],"refresh_token":"hidden"}"#,
