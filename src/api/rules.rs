@@ -1,6 +1,8 @@
 //! The CEL rules and bounds of the API, by name, and the CRD that carries them.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
+};
 use kube::CustomResourceExt;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::json;
@@ -78,9 +80,11 @@ fn text_map(entries: u32, length: u32) -> Schema {
 pub fn crd() -> CustomResourceDefinition {
     let mut crd = OAuthIntegration::crd();
     for version in &mut crd.spec.versions {
-        let schema = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut());
-        let properties = schema.and_then(|s| s.properties.as_mut());
-        if let Some(status) = properties.and_then(|p| p.get_mut("status")) {
+        let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) else {
+            continue;
+        };
+        unwrap_lines(schema);
+        if let Some(status) = schema.properties.as_mut().and_then(|properties| properties.get_mut("status")) {
             status.default = Some(JSON(json!({"conditions": [{
                 "type": "Ready",
                 "status": "Unknown",
@@ -91,4 +95,15 @@ pub fn crd() -> CustomResourceDefinition {
         }
     }
     crd
+}
+
+/// The line breaks of the source are not those of the text: `kubectl explain` breaks lines by itself.
+fn unwrap_lines(schema: &mut JSONSchemaProps) {
+    if let Some(text) = &mut schema.description {
+        *text = text.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect::<Vec<_>>().join("\n\n");
+    }
+    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(unwrap_lines);
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        unwrap_lines(items);
+    }
 }

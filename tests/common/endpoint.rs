@@ -265,6 +265,11 @@ impl Rotating {
         token
     }
 
+    /// Takes this one as the first of a family.
+    pub fn accept(&self, token: &str) {
+        lock(&self.state).current.insert(token.to_owned(), 0);
+    }
+
     /// The used refresh tokens that came again.
     pub fn reused(&self) -> Vec<String> {
         lock(&self.state).reused.clone()

@@ -1,0 +1,356 @@
+//! The promise: the API server refuses what cannot work, with a sentence that says what to change.
+
+mod common;
+
+use common::world::{World, client_credentials};
+use common::{ControlPlane, Endpoint, endpoint::Reply, tools};
+use serde_json::{Value, json};
+
+fn crd() -> Value {
+    serde_json::to_value(oauth_operator::api::crd()).expect("the CRD as JSON")
+}
+
+fn schema() -> Value {
+    crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
+}
+
+#[test]
+fn the_crd_files_are_what_the_code_says() {
+    let printed = std::process::Command::new(common::operator::binary()).arg("crd").output().expect("the binary");
+    let printed = String::from_utf8_lossy(&printed.stdout).into_owned();
+    for file in ["crds/oauthintegrations.yaml", "charts/oauth-operator/files/oauthintegrations.yaml"] {
+        let stored = std::fs::read_to_string(tools::root().join(file)).expect("the CRD's file");
+        assert!(stored == printed, "{file} is not what the code says: run `make crds`");
+    }
+}
+
+/// Calls `look` with every schema below, and its path.
+fn walk(path: &str, schema: &Value, look: &mut impl FnMut(&str, &Value)) {
+    look(path, schema);
+    for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+        walk(&format!("{path}.{name}"), inner, look);
+    }
+    if schema["items"].is_object() {
+        walk(&format!("{path}[]"), &schema["items"], look);
+    }
+}
+
+#[test]
+fn every_field_is_described() {
+    let mut missing = Vec::new();
+    walk("", &schema(), &mut |path, schema| {
+        let own = path.starts_with(".spec") || path.starts_with(".status");
+        if own && !path.ends_with("[]") && schema["description"].as_str().is_none_or(str::is_empty) {
+            missing.push(path.to_owned());
+        }
+    });
+    assert!(missing.is_empty(), "without a description: {missing:?}");
+}
+
+#[test]
+fn every_default_is_told_in_its_description() {
+    let mut silent = Vec::new();
+    walk("", &schema(), &mut |path, schema| {
+        let text = schema["description"].as_str().unwrap_or_default();
+        if let Value::String(default) = &schema["default"]
+            && !text.contains(default.as_str())
+        {
+            silent.push(path.to_owned());
+        }
+    });
+    assert!(silent.is_empty(), "the default is not told: {silent:?}");
+}
+
+/// A rule, by the beginning of its message, with changes that it admits and changes that it refuses.
+struct Rule {
+    message: &'static str,
+    accepted: Vec<Value>,
+    refused: Vec<Value>,
+}
+
+fn rule(message: &'static str, accepted: Vec<Value>, refused: Vec<Value>) -> Rule {
+    Rule { message, accepted, refused }
+}
+
+/// The same field with several values.
+fn each(path: &str, values: &[&str]) -> Vec<Value> {
+    values.iter().map(|value| at(path, &json!(value))).collect()
+}
+
+fn at(path: &str, value: &Value) -> Value {
+    path.rsplit('.').fold(value.clone(), |inner, name| json!({name: inner}))
+}
+
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn rules() -> Vec<Rule> {
+    vec![
+        rule(
+            "tokenEndpoint must be an absolute http or https URL",
+            each("tokenEndpoint", &["https://a.example.com", "http://127.0.0.1:8080/t?x=1", "https://[::1]/token"]),
+            each(
+                "tokenEndpoint",
+                &[
+                    "login.example.com",
+                    "/token",
+                    "ftp://example.com/t",
+                    "https://u:p@example.com/t",
+                    "https://example.com/t#f",
+                    "https://",
+                    "https://exa mple.com/",
+                    "https://u@example.com",
+                ],
+            ),
+        ),
+        rule(
+            "tokenLife must be a duration from 5s to 8760h",
+            each("tokenLife", &["5s", "1h30m", "8760h", "90.5s"]),
+            each("tokenLife", &["4s", "8761h", "1d", "90", "-5s", "forever", ""]),
+        ),
+        rule(
+            "renewBefore must be a duration from 1s to 8760h",
+            each("renewBefore", &["1s", "10m"]),
+            each("renewBefore", &["999ms", "0s", "soon"]),
+        ),
+        rule(
+            "renewBefore must be shorter than tokenLife",
+            vec![json!({"tokenLife": "10m", "renewBefore": "9m59s"})],
+            vec![json!({"tokenLife": "10m", "renewBefore": "10m"}), json!({"tokenLife": "10m", "renewBefore": "1h"})],
+        ),
+        rule(
+            "credentials.secretName must be the name of a Secret",
+            each("credentials.secretName", &["a", "a.b-c"]),
+            each("credentials.secretName", &["A", "a_b", "-a", "a/b"]),
+        ),
+        rule(
+            "target.secretName must be a name for a Secret",
+            each("target.secretName", &["a", "a.b-c"]),
+            each("target.secretName", &["A", "a_b", "a..b"]),
+        ),
+        rule(
+            "spec.target.secretName (default: the integration's name) must differ",
+            vec![at("target.secretName", &json!("other"))],
+            vec![at("target.secretName", &json!("credentials")), at("credentials.secretName", &json!("NAME"))],
+        ),
+        rule(
+            "resource.key must not be a member that the grant itself fills",
+            vec![
+                json!({"resource": {"key": "audience", "value": "x"}}),
+                json!({"resource": {"key": "any", "value": "x"}}),
+            ],
+            vec![
+                json!({"resource": {"key": "client_id", "value": "x"}}),
+                json!({"resource": {"key": "scope", "value": "x"}}),
+            ],
+        ),
+        rule(
+            "request.headers must not set Authorization",
+            vec![json!({"request": {"headers": {"X-Tenant": "evox"}}})],
+            [
+                "Authorization",
+                "cookie",
+                "HOST",
+                "Content-Type",
+                "Proxy-Authorization",
+                "Content-Length",
+                "Transfer-Encoding",
+                "Connection",
+            ]
+            .map(|name| json!({"request": {"headers": {name: "x"}}}))
+            .to_vec(),
+        ),
+        rule(
+            "request.headers must hold header names",
+            vec![json!({"request": {"headers": {"X-1": "all ~ printable"}}})],
+            vec![
+                json!({"request": {"headers": {"X 1": "x"}}}),
+                json!({"request": {"headers": {"X-1": "a\r\nX-2: b"}}}),
+                json!({"request": {"headers": {"X-1": "ü"}}}),
+            ],
+        ),
+        rule(
+            "request.timeout must be a duration from 1s to 60s",
+            each("request.timeout", &["1s", "60s", "1m"]),
+            each("request.timeout", &["999ms", "61s", "0"]),
+        ),
+        rule(
+            "target.type must not be a type that grants rights",
+            each("target.type", &["Opaque", "example.com/token"]),
+            each("target.type", &["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token"]),
+        ),
+        rule(
+            "target.labels must not set app.kubernetes.io/managed-by",
+            vec![json!({"target": {"labels": {"app.kubernetes.io/name": "x"}}})],
+            vec![
+                json!({"target": {"labels": {"app.kubernetes.io/managed-by": "x"}}}),
+                json!({"target": {"labels": {"oauth.evolutionx.io/integration-uid": "x"}}}),
+            ],
+        ),
+        rule(
+            "target.labels must be valid labels",
+            vec![json!({"target": {"labels": {"example.com/team": "erp_1.x-y", "empty": ""}}})],
+            vec![
+                json!({"target": {"labels": {"a b": "x"}}}),
+                json!({"target": {"labels": {"a": "x y"}}}),
+                json!({"target": {"labels": {"a": "-x"}}}),
+            ],
+        ),
+        rule(
+            "target.annotations must not set anything under oauth.evolutionx.io/",
+            vec![json!({"target": {"annotations": {"example.com/note": "any text, ü"}}})],
+            vec![json!({"target": {"annotations": {"oauth.evolutionx.io/renew-at": "x"}}})],
+        ),
+        rule(
+            "target.annotations must have valid keys",
+            vec![json!({"target": {"annotations": {"note": "x"}}})],
+            vec![json!({"target": {"annotations": {"a b": "x"}}})],
+        ),
+        rule("target.keys must be distinct", vec![json!({"target": {"keys": all_keys()}})], pairs_of_equal_keys()),
+    ]
+}
+
+const KEYS: [&str; 5] = ["accessToken", "refreshToken", "tokenType", "expiresAt", "scope"];
+
+fn all_keys() -> Value {
+    json!({"accessToken": "a", "refreshToken": "b", "tokenType": "c", "expiresAt": "d", "scope": "e"})
+}
+
+fn pairs_of_equal_keys() -> Vec<Value> {
+    let pairs =
+        KEYS.iter().enumerate().flat_map(|(index, one)| KEYS[index + 1..].iter().map(move |other| (one, other)));
+    pairs
+        .map(|(one, other)| {
+            let mut keys = all_keys();
+            keys[*other] = keys[*one].clone();
+            json!({"target": {"keys": keys}})
+        })
+        .collect()
+}
+
+fn merge(base: &mut Value, change: &Value) {
+    match (base, change) {
+        (Value::Object(base), Value::Object(change)) => {
+            for (name, value) in change {
+                merge(base.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (base, change) => *base = change.clone(),
+    }
+}
+
+fn changed(name: &str, change: &Value) -> Value {
+    let mut spec = client_credentials("https://login.example.com/token");
+    merge(&mut spec, change);
+    // Stands for the integration's own name, which is the target's default.
+    if spec["credentials"]["secretName"] == "NAME" {
+        spec["credentials"]["secretName"] = json!(name);
+    }
+    spec
+}
+
+#[tokio::test]
+async fn each_rule_admits_the_good_and_refuses_the_bad_with_its_sentence() {
+    let world = World::new("rules").await;
+    let mut number = 0;
+    for Rule { message, accepted, refused } in rules() {
+        for change in accepted {
+            number += 1;
+            let name = format!("it-{number}");
+            let made = world.try_integration(&name, &changed(&name, &change)).await;
+            assert!(made.is_ok(), "{message}: {change} is refused: {:?}", made.err().map(|error| error.to_string()));
+        }
+        for change in refused {
+            number += 1;
+            let name = format!("it-{number}");
+            let refusal = world.try_integration(&name, &changed(&name, &change)).await;
+            let refusal = refusal.err().unwrap_or_else(|| panic!("{message}: {change} is admitted")).to_string();
+            assert!(refusal.contains(message), "{change}: {refusal}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn bounds_and_patterns_are_the_schemas() {
+    let world = World::new("bounds").await;
+    let long = "x".repeat(5000);
+    for (change, field) in [
+        (json!({"grantType": "magic"}), "spec.grantType"),
+        (json!({"scope": ""}), "spec.scope"),
+        (json!({"scope": long}), "spec.scope"),
+        (json!({"request": {"format": "xml"}}), "spec.request.format"),
+        (json!({"response": {"accessToken": ""}}), "spec.response.accessToken"),
+        (json!({"credentials": {"keys": {"clientId": "a b"}}}), "spec.credentials.keys.clientId"),
+        (json!({"target": {"keys": {"accessToken": ""}}}), "spec.target.keys.accessToken"),
+        (json!({"request": {"parameters": {"a": long}}}), "spec.request.parameters"),
+        (json!({"resource": {"key": "", "value": "x"}}), "spec.resource.key"),
+        (json!({"resource": {"key": "audience"}}), "spec.resource.value"),
+    ] {
+        let refusal = world.try_integration("it", &changed("it", &change)).await;
+        let refusal = refusal.err().unwrap_or_else(|| panic!("{change} is admitted")).to_string();
+        assert!(refusal.contains(field), "{change}: {refusal}");
+    }
+}
+
+#[tokio::test]
+async fn the_type_of_an_existing_target_stays() {
+    let world = World::new("type").await;
+    world.integration("it", &client_credentials("https://login.example.com/token")).await;
+    let control_plane = ControlPlane::shared();
+    let patch = |patch: &str| {
+        control_plane.try_kubectl(&["patch", "oai", "it", "-n", &world.namespace, "--type=merge", "-p", patch])
+    };
+    let refused = patch(r#"{"spec":{"target":{"type":"example.com/other"}}}"#);
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(message.contains("target.type of an existing Secret cannot be changed"), "{message}");
+    let admitted = patch(r#"{"spec":{"target":{"type":"example.com/other","secretName":"another"}}}"#);
+    assert!(admitted.status.success(), "{}", String::from_utf8_lossy(&admitted.stderr));
+}
+
+#[test]
+fn every_rule_of_the_crd_is_in_the_table() {
+    let mut messages = Vec::new();
+    walk("", &schema(), &mut |_, schema| {
+        for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
+            messages.push(rule["message"].as_str().unwrap_or_default().to_owned());
+        }
+    });
+    let mut known: Vec<&str> = rules().iter().map(|rule| rule.message).collect();
+    known.push("target.type of an existing Secret cannot be changed");
+    for message in &messages {
+        assert!(known.iter().any(|known| message.starts_with(known)), "no test for: {message}");
+    }
+    assert_eq!(messages.len(), known.len());
+}
+
+#[tokio::test]
+async fn kubectl_shows_what_people_look_for() {
+    let control_plane = ControlPlane::shared();
+    let endpoint = Endpoint::start(|_| Reply::token(3600));
+    let world = World::new("columns").await;
+    world.credentials().await;
+    world.integration("it", &client_credentials(&endpoint.url())).await;
+    world.ready("it").await;
+    let table = control_plane.kubectl(&["get", "oai", "-n", &world.namespace, "-o", "wide"]);
+    let (head, row) = table.split_once('\n').expect("a head and a row");
+    let columns = ["NAME", "READY", "REASON", "GRANT", "EXPIRES", "RENEWS", "AGE", "TARGET", "ENDPOINT"];
+    assert_eq!(head.split_whitespace().collect::<Vec<_>>(), columns);
+    let cells: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(cells[..4], ["it", "True", "TokenValid", "client_credentials"]);
+    assert_eq!((cells[7], cells[8]), ("it", endpoint.url().as_str()));
+    // By category too, and with an explanation for each field.
+    assert!(control_plane.kubectl(&["get", "oauth", "-n", &world.namespace]).contains("it"));
+    let explained = control_plane.kubectl(&["explain", "oai.spec", "--recursive"]);
+    assert!(explained.contains("renewBefore") && explained.contains("secretName"), "{explained}");
+    let field = control_plane.kubectl(&["explain", "oai.spec.tokenLife"]);
+    assert!(field.contains("How long an access token is used at most") && field.contains("8760h"), "{field}");
+}
+
+#[tokio::test]
+async fn an_integration_that_nobody_has_looked_at_says_so() {
+    let control_plane = ControlPlane::shared();
+    let namespace = control_plane.namespace("unseen").await;
+    let world = World::new("elsewhere").await;
+    let unseen = World { namespace, ..world };
+    unseen.integration("it", &client_credentials("https://login.example.com/token")).await;
+    let table = control_plane.kubectl(&["get", "oai", "-n", &unseen.namespace]);
+    assert!(table.contains("Unknown") && table.contains("Pending"), "{table}");
+}
