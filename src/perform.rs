@@ -9,6 +9,8 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::Status;
+use kube::core::response::StatusCause;
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt};
 use secrecy::SecretString;
@@ -137,9 +139,7 @@ async fn save(context: &Context, observed: &Observed, answer: &HeldAnswer, fresh
             Outcome::Written(Written { times: content.times, fresh, warning: *warning })
         }
         Err(error) => {
-            let lost = error
-                .status()
-                .is_some_and(|status| status.is_conflict() || status.is_invalid() || status.is_not_found());
+            let lost = error.status().is_some_and(is_about_another);
             if let (true, Some(facts)) = (lost, observed.facts()) {
                 // It is not the Secret that was looked at any more: the next look reads it anew.
                 context.targets.forget(facts);
@@ -147,6 +147,14 @@ async fn save(context: &Context, observed: &Observed, answer: &HeldAnswer, fresh
             Outcome::Failed(not_written(&error, answer))
         }
     }
+}
+
+/// Whether the API server says that the Secret is gone or another one by now. It calls the uid of another object invalid, as
+/// it calls all that a policy does not let through; only the field tells them apart.
+fn is_about_another(status: &Status) -> bool {
+    let about_uid = |cause: &StatusCause| cause.field == "metadata.uid";
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    status.is_conflict() || status.is_not_found() || (status.is_invalid() && causes.any(about_uid))
 }
 
 fn is_ours(observed: &Observed) -> bool {
@@ -323,7 +331,7 @@ pub async fn flush(context: &Context) {
             match write_secret(context, known.as_deref(), &answer).await {
                 Ok(_) => context.notes.release(&uid),
                 // The namespace is gone, and with it the place and the need for the answer.
-                Err(error) if error.status().is_some_and(kube::core::Status::is_not_found) => {
+                Err(error) if error.status().is_some_and(Status::is_not_found) => {
                     context.notes.release(&uid);
                 }
                 Err(error) => warn!(error = chain(&error), "failed to write a received token while shutting down"),
