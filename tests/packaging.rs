@@ -1,0 +1,247 @@
+//! The promise: the chart installs with real Helm, grants what is needed and no more, and the image is one file that runs.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use common::endpoint::{Endpoint, Reply};
+use common::manifests::{OPERATOR, helm_template};
+use common::process::{Process, WorkDir, free_port};
+use common::world::client_credentials;
+use common::{ControlPlane, Operator, World, http, tools};
+use serde_json::{Value, json};
+
+fn helm(control_plane: &ControlPlane, arguments: &[&str]) -> Output {
+    Command::new(tools::install("helm").join("helm"))
+        .args(arguments)
+        .env("KUBECONFIG", control_plane.admin_kubeconfig())
+        .output()
+        .unwrap_or_else(|error| panic!("helm cannot be run: {error}"))
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn chart() -> String {
+    tools::root().join("charts/oauth-operator").display().to_string()
+}
+
+#[test]
+fn helm_lint_finds_nothing() {
+    let output = Command::new(tools::install("helm").join("helm")).args(["lint", "--strict", &chart()]).output();
+    let output = output.expect("helm");
+    assert!(output.status.success(), "{}", text(&output));
+}
+
+#[test]
+fn wrong_values_are_refused_by_name() {
+    for (value, named) in [("replicaCount=2", "replicaCount"), ("replicas=1", "replicas"), ("log.format=xml", "format")]
+    {
+        let output = Command::new(tools::install("helm").join("helm"))
+            .args(["template", "it", &chart(), "--set", value])
+            .output()
+            .expect("helm");
+        assert!(!output.status.success(), "{value} is taken");
+        assert!(text(&output).contains(named), "{value}: {}", text(&output));
+    }
+}
+
+fn object(control_plane: &ControlPlane, arguments: &[&str]) -> Value {
+    let printed = control_plane.kubectl(&[arguments, &["-o", "json"]].concat());
+    serde_json::from_str(&printed).expect("JSON")
+}
+
+/// All that a role allows, one line for each resource.
+fn rules(role: &Value) -> Vec<String> {
+    let list = |value: &Value| {
+        let mut all: Vec<String> =
+            value.as_array().into_iter().flatten().filter_map(|one| one.as_str().map(ToOwned::to_owned)).collect();
+        all.sort();
+        all.join(",")
+    };
+    let mut rules: Vec<String> = role["rules"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|rule| format!("{}/{}: {}", list(&rule["apiGroups"]), list(&rule["resources"]), list(&rule["verbs"])))
+        .collect();
+    rules.sort();
+    rules
+}
+
+const RULES: [&str; 4] = [
+    "/secrets: create,delete,get,list,patch,watch",
+    "events.k8s.io/events: create,patch",
+    "oauth.evolutionx.io/oauthintegrations/status: patch",
+    "oauth.evolutionx.io/oauthintegrations: list,watch",
+];
+
+/// The arguments of the container, as the chart renders them, but for the address: the port is the machine's to give.
+fn arguments(deployment: &Value) -> Vec<String> {
+    let all = deployment["spec"]["template"]["spec"]["containers"][0]["args"].as_array().expect("arguments").clone();
+    let all = all.iter().filter_map(Value::as_str).filter(|argument| !argument.starts_with("--listen"));
+    // The harness says `run` itself.
+    all.filter(|argument| *argument != "run").map(ToOwned::to_owned).collect()
+}
+
+async fn issue(control_plane: &ControlPlane, namespace: &str, arguments: &[String]) -> World {
+    let endpoint = Endpoint::start(|_| Reply::token(3600));
+    let config = control_plane.kubeconfig_for(OPERATOR, OPERATOR).await;
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let operator = Operator::start_with(&config, &arguments).await;
+    let world = World { client: control_plane.client().await, namespace: namespace.to_owned(), operator };
+    world.credentials().await;
+    world.integration("it", &client_credentials(&endpoint.url())).await;
+    world.ready("it").await;
+    world.event("it", "Issued").await;
+    let log = world.operator.logs().to_lowercase();
+    assert!(!log.contains("forbidden"), "a right is missing: {log}");
+    world
+}
+
+#[tokio::test]
+async fn install_upgrade_and_uninstall_with_real_helm() {
+    let control_plane = ControlPlane::start();
+    control_plane.kubectl(&["create", "namespace", OPERATOR]);
+    control_plane.kubectl(&["label", "namespace", OPERATOR, "pod-security.kubernetes.io/enforce=restricted"]);
+    let installed = helm(&control_plane, &["install", OPERATOR, &chart(), "--namespace", OPERATOR]);
+    assert!(installed.status.success(), "{}", text(&installed));
+    let crd = "crd/oauthintegrations.oauth.evolutionx.io";
+    control_plane.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", crd]);
+    let deployment = object(&control_plane, &["get", "deployment", OPERATOR, "-n", OPERATOR]);
+    for object in ["serviceaccount/oauth-operator", "service/oauth-operator-metrics"] {
+        control_plane.kubectl(&["get", object, "-n", OPERATOR]);
+    }
+    assert_eq!(rules(&object(&control_plane, &["get", "clusterrole", OPERATOR])), RULES);
+    admitted(&control_plane, &deployment);
+
+    control_plane.kubectl(&["create", "namespace", "erp"]);
+    let world = issue(&control_plane, "erp", &arguments(&deployment)).await;
+
+    let upgraded =
+        helm(&control_plane, &["upgrade", OPERATOR, &chart(), "--namespace", OPERATOR, "--set", "log.filter=debug"]);
+    assert!(upgraded.status.success(), "{}", text(&upgraded));
+    let deployment = object(&control_plane, &["get", "deployment", OPERATOR, "-n", OPERATOR]);
+    assert!(arguments(&deployment).contains(&"--log=debug".to_owned()));
+
+    let removed = helm(&control_plane, &["uninstall", OPERATOR, "--namespace", OPERATOR]);
+    assert!(removed.status.success(), "{}", text(&removed));
+    control_plane.kubectl(&["get", crd]);
+    assert!(world.values("it").await.is_some(), "tokens outlive the operator");
+}
+
+/// A pod as the Deployment's ReplicaSet would make it, in a namespace with the strictest standard.
+fn admitted(control_plane: &ControlPlane, deployment: &Value) {
+    let mut pod = deployment["spec"]["template"].clone();
+    pod["apiVersion"] = json!("v1");
+    pod["kind"] = json!("Pod");
+    pod["metadata"]["name"] = json!("operator");
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    std::io::Write::write_all(&mut file, pod.to_string().as_bytes()).expect("written");
+    control_plane.kubectl(&["create", "--dry-run=server", "-n", OPERATOR, "-f", &file.path().display().to_string()]);
+}
+
+#[tokio::test]
+async fn some_namespaces_only_takes_no_right_in_the_cluster() {
+    let control_plane = ControlPlane::start();
+    for namespace in [OPERATOR, "erp", "evox"] {
+        control_plane.kubectl(&["create", "namespace", namespace]);
+    }
+    let values = ["--set", "watchNamespaces={erp,evox}", "--set", "rbac.aggregateRoles=false"];
+    let rendered = helm_template(&values);
+    assert!(!rendered.contains("kind: ClusterRole"), "{rendered}");
+    let installed =
+        helm(&control_plane, &[&["install", OPERATOR, &chart(), "--namespace", OPERATOR], &values[..]].concat());
+    assert!(installed.status.success(), "{}", text(&installed));
+    control_plane.kubectl(&[
+        "wait",
+        "--for=condition=Established",
+        "--timeout=60s",
+        "crd/oauthintegrations.oauth.evolutionx.io",
+    ]);
+    for namespace in ["erp", "evox"] {
+        assert_eq!(rules(&object(&control_plane, &["get", "role", OPERATOR, "-n", namespace])), RULES);
+    }
+    let deployment = object(&control_plane, &["get", "deployment", OPERATOR, "-n", OPERATOR]);
+    issue(&control_plane, "evox", &arguments(&deployment)).await;
+}
+
+/// Builds the image and unpacks its archive: what it says of itself, and its files.
+fn image() -> (Value, WorkDir) {
+    tools::install("buildah");
+    let built = Command::new(tools::root().join("hack/image")).output().expect("hack/image");
+    assert!(built.status.success(), "{}", text(&built));
+    let work = WorkDir::new("image");
+    let archive = tools::root().join("target/oauth-operator-image.tar");
+    untar(&archive, work.path());
+    let manifest: Value = read_json(&work.path().join("manifest.json"));
+    let config = read_json(&work.path().join(manifest[0]["Config"].as_str().expect("a config")));
+    let rootfs = work.path().join("rootfs");
+    fs::create_dir(&rootfs).expect("a folder");
+    for layer in manifest[0]["Layers"].as_array().expect("layers") {
+        untar(&work.path().join(layer.as_str().expect("a layer")), &rootfs);
+    }
+    (config, work)
+}
+
+fn untar(archive: &Path, into: &Path) {
+    let output = Command::new("tar").arg("-xf").arg(archive).arg("-C").arg(into).output().expect("tar");
+    assert!(output.status.success(), "{}", text(&output));
+}
+
+fn read_json(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).expect("a file of the image")).expect("JSON")
+}
+
+/// What the image needs of its surroundings, as a container runtime gives it: `/dev/urandom`, and its kubeconfig with the
+/// certificate inside.
+fn surroundings(control_plane: &ControlPlane, kubeconfig: &Path, rootfs: &Path) {
+    fs::create_dir_all(rootfs.join("dev")).expect("/dev");
+    let device = Command::new("mknod").arg("-m666").arg(rootfs.join("dev/urandom")).args(["c", "1", "9"]).output();
+    assert!(device.is_ok_and(|made| made.status.success()), "mknod needs root: run this test as root");
+    let config = read_json(kubeconfig);
+    let authority = PathBuf::from(config["clusters"][0]["cluster"]["certificate-authority"].as_str().expect("a path"));
+    let mut config = config;
+    config["clusters"][0]["cluster"]["certificate-authority"] = json!("/ca.crt");
+    fs::copy(authority, rootfs.join("ca.crt")).expect("the certificate");
+    fs::write(rootfs.join("kubeconfig"), config.to_string()).expect("the kubeconfig");
+    for name in ["ca.crt", "kubeconfig"] {
+        fs::set_permissions(rootfs.join(name), fs::Permissions::from_mode(0o444)).expect("readable");
+    }
+    assert!(control_plane.admin_kubeconfig().exists());
+}
+
+#[tokio::test]
+async fn the_image_is_one_file_that_runs_as_nobody() {
+    let (config, work) = image();
+    assert_eq!(config["config"]["User"], "65532:65532");
+    assert_eq!(config["config"]["Entrypoint"], json!(["/oauth-operator"]));
+    let rootfs = work.path().join("rootfs");
+    let files: Vec<_> =
+        fs::read_dir(&rootfs).expect("the files").map(|entry| entry.expect("a file").file_name()).collect();
+    assert_eq!(files, ["oauth-operator"]);
+
+    let control_plane = ControlPlane::shared();
+    let kubeconfig = control_plane.kubeconfig_for(OPERATOR, OPERATOR).await;
+    surroundings(control_plane, &kubeconfig, &rootfs);
+    let port = free_port();
+    let mut command = Command::new("chroot");
+    command.arg("--userspec=65532:65532").arg(&rootfs).args(["/oauth-operator", "run", "--listen"]);
+    command
+        .arg(format!("127.0.0.1:{port}"))
+        .env("KUBECONFIG", "/kubeconfig")
+        .env_clear()
+        .env("KUBECONFIG", "/kubeconfig");
+    // The watchdog's shell needs its own tools.
+    command.env("PATH", std::env::var("PATH").unwrap_or_default());
+    let operator = Process::start("image", work, command);
+    let url = format!("http://127.0.0.1:{port}/readyz");
+    operator.wait_until("it is ready", Duration::from_secs(30), || http::get(&url).0 == 200);
+    operator.signal("TERM");
+    assert_eq!(operator.wait_for_end(Duration::from_secs(20)), 0, "{}", operator.log());
+}
