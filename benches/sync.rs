@@ -37,7 +37,8 @@ async fn main() {
     let config = kubeconfig(&control_plane).await;
     let calls_before = control_plane.calls().await;
     let started = Instant::now();
-    let operator = Operator::start_with(&config, &["--namespace", &namespace, "--log", "warn,oauth_operator::server=info"]).await;
+    let operator =
+        Operator::start_with(&config, &["--namespace", &namespace, "--log", "warn,oauth_operator::server=info"]).await;
     all_ready(&client, &namespace).await;
     let took = started.elapsed();
     let (memory, cpu) = (operator.memory(), operator.cpu_seconds());
