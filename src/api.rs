@@ -16,7 +16,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 pub use reason::{Class, Reason};
-pub use rules::crd;
+pub use rules::{crd, print_crd};
 pub use status::{LastFailure, OAuthIntegrationStatus};
 pub use target::{Target, TargetKeys};
 

@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::api::{Class, GROUP, OAuthIntegration, RENEW_REQUESTED_AT};
 use crate::config::FetchArguments;
 use crate::error::{Error, Failure};
-use crate::oauth::Client;
+use crate::oauth::{Client, life};
 use crate::observe::now;
 use crate::plan::{CredentialsSeen, Holding, Observed, Plan, TargetSeen, plan};
 use crate::target;
@@ -141,7 +141,7 @@ async fn fetch(
         (_, Ok(spec)) => {
             let granted = grant::run(client, &observed, spec, now()).await?;
             if let Some(warning) = granted.warning {
-                eprintln!("warning: {}: {warning}", integration.name_any());
+                eprintln!("warning: {}: {warning}: {}", integration.name_any(), life::advice(warning));
             }
             let owner = integration.controller_owner_ref(&()).unwrap_or_default();
             let namespace = integration.namespace().unwrap_or_default();
@@ -220,15 +220,4 @@ fn shown(mut secret: Secret, show_tokens: bool) -> String {
         secret.metadata.owner_references = None;
     }
     serde_saphyr::to_string(&secret).unwrap_or_else(|error| format!("# cannot be printed: {error}"))
-}
-
-/// Prints the CRD: `oauth-operator crd`.
-///
-/// # Errors
-///
-/// When it cannot be written as YAML.
-pub fn print_crd() -> Result<(), Error> {
-    let yaml = serde_saphyr::to_string(&crate::api::crd()).map_err(|error| Error::Manifest(error.to_string()))?;
-    print!("{yaml}");
-    Ok(())
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use oauth_operator::config::{Arguments, Command};
-use oauth_operator::{controller, error, fetch, telemetry};
+use oauth_operator::{api, controller, error, fetch, telemetry};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -18,7 +18,7 @@ async fn main() -> ExitCode {
             let work = async { controller::run(arguments.into(), controller::signals()?).await };
             error::exit(work.await)
         }
-        Command::Crd => error::exit(fetch::print_crd()),
+        Command::Crd => error::exit(api::print_crd()),
         Command::Fetch(arguments) => fetch::run(arguments).await,
     }
 }

@@ -164,7 +164,7 @@ pub fn plan(observed: &Observed) -> Plan {
 }
 
 fn deleting(observed: &Observed) -> Option<Plan> {
-    observed.deleting.then_some(Plan::Wait { reason: Reason::Suspended, until: None })
+    observed.deleting.then_some(Plan::Wait { reason: Reason::Deleting, until: None })
 }
 
 /// Comes before all else: the answer may hold the only copy of a refresh token.

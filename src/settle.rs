@@ -175,18 +175,9 @@ fn written_event(observed: &Observed, cause: Reason, written: Written) -> Announ
     let first = observed.status.issued_at.is_none() && observed.facts().is_none();
     let routine = cause == Reason::RenewalDue && observed.status.last_failure.is_none();
     let (reason, note) = match (written.fresh, written.warning) {
-        (true, Some(Reason::TokenLifeTooLong)) if !routine => (
-            Reason::TokenLifeTooLong,
-            format!(
-                "wrote a token into Secret {name}; its real life is shorter than spec.tokenLife, which is used nowhere: lower it"
-            ),
-        ),
-        (true, Some(Reason::TokenLifeUnknown)) if !routine => (
-            Reason::TokenLifeUnknown,
-            format!(
-                "wrote a token into Secret {name}; nothing tells its life, which is taken as 5m: set spec.tokenLife"
-            ),
-        ),
+        (true, Some(warning)) if !routine => {
+            (warning, format!("wrote a token into Secret {name}; {}", life::advice(warning)))
+        }
         (true, _) if first => (Reason::Issued, format!("wrote the first token into Secret {name}")),
         (true, _) => (Reason::Renewed, format!("wrote a new token into Secret {name}")),
         (false, _) => (Reason::TargetUpdated, format!("wrote Secret {name} again with the token it had")),

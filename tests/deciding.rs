@@ -139,7 +139,7 @@ fn cases() -> Vec<(&'static str, Change, Plan)> {
                 o.deleting = true;
                 o.target = TargetSeen::Absent;
             },
-            wait(Reason::Suspended, None),
+            wait(Reason::Deleting, None),
         ),
         case(
             "a suspended integration is left alone although its token has ended",
@@ -345,6 +345,13 @@ fn every_reason_that_plan_knows_is_in_the_table() {
         .collect();
     let all = Reason::ALL.iter().take_while(|reason| **reason != Reason::Issued);
     let missing: Vec<_> = all.filter(|reason| !decided.contains(reason)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn every_reason_is_in_the_reference() {
+    let reference = include_str!("../docs/reference.md");
+    let missing: Vec<_> = Reason::ALL.iter().filter(|reason| !reference.contains(&format!("| `{reason}` |"))).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
 

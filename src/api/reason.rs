@@ -45,6 +45,8 @@ macro_rules! reasons {
 
 reasons! {
     // What `plan` decides, in the order of its checks.
+    /// The integration is being deleted.
+    Deleting: Fine,
     /// An answer of the endpoint is held in memory and must reach the Secret before anything else.
     AnswerHeld: Fine,
     /// `spec.suspend` is true.

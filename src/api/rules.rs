@@ -8,6 +8,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::json;
 
 use super::OAuthIntegration;
+use crate::error::Error;
 
 pub(super) const TARGET_IS_NOT_CREDENTIALS: &str = "self.spec.credentials.secretName != (has(self.spec.target) && has(self.spec.target.secretName) ? self.spec.target.secretName : self.metadata.name)";
 
@@ -95,6 +96,17 @@ pub fn crd() -> CustomResourceDefinition {
         }
     }
     crd
+}
+
+/// Prints the CRD: `oauth-operator crd`.
+///
+/// # Errors
+///
+/// When it cannot be written as YAML.
+pub fn print_crd() -> Result<(), Error> {
+    let yaml = serde_saphyr::to_string(&crd()).map_err(|error| Error::Manifest(error.to_string()))?;
+    print!("{yaml}");
+    Ok(())
 }
 
 /// The line breaks of the source are not those of the text: `kubectl explain` breaks lines by itself.

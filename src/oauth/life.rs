@@ -58,6 +58,18 @@ pub fn of(known: &Known<'_>) -> Life {
     Life { length, warning }
 }
 
+/// What to say about a warning of [`Life`].
+#[must_use]
+pub const fn advice(warning: Reason) -> &'static str {
+    match warning {
+        Reason::TokenLifeTooLong => {
+            "the real life of the token is shorter than spec.tokenLife, which is used nowhere: lower it"
+        }
+        Reason::TokenLifeUnknown => "nothing tells the life of the token, which is taken as 5m: set spec.tokenLife",
+        _ => "",
+    }
+}
+
 /// When a token ends and when it is renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times {
