@@ -21,6 +21,8 @@ demo: ## The main job, live on this machine: an integration becomes a Secret tha
 test: lint ## Everything that CI runs
 	@echo "==> tools for the tests (built once, then taken from the cache)"
 	tests/tools/install kubernetes helm keycloak django buildah >/dev/null
+	@echo "==> the image that one of the tests starts"
+	hack/image
 	@echo "==> tests, on real servers"
 	cargo test --locked --no-fail-fast
 
