@@ -172,31 +172,28 @@ async fn work(
     // Set once, right here.
     let _ = integrations.stores.set(stores);
     let mut results = stream::select_all(loops);
-    let deadline = OnceLock::new();
     tokio::pin!(stop);
-    let end = async {
-        stop.await;
-        info!("stopping: finishing what is in flight");
-        stopping.send_replace(true);
-        // Set once, right here.
-        let _ = deadline.set(Instant::now() + GRACE);
-        tokio::time::sleep(GRACE).await;
-    };
-    tokio::pin!(end);
     loop {
         tokio::select! {
-            () = &mut end => {
-                warn!("the time to finish is over");
-                break;
-            }
-            result = results.next() => match result {
-                Some(result) => log(&result),
-                None => break,
-            },
+            () = &mut stop => break,
+            Some(result) = results.next() => log(&result),
         }
     }
-    let left = deadline.get().map_or(GRACE, |deadline| deadline.saturating_duration_since(Instant::now()));
-    if tokio::time::timeout(left.max(LAST_ATTEMPT), perform::flush(context)).await.is_err() {
+    info!("stopping: finishing what is in flight");
+    let deadline = Instant::now() + GRACE;
+    stopping.send_replace(true);
+    // Before the first lists no look gets far enough to have anything in flight.
+    if context.synced.missing().is_empty() {
+        let finishing = async {
+            while let Some(result) = results.next().await {
+                log(&result);
+            }
+        };
+        if tokio::time::timeout_at(deadline, finishing).await.is_err() {
+            warn!("the time to finish is over");
+        }
+    }
+    if tokio::time::timeout_at(deadline.max(Instant::now() + LAST_ATTEMPT), perform::flush(context)).await.is_err() {
         error!("a received token could not be written before the end");
     }
     info!("stopped");

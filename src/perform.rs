@@ -26,7 +26,7 @@ use crate::error::{ApiError, Error, Failure, KeptToken, chain};
 use crate::grant::{self, Granted};
 use crate::oauth::redact::shown;
 use crate::observe::now;
-use crate::plan::{Observed, Plan, TargetSeen};
+use crate::plan::{Observed, Plan};
 use crate::settle::{Announcement, Outcome, Settled, Written};
 use crate::target::{self, Facts};
 use crate::validated::Validated;
@@ -102,36 +102,38 @@ fn hold(
     spec: &Validated,
     granted: Granted,
 ) -> Arc<HeldAnswer> {
-    let held = Arc::new(HeldAnswer {
+    let held = Arc::new(to_write(integration, spec, granted));
+    context.notes.hold(&observed.uid, Arc::clone(&held));
+    held
+}
+
+fn to_write(integration: &OAuthIntegration, spec: &Validated, granted: Granted) -> HeldAnswer {
+    HeldAnswer {
         namespace: integration.namespace().unwrap_or_default(),
         owner: integration.controller_owner_ref(&()).unwrap_or_default(),
         shape: spec.shape.clone(),
         granted,
-    });
-    context.notes.hold(&observed.uid, Arc::clone(&held));
-    held
+    }
 }
 
 /// Writes the answer that is held; without one, the tokens that the target has.
 async fn write_again(context: &Context, integration: &OAuthIntegration, observed: &Observed) -> Outcome {
     if let Some(held) = context.notes.held(&observed.uid) {
-        return save(context, observed, &held, true).await;
+        return match save(context, observed, &held, true).await {
+            // All that could be kept of the answer was its refresh token: the attempt itself still has to succeed.
+            Outcome::Written(_) if held.granted.content.access_token.is_none() => Outcome::Nothing,
+            outcome => outcome,
+        };
     }
     let (Ok(spec), Some(content)) = (&observed.spec, &observed.holding.content) else {
         return Outcome::Nothing;
     };
     let granted = Granted { content: grant::rewritten(observed, spec, content), warning: None };
-    let held = HeldAnswer {
-        namespace: integration.namespace().unwrap_or_default(),
-        owner: integration.controller_owner_ref(&()).unwrap_or_default(),
-        shape: spec.shape.clone(),
-        granted,
-    };
-    save(context, observed, &held, false).await
+    save(context, observed, &to_write(integration, spec, granted), false).await
 }
 
 async fn save(context: &Context, observed: &Observed, answer: &HeldAnswer, fresh: bool) -> Outcome {
-    match write_secret(context, observed.facts().filter(|_| is_ours(observed)), answer).await {
+    match write_secret(context, observed.facts(), answer).await {
         Ok(facts) => {
             context.targets.learn(facts);
             context.notes.release(&observed.uid);
@@ -155,10 +157,6 @@ fn is_about_another(status: &Status) -> bool {
     let about_uid = |cause: &StatusCause| cause.field == "metadata.uid";
     let mut causes = status.details.iter().flat_map(|details| &details.causes);
     status.is_conflict() || status.is_not_found() || (status.is_invalid() && causes.any(about_uid))
-}
-
-fn is_ours(observed: &Observed) -> bool {
-    matches!(observed.target, TargetSeen::Ours(_))
 }
 
 /// The first write is a create; every later one carries the uid of the Secret that was looked at. So there is no gap

@@ -67,6 +67,9 @@ async fn ready_means_synced_and_a_crd_that_comes_later_is_waited_for() {
         if log.contains("watch failed") { Ok(()) } else { Err(log) }
     })
     .await;
+    // Nothing is in flight, so nothing is waited for.
+    let other = Operator::start_unready(&kubeconfig(&control_plane).await, &[]);
+    assert_eq!(other.terminate(Duration::from_secs(5)), 0);
     manifests::install_crd(&control_plane);
     eventually("readiness", Duration::from_secs(90), async || match operator.get("/readyz") {
         (200, _) => Ok(()),

@@ -198,12 +198,15 @@ fn read_json(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).expect("a file of the image")).expect("JSON")
 }
 
-/// What the image needs of its surroundings, as a container runtime gives it: `/dev/urandom`, and its kubeconfig with the
+/// What the image needs of its surroundings, as a container runtime gives it: random devices, and its kubeconfig with the
 /// certificate inside.
 fn surroundings(control_plane: &ControlPlane, kubeconfig: &Path, rootfs: &Path) {
     fs::create_dir_all(rootfs.join("dev")).expect("/dev");
-    let device = Command::new("mknod").arg("-m666").arg(rootfs.join("dev/urandom")).args(["c", "1", "9"]).output();
-    assert!(device.is_ok_and(|made| made.status.success()), "mknod needs root: run this test as root");
+    for (name, minor) in [("random", "8"), ("urandom", "9")] {
+        let device = rootfs.join("dev").join(name);
+        let made = Command::new("mknod").arg("-m666").arg(device).args(["c", "1", minor]).output();
+        assert!(made.is_ok_and(|made| made.status.success()), "mknod needs root: run this test as root");
+    }
     let config = read_json(kubeconfig);
     let authority = PathBuf::from(config["clusters"][0]["cluster"]["certificate-authority"].as_str().expect("a path"));
     let mut config = config;
