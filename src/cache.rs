@@ -208,6 +208,11 @@ impl Notes {
         change(notes.entry(uid.to_owned()).or_default())
     }
 
+    /// Looks at a note, and makes none: a look that is still under way when its integration goes leaves nothing behind.
+    fn known<T>(&self, uid: &str, look: impl FnOnce(&mut Note) -> Option<T>) -> Option<T> {
+        look(lock(&self.by_uid).get_mut(uid)?)
+    }
+
     /// The integration is gone, and its answer has no place any more.
     pub fn forget(&self, uid: &str) {
         lock(&self.by_uid).remove(uid);
@@ -216,13 +221,11 @@ impl Notes {
     /// The status that was written last: the watch's, or the operator's own where the watch is behind.
     #[must_use]
     pub fn newest_status(&self, uid: &str, version: u64, watched: &OAuthIntegrationStatus) -> OAuthIntegrationStatus {
-        self.with(uid, |note| match &note.status {
-            Some((written, status)) if *written > version => status.clone(),
-            _ => {
-                note.status = None;
-                watched.clone()
-            }
-        })
+        let newer = self.known(uid, |note| {
+            note.status = note.status.take().filter(|(written, _)| *written > version);
+            note.status.as_ref().map(|(_, status)| status.clone())
+        });
+        newer.unwrap_or_else(|| watched.clone())
     }
 
     /// Remembers a status that was written.
@@ -237,13 +240,13 @@ impl Notes {
 
     /// The answer is in its Secret.
     pub fn release(&self, uid: &str) {
-        self.with(uid, |note| note.answer = None);
+        self.known(uid, |note| note.answer.take());
     }
 
     /// The answer that is held.
     #[must_use]
     pub fn held(&self, uid: &str) -> Option<Arc<HeldAnswer>> {
-        self.with(uid, |note| note.answer.clone())
+        self.known(uid, |note| note.answer.clone())
     }
 
     /// All answers that are held, by the uid of their integration.
@@ -268,7 +271,7 @@ impl Notes {
     /// The earliest time for the next request.
     #[must_use]
     pub fn not_before(&self, uid: &str) -> Option<Timestamp> {
-        let (at, streak) = self.with(uid, |note| note.request)?;
+        let (at, streak) = self.known(uid, |note| note.request)?;
         at.checked_add(spacing(streak)).ok()
     }
 
@@ -282,7 +285,10 @@ impl Notes {
 
     /// A look succeeded.
     pub fn succeeded(&self, uid: &str) {
-        self.with(uid, |note| note.failures = 0);
+        self.known(uid, |note| {
+            note.failures = 0;
+            Some(())
+        });
     }
 
     /// Whether a routine event is due: at most one in `every`.

@@ -48,6 +48,11 @@ pub async fn observe(context: &Context, integration: &OAuthIntegration) -> Resul
         tokio::join!(read_credentials(context, &secrets, &spec), read_target(&secrets, &observed, &spec, &first_plan),);
     observed.credentials = credentials?;
     see_target(context, &mut observed, &spec, found?);
+    // With the credentials known, the plan may be another one, and that one may need what the target holds.
+    if lacks_content(&observed, &plan(&observed)) {
+        let target = get(&secrets, &spec.shape.secret_name).await?;
+        see_target(context, &mut observed, &spec, Found::Target(target));
+    }
     // Only now is it known whether there is a refresh token anywhere.
     let lacks_token = spec.ask.grant == GrantType::RefreshToken && observed.refresh_token().is_none();
     if lacks_token && matches!(observed.credentials, CredentialsSeen::Read(..)) {
@@ -139,7 +144,7 @@ async fn read_target(
     first_plan: &Plan,
 ) -> Result<Found, Error> {
     let absent = matches!(observed.target, TargetSeen::Absent);
-    let rewrite = matches!(first_plan, Plan::Write { .. }) && !observed.answer_held;
+    let rewrite = lacks_content(observed, first_plan);
     if !(absent || rewrite || spec.ask.grant == GrantType::RefreshToken) {
         return Ok(Found::NotLooked);
     }
@@ -153,6 +158,11 @@ async fn read_target(
         }
         (target, _) => Ok(Found::Target(target)),
     }
+}
+
+/// Whether a plan writes what the target holds, and that was not read.
+fn lacks_content(observed: &Observed, plan: &Plan) -> bool {
+    matches!(plan, Plan::Write { .. }) && !observed.answer_held && observed.holding.content.is_none()
 }
 
 async fn get(secrets: &Api<Secret>, name: &str) -> Result<Option<Box<Secret>>, Error> {

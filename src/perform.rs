@@ -170,7 +170,7 @@ async fn write_secret(context: &Context, known: Option<&Facts>, answer: &HeldAns
         let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         return in_time(secrets.create(&params, &secret)).await.map(|written| Facts::of(&written));
     };
-    if known.created && known.shape_hash != shape.hash {
+    if known.created {
         adopt(&secrets, known).await?;
     }
     let params = PatchParams::apply(MANAGER).force();
@@ -179,7 +179,8 @@ async fn write_secret(context: &Context, known: Option<&Facts>, answer: &HeldAns
 }
 
 /// Turns the ownership of fields that came with the create into that of an apply, as `kubectl` does when it moves to
-/// server-side apply: an apply takes away only what an apply has put there, and labels may have to go.
+/// server-side apply: an apply takes away only what an apply has put there, and labels or values may have to go. Once for
+/// each Secret, before its second write.
 async fn adopt(secrets: &Api<Secret>, known: &Facts) -> Result<(), ApiError> {
     let live = in_time(secrets.get_metadata(&known.name)).await?;
     let mut fields = live.metadata.managed_fields.unwrap_or_default();

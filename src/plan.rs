@@ -233,7 +233,8 @@ fn spec_changed(observed: &Observed) -> Option<Plan> {
     } else if facts.origin.spec_hash != spec.spec_hash {
         Some(Plan::Renew { reason })
     } else {
-        (facts.shape_hash != spec.shape.hash && facts.intact).then_some(Plan::Write { reason })
+        let whole = facts.intact && facts.times.is_some();
+        (facts.shape_hash != spec.shape.hash && whole).then_some(Plan::Write { reason })
     }
 }
 

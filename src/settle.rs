@@ -17,6 +17,8 @@ use crate::status::{self, Trouble};
 const CONFIGURATION_PAUSE: SignedDuration = SignedDuration::from_hours(1);
 /// The pause before credentials that may not be read are looked at again: rights are not watched.
 const RIGHTS_PAUSE: SignedDuration = SignedDuration::from_secs(30);
+/// The pause after a plan that should have done something and did nothing.
+const PAUSE_AFTER_NOTHING: SignedDuration = SignedDuration::from_secs(5);
 /// The most that is added to a pause so that integrations which failed together do not come back together.
 const PAUSE_JITTER: f64 = 0.25;
 
@@ -233,7 +235,9 @@ fn next(
         (Outcome::Failed(_), _) => retry_at,
         (_, Plan::Wait { until, .. }) => *until,
         (_, Plan::Refuse { reason: Reason::CredentialsUnreadable, .. }) => Some(now + RIGHTS_PAUSE),
-        (_, Plan::Refuse { .. } | Plan::Renew { .. } | Plan::Write { .. }) => None,
+        (_, Plan::Refuse { .. }) => None,
+        // A deed that came to nothing; whatever the cause, it is not to be the last look.
+        (_, Plan::Renew { .. } | Plan::Write { .. }) => Some(now + PAUSE_AFTER_NOTHING),
     };
     let expires_at = times.map(|times| times.expires_at).filter(|at| *at > now);
     [planned, expires_at].into_iter().flatten().min()

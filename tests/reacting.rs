@@ -312,3 +312,47 @@ async fn a_refresh_token_is_kept_also_from_an_answer_that_is_of_no_use_otherwise
     world.ready("it").await;
     assert_eq!(server.reused(), Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn what_the_endpoint_gives_no_more_goes_from_the_secret() {
+    let given = std::sync::atomic::AtomicU32::new(0);
+    let endpoint = Endpoint::start(move |_| {
+        let number = given.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let mut body = json!({"access_token": format!("token-{number}"), "expires_in": 3600});
+        if number.is_multiple_of(2) {
+            body["refresh_token"] = json!(format!("refresh-{number}"));
+        }
+        Reply::json(200, &body)
+    });
+    let world = World::new("no-more").await;
+    world.credentials().await;
+    world.integration("it", &client_credentials(&endpoint.url())).await;
+    world.ready("it").await;
+    assert_eq!(world.value("it", "refresh_token").await, "refresh-0");
+    for (request, expected) in [("one", ""), ("two", "refresh-2"), ("three", "")] {
+        let token = world.value("it", "access_token").await;
+        world
+            .change("it", &json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": request}}}))
+            .await;
+        world.other_value("it", "access_token", &token).await;
+        world.ready("it").await;
+        assert_eq!(world.value("it", "refresh_token").await, expected, "after request {request}");
+    }
+    assert_eq!(endpoint.count(), 4, "nothing of this is taken for a change by others");
+}
+
+#[tokio::test]
+async fn looks_are_put_right_also_after_the_credentials_were_touched() {
+    let (world, endpoint) = world_with("touched", 3600).await;
+    let mut spec = client_credentials(&endpoint.url());
+    spec["target"] = json!({"labels": {"team": "erp"}});
+    world.integration("it", &spec).await;
+    world.ready("it").await;
+    // Another version of the credentials, with the same values: each look has to read them from now on.
+    let patch = json!({"metadata": {"labels": {"touched": "yes"}}});
+    world.secrets().patch("credentials", &PatchParams::default(), &Patch::Merge(&patch)).await.expect("a patch");
+    let patch = json!({"metadata": {"labels": {"team": null}}});
+    world.secrets().patch("it", &PatchParams::default(), &Patch::Merge(&patch)).await.expect("a patch");
+    world.label("it", "team", Some("erp")).await;
+    assert_eq!(endpoint.count(), 1);
+}
