@@ -732,3 +732,24 @@ mod expressions {
         assert_eq!(value.as_str(), Some("($f := function() { $f() }; $f())"));
     }
 }
+
+#[test]
+fn a_refusal_names_what_this_grant_has_sent() {
+    for (grant, error, advice) in [
+        ("client_credentials", "invalid_client", "client id and client secret"),
+        ("user_password", "invalid_client", "user name and password"),
+        ("refresh_token", "invalid_client", "client id and client secret"),
+        ("refresh_token", "invalid_grant", "put a new one into the credentials Secret"),
+    ] {
+        let spec: OAuthIntegrationSpec = serde_json::from_value(json!({
+            "tokenEndpoint": "https://login.example.com/token",
+            "grantType": grant,
+            "credentials": {"secretName": "credentials"},
+        }))
+        .expect("a spec");
+        let ask = Validated::parse("it", &spec).expect("a valid spec").ask;
+        let raw = Raw { status: 400, retry_after: None, body: json!({"error": error}).to_string().into_bytes() };
+        let failure = response::read(&raw, &ask, &[], Timestamp::UNIX_EPOCH).expect_err("a refusal");
+        assert!(failure.message.contains(advice), "{grant}, {error}: {}", failure.message);
+    }
+}

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use super::body::Member;
 use super::redact::shown;
 use super::{Ask, Expression, Expressions};
-use crate::api::{Format, Reason};
+use crate::api::{Format, GrantType, Reason};
 use crate::error::{Failure, KeptToken};
 
 /// The longest wait that an endpoint may ask for; one that asks for more is asked again after a day.
@@ -126,9 +126,15 @@ fn hint(status: u16, told: &Told, ask: &Ask) -> &'static str {
         (Format::Form, 415, _) | (Format::Form, _, Some("unsupported_grant_type")) => {
             "; the endpoint may not take forms: try spec.request.format: json"
         }
-        (_, _, Some("invalid_client" | "unauthorized_client")) | (_, 401, _) => {
-            "; check client id and client secret in the credentials Secret"
+        (_, _, Some("invalid_grant")) if ask.grant == GrantType::RefreshToken => {
+            "; the refresh token is not valid (any more): put a new one into the credentials Secret"
         }
+        (_, _, Some("invalid_client" | "unauthorized_client")) | (_, 401, _) => match ask.grant {
+            GrantType::UserPassword => "; check user name and password in the credentials Secret",
+            GrantType::ClientCredentials | GrantType::RefreshToken => {
+                "; check client id and client secret in the credentials Secret"
+            }
+        },
         (_, 404 | 405, _) => "; check spec.tokenEndpoint",
         _ => "",
     }
