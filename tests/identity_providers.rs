@@ -67,7 +67,9 @@ fn keycloak_gives_a_token_for_a_form() {
     let endpoint = Keycloak::shared().token_endpoint();
     for (client, secret, life) in [("service", "service-secret", 60), ("service-short", "service-short-secret", 10)] {
         let answer = form(&endpoint, &client_credentials(client, secret));
-        assert_eq!(token(&answer).1, life, "{client}");
+        // Keycloak tells what is left when it answers, in whole seconds, and the second may have changed since it issued.
+        let told = token(&answer).1;
+        assert!((life - 1..=life).contains(&told), "{client}: {told}");
         assert_eq!(answer.1.get("refresh_token"), None, "{client}");
     }
 }
