@@ -5,6 +5,7 @@
 //! a bad object is refused by `kubectl apply` with a sentence that says what to change.
 
 mod reason;
+mod renewal;
 mod rules;
 mod status;
 mod target;
@@ -16,6 +17,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 pub use reason::{Class, Reason};
+pub use renewal::{Fallback, FallbackGrant, Renewal};
 pub use rules::{crd, print_crd};
 pub use status::{LastFailure, OAuthIntegrationStatus};
 pub use target::{Target, TargetKeys};
@@ -56,7 +58,10 @@ pub const MANAGER: &str = "oauth-operator";
 #[x_kube(
     validation = Rule::new("!has(self.renewBefore) || !has(self.tokenLife) || duration(self.renewBefore) < duration(self.tokenLife)")
         .message("renewBefore must be shorter than tokenLife: lower renewBefore or raise tokenLife")
-        .field_path(".renewBefore")
+        .field_path(".renewBefore"),
+    validation = Rule::new("!has(self.renewal) || !has(self.renewal.fallback) || self.grantType == 'refresh_token'")
+        .message("renewal.fallback is for grantType refresh_token: take it out, or change grantType")
+        .field_path(".renewal")
 )]
 pub struct OAuthIntegrationSpec {
     /// URL of the token endpoint (RFC 6749, section 3.2), to which the request is sent by POST. Absolute,
@@ -110,6 +115,10 @@ pub struct OAuthIntegrationSpec {
     /// RFC 6749, section 5.1.
     #[serde(default)]
     pub response: Response,
+
+    /// What is done when renewing goes wrong. Default: it is tried again, by the same grant.
+    #[serde(default)]
+    pub renewal: Renewal,
 
     /// The Secret that the tokens are written into. Default: one with the integration's name.
     #[serde(default)]

@@ -20,7 +20,7 @@ pub type SecretRef = (String, String);
 /// The least time between two token requests of one integration, doubled for each that undid the one before.
 const LEAST_SPACING: SignedDuration = SignedDuration::from_secs(1);
 /// The longest such time.
-const LONGEST_SPACING: SignedDuration = SignedDuration::from_mins(1);
+pub const LONGEST_SPACING: SignedDuration = SignedDuration::from_mins(1);
 /// A token that is undone later than this after it could have been is undone by a person, not by a loop.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(10);
 
@@ -61,6 +61,13 @@ impl Targets {
             if own.is_empty() {
                 all.remove(&gone.integration_uid);
             }
+        }
+    }
+
+    /// The wall clock was set back (`by` is less than zero): in its new time, the tokens end earlier than was written.
+    pub fn shift(&self, by: SignedDuration) {
+        for facts in lock(&self.by_integration).values_mut().flatten() {
+            Arc::make_mut(facts).shift(by);
         }
     }
 

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::gate::Limits;
+
 /// Keeps OAuth 2.0 tokens fresh in Kubernetes Secrets.
 #[derive(Debug, Parser)]
 #[command(name = "oauth-operator", version, about, disable_help_subcommand = true)]
@@ -62,7 +64,28 @@ pub struct RunArguments {
     #[arg(long, env = "OAUTH_OPERATOR_CONCURRENCY", default_value = "64")]
     pub concurrency: NonZeroU16,
 
-    /// Name of this process in events. Default: POD_NAME, else the host name
+    /// How many token requests are under way at once to one host
+    #[arg(long, env = "OAUTH_OPERATOR_MAX_IN_FLIGHT_PER_HOST", default_value = "8")]
+    pub max_in_flight_per_host: NonZeroU16,
+
+    /// How many token requests are under way at once to all hosts
+    #[arg(long, env = "OAUTH_OPERATOR_MAX_IN_FLIGHT", default_value = "64")]
+    pub max_in_flight: NonZeroU16,
+
+    /// Take part in a leader election: of several replicas one acts, the others stand by
+    #[arg(long, env = "OAUTH_OPERATOR_LEADER_ELECT", num_args = 0..=1, default_value_t = false,
+          default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
+    pub leader_elect: bool,
+
+    /// Name of the lease that is held by the leader
+    #[arg(long, env = "OAUTH_OPERATOR_LEASE_NAME", default_value = "oauth-operator")]
+    pub lease_name: String,
+
+    /// Namespace of the lease. Default: the one this process runs in
+    #[arg(long, env = "OAUTH_OPERATOR_LEASE_NAMESPACE")]
+    pub lease_namespace: Option<String>,
+
+    /// Name of this process in events and in the lease. Default: POD_NAME, else the host name
     #[arg(long, env = "OAUTH_OPERATOR_IDENTITY")]
     pub identity: Option<String>,
 }
@@ -99,17 +122,52 @@ pub struct Config {
     pub listen: SocketAddr,
     /// How many integrations are worked on at once, in each scope.
     pub concurrency: NonZeroU16,
-    /// Name of this process in events.
+    /// Limits of token requests.
+    pub limits: Limits,
+    /// The leader election; `None` where this process is alone.
+    pub election: Option<Election>,
+    /// Name of this process in events and in the lease.
     pub identity: Option<String>,
+}
+
+/// The leader election.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Election {
+    /// Name of the lease.
+    pub name: String,
+    /// Its namespace; `None`: the one this process runs in.
+    pub namespace: Option<String>,
+}
+
+impl Config {
+    /// How many looks are under way at once in each scope. Those that wait for an endpoint take no place from the others.
+    #[must_use]
+    pub fn looks_at_once(&self) -> u16 {
+        let waiting = u16::try_from(self.limits.total).unwrap_or(u16::MAX);
+        self.concurrency.get().saturating_add(waiting)
+    }
 }
 
 impl From<RunArguments> for Config {
     fn from(arguments: RunArguments) -> Self {
-        let RunArguments { namespaces, selector, listen, concurrency, identity } = arguments;
+        let RunArguments {
+            namespaces,
+            selector,
+            listen,
+            concurrency,
+            max_in_flight_per_host,
+            max_in_flight,
+            leader_elect,
+            lease_name,
+            lease_namespace,
+            identity,
+        } = arguments;
         let named: BTreeSet<String> = namespaces.into_iter().filter(|name| !name.is_empty()).collect();
         let scopes = if named.is_empty() { vec![None] } else { named.into_iter().map(Some).collect() };
         let non_empty = |value: Option<String>| value.filter(|text| !text.is_empty());
         let identity = non_empty(identity).or_else(|| non_empty(std::env::var("POD_NAME").ok()));
-        Self { scopes, selector: non_empty(selector), listen, concurrency, identity }
+        let limits = Limits { per_host: max_in_flight_per_host.get().into(), total: max_in_flight.get().into() };
+        let election = leader_elect.then(|| Election { name: lease_name, namespace: non_empty(lease_namespace) });
+        Self { scopes, selector: non_empty(selector), listen, concurrency, limits, election, identity }
     }
 }

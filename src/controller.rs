@@ -1,6 +1,6 @@
 //! Ties the steps together: watch → observe → plan → perform → settle → requeue.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
@@ -12,13 +12,19 @@ use kube::runtime::reflector::Store;
 use kube::runtime::watcher;
 use kube::{Client, ResourceExt};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use crate::api::MANAGER;
 use crate::cache::{Named, Notes, Targets};
-use crate::config::Config;
+use crate::clock;
+use crate::config::{Config, Election};
+use crate::context::{Context, Integrations, Nudges, Synced};
 use crate::error::{Error, chain};
+use crate::gate::Gate;
+use crate::leadership::Leadership;
+use crate::lease::Candidate;
 use crate::metrics::Metrics;
 use crate::oauth;
 use crate::plan::{Observed, Plan, plan};
@@ -34,88 +40,8 @@ const LAST_ATTEMPT: Duration = Duration::from_secs(3);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
-
-/// What every look at an integration may use.
-pub struct Context {
-    /// For the API server.
-    pub client: Client,
-    /// For token endpoints.
-    pub http: oauth::Client,
-    /// The Secrets that the operator has written.
-    pub targets: Targets,
-    /// The Secrets that integrations name.
-    pub named: Named,
-    /// A note for each integration.
-    pub notes: Notes,
-    /// Publishes events.
-    pub recorder: Recorder,
-    /// Counts.
-    pub metrics: Metrics,
-    /// Which watches have had their first list.
-    pub synced: Synced,
-}
-
-/// The integrations that are watched, for those who report on all of them.
-#[derive(Default)]
-pub struct Integrations {
-    stores: OnceLock<Vec<Store<Watched>>>,
-}
-
-impl Integrations {
-    /// All of them, also those that could not be understood.
-    #[must_use]
-    pub fn all(&self) -> Vec<Arc<Watched>> {
-        self.stores.get().into_iter().flatten().flat_map(Store::state).collect()
-    }
-}
-
-impl std::fmt::Debug for Integrations {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Integrations").finish_non_exhaustive()
-    }
-}
-
-/// Which watches have had their first list.
-#[derive(Debug)]
-pub struct Synced {
-    missing: watch::Sender<Vec<String>>,
-}
-
-impl Synced {
-    fn new(all: Vec<String>) -> Self {
-        Self { missing: watch::Sender::new(all) }
-    }
-
-    /// A watch has had its first list.
-    pub fn done(&self, name: &str) {
-        self.missing.send_if_modified(|missing| {
-            let before = missing.len();
-            missing.retain(|known| known != name);
-            missing.len() != before
-        });
-    }
-
-    /// The watches that have not.
-    #[must_use]
-    pub fn missing(&self) -> Vec<String> {
-        self.missing.borrow().clone()
-    }
-
-    /// Waits for one of them.
-    pub async fn until_done(&self, name: &str) {
-        self.until(|missing| missing.iter().all(|known| known != name)).await;
-    }
-
-    /// Waits for all of them.
-    async fn until_all_done(&self) {
-        self.until(<[String]>::is_empty).await;
-    }
-
-    async fn until(&self, enough: impl Fn(&[String]) -> bool) {
-        // An error says that the sender is gone, and with it this very value.
-        let _ = self.missing.subscribe().wait_for(|missing| enough(missing)).await;
-    }
-}
+/// Longest such pause while an answer is held that may be the only copy of a refresh token.
+const LONGEST_PAUSE_WITH_ANSWER: Duration = Duration::from_secs(2);
 
 /// Runs the operator until it is told to end.
 ///
@@ -129,21 +55,81 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
     // attempts would hold on to a place in the queue.
     kube_config.default_retry = false;
     let client = Client::try_from(kube_config).map_err(|error| Error::MakeKubeClient(Box::new(error)))?;
+    let namespace = client.default_namespace().to_owned();
     let integrations = Arc::new(Integrations::default());
+    let nudges = Arc::new(Nudges::default());
+    let called = Arc::clone(&nudges);
+    let gate = Arc::new(Gate::new(config.limits, Box::new(move |caller| called.one(&caller.namespace, &caller.name))));
+    let leadership = Arc::new(if config.election.is_some() { Leadership::standby() } else { Leadership::alone() });
     let context = Arc::new(Context {
         recorder: Recorder::new(client.clone(), reporter(&config)),
-        client,
+        client: client.clone(),
         http,
         targets: Targets::default(),
         named: Named::default(),
         notes: Notes::default(),
-        metrics: Metrics::new(Arc::clone(&integrations)),
+        metrics: Metrics::new(Arc::clone(&integrations), Arc::clone(&gate), Arc::clone(&leadership)),
         synced: Synced::new(config.scopes.iter().flat_map(|scope| watches::names(scope.as_deref())).collect()),
+        leadership,
+        gate,
+        nudges,
+        integrations,
     });
     let server = tokio::spawn(server::serve(config.listen, Arc::clone(&context)).await?);
-    work(&config, &context, &integrations, stop).await;
+    let looking_after = [tokio::spawn(run_gate(Arc::clone(&context))), tokio::spawn(watch_clock(Arc::clone(&context)))];
+    let (finished, until_finished) = watch::channel(false);
+    let election = config.election.clone().map(|election| {
+        let candidate = candidate(&context, &election, &namespace, &config);
+        tokio::spawn(elect(Arc::clone(&context), candidate, until_finished))
+    });
+    work(&config, &context, stop).await;
+    finished.send_replace(true);
+    if let Some(election) = election {
+        // A panic in there has been told already; the lease runs out by itself.
+        let _ = election.await;
+    }
+    looking_after.iter().for_each(JoinHandle::abort);
     server.abort();
+    info!("stopped");
     Ok(())
+}
+
+async fn run_gate(context: Arc<Context>) {
+    context.gate.run().await;
+}
+
+/// A clock that was set back makes the tokens that are there seem younger than they are; one that was set forward, or went on
+/// while the machine was suspended, makes them due before any timer knows.
+async fn watch_clock(context: Arc<Context>) {
+    clock::watch(|step| {
+        warn!(
+            seconds = step.as_secs_f64(),
+            "the wall clock was set, or the machine suspended: looking at everything again"
+        );
+        if step.is_negative() {
+            context.targets.shift(step);
+        }
+        context.nudges.all(&context.integrations);
+    })
+    .await;
+}
+
+fn candidate(context: &Context, election: &Election, namespace: &str, config: &Config) -> Candidate {
+    let Election { name, namespace: wanted } = election;
+    let namespace = wanted.as_deref().unwrap_or(namespace);
+    let identity = config.identity.clone().or_else(|| reporter(config).instance).unwrap_or_else(|| MANAGER.to_owned());
+    Candidate::new(context.client.clone(), namespace, name, &identity, context.recorder.clone())
+}
+
+/// Takes part in the election once the watches are synced: a leader that knows nothing is of no use.
+async fn elect(context: Arc<Context>, mut candidate: Candidate, finished: watch::Receiver<bool>) {
+    tokio::select! {
+        () = context.synced.until_all_done() => {}
+        () = stopped(finished.clone()) => return,
+    }
+    let gained = || context.nudges.all(&context.integrations);
+    candidate.campaign(&context.leadership, gained, stopped(finished)).await;
+    candidate.release(&context.leadership).await;
 }
 
 fn reporter(config: &Config) -> Reporter {
@@ -154,12 +140,7 @@ fn reporter(config: &Config) -> Reporter {
 }
 
 /// Works until `stop`, then ends in order: what is in flight is finished, and what was received is written.
-async fn work(
-    config: &Config,
-    context: &Arc<Context>,
-    integrations: &Integrations,
-    stop: impl Future<Output = ()> + Send,
-) {
+async fn work(config: &Config, context: &Arc<Context>, stop: impl Future<Output = ()> + Send) {
     let (stopping, _) = watch::channel(false);
     let mut stores = Vec::new();
     let mut loops = Vec::new();
@@ -167,10 +148,9 @@ async fn work(
         let (store, requests) = watches::requests(context, scope.as_deref(), config.selector.as_deref());
         stores.push(store.clone());
         let requests = requests.take_until(stopped(stopping.subscribe()));
-        loops.push(Box::pin(reconcile_all(Arc::clone(context), store, requests, config.concurrency.get())));
+        loops.push(Box::pin(reconcile_all(Arc::clone(context), store, requests, config.looks_at_once())));
     }
-    // Set once, right here.
-    let _ = integrations.stores.set(stores);
+    context.integrations.set(stores);
     let mut results = stream::select_all(loops);
     tokio::pin!(stop);
     loop {
@@ -196,7 +176,6 @@ async fn work(
     if tokio::time::timeout_at(deadline.max(Instant::now() + LAST_ATTEMPT), perform::flush(context)).await.is_err() {
         error!("a received token could not be written before the end");
     }
-    info!("stopped");
 }
 
 async fn stopped(mut stopping: watch::Receiver<bool>) {
@@ -225,9 +204,9 @@ fn reconcile_all(
 async fn reconcile(watched: Arc<Watched>, context: Arc<Context>) -> Result<Action, Error> {
     let DeserializeGuard(Ok(integration)) = watched.as_ref() else { return malformed(&watched) };
     context.synced.until_all_done().await;
-    let observed = observe::observe(&context, integration).await?; // reads
+    let (observed, permit) = observe::observe(&context, integration).await?; // reads
     let plan = plan(&observed); // pure
-    let outcome = perform::carry_out(&context, integration, &observed, &plan).await?; // writes
+    let outcome = perform::carry_out(&context, integration, &observed, &plan, permit).await?; // writes
     let settled = settle(&observed, &plan, &outcome, observe::now()); // pure
     perform::report(&context, integration, &observed, &settled).await?; // writes
     count(&context, &observed, &plan);
@@ -261,8 +240,10 @@ fn retry(watched: Arc<Watched>, error: &Error, context: Arc<Context>) -> Action 
     if matches!(error, Error::Malformed(_)) {
         return Action::await_change();
     }
-    let failures = context.notes.failed(&watched.uid().unwrap_or_default());
-    Action::requeue(FIRST_PAUSE.saturating_mul(1 << (failures - 1).min(6)).min(LONGEST_PAUSE))
+    let uid = watched.uid().unwrap_or_default();
+    let failures = context.notes.failed(&uid);
+    let longest = if context.notes.held(&uid).is_some() { LONGEST_PAUSE_WITH_ANSWER } else { LONGEST_PAUSE };
+    Action::requeue(FIRST_PAUSE.saturating_mul(1 << (failures - 1).min(6)).min(longest))
 }
 
 fn log(result: &Finished) {

@@ -22,6 +22,8 @@ pub struct Failure {
     /// A new refresh token that came with an answer which is of no use otherwise. The one that was sent may be worth
     /// nothing by now, so this one has to be kept.
     pub refresh_token: Option<KeptToken>,
+    /// Whether the endpoint said `invalid_grant` (RFC 6749, section 5.2): what was sent as a grant is worth nothing any more.
+    pub invalid_grant: bool,
 }
 
 /// A token that can be compared, for those who compare failures. `Debug` does not print it.
@@ -39,7 +41,7 @@ impl Eq for KeptToken {}
 impl Failure {
     /// A failure that says nothing about when to come back.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), retry_after: None, refresh_token: None }
+        Self { reason, message: message.into(), retry_after: None, refresh_token: None, invalid_grant: false }
     }
 }
 

@@ -139,7 +139,7 @@ async fn fetch(
         (Plan::Refuse { reason, message }, _) => Err(Failure::new(reason, message)),
         (_, Err(message)) => Err(Failure::new(crate::api::Reason::InvalidSpec, message.clone())),
         (_, Ok(spec)) => {
-            let granted = grant::run(client, &observed, spec, now()).await?;
+            let granted = grant::run(client, &observed, spec, &|_, _, _| {}).await?;
             if let Some(warning) = granted.warning {
                 eprintln!("warning: {}: {warning}: {}", integration.name_any(), life::advice(warning));
             }
@@ -172,6 +172,9 @@ fn observed(integration: &OAuthIntegration, secrets: &HashMap<String, Secret>) -
         former_targets: Vec::new(),
         answer_held: false,
         not_before: None,
+        leads: true,
+        closed: None,
+        endpoint_back: false,
         status: crate::api::OAuthIntegrationStatus::default(),
     }
 }
@@ -185,7 +188,7 @@ fn credentials_seen(spec: &Validated, secrets: &HashMap<String, Secret>) -> Cred
         ));
     };
     match credentials::read(source, secret) {
-        Ok(values) if spec.ask.grant == crate::api::GrantType::RefreshToken && values.refresh_token.is_none() => {
+        Ok(values) if spec.needs_refresh_token() && values.refresh_token.is_none() => {
             CredentialsSeen::Missing(credentials::no_refresh_token(source))
         }
         Ok(values) => CredentialsSeen::Read(Arc::new(values), "file".to_owned()),

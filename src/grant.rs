@@ -9,10 +9,14 @@ use crate::credentials::line_break_hint;
 use crate::error::Failure;
 use crate::fingerprint;
 use crate::oauth::life::{self, Known, Life, Times};
-use crate::oauth::{Answer, Client, Credentials};
+use crate::oauth::{Answer, Ask, Client, Credentials};
+use crate::observe::now;
 use crate::plan::{CredentialsSeen, Observed};
 use crate::target::{Content, Origin};
 use crate::validated::{Validated, hashed_parts};
+
+/// `Date` tells whole seconds, and an answer takes its time: below this the two clocks count as one.
+const PRECISION: SignedDuration = SignedDuration::from_secs(5);
 
 /// What a grant brought.
 #[derive(Clone, Debug)]
@@ -23,22 +27,83 @@ pub struct Granted {
     pub warning: Option<Reason>,
 }
 
-/// Sends one request and turns its answer into the content of the target. `issued_at` is the moment before.
+/// Told of each request: its grant, how it failed, how long it took.
+pub type Count<'a> = &'a (dyn Fn(GrantType, Option<&Failure>, SignedDuration) + Sync);
+
+/// Asks for a token and turns the answer into the content of the target: one request, or two where a refresh token is
+/// refused and the spec names a fallback.
 ///
 /// # Errors
 ///
 /// A [`Failure`] that names what to change and holds nothing secret.
-pub async fn run(
+pub async fn run(client: &Client, observed: &Observed, spec: &Validated, count: Count<'_>) -> Result<Granted, Failure> {
+    let CredentialsSeen::Read(first, _) = &observed.credentials else {
+        return Err(Failure::new(Reason::CredentialsMissing, "the credentials were not read: please report this"));
+    };
+    let Some(fallback) = &spec.fallback else {
+        return attempt(client, observed, spec, &spec.ask, observed.refresh_token(), count).await;
+    };
+    let refused = match observed.refresh_token() {
+        Some(token) => match attempt(client, observed, spec, &spec.ask, Some(token), count).await {
+            Err(failure) if failure.invalid_grant => Some(failure),
+            done => return done,
+        },
+        None => None,
+    };
+    if let Some(lacking) = lacking(fallback.grant, first) {
+        return Err(refused.map_or_else(
+            || Failure::new(Reason::CredentialsMissing, lacking.to_owned()),
+            |refused| Failure { message: format!("{}; {lacking}", refused.message), ..refused },
+        ));
+    }
+    let mut granted =
+        attempt(client, observed, spec, fallback, None, count).await.map_err(|failure| match &refused {
+            Some(_) => Failure {
+                message: format!(
+                    "the refresh token is not valid any more, and the fallback failed: {}",
+                    failure.message
+                ),
+                ..failure
+            },
+            None => failure,
+        })?;
+    if refused.is_some() {
+        granted.warning = Some(Reason::FellBack);
+    }
+    Ok(granted)
+}
+
+/// What the credentials lack for a fallback.
+fn lacking(grant: GrantType, credentials: &Credentials) -> Option<&'static str> {
+    let Credentials { client_id, client_secret, username, password, refresh_token: _ } = credentials;
+    match grant {
+        GrantType::UserPassword if username.is_none() || password.is_none() => {
+            Some("spec.renewal.fallback needs user name and password: add them to the credentials Secret")
+        }
+        GrantType::ClientCredentials if client_id.is_none() || client_secret.is_none() => {
+            Some("spec.renewal.fallback needs client id and client secret: add them to the credentials Secret")
+        }
+        _ => None,
+    }
+}
+
+/// Sends one request.
+async fn attempt(
     client: &Client,
     observed: &Observed,
     spec: &Validated,
-    issued_at: Timestamp,
+    ask: &Ask,
+    refresh_token: Option<SecretString>,
+    count: Count<'_>,
 ) -> Result<Granted, Failure> {
     let CredentialsSeen::Read(first, version) = &observed.credentials else {
         return Err(Failure::new(Reason::CredentialsMissing, "the credentials were not read: please report this"));
     };
-    let credentials = Credentials { refresh_token: observed.refresh_token(), ..Credentials::clone(first) };
-    let answer = client.fetch(&spec.ask, &credentials).await.map_err(|mut failure| {
+    let credentials = Credentials { refresh_token, ..Credentials::clone(first) };
+    let issued_at = now();
+    let answer = client.fetch(ask, &credentials).await;
+    count(ask.grant, answer.as_ref().err(), now().duration_since(issued_at));
+    let answer = answer.map_err(|mut failure| {
         if failure.reason == Reason::RequestRefused {
             failure.message += &line_break_hint(&spec.credentials, &credentials);
         }
@@ -56,9 +121,9 @@ fn granted(
     origin: Origin,
     issued_at: Timestamp,
 ) -> Granted {
-    let Answer { access_token, refresh_token, expires_in, token_type, scope } = answer;
+    let Answer { access_token, refresh_token, expires_in, token_type, scope, date } = answer;
     let Life { length, warning } = life::of(&Known {
-        issued_at,
+        issued_at: date.filter(|date| date.duration_since(issued_at).abs() > PRECISION).unwrap_or(issued_at),
         token_life: spec.token_life,
         expires_in,
         access_token: access_token.expose_secret(),

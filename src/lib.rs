@@ -20,8 +20,10 @@
 //! | [`settle`], [`status`] | what follows from what was done; pure |
 //! | [`target`], [`credentials`] | the two Secrets as data; pure |
 //! | [`cache`] | what is kept between two looks |
+//! | [`gate`] | who may ask a token endpoint now, and who waits |
+//! | [`leadership`], [`lease`] | of several replicas one acts |
 //! | [`fetch`] | the same steps on files instead of a cluster |
-//! | [`config`], [`telemetry`], [`metrics`], [`server`], [`error`], [`calls`], [`fingerprint`] | the rest |
+//! | [`config`], [`context`], [`clock`], [`telemetry`], [`metrics`], [`server`], [`error`], [`calls`], [`fingerprint`] | the rest |
 
 #![warn(clippy::pedantic, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 // The same text is what `kubectl explain` and `--help` print, where backticks are noise.
@@ -32,13 +34,18 @@
 pub mod api;
 pub mod cache;
 pub mod calls;
+pub mod clock;
 pub mod config;
+pub mod context;
 pub mod controller;
 pub mod credentials;
 pub mod error;
 pub mod fetch;
 pub mod fingerprint;
+pub mod gate;
 pub mod grant;
+pub mod leadership;
+pub mod lease;
 pub mod metrics;
 pub mod oauth;
 pub mod observe;

@@ -7,6 +7,7 @@ use jiff::SignedDuration;
 use kube::ResourceExt;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -14,8 +15,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::api::{GrantType, OAuthIntegrationStatus, Reason};
-use crate::controller::Integrations;
+use crate::context::Integrations;
 use crate::error::{Error, Failure};
+use crate::gate::{Gate, Picture};
+use crate::leadership::Leadership;
 use crate::status::is_ready;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -61,7 +64,7 @@ const REQUEST_BUCKETS: [f64; 11] = [0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 1
 impl Metrics {
     /// All counters at zero, and a view on the integrations.
     #[must_use]
-    pub fn new(integrations: Arc<Integrations>) -> Self {
+    pub fn new(integrations: Arc<Integrations>, gate: Arc<Gate>, leadership: Arc<Leadership>) -> Self {
         let mut registry = Registry::with_prefix("oauth_operator");
         let token_requests = Family::default();
         registry.register("token_requests", "Token requests, by grant and by outcome", token_requests.clone());
@@ -82,6 +85,7 @@ impl Metrics {
             reconcile_errors.clone(),
         );
         registry.register_collector(Box::new(IntegrationMetrics { integrations }));
+        registry.register_collector(Box::new(ProcessMetrics { gate, leadership }));
         let registry = Mutex::new(registry);
         Self { registry, token_requests, token_request_seconds, reconciles, reconcile_errors }
     }
@@ -136,6 +140,36 @@ impl Collector for IntegrationMetrics {
     }
 }
 
+/// What is known of the process itself, read at each scrape.
+#[derive(Debug)]
+struct ProcessMetrics {
+    gate: Arc<Gate>,
+    leadership: Arc<Leadership>,
+}
+
+impl Collector for ProcessMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let Picture { under_way, waiting, failing } = self.gate.picture();
+        let mut gauge = |name: &str, help: &str, value: i64| {
+            let family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(value).encode(family)
+        };
+        gauge("leader", "1 while this process may act", self.leadership.leads().into())?;
+        gauge("token_requests_in_flight", "Token requests under way, with the reads before them", count(under_way))?;
+        gauge("token_requests_waiting", "Integrations that wait for a place at their token endpoint", count(waiting))?;
+        let help = "1 for a host that fails for everyone and is asked by one at a time until it answers";
+        let mut family = encoder.encode_descriptor("endpoint_failing", help, None, MetricType::Gauge)?;
+        for host in failing {
+            ConstGauge::new(1_i64).encode(family.encode_family(&[("host", host)])?)?;
+        }
+        Ok(())
+    }
+}
+
+fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
 impl IntegrationMetrics {
     fn gauge(
         &self,
@@ -144,7 +178,7 @@ impl IntegrationMetrics {
         help: &str,
         value: impl Fn(&OAuthIntegrationStatus) -> Option<i64>,
     ) -> Result<(), fmt::Error> {
-        let mut family = encoder.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Gauge)?;
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for watched in self.integrations.all() {
             let status = watched.0.as_ref().ok().and_then(|integration| integration.status.as_ref());
             let Some(value) = status.and_then(&value) else { continue };

@@ -1,11 +1,14 @@
 //! The only reader of the cluster and the clock: integration and Secrets in, [`Observed`] out.
 //!
 //! Looks twice. First at what is kept in memory, which costs no API call; only where the plan for that leads to a
-//! request or a write, at the Secrets themselves:
+//! request or a write, at the Secrets themselves. A request needs a place at its endpoint first, so that those who wait
+//! for one have read nothing that may be old when their turn comes:
 //!
 //! ```text
-//!   cache ──► glance ──► plan? ── Wait, Refuse ───────────────────────────► Observed   (no call)
-//!                          └───── Renew, Write ──► read credentials, target ► Observed   (1 or 2 calls)
+//!   cache ──► glance ──► plan? ── Wait, Refuse ──────────────────────────────────► Observed   (no call)
+//!                          ├───── Renew ──► gate? ── closed ──────────────────────► Observed   (no call)
+//!                          │                  └───── open ──┐
+//!                          └───── Write ────────────────────┴► read credentials, target ► Observed   (1 or 2 calls)
 //! ```
 
 use std::sync::Arc;
@@ -17,9 +20,10 @@ use kube::{Api, ResourceExt};
 use crate::api::{GrantType, OAuthIntegration, RENEW_REQUESTED_AT};
 use crate::cache::SecretRef;
 use crate::calls::{self, in_time};
-use crate::controller::Context;
+use crate::context::Context;
 use crate::credentials;
 use crate::error::{ApiError, Error};
+use crate::gate::{Caller, Permit, Turn};
 use crate::plan::{CredentialsSeen, Holding, Observed, Plan, TargetSeen, plan};
 use crate::target::{self, Facts};
 use crate::validated::Validated;
@@ -36,30 +40,70 @@ pub fn now() -> Timestamp {
 /// # Errors
 ///
 /// When a Secret cannot be read for another reason than that it is not there or not allowed.
-pub async fn observe(context: &Context, integration: &OAuthIntegration) -> Result<Observed, Error> {
+pub async fn observe(context: &Context, integration: &OAuthIntegration) -> Result<(Observed, Option<Permit>), Error> {
     let mut observed = glance(context, integration);
-    let Ok(spec) = observed.spec.clone() else { return Ok(observed) };
-    let first_plan = plan(&observed);
-    if !matches!(first_plan, Plan::Renew { .. } | Plan::Write { .. }) {
-        return Ok(observed);
+    let (first_plan, spec) = (plan(&observed), observed.spec.clone());
+    let permit = if let (Plan::Renew { .. }, Ok(spec)) = (&first_plan, &spec) {
+        place(context, integration, &mut observed, spec)
+    } else {
+        context.gate.leave(&observed.uid);
+        None
+    };
+    let Ok(spec) = spec else { return Ok((observed, None)) };
+    let goes_on = permit.is_some() || matches!(first_plan, Plan::Write { .. });
+    if goes_on {
+        read(context, integration, &mut observed, &spec, &first_plan).await?;
     }
+    Ok((observed, permit))
+}
+
+/// Asks the gate for a place at the endpoint.
+fn place(
+    context: &Context,
+    integration: &OAuthIntegration,
+    observed: &mut Observed,
+    spec: &Validated,
+) -> Option<Permit> {
+    let caller = Caller {
+        namespace: integration.namespace().unwrap_or_default(),
+        name: integration.name_any(),
+        uid: observed.uid.clone(),
+    };
+    let host = spec.ask.endpoint.origin().ascii_serialization();
+    match context.gate.ask(&caller, &host, observed.ends()) {
+        Turn::Now(permit) => Some(permit),
+        Turn::Later(closed) => {
+            observed.closed = Some(closed);
+            None
+        }
+    }
+}
+
+/// Reads the Secrets.
+async fn read(
+    context: &Context,
+    integration: &OAuthIntegration,
+    observed: &mut Observed,
+    spec: &Arc<Validated>,
+    first_plan: &Plan,
+) -> Result<(), Error> {
     let secrets = Api::<Secret>::namespaced(context.client.clone(), &integration.namespace().unwrap_or_default());
     let (credentials, found) =
-        tokio::join!(read_credentials(context, &secrets, &spec), read_target(&secrets, &observed, &spec, &first_plan),);
+        tokio::join!(read_credentials(context, &secrets, spec), read_target(&secrets, observed, spec, first_plan));
     observed.credentials = credentials?;
-    see_target(context, &mut observed, &spec, found?);
+    see_target(context, observed, spec, found?);
     // With the credentials known, the plan may be another one, and that one may need what the target holds.
-    if lacks_content(&observed, &plan(&observed)) {
+    if lacks_content(observed, &plan(observed)) {
         let target = get(&secrets, &spec.shape.secret_name).await?;
-        see_target(context, &mut observed, &spec, Found::Target(target));
+        see_target(context, observed, spec, Found::Target(target));
     }
     // Only now is it known whether there is a refresh token anywhere.
-    let lacks_token = spec.ask.grant == GrantType::RefreshToken && observed.refresh_token().is_none();
+    let lacks_token = spec.needs_refresh_token() && observed.refresh_token().is_none();
     if lacks_token && matches!(observed.credentials, CredentialsSeen::Read(..)) {
         observed.credentials = CredentialsSeen::Missing(credentials::no_refresh_token(&spec.credentials));
     }
     observed.now = now();
-    Ok(observed)
+    Ok(())
 }
 
 /// What memory tells.
@@ -90,14 +134,29 @@ fn glance(context: &Context, integration: &OAuthIntegration) -> Observed {
         renew_requested_at: integration.annotations().get(RENEW_REQUESTED_AT).cloned(),
         spec,
         credentials: CredentialsSeen::Unread(version.map(|version| version.to_string())),
-        target,
         holding: Holding::default(),
         former_targets,
-        answer_held: context.notes.held(&uid).is_some(),
+        answer_held: holds_answer(context, &uid, &target),
+        target,
         not_before: context.notes.not_before(&uid),
+        leads: context.leadership.leads(),
+        closed: None,
+        endpoint_back: context.gate.is_back(&uid),
         status,
         uid,
     }
+}
+
+/// Whether an answer is held that is worth writing: not one that another replica has got the better of since.
+fn holds_answer(context: &Context, uid: &str, target: &TargetSeen) -> bool {
+    let Some(held) = context.notes.held(uid) else { return false };
+    let TargetSeen::Ours(facts) = target else { return true };
+    let Some(times) = facts.times else { return true };
+    if times.issued_at <= held.granted.content.times.issued_at {
+        return true;
+    }
+    context.notes.release(uid);
+    false
 }
 
 async fn read_credentials(

@@ -18,17 +18,18 @@ use serde::Serialize;
 use serde_json::json;
 use tracing::{info, warn};
 
-use crate::api::{MANAGER, OAuthIntegration, OAuthIntegrationStatus, Reason};
+use crate::api::{GrantType, MANAGER, OAuthIntegration, OAuthIntegrationStatus, Reason};
 use crate::cache::HeldAnswer;
 use crate::calls::in_time;
-use crate::controller::Context;
+use crate::context::Context;
 use crate::error::{ApiError, Error, Failure, KeptToken, chain};
+use crate::gate::{Permit, Verdict};
 use crate::grant::{self, Granted};
 use crate::oauth::redact::shown;
 use crate::observe::now;
 use crate::plan::{Observed, Plan};
 use crate::settle::{Announcement, Outcome, Settled, Written};
-use crate::target::{self, Facts};
+use crate::target::{self, Content, Facts};
 use crate::validated::Validated;
 
 /// Routine events are told at most so often for each integration, as client-go's recorder does with a series: the
@@ -45,10 +46,11 @@ pub async fn carry_out(
     integration: &OAuthIntegration,
     observed: &Observed,
     plan: &Plan,
+    permit: Option<Permit>,
 ) -> Result<Outcome, Error> {
     let outcome = match plan {
         Plan::Wait { .. } | Plan::Refuse { .. } => Outcome::Nothing,
-        Plan::Renew { reason } => renew(context, integration, observed, *reason).await,
+        Plan::Renew { reason } => renew(context, integration, observed, *reason, permit).await,
         Plan::Write { .. } => write_again(context, integration, observed).await,
     };
     let in_place =
@@ -59,11 +61,22 @@ pub async fn carry_out(
     Ok(outcome)
 }
 
-async fn renew(context: &Context, integration: &OAuthIntegration, observed: &Observed, reason: Reason) -> Outcome {
-    let Ok(spec) = &observed.spec else { return Outcome::Nothing };
-    let issued_at = now();
-    let granted = grant::run(&context.http, observed, spec, issued_at).await;
-    context.metrics.token_request(spec.ask.grant, granted.as_ref().err(), now().duration_since(issued_at));
+async fn renew(
+    context: &Context,
+    integration: &OAuthIntegration,
+    observed: &Observed,
+    reason: Reason,
+    permit: Option<Permit>,
+) -> Outcome {
+    let (Ok(spec), Some(permit)) = (&observed.spec, permit) else { return Outcome::Nothing };
+    if let Err(failure) = rehearse(context, integration, observed, spec).await {
+        return Outcome::Failed(failure);
+    }
+    // Held until the answer is written.
+    let Some(_fence) = context.leadership.fence(spec.longest_attempt()).await else { return Outcome::Nothing };
+    let count = |grant: GrantType, failure: Option<&Failure>, took| context.metrics.token_request(grant, failure, took);
+    let granted = grant::run(&context.http, observed, spec, &count).await;
+    permit.end(verdict(granted.as_ref().err()));
     match granted {
         Ok(granted) => {
             let undone = matches!(reason, Reason::TargetMissing | Reason::TargetDrifted | Reason::CredentialsChanged);
@@ -76,6 +89,46 @@ async fn renew(context: &Context, integration: &OAuthIntegration, observed: &Obs
             Outcome::Failed(failure)
         }
     }
+}
+
+/// What an attempt tells of the endpoint's host.
+fn verdict(failure: Option<&Failure>) -> Verdict {
+    let Some(failure) = failure else { return Verdict::Answers };
+    match failure.reason {
+        Reason::EndpointUnreachable | Reason::RequestTimedOut | Reason::EndpointUnavailable => {
+            Verdict::Fails(failure.retry_after)
+        }
+        _ => Verdict::Answers,
+    }
+}
+
+/// Before a refresh token is spent, it must be known that its successor can be written. Of a target that was written before,
+/// it is; the first write is tried without effect, so that a quota, a policy or a missing right stops the request rather than
+/// loses its answer.
+async fn rehearse(
+    context: &Context,
+    integration: &OAuthIntegration,
+    observed: &Observed,
+    spec: &Validated,
+) -> Result<(), Failure> {
+    if spec.ask.grant != GrantType::RefreshToken || observed.facts().is_some() {
+        return Ok(());
+    }
+    let namespace = integration.namespace().unwrap_or_default();
+    let owner = integration.controller_owner_ref(&()).unwrap_or_default();
+    let secret = target::secret(&namespace, &owner, None, &spec.shape, &Content::placeholder(observed.now));
+    let params = PostParams { dry_run: true, field_manager: Some(MANAGER.to_owned()) };
+    let secrets = Api::<Secret>::namespaced(context.client.clone(), &namespace);
+    in_time(secrets.create(&params, &secret)).await.map(|_| ()).map_err(|error| {
+        let name = &spec.shape.secret_name;
+        let why = why(&error, &[]);
+        Failure::new(
+            Reason::TargetNotWritable,
+            format!(
+                "Secret {name} could not be written ({why}): no refresh token was sent, whose successor would be lost"
+            ),
+        )
+    })
 }
 
 /// Saves the new refresh token of an answer that is of no use otherwise: the next attempt needs it. Where it cannot be
@@ -165,13 +218,21 @@ async fn write_secret(context: &Context, known: Option<&Facts>, answer: &HeldAns
     let HeldAnswer { namespace, owner, shape, granted } = answer;
     let secrets = Api::<Secret>::namespaced(context.client.clone(), namespace);
     let known = known.filter(|known| known.name == shape.secret_name);
-    let secret = target::secret(namespace, owner, known.map(|known| known.uid.as_str()), shape, &granted.content);
+    let mut secret = target::secret(namespace, owner, known.map(|known| known.uid.as_str()), shape, &granted.content);
     let Some(known) = known else {
         let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         return in_time(secrets.create(&params, &secret)).await.map(|written| Facts::of(&written));
     };
     if known.created {
         adopt(&secrets, known).await?;
+    }
+    if !context.leadership.leads() {
+        // Another may have written since: what is newer stays, and what comes in between is seen.
+        let live = Facts::of(&in_time(secrets.get(&known.name)).await?);
+        if live.times.is_some_and(|times| times.issued_at > granted.content.times.issued_at) {
+            return Ok(live);
+        }
+        secret.metadata.resource_version = Some(live.version.to_string());
     }
     let params = PatchParams::apply(MANAGER).force();
     let written = in_time(secrets.patch(&known.name, &params, &Patch::Apply(&secret))).await?;
@@ -209,13 +270,18 @@ fn not_written(error: &ApiError, answer: &HeldAnswer) -> Failure {
     secrets.extend(content.access_token.clone().map(|token| ("access_token".to_owned(), token)));
     secrets.extend(content.refresh_token.clone().map(|token| ("refresh_token".to_owned(), token)));
     let name = &answer.shape.secret_name;
-    let why = shown(&error.status().map_or_else(|| chain(error), |status| status.message.clone()), &secrets);
+    let why = why(error, &secrets);
     Failure::new(
         Reason::TargetNotWritten,
         format!(
             "the token was received but Secret {name} could not be written ({why}); it is kept in memory and written when that is possible"
         ),
     )
+}
+
+/// What the API server or the way to it said, without anything secret.
+fn why(error: &ApiError, secrets: &[(String, SecretString)]) -> String {
+    shown(&error.status().map_or_else(|| chain(error), |status| status.message.clone()), secrets)
 }
 
 async fn delete_former_targets(context: &Context, observed: &Observed) -> Result<(), Error> {
@@ -249,6 +315,9 @@ pub async fn report(
     settled: &Settled,
 ) -> Result<(), Error> {
     let Settled { status, event, next: _ } = settled;
+    if !context.leadership.leads() {
+        return Ok(());
+    }
     if *status != observed.status {
         write_status(context, integration, status).await?;
     }

@@ -11,17 +11,24 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::api::{OAuthIntegrationStatus, Reason};
+use crate::cache::LONGEST_SPACING;
 use crate::fingerprint;
+use crate::gate::Closed;
 use crate::oauth::Credentials;
+use crate::oauth::life::Times;
+use crate::settle;
 use crate::target::{Content, Facts, Shape};
 use crate::validated::{Validated, hashed_parts};
 
 /// The least time between a failure and an attempt with changed inputs, so that a Secret which somebody rewrites all
 /// the time does not become a stream of requests.
 const LEAST_PAUSE: SignedDuration = SignedDuration::from_secs(1);
+/// The most by which the clocks of two nodes of a healthy cluster differ.
+const SKEW: SignedDuration = SignedDuration::from_secs(5);
 
 /// What was seen of one integration and the Secrets around it.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one thing that was seen, and they go together in any way")]
 pub struct Observed {
     /// The wall clock.
     pub now: Timestamp,
@@ -49,6 +56,12 @@ pub struct Observed {
     pub answer_held: bool,
     /// Until when no further token is asked for, after requests that followed each other at once.
     pub not_before: Option<Timestamp>,
+    /// Whether this process may act: it is alone, or holds the lease.
+    pub leads: bool,
+    /// Why the endpoint may not be asked right now; `None` where it may, or where nobody has asked yet.
+    pub closed: Option<Closed>,
+    /// Whether the endpoint's host failed for everyone and has answered since this integration's last attempt.
+    pub endpoint_back: bool,
     /// The status, as it was last written.
     pub status: OAuthIntegrationStatus,
 }
@@ -135,6 +148,7 @@ pub enum Plan {
 const CHECKS: &[fn(&Observed) -> Option<Plan>] = &[
     deleting,
     answer_held,
+    standing_by,
     suspended,
     invalid_spec,
     credentials_missing,
@@ -155,12 +169,27 @@ pub fn plan(observed: &Observed) -> Plan {
         .iter()
         .find_map(|check| check(observed))
         .unwrap_or(Plan::Wait { reason: Reason::TokenValid, until: observed.renew_at() });
-    match (&decided, observed.not_before) {
-        (Plan::Renew { .. }, Some(not_before)) if observed.now < not_before => {
-            Plan::Wait { reason: Reason::TooSoon, until: Some(not_before) }
-        }
+    match decided {
+        Plan::Renew { .. } => too_soon(observed).or_else(|| closed(observed)).unwrap_or(decided),
         _ => decided,
     }
+}
+
+/// A time further ahead than [`LONGEST_SPACING`] says that the clock was set back since.
+fn too_soon(observed: &Observed) -> Option<Plan> {
+    let not_before = observed.not_before?;
+    let left = not_before.duration_since(observed.now);
+    (left.is_positive() && left <= LONGEST_SPACING)
+        .then_some(Plan::Wait { reason: Reason::TooSoon, until: Some(not_before) })
+}
+
+/// Comes last: only who would ask has to wait for a place. The gate calls those who wait.
+fn closed(observed: &Observed) -> Option<Plan> {
+    let reason = match observed.closed? {
+        Closed::Busy => Reason::Queued,
+        Closed::Failing(_) => Reason::EndpointFailing,
+    };
+    Some(Plan::Wait { reason, until: None })
 }
 
 fn deleting(observed: &Observed) -> Option<Plan> {
@@ -179,6 +208,11 @@ fn answer_held(observed: &Observed) -> Option<Plan> {
         }
         _ => Some(Plan::Write { reason: Reason::AnswerHeld }),
     }
+}
+
+/// Comes after what is held, which is lost with this process: a write that is too late does no harm.
+fn standing_by(observed: &Observed) -> Option<Plan> {
+    (!observed.leads).then_some(Plan::Wait { reason: Reason::StandingBy, until: None })
 }
 
 fn suspended(observed: &Observed) -> Option<Plan> {
@@ -212,9 +246,13 @@ fn target_conflict(observed: &Observed) -> Option<Plan> {
     })
 }
 
-/// Only while what failed is what would be tried again.
+/// Only while what failed is what would be tried again. Where the whole host had failed and is back, nobody waits longer; but
+/// an endpoint that asked for a pause gets it.
 fn backing_off(observed: &Observed) -> Option<Plan> {
     let last = observed.status.last_failure.as_ref()?;
+    if observed.is_ahead(last.time.0) || (observed.endpoint_back && !settle::was_asked_for(last, &observed.uid)) {
+        return None;
+    }
     let until =
         if last.inputs == observed.inputs() { last.retry_at.0 } else { last.time.0.checked_add(LEAST_PAUSE).ok()? };
     (observed.now < until).then_some(Plan::Wait { reason: Reason::BackingOff, until: Some(until) })
@@ -281,7 +319,8 @@ fn target_drifted(observed: &Observed) -> Option<Plan> {
 }
 
 fn renewal_due(observed: &Observed) -> Option<Plan> {
-    (observed.renew_at()? <= observed.now).then_some(Plan::Renew { reason: Reason::RenewalDue })
+    let Times { issued_at, renew_at, .. } = observed.facts()?.times?;
+    (renew_at <= observed.now || observed.is_ahead(issued_at)).then_some(Plan::Renew { reason: Reason::RenewalDue })
 }
 
 impl Observed {
@@ -298,6 +337,18 @@ impl Observed {
     #[must_use]
     pub fn shape(&self) -> Option<&Shape> {
         self.spec.as_ref().ok().map(|spec| &spec.shape)
+    }
+
+    /// Whether a time of something done lies ahead, which says that the clock was set back since: nobody can tell how long
+    /// ago it really was.
+    fn is_ahead(&self, done: Timestamp) -> bool {
+        done.duration_since(self.now) > SKEW
+    }
+
+    /// When the token ends that is there; now, where there is none.
+    #[must_use]
+    pub fn ends(&self) -> Timestamp {
+        self.facts().and_then(|facts| facts.times).map_or(self.now, |times| times.expires_at)
     }
 
     fn renew_at(&self) -> Option<Timestamp> {

@@ -12,7 +12,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tracing::info;
 
-use crate::controller::Context;
+use crate::context::Context;
 use crate::error::Error;
 
 /// The media type of OpenMetrics 1.0.
@@ -42,9 +42,14 @@ pub async fn serve(address: SocketAddr, context: Arc<Context>) -> Result<impl Fu
 /// Ready once every watch has had its first list: from then on decisions rest on what is there.
 async fn ready(State(context): State<Arc<Context>>) -> (StatusCode, String) {
     match context.synced.missing() {
-        missing if missing.is_empty() => (StatusCode::OK, "ok".to_owned()),
+        missing if missing.is_empty() => (StatusCode::OK, standing(&context).to_owned()),
         missing => (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for the first list of: {}", missing.join(", "))),
     }
+}
+
+/// A replica that stands by is ready too: it takes over with its watches warm.
+fn standing(context: &Context) -> &'static str {
+    if context.leadership.leads() { "ok: leading" } else { "ok: standing by" }
 }
 
 async fn metrics(State(context): State<Arc<Context>>) -> impl IntoResponse {

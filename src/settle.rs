@@ -7,8 +7,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::api::{Class, LastFailure, OAuthIntegrationStatus, Reason};
+use crate::api::{LastFailure, OAuthIntegrationStatus, Reason};
 use crate::error::Failure;
+use crate::gate::Closed;
 use crate::oauth::life::{self, Times};
 use crate::plan::{Observed, Plan};
 use crate::status::{self, Trouble};
@@ -17,6 +18,8 @@ use crate::status::{self, Trouble};
 const CONFIGURATION_PAUSE: SignedDuration = SignedDuration::from_hours(1);
 /// The pause before credentials that may not be read are looked at again: rights are not watched.
 const RIGHTS_PAUSE: SignedDuration = SignedDuration::from_secs(30);
+/// The longest pause before an answer that is held is written again.
+const PAUSE_WITH_ANSWER: SignedDuration = SignedDuration::from_secs(10);
 /// The pause after a plan that should have done something and did nothing.
 const PAUSE_AFTER_NOTHING: SignedDuration = SignedDuration::from_secs(5);
 /// The most that is added to a pause so that integrations which failed together do not come back together.
@@ -73,15 +76,27 @@ pub struct Announcement {
 /// Draws the conclusions. `now` is the time after the work was done.
 #[must_use]
 pub fn settle(observed: &Observed, plan: &Plan, outcome: &Outcome, now: Timestamp) -> Settled {
-    if observed.deleting {
-        return Settled { status: observed.status.clone(), event: None, next: None };
+    // Whoever leads tells what there is to tell.
+    if observed.deleting || !observed.leads {
+        let next = match outcome {
+            Outcome::Failed(_) => Some(now + PAUSE_WITH_ANSWER),
+            Outcome::Nothing | Outcome::Written(_) => None,
+        };
+        return Settled { status: observed.status.clone(), event: None, next };
+    }
+    // Who waits for a place has nothing new to tell, until the token ends.
+    if let Plan::Wait { reason: Reason::Queued, .. } = plan
+        && !status::turns(&observed.status, now)
+    {
+        let next = current_times(observed).map(|times| times.expires_at).filter(|at| *at > now);
+        return Settled { status: observed.status.clone(), event: None, next };
     }
     let times = match outcome {
         Outcome::Written(written) => Some(written.times),
         Outcome::Nothing | Outcome::Failed(_) => current_times(observed),
     };
     let last_failure = last_failure(observed, plan, outcome, now);
-    let trouble = trouble(plan, last_failure.as_ref());
+    let trouble = trouble(observed, plan, last_failure.as_ref());
     let status = status::build(observed, times, trouble.as_ref(), last_failure, now);
     let event = event(observed, plan, outcome, &status);
     let next = next(plan, outcome, &status, times, now);
@@ -112,7 +127,7 @@ fn failed(observed: &Observed, failure: &Failure, before: Option<&LastFailure>, 
         .filter(|before| before.inputs == inputs)
         .filter(|before| Reason::parse(&before.reason).is_some_and(|reason| reason.class() == class));
     let attempts = in_a_row.map_or(1, |before| before.attempts.saturating_add(1));
-    let pause = pause(class, attempts, &observed.uid);
+    let pause = pause(failure.reason, attempts, &observed.uid);
     let asked = failure.retry_after.and_then(|wait| SignedDuration::try_from(wait).ok()).unwrap_or_default();
     LastFailure {
         time: status::time(now),
@@ -125,9 +140,9 @@ fn failed(observed: &Observed, failure: &Failure, before: Option<&LastFailure>, 
     }
 }
 
-/// How long to wait after so many failures of a class.
-fn pause(class: Class, attempts: i32, uid: &str) -> SignedDuration {
-    let Some((first, longest)) = class.backoff() else {
+/// How long to wait after so many failures for a reason.
+fn pause(reason: Reason, attempts: i32, uid: &str) -> SignedDuration {
+    let Some((first, longest)) = reason.backoff() else {
         return CONFIGURATION_PAUSE;
     };
     let doublings = u32::try_from(attempts.clamp(1, 32) - 1).unwrap_or_default();
@@ -136,14 +151,30 @@ fn pause(class: Class, attempts: i32, uid: &str) -> SignedDuration {
     SignedDuration::try_from(pause.mul_f64(1.0 + jitter).min(longest)).unwrap_or(CONFIGURATION_PAUSE)
 }
 
+/// Whether the pause after a failure is longer than the operator's own would be: the endpoint asked for it.
+#[must_use]
+pub fn was_asked_for(last: &LastFailure, uid: &str) -> bool {
+    let Some(reason) = Reason::parse(&last.reason) else { return false };
+    let own = pause(reason, last.attempts, uid) + SignedDuration::from_secs(2);
+    last.retry_at.0.duration_since(last.time.0) > own
+}
+
 /// What keeps the integration from being all well.
-fn trouble(plan: &Plan, last_failure: Option<&LastFailure>) -> Option<Trouble> {
+fn trouble(observed: &Observed, plan: &Plan, last_failure: Option<&LastFailure>) -> Option<Trouble> {
     if let Plan::Refuse { reason, message } = plan {
         return Some(Trouble { reason: *reason, message: message.clone() });
     }
     if let Plan::Wait { reason: Reason::Suspended, .. } = plan {
         let message = "suspended by spec.suspend: nothing is asked for or written".to_owned();
         return Some(Trouble { reason: Reason::Suspended, message });
+    }
+    if let (Plan::Wait { reason: Reason::EndpointFailing, .. }, Some(Closed::Failing(since))) = (plan, observed.closed)
+    {
+        let since = status::time(since).0;
+        let message = format!(
+            "the token endpoint's host has failed for every integration since {since}; it is asked by one at a time until it answers"
+        );
+        return Some(Trouble { reason: Reason::EndpointFailing, message });
     }
     if let Some(last) = last_failure {
         // A word of another release is taken for a failure that passes.
@@ -177,14 +208,15 @@ fn written_event(observed: &Observed, cause: Reason, written: Written) -> Announ
     let first = observed.status.issued_at.is_none() && observed.facts().is_none();
     let routine = cause == Reason::RenewalDue && observed.status.last_failure.is_none();
     let (reason, note) = match (written.fresh, written.warning) {
-        (true, Some(warning)) if !routine => {
+        (true, Some(warning)) if !routine || warning == Reason::FellBack => {
             (warning, format!("wrote a token into Secret {name}; {}", life::advice(warning)))
         }
         (true, _) if first => (Reason::Issued, format!("wrote the first token into Secret {name}")),
         (true, _) => (Reason::Renewed, format!("wrote a new token into Secret {name}")),
         (false, _) => (Reason::TargetUpdated, format!("wrote Secret {name} again with the token it had")),
     };
-    Announcement { warning: reason == Reason::TokenLifeTooLong, reason, cause, note, routine }
+    let warning = matches!(reason, Reason::TokenLifeTooLong | Reason::FellBack);
+    Announcement { warning, reason, cause, note, routine: routine && !warning }
 }
 
 /// One event for a failure, not one for each retry of it.

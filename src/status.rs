@@ -128,6 +128,12 @@ pub fn is_ready(status: &OAuthIntegrationStatus) -> bool {
     find(status, READY).is_some_and(is_true)
 }
 
+/// Whether a status says `Ready` of a token that has ended.
+#[must_use]
+pub fn turns(status: &OAuthIntegrationStatus, now: Timestamp) -> bool {
+    is_ready(status) && status.expires_at.as_ref().is_none_or(|at| at.0 <= now)
+}
+
 /// Whether a status has the condition for this reason already.
 #[must_use]
 pub fn says(status: &OAuthIntegrationStatus, type_: &str, reason: Reason) -> bool {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -36,6 +36,9 @@ const DATA_HASH: &str = "oauth.evolutionx.io/data-hash";
 pub const KEYS: &str = "oauth.evolutionx.io/keys";
 /// The value of the request for a renewal that was last followed.
 const RENEW_REQUESTED_AT: &str = crate::api::RENEW_REQUESTED_AT;
+
+/// Characters of a token that is only tried; those of large identity providers have about as many.
+const PLACEHOLDER_LENGTH: usize = 1_500;
 
 /// What a target Secret looks like, beside its tokens.
 #[derive(Clone, Debug)]
@@ -89,6 +92,23 @@ pub struct Content {
     pub times: Times,
     /// What produced it.
     pub origin: Origin,
+}
+
+impl Content {
+    /// As large as what is to be expected, and worth nothing: to try whether it could be written.
+    #[must_use]
+    pub fn placeholder(now: Timestamp) -> Self {
+        let token = || Some(SecretString::from("x".repeat(PLACEHOLDER_LENGTH)));
+        let times = Times { issued_at: now, expires_at: now, renew_at: now };
+        Self {
+            access_token: token(),
+            refresh_token: token(),
+            token_type: None,
+            scope: None,
+            times,
+            origin: Origin::default(),
+        }
+    }
 }
 
 /// What produced a token.
@@ -171,6 +191,16 @@ impl Facts {
     #[must_use]
     pub fn is_owned_by(&self, uid: &str) -> bool {
         self.owner.as_ref().is_some_and(|(_, owner)| owner == uid)
+    }
+
+    /// Moves the times of its token, whose clock was set.
+    pub fn shift(&mut self, by: SignedDuration) {
+        let moved = |at: Timestamp| at.checked_add(by).unwrap_or(at);
+        self.times = self.times.map(|Times { issued_at, expires_at, renew_at }| Times {
+            issued_at: moved(issued_at),
+            expires_at: moved(expires_at),
+            renew_at: moved(renew_at),
+        });
     }
 
     /// Whether the labels and annotations that a shape asks for are there.

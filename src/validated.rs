@@ -9,7 +9,7 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 use url::Url;
 
-use crate::api::{GrantType, OAuthIntegrationSpec, Response};
+use crate::api::{Fallback, FallbackGrant, GrantType, OAuthIntegrationSpec, Response};
 use crate::fingerprint;
 use crate::oauth::{Ask, Credentials, Expression, Expressions};
 use crate::target::Shape;
@@ -23,6 +23,8 @@ const LONGEST_TIMEOUT: Duration = Duration::from_mins(1);
 pub struct Validated {
     /// What is asked of the endpoint.
     pub ask: Ask,
+    /// What is asked instead where a refresh token is refused, or where there is none.
+    pub fallback: Option<Ask>,
     /// How long a token is used at most.
     pub token_life: Option<SignedDuration>,
     /// How long before its end a token is renewed.
@@ -64,7 +66,7 @@ impl Validated {
     ///
     /// A sentence that names the field to change.
     pub fn parse(name: &str, spec: &OAuthIntegrationSpec) -> Result<Self, String> {
-        let endpoint = endpoint(&spec.token_endpoint)?;
+        let endpoint = endpoint("spec.tokenEndpoint", &spec.token_endpoint)?;
         let token_life = spec.token_life.map(signed);
         let renew_before = spec.renew_before.map(signed);
         if let (Some(life), Some(before)) = (token_life, renew_before)
@@ -72,18 +74,20 @@ impl Validated {
         {
             return Err("spec.renewBefore must be shorter than spec.tokenLife".to_owned());
         }
+        let ask = Ask {
+            endpoint,
+            grant: spec.grant_type,
+            resource: spec.resource.as_ref().map(|resource| (resource.key.clone(), resource.value.clone())),
+            scope: spec.scope.clone(),
+            format: spec.request.format,
+            parameters: spec.request.parameters.clone(),
+            headers: spec.request.headers.clone(),
+            timeout: Duration::from(spec.request.timeout).clamp(SHORTEST_TIMEOUT, LONGEST_TIMEOUT),
+            expressions: expressions(&spec.response)?,
+        };
         Ok(Self {
-            ask: Ask {
-                endpoint,
-                grant: spec.grant_type,
-                resource: spec.resource.as_ref().map(|resource| (resource.key.clone(), resource.value.clone())),
-                scope: spec.scope.clone(),
-                format: spec.request.format,
-                parameters: spec.request.parameters.clone(),
-                headers: spec.request.headers.clone(),
-                timeout: Duration::from(spec.request.timeout).clamp(SHORTEST_TIMEOUT, LONGEST_TIMEOUT),
-                expressions: expressions(&spec.response)?,
-            },
+            fallback: spec.renewal.fallback.as_ref().map(|fallback| fallback_ask(&ask, fallback)).transpose()?,
+            ask,
             token_life,
             renew_before,
             credentials: credentials(spec),
@@ -93,8 +97,36 @@ impl Validated {
     }
 }
 
-fn endpoint(text: &str) -> Result<Url, String> {
-    let problem = |why: String| format!("spec.tokenEndpoint {why}: write an absolute http or https URL");
+impl Validated {
+    /// How long one attempt may take, with its fallback.
+    #[must_use]
+    pub fn longest_attempt(&self) -> Duration {
+        self.ask.timeout + self.fallback.as_ref().map_or(Duration::ZERO, |fallback| fallback.timeout)
+    }
+
+    /// Whether nothing can be asked for without a refresh token.
+    #[must_use]
+    pub fn needs_refresh_token(&self) -> bool {
+        self.ask.grant == GrantType::RefreshToken && self.fallback.is_none()
+    }
+}
+
+/// The same request by another grant.
+fn fallback_ask(ask: &Ask, fallback: &Fallback) -> Result<Ask, String> {
+    let Fallback { grant_type, token_endpoint } = fallback;
+    let endpoint = match token_endpoint {
+        Some(text) => endpoint("spec.renewal.fallback.tokenEndpoint", text)?,
+        None => ask.endpoint.clone(),
+    };
+    let grant = match grant_type {
+        FallbackGrant::UserPassword => GrantType::UserPassword,
+        FallbackGrant::ClientCredentials => GrantType::ClientCredentials,
+    };
+    Ok(Ask { endpoint, grant, ..ask.clone() })
+}
+
+fn endpoint(field: &str, text: &str) -> Result<Url, String> {
+    let problem = |why: String| format!("{field} {why}: write an absolute http or https URL");
     let url = Url::parse(text).map_err(|error| problem(format!("is not a URL ({error})")))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(problem(format!("has the scheme {}", url.scheme())));
@@ -126,12 +158,17 @@ fn credentials(spec: &OAuthIntegrationSpec) -> CredentialsSource {
         sent: use_ != Use::Never,
         key: key.clone().unwrap_or_else(|| default.to_owned()),
     };
+    // A fallback that cannot be used is no reason to stop what works without it.
+    let login = match spec.renewal.fallback.as_ref().map(|fallback| fallback.grant_type) {
+        Some(FallbackGrant::UserPassword) => Use::Optional,
+        Some(FallbackGrant::ClientCredentials) | None => Use::Never,
+    };
     let [client_id, client_secret, username, password, refresh_token] = match spec.grant_type {
         GrantType::ClientCredentials => [Use::Required, Use::Required, Use::Never, Use::Never, Use::Never],
         GrantType::UserPassword => [Use::Never, Use::Never, Use::Required, Use::Required, Use::Never],
         // A public client has no secret (RFC 6749, section 2.1), and after the first renewal the refresh token
         // of the target Secret is the one that counts.
-        GrantType::RefreshToken => [Use::Required, Use::Optional, Use::Never, Use::Never, Use::First],
+        GrantType::RefreshToken => [Use::Required, Use::Optional, login, login, Use::First],
     };
     CredentialsSource {
         secret_name: spec.credentials.secret_name.clone(),

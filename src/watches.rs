@@ -25,7 +25,7 @@ use serde::de::DeserializeOwned;
 
 use crate::api::{MANAGER, OAuthIntegration};
 use crate::cache::{Relist, SecretRef};
-use crate::controller::Context;
+use crate::context::Context;
 use crate::target::{self, Facts, MANAGED_BY};
 
 /// An integration as it is watched: one that cannot be understood does not stop the watch of the others.
@@ -63,7 +63,8 @@ pub fn requests(
     let after =
         stream::once(async move { waiting.synced.until_done(&first).await }).filter_map(|()| future::ready(None));
     let credentials = after.chain(credentials);
-    (store, stream::select_all([integrations, targets, credentials.boxed()]).boxed())
+    let nudges = context.nudges.subscribe(scope).map(Ok).boxed();
+    (store, stream::select_all([integrations, targets, credentials.boxed(), nudges]).boxed())
 }
 
 fn api<K>(client: &Client, scope: Option<&str>) -> Api<K>
@@ -130,7 +131,9 @@ fn learn(context: &Context, watched: &Watched) {
 
 fn forget(context: &Context, watched: &Watched) {
     context.named.learn(&watched.namespace().unwrap_or_default(), &watched.name_any(), HashSet::new());
-    context.notes.forget(&watched.uid().unwrap_or_default());
+    let uid = watched.uid().unwrap_or_default();
+    context.notes.forget(&uid);
+    context.gate.leave(&uid);
 }
 
 fn targets(

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use oauth_operator::api::{OAuthIntegrationSpec, OAuthIntegrationStatus, Reason};
 use oauth_operator::error::Failure;
 use oauth_operator::fingerprint;
+use oauth_operator::gate::Closed;
 use oauth_operator::oauth::Credentials;
 use oauth_operator::oauth::life::{self, Times};
 use oauth_operator::plan::{CredentialsSeen, Holding, Observed, Plan, TargetSeen, plan};
@@ -86,6 +87,9 @@ fn healthy() -> Observed {
         former_targets: Vec::new(),
         answer_held: false,
         not_before: None,
+        leads: true,
+        closed: None,
+        endpoint_back: false,
         status: OAuthIntegrationStatus::default(),
     }
 }
@@ -306,6 +310,91 @@ fn cases() -> Vec<(&'static str, Change, Plan)> {
                 o.not_before = Some(at(20));
             },
             wait(Reason::TooSoon, Some(at(20))),
+        ),
+        case(
+            "a distance that the clock was set back over is not kept",
+            |o| {
+                o.target = TargetSeen::Absent;
+                o.not_before = Some(at(3600));
+            },
+            renew(Reason::TargetMissing),
+        ),
+        case(
+            "a standby does nothing although the token is due",
+            |o| {
+                o.leads = false;
+                o.now = at(9999);
+            },
+            wait(Reason::StandingBy, None),
+        ),
+        case(
+            "a standby writes what it holds",
+            |o| {
+                o.leads = false;
+                o.answer_held = true;
+            },
+            write(Reason::AnswerHeld),
+        ),
+        case(
+            "who would ask waits for a place at the endpoint",
+            |o| {
+                o.now = at(9999);
+                o.closed = Some(Closed::Busy);
+            },
+            wait(Reason::Queued, None),
+        ),
+        case(
+            "who would ask waits for an endpoint that fails for everyone",
+            |o| {
+                o.now = at(9999);
+                o.closed = Some(Closed::Failing(at(9000)));
+            },
+            wait(Reason::EndpointFailing, None),
+        ),
+        case(
+            "who would not ask waits for no place",
+            |o| o.closed = Some(Closed::Busy),
+            wait(Reason::TokenValid, Some(renew_at)),
+        ),
+        case(
+            "a failure of the endpoint for everyone is not waited for once it is back",
+            |o| {
+                o.target = TargetSeen::Absent;
+                o.status = after_failure(o, &Failure::new(Reason::EndpointUnreachable, "gone"));
+                o.now = at(0);
+                o.endpoint_back = true;
+            },
+            renew(Reason::TargetMissing),
+        ),
+        case(
+            "a pause that the endpoint asked for is kept although it is back",
+            |o| {
+                o.target = TargetSeen::Absent;
+                let asked = Some(Duration::from_secs(60));
+                let failure = Failure { retry_after: asked, ..Failure::new(Reason::EndpointUnavailable, "503") };
+                o.status = after_failure(o, &failure);
+                o.endpoint_back = true;
+            },
+            wait(Reason::BackingOff, Some(at(60))),
+        ),
+        case(
+            "a token of a time to come says that the clock was set back: its age is unknown",
+            |o| o.now = at(-60),
+            renew(Reason::RenewalDue),
+        ),
+        case(
+            "a token of another node whose clock is a little ahead is as good as any",
+            move |o| o.now = at(-4),
+            wait(Reason::TokenValid, Some(renew_at)),
+        ),
+        case(
+            "a failure of a time to come is not waited for",
+            |o| {
+                o.target = TargetSeen::Absent;
+                o.status = after_failure(o, &refused());
+                o.now = at(-60);
+            },
+            renew(Reason::TargetMissing),
         ),
         case(
             "a suspended integration with a failure stays suspended",

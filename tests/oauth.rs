@@ -410,7 +410,7 @@ mod answers {
     use super::*;
 
     fn raw(status: u16, body: &str) -> Raw {
-        Raw { status, retry_after: None, body: body.as_bytes().to_vec() }
+        Raw { status, retry_after: None, date: None, body: body.as_bytes().to_vec() }
     }
 
     fn read(raw: &Raw, ask: &Ask) -> Result<Answer, Failure> {
@@ -626,17 +626,41 @@ mod answers {
         ];
         for (case, header, expected) in cases {
             for status in [400, 429, 503] {
-                let raw = Raw { status, retry_after: Some((*header).to_owned()), body: Vec::new() };
+                let raw = Raw { status, retry_after: Some((*header).to_owned()), date: None, body: Vec::new() };
                 let asked = failure(&raw, &ask(json!({}))).retry_after;
                 assert_eq!(asked, expected.map(Duration::from_secs), "{case} with {status}");
             }
         }
     }
 
+    #[test]
+    fn a_date_is_counted_by_the_clock_of_the_endpoint() {
+        let ahead = "Thu, 01 Jan 2026 01:00:00 GMT";
+        let until = "Thu, 01 Jan 2026 01:01:30 GMT".to_owned();
+        let raw = Raw { status: 503, retry_after: Some(until), date: Some(ahead.to_owned()), body: Vec::new() };
+        assert_eq!(failure(&raw, &ask(json!({}))).retry_after, Some(Duration::from_secs(90)));
+        let body = br#"{"access_token": "a"}"#.to_vec();
+        let raw = Raw { status: 200, retry_after: None, date: Some(ahead.to_owned()), body };
+        let answer = read(&raw, &ask(json!({}))).expect("an answer");
+        assert_eq!(answer.date, Some("2026-01-01T01:00:00Z".parse().expect("a time")));
+    }
+
+    #[test]
+    fn invalid_grant_is_known_as_such() {
+        for (error, known) in [("invalid_grant", true), ("invalid_client", false)] {
+            let failure = failure(&raw(400, &json!({"error": error}).to_string()), &ask(json!({})));
+            assert_eq!(failure.invalid_grant, known, "{error}");
+        }
+        assert!(
+            !failure(&raw(500, r#"{"error": "invalid_grant"}"#), &ask(json!({}))).invalid_grant,
+            "a server in trouble"
+        );
+    }
+
     proptest! {
         #[test]
         fn no_answer_makes_reading_panic(status in 100_u16..600, body in prop::collection::vec(any::<u8>(), 0..200), header in prop::option::of(".*")) {
-            let _ = read(&Raw { status, retry_after: header, body }, &ask(json!({})));
+            let _ = read(&Raw { status, retry_after: header, date: None, body }, &ask(json!({})));
         }
     }
 }
@@ -703,7 +727,7 @@ mod expressions {
             assert!(error.contains("JSONata error"), "{text}: {error}");
         }
         let ask = ask(json!({"response": {"accessToken": "$number(token)"}}));
-        let raw = Raw { status: 200, retry_after: None, body: body.into() };
+        let raw = Raw { status: 200, retry_after: None, date: None, body: body.into() };
         let failure = response::read(&raw, &ask, &[], NOW).expect_err("a failure");
         assert!(failure.message.contains("spec.response.accessToken ($number(token))"), "{}", failure.message);
         assert!(!failure.message.contains("hidden"), "{}", failure.message);
@@ -748,7 +772,8 @@ fn a_refusal_names_what_this_grant_has_sent() {
         }))
         .expect("a spec");
         let ask = Validated::parse("it", &spec).expect("a valid spec").ask;
-        let raw = Raw { status: 400, retry_after: None, body: json!({"error": error}).to_string().into_bytes() };
+        let raw =
+            Raw { status: 400, retry_after: None, date: None, body: json!({"error": error}).to_string().into_bytes() };
         let failure = response::read(&raw, &ask, &[], Timestamp::UNIX_EPOCH).expect_err("a refusal");
         assert!(failure.message.contains(advice), "{grant}, {error}: {}", failure.message);
     }

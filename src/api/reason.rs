@@ -49,6 +49,8 @@ reasons! {
     Deleting: Fine,
     /// An answer of the endpoint is held in memory and must reach the Secret before anything else.
     AnswerHeld: Fine,
+    /// Another replica holds the lease and acts.
+    StandingBy: Fine,
     /// `spec.suspend` is true.
     Suspended: Fine,
     /// The spec cannot work, although the API server let it through: a JSONata expression that does not parse.
@@ -63,6 +65,10 @@ reasons! {
     BackingOff: Fine,
     /// A token was asked for a moment ago; something undoes the result again and again.
     TooSoon: Fine,
+    /// As many token requests as may are under way; those whose tokens end first go first.
+    Queued: Fine,
+    /// The endpoint's host fails for everyone: it is asked by one at a time until it answers again.
+    EndpointFailing: Passing,
     /// There is no target Secret, or it holds no token.
     TargetMissing: Fine,
     /// The spec is not the one that produced the token.
@@ -89,6 +95,8 @@ reasons! {
     TokenLifeTooLong: Fine,
     /// Nothing tells the life of the token; it is taken as 5 minutes.
     TokenLifeUnknown: Fine,
+    /// The refresh token was refused, and the token was had by `spec.renewal.fallback`.
+    FellBack: Fine,
 
     // What failed.
     /// The endpoint refused the request: an OAuth error, 401, 403 or another 4xx.
@@ -103,6 +111,8 @@ reasons! {
     EndpointUnavailable: Passing,
     /// The answer was not understood: no JSON, too large, no token where the expression looks.
     InvalidResponse: Passing,
+    /// A dry run shows that the API server would not take the target Secret, so no refresh token was spent.
+    TargetNotWritable: Passing,
     /// The API server did not take the target Secret; the answer is kept and the write tried again.
     TargetNotWritten: Passing,
     /// The token has ended and no other could be had.
@@ -122,14 +132,16 @@ pub enum Class {
     Passing,
 }
 
-impl Class {
+impl Reason {
     /// First and longest pause before an attempt is repeated; `None` where nothing is retried.
     #[must_use]
     pub const fn backoff(self) -> Option<(Duration, Duration)> {
-        match self {
-            Self::Fine | Self::Configuration => None,
-            Self::Refused => Some((Duration::from_mins(1), Duration::from_hours(1))),
-            Self::Passing => Some((Duration::from_secs(1), Duration::from_mins(5))),
+        match (self, self.class()) {
+            // No endpoint is asked, and what waits for it may be the only copy of a refresh token.
+            (Self::TargetNotWritten, _) => Some((Duration::from_secs(1), Duration::from_secs(10))),
+            (_, Class::Fine | Class::Configuration) => None,
+            (_, Class::Refused) => Some((Duration::from_mins(1), Duration::from_hours(1))),
+            (_, Class::Passing) => Some((Duration::from_secs(1), Duration::from_mins(5))),
         }
     }
 }

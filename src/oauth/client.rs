@@ -1,10 +1,15 @@
 //! Sends token requests over HTTP.
 
 use std::error::Error as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
 use jiff::Timestamp;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
+use reqwest::Body;
+use reqwest::header::{ACCEPT, CONTENT_TYPE, DATE, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::tls::Certificate;
 use secrecy::SecretString;
@@ -15,12 +20,17 @@ use super::response::{self, Answer, Raw};
 use super::{Ask, Credentials};
 use crate::api::Reason;
 use crate::error::{Error, Failure, chain};
+use crate::leadership::Moment;
 
 /// The largest body that is read of an answer, in bytes.
 pub const MAX_BODY: usize = 1 << 20;
 /// How long a connection without a request is kept: longer than the distance of two renewals of a short-lived
 /// token, shorter than what common load balancers keep.
 const IDLE: Duration = Duration::from_secs(50);
+/// A time-out that fires later than this was held up: the process was frozen, or has no processor time.
+const FROZEN: Duration = Duration::from_millis(500);
+/// For a look at what has come in meanwhile.
+const LAST_LOOK: Duration = Duration::from_secs(1);
 
 /// Sends token requests. Clones share the connections.
 #[derive(Clone, Debug)]
@@ -55,7 +65,7 @@ impl Client {
     /// A [`Failure`] that names what to change and holds nothing secret.
     pub async fn fetch(&self, ask: &Ask, credentials: &Credentials) -> Result<Answer, Failure> {
         let mut sent = body::members(ask, credentials);
-        let raw = self.send(ask, &sent).await.map_err(|error| unanswered(&error, ask, &sent))?;
+        let raw = self.send_in_time(ask, &sent).await?;
         sent.extend(ask.headers.iter().map(|(name, value)| (name.clone(), SecretString::from(value.as_str()))));
         let ask = ask.clone();
         // An expression may keep a thread busy for a second, which must not be one that serves others.
@@ -64,21 +74,38 @@ impl Client {
         )
     }
 
-    async fn send(&self, ask: &Ask, members: &[Member]) -> Result<Result<Raw, Failure>, reqwest::Error> {
+    /// The time-out is ours and not the HTTP client's: of a process that was frozen meanwhile, the answer may be there although
+    /// the time is over, and it may be the only copy of a refresh token.
+    async fn send_in_time(&self, ask: &Ask, sent: &[Member]) -> Result<Result<Raw, Failure>, Failure> {
+        let begun = Moment::now();
+        let sending = self.send(ask, sent, begun);
+        tokio::pin!(sending);
+        let answered = match tokio::time::timeout(ask.timeout, &mut sending).await {
+            Err(_) if begun.passed() > ask.timeout + FROZEN => tokio::time::timeout(LAST_LOOK, sending).await,
+            done => done,
+        };
+        match answered {
+            Ok(Ok(raw)) => Ok(raw),
+            Ok(Err(error)) => Err(unanswered(&error, ask, sent)),
+            Err(_) => Err(timed_out(ask)),
+        }
+    }
+
+    async fn send(&self, ask: &Ask, members: &[Member], begun: Moment) -> Result<Result<Raw, Failure>, reqwest::Error> {
+        let body = Timely { bytes: Some(body::encode(ask.format, members).into()), begun, timeout: ask.timeout };
         let mut request = self
             .http
             .post(ask.endpoint.clone())
-            .timeout(ask.timeout)
             .header(ACCEPT, "application/json")
             .header(CONTENT_TYPE, body::content_type(ask.format))
-            .body(body::encode(ask.format, members));
+            .body(Body::wrap(body));
         for (name, value) in &ask.headers {
             request = request.header(name, value);
         }
         let mut answer = request.send().await?;
         let status = answer.status().as_u16();
-        let retry_after =
-            answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
+        let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
+        let (retry_after, date) = (header(RETRY_AFTER), header(DATE));
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await? {
             if body.len() + chunk.len() > MAX_BODY {
@@ -86,7 +113,7 @@ impl Client {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Ok(Raw { status, retry_after, body }))
+        Ok(Ok(Raw { status, retry_after, date, body }))
     }
 }
 
@@ -109,21 +136,55 @@ fn too_large(status: u16) -> Failure {
     )
 }
 
+/// A body that is handed out only in time. Between the decision to send and the sending, a process may be frozen for so long
+/// that another replica has taken over and spent the same refresh token.
+#[derive(Debug)]
+struct Timely {
+    bytes: Option<Bytes>,
+    begun: Moment,
+    timeout: Duration,
+}
+
+impl http_body::Body for Timely {
+    type Data = Bytes;
+    type Error = TooLate;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, TooLate>>> {
+        if self.bytes.is_some() && self.begun.passed() > self.timeout {
+            return Poll::Ready(Some(Err(TooLate)));
+        }
+        Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+    }
+}
+
+/// Nothing was sent, since the time for it is over.
+#[derive(Debug, thiserror::Error)]
+#[error("the time for the request was over before it was sent")]
+struct TooLate;
+
+fn timed_out(ask: &Ask) -> Failure {
+    let (host, timeout) = (ask.endpoint.host_str().unwrap_or_default(), ask.timeout);
+    Failure::new(
+        Reason::RequestTimedOut,
+        format!("{host} did not answer within {timeout:?}: check spec.tokenEndpoint, or raise spec.request.timeout"),
+    )
+}
+
 /// Why there is no answer.
 fn unanswered(error: &reqwest::Error, ask: &Ask, sent: &[Member]) -> Failure {
     let host = ask.endpoint.host_str().unwrap_or_default();
     // The outermost error repeats the URL; what happened is in its causes.
     let cause = error.source().map_or_else(|| error.to_string(), chain);
     let cause = shown(&cause, sent);
-    if error.is_timeout() {
-        let timeout = ask.timeout;
-        Failure::new(
-            Reason::RequestTimedOut,
-            format!(
-                "{host} did not answer within {timeout:?}: check spec.tokenEndpoint, or raise spec.request.timeout"
-            ),
-        )
-    } else if error.is_builder() {
+    if error.is_builder() {
         Failure::new(
             Reason::InvalidSpec,
             format!("the request could not be built: {cause}: check spec.request.headers"),

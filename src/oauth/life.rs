@@ -26,7 +26,8 @@ pub struct Life {
 /// What is known of the life of a token.
 #[derive(Clone, Copy, Debug)]
 pub struct Known<'a> {
-    /// The moment before the request was sent.
+    /// The moment before the request was sent; by the endpoint's own clock where that is off (`Date`; RFC 9110, section
+    /// 6.6.1), since it is by that clock that `exp` was set.
     pub issued_at: Timestamp,
     /// `spec.tokenLife`.
     pub token_life: Option<SignedDuration>,
@@ -66,6 +67,9 @@ pub const fn advice(warning: Reason) -> &'static str {
             "the real life of the token is shorter than spec.tokenLife, which is used nowhere: lower it"
         }
         Reason::TokenLifeUnknown => "nothing tells the life of the token, which is taken as 5m: set spec.tokenLife",
+        Reason::FellBack => {
+            "the refresh token was refused (invalid_grant), and this one was had by spec.renewal.fallback: find out what ends the refresh tokens"
+        }
         _ => "",
     }
 }

@@ -28,6 +28,8 @@ pub struct Answer {
     pub token_type: Option<String>,
     /// `scope`, as granted.
     pub scope: Option<String>,
+    /// When it was given, by the endpoint's own clock (`Date`; RFC 9110, section 6.6.1).
+    pub date: Option<Timestamp>,
 }
 
 /// An answer, as it came.
@@ -37,6 +39,8 @@ pub struct Raw {
     pub status: u16,
     /// `Retry-After` (RFC 9110, section 10.2.3), as it came.
     pub retry_after: Option<String>,
+    /// `Date` (RFC 9110, section 6.6.1), as it came.
+    pub date: Option<String>,
     /// The body, at most [`super::client::MAX_BODY`] bytes.
     pub body: Vec<u8>,
 }
@@ -49,10 +53,12 @@ pub struct Raw {
 pub fn read(raw: &Raw, ask: &Ask, sent: &[Member], now: Timestamp) -> Result<Answer, Failure> {
     let body = std::str::from_utf8(&raw.body).ok().and_then(|text| JValue::from_json_str(text).ok());
     let told = Told::of(body.as_ref(), sent);
+    let date = raw.date.as_deref().and_then(http_date);
     match raw.status {
         200..300 => {
             let body = body.ok_or_else(|| not_json(raw))?;
-            tokens(&body, &ask.expressions).map_err(|problem| Failure {
+            let tokens = tokens(&body, &ask.expressions).map(|answer| Answer { date, ..answer });
+            tokens.map_err(|problem| Failure {
                 refresh_token: refresh_token(&ask.expressions, &body).ok().flatten().map(KeptToken),
                 ..no_token(raw.status, &problem, &told)
             })
@@ -65,11 +71,12 @@ pub fn read(raw: &Raw, ask: &Ask, sent: &[Member], now: Timestamp) -> Result<Ans
             ),
         )),
         408 | 429 | 500.. => Err(Failure {
-            retry_after: retry_after(raw.retry_after.as_deref(), now),
+            retry_after: retry_after(raw.retry_after.as_deref(), date.unwrap_or(now)),
             ..Failure::new(Reason::EndpointUnavailable, format!("the endpoint answered {}{told}", raw.status))
         }),
         _ => Err(Failure {
-            retry_after: retry_after(raw.retry_after.as_deref(), now),
+            retry_after: retry_after(raw.retry_after.as_deref(), date.unwrap_or(now)),
+            invalid_grant: told.error.as_deref() == Some("invalid_grant"),
             ..Failure::new(
                 Reason::RequestRefused,
                 format!("the endpoint refused the request with {}{told}{}", raw.status, hint(raw.status, &told, ask)),
@@ -166,6 +173,7 @@ fn tokens(body: &JValue, expressions: &Expressions) -> Result<Answer, String> {
         expires_in: seconds(expires_in, body),
         token_type: text(body, "token_type"),
         scope: text(body, "scope"),
+        date: None,
     })
 }
 
@@ -219,14 +227,17 @@ fn seconds(expression: &Expression, body: &JValue) -> Option<SignedDuration> {
     SignedDuration::try_from_secs_f64(seconds).ok().filter(SignedDuration::is_positive)
 }
 
-/// Seconds or an HTTP date, as the time from `now`.
+fn http_date(header: &str) -> Option<Timestamp> {
+    jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(header.trim()).ok()
+}
+
+/// Seconds or an HTTP date, as the time from `now`, which is the endpoint's own where it tells.
 fn retry_after(header: Option<&str>, now: Timestamp) -> Option<Duration> {
     let header = header?.trim();
     let wait = if let Ok(seconds) = header.parse() {
         Duration::from_secs(seconds)
     } else {
-        let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(header).ok()?;
-        Duration::try_from(date.duration_since(now)).ok()?
+        Duration::try_from(http_date(header)?.duration_since(now)).ok()?
     };
     Some(wait.min(LONGEST_RETRY_AFTER))
 }
