@@ -11,7 +11,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::PostParams;
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Api, Client, Resource};
-use tokio::time::{Interval, MissedTickBehavior};
 use tracing::{debug, info, warn};
 
 use crate::error::{ApiError, chain};
@@ -90,26 +89,31 @@ impl Candidate {
     /// Takes the lease when it can be had and keeps it, until `end`. `gained` is called when this process begins to lead.
     pub async fn campaign(&mut self, leadership: &Leadership, gained: impl Fn(), end: impl Future<Output = ()>) {
         let mut led = false;
-        let mut beat = beat(LOOK_EVERY);
+        let mut pause = Duration::ZERO;
         tokio::pin!(end);
         loop {
             tokio::select! {
-                _ = beat.tick() => {}
+                () = tokio::time::sleep(pause) => {}
                 () = &mut end => return,
             }
             self.look_and_act(leadership).await;
             let leads = leadership.leads();
+            pause = if leads { RENEW_EVERY } else { self.until_next_look() };
             if leads == led {
                 continue;
             }
             led = leads;
-            beat = self::beat(if leads { RENEW_EVERY } else { LOOK_EVERY });
-            beat.reset();
             if leads {
                 gained();
             }
             self.tell(leads).await;
         }
+    }
+
+    /// A lease that runs out before is looked at right then.
+    fn until_next_look(&self) -> Duration {
+        let left = self.last.as_ref().map(|(lease, since)| seen(lease).length.saturating_sub(since.elapsed()));
+        left.filter(|left| !left.is_zero()).map_or(LOOK_EVERY, |left| left.min(LOOK_EVERY))
     }
 
     async fn look_and_act(&mut self, leadership: &Leadership) {
@@ -221,12 +225,6 @@ impl Candidate {
     }
 }
 
-fn beat(every: Duration) -> Interval {
-    let mut beat = tokio::time::interval(every);
-    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    beat
-}
-
 fn seen(lease: &Lease) -> Seen {
     let spec = lease.spec.clone().unwrap_or_default();
     let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
@@ -273,7 +271,7 @@ mod tests {
 
     #[test]
     fn others_count_at_least_as_long_as_the_holder() {
-        assert_eq!(whole_seconds(LEASE), 15);
-        assert_eq!(whole_seconds(Duration::from_millis(15_001)), 16);
+        assert_eq!(whole_seconds(LEASE), 14);
+        assert_eq!(whole_seconds(Duration::from_millis(14_001)), 15);
     }
 }

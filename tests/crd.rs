@@ -81,6 +81,11 @@ fn at(path: &str, value: &Value) -> Value {
     path.rsplit('.').fold(value.clone(), |inner, name| json!({name: inner}))
 }
 
+fn fallback_to(endpoint: &str) -> Value {
+    let fallback = json!({"grantType": "user_password", "tokenEndpoint": endpoint});
+    json!({"grantType": "refresh_token", "renewal": {"fallback": fallback}})
+}
+
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn rules() -> Vec<Rule> {
     vec![
@@ -115,6 +120,16 @@ fn rules() -> Vec<Rule> {
             "renewBefore must be shorter than tokenLife",
             vec![json!({"tokenLife": "10m", "renewBefore": "9m59s"})],
             vec![json!({"tokenLife": "10m", "renewBefore": "10m"}), json!({"tokenLife": "10m", "renewBefore": "1h"})],
+        ),
+        rule(
+            "renewal.fallback is for grantType refresh_token",
+            vec![json!({"grantType": "refresh_token", "renewal": {"fallback": {"grantType": "user_password"}}})],
+            vec![json!({"renewal": {"fallback": {"grantType": "client_credentials"}}})],
+        ),
+        rule(
+            "renewal.fallback.tokenEndpoint must be an absolute http or https URL",
+            vec![fallback_to("https://login.example.com/login")],
+            vec![fallback_to("login.example.com"), fallback_to("https://u:p@example.com/")],
         ),
         rule(
             "credentials.secretName must be the name of a Secret",

@@ -143,11 +143,15 @@ impl ControlPlane {
     }
 
     fn kubeconfig(&self, token: &str) -> String {
+        self.kubeconfig_by(token, self.port)
+    }
+
+    fn kubeconfig_by(&self, token: &str, port: u16) -> String {
         json!({
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": "local", "cluster": {
-                "server": format!("https://127.0.0.1:{}", self.port),
+                "server": format!("https://127.0.0.1:{port}"),
                 "certificate-authority": self.path("certificates").join("apiserver.crt"),
             }}],
             "users": [{"name": "user", "user": {"token": token}}],
@@ -178,6 +182,16 @@ impl ControlPlane {
 
     /// A kubeconfig with the rights of a service account.
     pub async fn kubeconfig_for(&self, namespace: &str, service_account: &str) -> PathBuf {
+        self.kubeconfig_through(namespace, service_account, self.port).await
+    }
+
+    /// The address of the API server, for a proxy before it.
+    pub fn address(&self) -> std::net::SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
+    /// The same by way of another port, where a proxy listens.
+    pub async fn kubeconfig_through(&self, namespace: &str, service_account: &str, port: u16) -> PathBuf {
         let accounts = Api::<ServiceAccount>::namespaced(self.client().await, namespace);
         let request = TokenRequest {
             spec: TokenRequestSpec { expiration_seconds: Some(86_400), ..TokenRequestSpec::default() },
@@ -189,7 +203,7 @@ impl ControlPlane {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = self.path(&format!("{namespace}-{service_account}-{number}.kubeconfig"));
-        fs::write(&path, self.kubeconfig(&token))
+        fs::write(&path, self.kubeconfig_by(&token, port))
             .unwrap_or_else(|error| panic!("the kubeconfig cannot be written: {error}"));
         path
     }

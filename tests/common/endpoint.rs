@@ -3,7 +3,7 @@
 //! Plain sockets and one thread for each connection, so that a body can be cut short, a connection dropped or an answer
 //! withheld, and so that nothing here depends on the runtime of a test.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -235,19 +235,46 @@ fn write(stream: &mut TcpStream, reply: &Reply) -> bool {
     }
 }
 
-/// A strict server with rotating refresh tokens, which revokes the whole family when a used one comes again.
+/// A strict server with rotating refresh tokens, which revokes the family of one that comes again. Who logs in with a user
+/// name and the right password gets a new family.
 #[derive(Debug)]
 pub struct Rotating {
     state: Mutex<RotatingState>,
     life: u64,
 }
 
+/// The password of all users.
+pub const PASSWORD: &str = "the-password-of-all";
+
 #[derive(Debug, Default)]
 struct RotatingState {
-    current: BTreeMap<String, u64>,
-    used: HashSet<String>,
+    families: Vec<Family>,
+    by_token: BTreeMap<String, usize>,
     reused: Vec<String>,
     issued: u64,
+    renewed: usize,
+    logins: usize,
+}
+
+#[derive(Debug, Default)]
+struct Family {
+    current: String,
+    revoked: bool,
+}
+
+impl RotatingState {
+    fn next(&mut self, family: usize) -> String {
+        self.issued += 1;
+        let token = format!("refresh-{family}-{}", self.issued);
+        self.by_token.insert(token.clone(), family);
+        self.families[family].current.clone_from(&token);
+        token
+    }
+
+    fn begin(&mut self) -> usize {
+        self.families.push(Family::default());
+        self.families.len() - 1
+    }
 }
 
 impl Rotating {
@@ -259,15 +286,16 @@ impl Rotating {
     /// The first refresh token of a family.
     pub fn first(&self) -> String {
         let mut state = lock(&self.state);
-        state.issued += 1;
-        let token = format!("refresh-{}", state.issued);
-        state.current.insert(token.clone(), 0);
-        token
+        let family = state.begin();
+        state.next(family)
     }
 
     /// Takes this one as the first of a family.
     pub fn accept(&self, token: &str) {
-        lock(&self.state).current.insert(token.to_owned(), 0);
+        let mut state = lock(&self.state);
+        let family = state.begin();
+        state.by_token.insert(token.to_owned(), family);
+        state.families[family].current = token.to_owned();
     }
 
     /// The used refresh tokens that came again.
@@ -275,22 +303,63 @@ impl Rotating {
         lock(&self.state).reused.clone()
     }
 
-    pub fn reply(&self, request: &Request) -> Reply {
-        let sent = request.member("refresh_token");
+    /// How many tokens were given for refresh tokens.
+    pub fn renewed(&self) -> usize {
+        lock(&self.state).renewed
+    }
+
+    /// How many tokens were given for passwords.
+    pub fn logins(&self) -> usize {
+        lock(&self.state).logins
+    }
+
+    /// Whether this is the refresh token that its family goes on with.
+    pub fn is_current(&self, token: &str) -> bool {
+        let state = lock(&self.state);
+        let family = state.by_token.get(token).map(|family| &state.families[*family]);
+        family.is_some_and(|family| family.current == token && !family.revoked)
+    }
+
+    /// Ends the family of a token, as an administrator would.
+    pub fn revoke(&self, token: &str) {
         let mut state = lock(&self.state);
-        if state.used.contains(&sent) {
-            state.reused.push(sent);
-            state.current.clear();
-            return Reply::refused(400, "invalid_grant", "the refresh token was used before");
+        if let Some(family) = state.by_token.get(token).copied() {
+            state.families[family].revoked = true;
         }
-        let Some(generation) = state.current.remove(&sent) else {
-            return Reply::refused(400, "invalid_grant", "the refresh token is not known");
+    }
+
+    pub fn reply(&self, request: &Request) -> Reply {
+        let mut state = lock(&self.state);
+        let family = if request.member("username").is_empty() {
+            match self.refreshed(&mut state, request.member("refresh_token")) {
+                Ok(family) => family,
+                Err(reply) => return reply,
+            }
+        } else if request.member("password") == PASSWORD {
+            state.logins += 1;
+            state.begin()
+        } else {
+            return Reply::refused(401, "access_denied", "wrong password");
         };
-        state.used.insert(sent);
-        state.issued += 1;
-        let next = format!("refresh-{}", state.issued);
-        state.current.insert(next.clone(), generation + 1);
+        let next = state.next(family);
         let access = format!("access-{}", state.issued);
         Reply::json(200, &json!({"access_token": access, "refresh_token": next, "expires_in": self.life}))
+    }
+
+    fn refreshed(&self, state: &mut RotatingState, sent: String) -> Result<usize, Reply> {
+        let Some(number) = state.by_token.get(&sent).copied() else {
+            return Err(Reply::refused(400, "invalid_grant", "the refresh token is not known"));
+        };
+        let family = &mut state.families[number];
+        if family.current != sent {
+            family.revoked = true;
+            state.reused.push(sent);
+            return Err(Reply::refused(400, "invalid_grant", "the refresh token was used before"));
+        }
+        if family.revoked {
+            return Err(Reply::refused(400, "invalid_grant", "the refresh token was revoked"));
+        }
+        state.renewed += 1;
+        Ok(number)
     }
 }

@@ -24,17 +24,26 @@ pub fn install_crd(control_plane: &ControlPlane) {
 /// Applies the chart's service account, roles and bindings, and nothing else of it: operators in tests run under exactly
 /// these.
 pub fn install_rights(control_plane: &ControlPlane) {
-    let rendered = helm_template(&[]);
-    let rights = rendered
+    control_plane.kubectl(&["create", "namespace", OPERATOR]);
+    apply(control_plane, OPERATOR, &rights(&helm_template(&[])));
+}
+
+/// Applies the rights of a release that lives in a namespace of its own and looks after that namespace alone.
+pub fn install_rights_in(control_plane: &ControlPlane, namespace: &str) {
+    let own = format!("watchNamespaces={{{namespace}}}");
+    let rendered = helm_template(&["--namespace", namespace, "--set", &own, "--set", "rbac.aggregateRoles=false"]);
+    apply(control_plane, namespace, &rights(&rendered));
+}
+
+fn rights(rendered: &str) -> String {
+    rendered
         .split("\n---")
         .filter(|document| {
             let kind = document.lines().find_map(|line| line.strip_prefix("kind: ")).unwrap_or_default();
             matches!(kind.trim(), "ServiceAccount" | "ClusterRole" | "ClusterRoleBinding" | "Role" | "RoleBinding")
         })
         .collect::<Vec<_>>()
-        .join("\n---");
-    control_plane.kubectl(&["create", "namespace", OPERATOR]);
-    apply(control_plane, OPERATOR, &rights);
+        .join("\n---")
 }
 
 /// The chart, rendered.

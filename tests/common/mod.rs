@@ -16,6 +16,7 @@ pub mod keycloak;
 pub mod manifests;
 pub mod operator;
 pub mod process;
+pub mod proxy;
 pub mod tools;
 pub mod wait;
 pub mod world;

@@ -103,6 +103,11 @@ impl Operator {
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
+    /// Whether it says that it leads.
+    pub fn leads(&self) -> bool {
+        self.get("/readyz").1 == "ok: leading"
+    }
+
     /// Sends SIGTERM and waits for the end.
     pub fn terminate(&self, within: Duration) -> i32 {
         self.process.signal("TERM");

@@ -1,6 +1,7 @@
 //! One test's world: a namespace of its own on the shared control plane, and an operator that looks after it.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
@@ -11,6 +12,7 @@ use kube::{Api, Client, ResourceExt};
 use oauth_operator::api::OAuthIntegration;
 use serde_json::{Value, json};
 
+use super::manifests::OPERATOR;
 use super::{ControlPlane, Operator, eventually};
 
 /// The time for everything that should happen at once, on a busy machine.
@@ -20,6 +22,8 @@ pub struct World {
     pub namespace: String,
     pub client: Client,
     pub operator: Operator,
+    /// What replicas are started with, where there is an election.
+    pub kubeconfig: PathBuf,
 }
 
 /// A spec for client credentials, with the names that the other helpers use.
@@ -32,8 +36,26 @@ impl World {
     pub async fn new(name: &str) -> Self {
         let control_plane = ControlPlane::shared();
         let namespace = control_plane.namespace(name).await;
-        let operator = Operator::start(control_plane, &namespace).await;
-        Self { operator, client: control_plane.client().await, namespace }
+        let kubeconfig = super::operator::kubeconfig(control_plane).await;
+        let operator = Operator::start_with(&kubeconfig, &["--namespace", &namespace]).await;
+        Self { operator, client: control_plane.client().await, namespace, kubeconfig }
+    }
+
+    /// A new namespace with a replica that takes part in an election, reaching the API server by this port.
+    pub async fn elected(name: &str, port: Option<u16>) -> Self {
+        let control_plane = ControlPlane::shared();
+        let namespace = control_plane.namespace(name).await;
+        super::manifests::install_rights_in(control_plane, &namespace);
+        let port = port.unwrap_or(control_plane.address().port());
+        let first = control_plane.kubeconfig_through(&namespace, OPERATOR, port).await;
+        let kubeconfig = control_plane.kubeconfig_for(&namespace, OPERATOR).await;
+        let operator = replica(&first, &namespace).await;
+        Self { operator, client: control_plane.client().await, namespace, kubeconfig }
+    }
+
+    /// One more replica.
+    pub async fn replica(&self) -> Operator {
+        replica(&self.kubeconfig, &self.namespace).await
     }
 
     pub fn integrations(&self) -> Api<OAuthIntegration> {
@@ -180,6 +202,20 @@ impl World {
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(15)..].join("\n")
     }
+}
+
+async fn replica(kubeconfig: &Path, namespace: &str) -> Operator {
+    let arguments = ["--namespace", namespace, "--leader-elect", "--lease-namespace", namespace];
+    Operator::start_with(kubeconfig, &arguments).await
+}
+
+/// A spec for refresh tokens that rotate, with credentials of its own.
+pub fn rotating(endpoint: &str, credentials: &str) -> Value {
+    json!({
+        "tokenEndpoint": endpoint,
+        "grantType": "refresh_token",
+        "credentials": {"secretName": credentials},
+    })
 }
 
 /// A condition of an integration.
