@@ -8,49 +8,15 @@
 //! Nobody blocks here: who cannot go now is noted, and called when there is a place. The place is kept until the call is
 //! followed, so nobody who comes by chance gets in before.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod places;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-/// So many different integrations have to fail, and none to succeed between, before a host counts as failing for all.
-const FAILED_FOR_ALL: usize = 3;
-/// The distance of probes is this part of the time that the host has been failing for...
-const PROBE_PART: u32 = 20;
-/// ...but at least this...
-const SHORTEST_PROBE: Duration = Duration::from_secs(1);
-/// ...and at most this.
-const LONGEST_PROBE: Duration = Duration::from_secs(30);
-/// The longest pause that a failing host may ask for all.
-const LONGEST_ASKED: Duration = Duration::from_mins(5);
-/// What has waited for a host that is back is spread over this time.
-const RECOVERY: Duration = Duration::from_secs(8);
-/// The longest distance of two requests while that lasts.
-const SLOWEST_PACE: Duration = Duration::from_millis(50);
-/// A place is kept for so long for one that was called.
-const KEPT: Duration = Duration::from_secs(10);
-
-/// An integration that wants to ask.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Caller {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// Its uid.
-    pub uid: String,
-}
-
-/// The limits.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Requests at once to one host.
-    pub per_host: usize,
-    /// Requests at once to all.
-    pub total: usize,
-}
+pub use places::{Caller, Closed, Limits, Picture, Places, Verdict};
 
 /// Whether one may go.
 #[derive(Debug)]
@@ -61,31 +27,12 @@ pub enum Turn {
     Later(Closed),
 }
 
-/// Why one may not go now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Closed {
-    /// As many as may are under way.
-    Busy,
-    /// The host has been failing for everyone since then.
-    Failing(Timestamp),
-}
-
-/// What came of a request, as far as the host is concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It answered, be it with a refusal.
-    Answers,
-    /// It did not, or said that it cannot; it may have asked for a pause.
-    Fails(Option<Duration>),
-}
-
 /// Looks at an integration again.
 pub type Call = Box<dyn Fn(&Caller) + Send + Sync>;
 
 /// The gate before all token endpoints.
 pub struct Gate {
-    limits: Limits,
-    inner: Mutex<Inner>,
+    places: Mutex<Places>,
     /// The earliest moment at which something happens by itself may have changed.
     changed: Notify,
     call: Call,
@@ -93,87 +40,7 @@ pub struct Gate {
 
 impl std::fmt::Debug for Gate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Gate").field("limits", &self.limits).finish_non_exhaustive()
-    }
-}
-
-#[derive(Debug, Default)]
-struct Inner {
-    hosts: HashMap<String, Host>,
-    /// Where each one waits.
-    waiting: HashMap<String, (String, Key)>,
-    /// For whom a place is kept, at which host, and since when.
-    called: HashMap<String, (String, Instant)>,
-    /// Who failed at a host that is back since.
-    back: HashSet<String>,
-    under_way: usize,
-    number: u64,
-}
-
-/// The order of a queue: by the end of the token, then by arrival.
-type Key = (Timestamp, u64);
-
-#[derive(Debug, Default)]
-struct Host {
-    under_way: usize,
-    queue: BTreeMap<Key, Caller>,
-    trouble: Option<Trouble>,
-    pace: Option<Pace>,
-}
-
-/// Failures without a success between.
-#[derive(Debug)]
-struct Trouble {
-    since: Instant,
-    since_wall: Timestamp,
-    failed: HashMap<String, Caller>,
-    next_probe: Instant,
-}
-
-/// The distance of requests to a host that is back.
-#[derive(Debug)]
-struct Pace {
-    distance: Duration,
-    next: Instant,
-    until: Instant,
-}
-
-impl Trouble {
-    fn is_for_all(&self) -> bool {
-        self.failed.len() >= FAILED_FOR_ALL
-    }
-}
-
-impl Host {
-    /// When the next one may go, as far as the host itself is concerned; `None` where one that is under way has to come
-    /// back first.
-    fn opens(&self, limits: Limits, now: Instant) -> Option<Instant> {
-        match (&self.trouble, &self.pace) {
-            (Some(trouble), _) if trouble.is_for_all() => (self.under_way == 0).then_some(trouble.next_probe),
-            _ if self.under_way >= limits.per_host => None,
-            (_, Some(pace)) => Some(pace.next),
-            (_, None) => Some(now),
-        }
-    }
-
-    /// Takes the next one out of the queue. A host that fails for all is probed by one that has not failed yet, where there
-    /// is one: that the others fail may be their own fault.
-    fn next(&mut self, now: Instant) -> Option<(Key, Caller)> {
-        if let Some(pace) = &mut self.pace {
-            pace.next = now.max(pace.next) + pace.distance;
-        }
-        let untried = self.trouble.as_ref().filter(|trouble| trouble.is_for_all()).and_then(|trouble| {
-            self.queue.iter().find(|(_, caller)| !trouble.failed.contains_key(&caller.uid)).map(|(key, _)| *key)
-        });
-        let key = untried.or_else(|| self.queue.keys().next().copied())?;
-        self.queue.remove(&key).map(|caller| (key, caller))
-    }
-
-    fn is_idle(&self, now: Instant) -> bool {
-        self.under_way == 0
-            && self.queue.is_empty()
-            && self.trouble.is_none()
-            && self.pace.as_ref().is_none_or(|pace| pace.until <= now)
+        f.debug_struct("Gate").field("picture", &self.picture()).finish_non_exhaustive()
     }
 }
 
@@ -206,73 +73,42 @@ impl Gate {
     /// An empty one. `call` is told who has a place.
     #[must_use]
     pub fn new(limits: Limits, call: Call) -> Self {
-        Self { limits, inner: Mutex::default(), changed: Notify::new(), call }
+        Self { places: Mutex::new(Places::new(limits)), changed: Notify::new(), call }
     }
 
     /// Asks for a place. `ends` is when the token ends that is to be renewed; now, where there is none.
     pub fn ask(self: &Arc<Self>, caller: &Caller, host: &str, ends: Timestamp) -> Turn {
-        let now = Instant::now();
-        let mut inner = self.inner();
-        inner.back.remove(&caller.uid);
-        if let Some((kept_at, _)) = inner.called.remove(&caller.uid) {
-            if kept_at == host {
-                return Turn::Now(self.permit(host, caller));
+        let (closed, called) = self.places().ask(caller, host, ends, Instant::now());
+        self.tell(&called);
+        match closed {
+            None => {
+                let (gate, host, caller) = (Arc::clone(self), host.to_owned(), caller.clone());
+                Turn::Now(Permit { gate, host, caller, ended: false })
             }
-            inner.free(&kept_at);
+            Some(closed) => {
+                self.changed.notify_one();
+                Turn::Later(closed)
+            }
         }
-        inner.enqueue(caller, host, ends);
-        let called = inner.call(self.limits, now);
-        let turn = if inner.called.remove(&caller.uid).is_some() {
-            Turn::Now(self.permit(host, caller))
-        } else {
-            Turn::Later(inner.closed(host))
-        };
-        drop(inner);
-        self.tell(called.iter().filter(|other| other.uid != caller.uid));
-        if matches!(turn, Turn::Later(_)) {
-            self.changed.notify_one();
-        }
-        turn
-    }
-
-    fn permit(self: &Arc<Self>, host: &str, caller: &Caller) -> Permit {
-        Permit { gate: Arc::clone(self), host: host.to_owned(), caller: caller.clone(), ended: false }
     }
 
     /// One does not want to ask any more.
     pub fn leave(&self, uid: &str) {
-        let mut inner = self.inner();
-        inner.back.remove(uid);
-        inner.dequeue(uid);
-        let Some((host, _)) = inner.called.remove(uid) else { return };
-        inner.free(&host);
-        let called = inner.call(self.limits, Instant::now());
-        drop(inner);
+        let called = self.places().leave(uid, Instant::now());
         self.tell(&called);
     }
 
     /// Whether the host at which this one failed has answered since, after it had failed for all.
     #[must_use]
     pub fn is_back(&self, uid: &str) -> bool {
-        self.inner().back.contains(uid)
+        self.places().is_back(uid)
     }
 
     fn end(&self, host: &str, caller: &Caller, verdict: Option<Verdict>) {
-        let now = Instant::now();
-        let mut inner = self.inner();
-        inner.free(host);
-        let mut called = match verdict {
-            Some(Verdict::Answers) => inner.answers(host, now),
-            Some(Verdict::Fails(pause)) => {
-                inner.fails(host, caller, pause, now);
-                vec![]
-            }
-            None => vec![],
-        };
-        called.extend(inner.call(self.limits, now));
-        inner.tidy(host, now);
-        let busy = !inner.waiting.is_empty() || !inner.called.is_empty();
-        drop(inner);
+        let mut places = self.places();
+        let called = places.end(host, caller, verdict, Instant::now(), Timestamp::now());
+        let busy = places.is_busy();
+        drop(places);
         self.tell(&called);
         if busy {
             self.changed.notify_one();
@@ -282,13 +118,7 @@ impl Gate {
     /// Calls those whose time comes by itself: probes, those who are spread out, and the next where a call was not followed.
     pub async fn run(&self) {
         loop {
-            let (called, next) = {
-                let now = Instant::now();
-                let mut inner = self.inner();
-                inner.give_up_places(now);
-                let called = inner.call(self.limits, now);
-                (called, inner.next_change(self.limits, now))
-            };
+            let (called, next) = self.places().tick(Instant::now());
             self.tell(&called);
             match next {
                 Some(next) => {
@@ -299,162 +129,19 @@ impl Gate {
         }
     }
 
-    fn tell<'a>(&self, called: impl IntoIterator<Item = &'a Caller>) {
+    /// How many requests are under way, how many wait, and which hosts fail for all.
+    #[must_use]
+    pub fn picture(&self) -> Picture {
+        self.places().picture()
+    }
+
+    fn tell(&self, called: &[Caller]) {
         for caller in called {
             (self.call)(caller);
         }
     }
 
-    /// How many requests are under way, how many wait, and which hosts fail for all.
-    #[must_use]
-    pub fn picture(&self) -> Picture {
-        let inner = self.inner();
-        let fails = |host: &Host| host.trouble.as_ref().is_some_and(Trouble::is_for_all);
-        Picture {
-            under_way: inner.under_way,
-            waiting: inner.waiting.len(),
-            failing: inner.hosts.iter().filter(|(_, host)| fails(host)).map(|(name, _)| name.clone()).collect(),
-        }
-    }
-
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What can be said of the gate.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Picture {
-    /// Requests under way.
-    pub under_way: usize,
-    /// Integrations that wait.
-    pub waiting: usize,
-    /// Hosts that fail for everyone.
-    pub failing: Vec<String>,
-}
-
-impl Inner {
-    fn enqueue(&mut self, caller: &Caller, host: &str, ends: Timestamp) {
-        self.dequeue(&caller.uid);
-        self.number += 1;
-        let key = (ends, self.number);
-        self.hosts.entry(host.to_owned()).or_default().queue.insert(key, caller.clone());
-        self.waiting.insert(caller.uid.clone(), (host.to_owned(), key));
-    }
-
-    fn dequeue(&mut self, uid: &str) {
-        if let Some((host, key)) = self.waiting.remove(uid)
-            && let Some(host) = self.hosts.get_mut(&host)
-        {
-            host.queue.remove(&key);
-        }
-    }
-
-    fn free(&mut self, host: &str) {
-        self.under_way = self.under_way.saturating_sub(1);
-        if let Some(host) = self.hosts.get_mut(host) {
-            host.under_way = host.under_way.saturating_sub(1);
-        }
-    }
-
-    /// Keeps a place for each who may go now.
-    fn call(&mut self, limits: Limits, now: Instant) -> Vec<Caller> {
-        let mut called = vec![];
-        while let Some(name) = self.next_host(limits, now) {
-            let Some(host) = self.hosts.get_mut(&name) else { break };
-            let Some((_, caller)) = host.next(now) else { break };
-            host.under_way += 1;
-            self.under_way += 1;
-            self.waiting.remove(&caller.uid);
-            self.called.insert(caller.uid.clone(), (name, now));
-            called.push(caller);
-        }
-        called
-    }
-
-    /// The host whose turn it is: the one with the least under way, and of those the one with the most urgent token. The
-    /// last quarter of all places is for hosts that have none, so that a few slow ones cannot take them all.
-    fn next_host(&self, limits: Limits, now: Instant) -> Option<String> {
-        let free = limits.total.saturating_sub(self.under_way);
-        let most = if free == 0 {
-            return None;
-        } else if free <= limits.total / 4 {
-            0
-        } else {
-            usize::MAX
-        };
-        let names: HashSet<&String> = self.waiting.values().map(|(host, _)| host).collect();
-        names
-            .into_iter()
-            .filter_map(|name| Some((name, self.hosts.get(name)?)))
-            .filter(|(_, host)| host.under_way <= most)
-            .filter(|(_, host)| host.opens(limits, now).is_some_and(|at| at <= now))
-            .min_by_key(|(_, host)| (host.under_way, host.queue.keys().next().copied()))
-            .map(|(name, _)| name.clone())
-    }
-
-    fn closed(&self, host: &str) -> Closed {
-        let trouble = self.hosts.get(host).and_then(|host| host.trouble.as_ref());
-        match trouble.filter(|trouble| trouble.is_for_all()) {
-            Some(trouble) => Closed::Failing(trouble.since_wall),
-            None => Closed::Busy,
-        }
-    }
-
-    /// A host that failed for all and answers is back: those who failed get their chance at once, one after the other.
-    fn answers(&mut self, name: &str, now: Instant) -> Vec<Caller> {
-        let Some(host) = self.hosts.get_mut(name) else { return vec![] };
-        let Some(trouble) = host.trouble.take() else { return vec![] };
-        if !trouble.is_for_all() {
-            return vec![];
-        }
-        let waited = host.queue.len() + trouble.failed.len();
-        let distance = (RECOVERY / u32::try_from(waited.max(1)).unwrap_or(u32::MAX)).min(SLOWEST_PACE);
-        host.pace = Some(Pace { distance, next: now, until: now + RECOVERY });
-        self.back.extend(trouble.failed.keys().cloned());
-        trouble.failed.into_values().collect()
-    }
-
-    fn fails(&mut self, name: &str, caller: &Caller, pause: Option<Duration>, now: Instant) {
-        let Some(host) = self.hosts.get_mut(name) else { return };
-        let trouble = host.trouble.get_or_insert_with(|| Trouble {
-            since: now,
-            since_wall: Timestamp::now(),
-            failed: HashMap::new(),
-            next_probe: now,
-        });
-        trouble.failed.insert(caller.uid.clone(), caller.clone());
-        let distance = (now.duration_since(trouble.since) / PROBE_PART).clamp(SHORTEST_PROBE, LONGEST_PROBE);
-        trouble.next_probe = now + distance.max(pause.unwrap_or_default().min(LONGEST_ASKED));
-        host.pace = None;
-    }
-
-    fn give_up_places(&mut self, now: Instant) {
-        let late = |since: Instant| now.duration_since(since) >= KEPT;
-        let lost: Vec<String> =
-            self.called.iter().filter(|(_, (_, since))| late(*since)).map(|(uid, _)| uid.clone()).collect();
-        for uid in lost {
-            if let Some((host, _)) = self.called.remove(&uid) {
-                self.free(&host);
-            }
-        }
-    }
-
-    /// When something happens by itself.
-    fn next_change(&self, limits: Limits, now: Instant) -> Option<Instant> {
-        let names: HashSet<&String> = self.waiting.values().map(|(host, _)| host).collect();
-        let opens =
-            names.into_iter().filter_map(|name| self.hosts.get(name)?.opens(limits, now)).filter(|at| *at > now);
-        let lapses = self.called.values().map(|(_, since)| *since + KEPT);
-        opens.chain(lapses).min()
-    }
-
-    fn tidy(&mut self, name: &str, now: Instant) {
-        if let Some(host) = self.hosts.get_mut(name) {
-            host.pace.take_if(|pace| pace.until <= now && host.queue.is_empty());
-            if host.is_idle(now) {
-                self.hosts.remove(name);
-            }
-        }
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
