@@ -8,6 +8,7 @@
 //! Nobody blocks here: who cannot go now is noted, and called when there is a place. The place is kept until the call is
 //! followed, so nobody who comes by chance gets in before.
 
+mod host;
 mod places;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

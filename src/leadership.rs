@@ -204,7 +204,7 @@ mod tests {
         assert!(leadership.fence(Duration::from_secs(10)).await.is_some());
         assert_eq!(leadership.wanted(), LEASE, "nothing is under way any more");
 
-        let long = leadership.fence(Duration::from_secs(60));
+        let long = leadership.fence(Duration::from_mins(1));
         tokio::pin!(long);
         tokio::select! {
             biased;
@@ -212,7 +212,7 @@ mod tests {
             () = std::future::ready(()) => {}
         }
         assert!(
-            leadership.wanted() >= Duration::from_secs(60) + WRITE,
+            leadership.wanted() >= Duration::from_mins(1) + WRITE,
             "a longer one is asked for: {:?}",
             leadership.wanted()
         );

@@ -260,7 +260,7 @@ mod tests {
             ("it is ours", Some(held("me")), second, second, Step::Renew),
             ("it is ours and has run out, but nobody came", Some(held("me")), LEASE * 2, second, Step::Renew),
             ("another renews it", Some(held("other")), second, LEASE, Step::Wait),
-            ("another is silent, not yet for long", Some(held("other")), LEASE - second, LEASE, Step::Wait),
+            ("another is silent, not yet for long", Some(held("other")), second * 13, LEASE, Step::Wait),
             ("another is silent for too long", Some(held("other")), LEASE, LEASE, Step::Take),
             ("we were cut off as well a moment ago", Some(held("other")), LEASE * 2, second, Step::Wait),
         ];

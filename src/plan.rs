@@ -5,115 +5,25 @@
 
 #![deny(clippy::disallowed_methods)]
 
-use std::sync::Arc;
+mod observed;
 
 use jiff::{SignedDuration, Timestamp};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 
-use crate::api::{OAuthIntegrationStatus, Reason};
+use crate::api::Reason;
 use crate::cache::LONGEST_SPACING;
 use crate::fingerprint;
 use crate::gate::Closed;
 use crate::oauth::Credentials;
 use crate::oauth::life::Times;
 use crate::settle;
-use crate::target::{Content, Facts, Shape};
-use crate::validated::{Validated, hashed_parts};
+use crate::validated::hashed_parts;
+
+pub use observed::{CredentialsSeen, Holding, Observed, TargetSeen};
 
 /// The least time between a failure and an attempt with changed inputs, so that a Secret which somebody rewrites all
 /// the time does not become a stream of requests.
 const LEAST_PAUSE: SignedDuration = SignedDuration::from_secs(1);
-/// The most by which the clocks of two nodes of a healthy cluster differ.
-const SKEW: SignedDuration = SignedDuration::from_secs(5);
-
-/// What was seen of one integration and the Secrets around it.
-#[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is one thing that was seen, and they go together in any way")]
-pub struct Observed {
-    /// The wall clock.
-    pub now: Timestamp,
-    /// The integration's uid.
-    pub uid: String,
-    /// The integration's `metadata.generation`.
-    pub generation: i64,
-    /// Whether the integration is being deleted.
-    pub deleting: bool,
-    /// `spec.suspend`.
-    pub suspend: bool,
-    /// The value of the `renew-requested-at` annotation.
-    pub renew_requested_at: Option<String>,
-    /// The spec, parsed; or a sentence that says what to change in it.
-    pub spec: Result<Arc<Validated>, String>,
-    /// The credentials Secret.
-    pub credentials: CredentialsSeen,
-    /// The target Secret.
-    pub target: TargetSeen,
-    /// What the target holds.
-    pub holding: Holding,
-    /// Secrets of this integration that are no longer its target.
-    pub former_targets: Vec<Arc<Facts>>,
-    /// Whether an answer of the endpoint is held that has not reached the Secret.
-    pub answer_held: bool,
-    /// Until when no further token is asked for, after requests that followed each other at once.
-    pub not_before: Option<Timestamp>,
-    /// Whether this process may act: it is alone, or holds the lease.
-    pub leads: bool,
-    /// Why the endpoint may not be asked right now; `None` where it may, or where nobody has asked yet.
-    pub closed: Option<Closed>,
-    /// Whether the endpoint's host failed for everyone and has answered since this integration's last attempt.
-    pub endpoint_back: bool,
-    /// The status, as it was last written.
-    pub status: OAuthIntegrationStatus,
-}
-
-/// What was seen of the credentials Secret.
-#[derive(Clone, Debug)]
-pub enum CredentialsSeen {
-    /// Not looked into; its version, where it is known.
-    Unread(Option<String>),
-    /// It or a key of it is not there; the sentence says which.
-    Missing(String),
-    /// The API server does not let the operator read it.
-    Unreadable(String),
-    /// Its values, and its version.
-    Read(Arc<Credentials>, String),
-}
-
-impl CredentialsSeen {
-    /// The version that was seen.
-    #[must_use]
-    pub fn version(&self) -> &str {
-        match self {
-            Self::Unread(version) => version.as_deref().unwrap_or("unknown"),
-            Self::Missing(_) => "missing",
-            Self::Unreadable(_) => "unreadable",
-            Self::Read(_, version) => version,
-        }
-    }
-}
-
-/// What was seen of the target Secret.
-#[derive(Clone, Debug)]
-pub enum TargetSeen {
-    /// There is none, or it was not looked for yet.
-    Absent,
-    /// A Secret of that name that this integration did not make.
-    Foreign,
-    /// The one that this integration made.
-    Ours(Arc<Facts>),
-}
-
-/// What was read of the data of the target, or of the one before it where there is none yet; only where a grant or
-/// a write needs it.
-#[derive(Clone, Debug, Default)]
-pub struct Holding {
-    /// All that it holds, where it is whole.
-    pub content: Option<Arc<Content>>,
-    /// Its refresh token.
-    pub refresh_token: Option<SecretString>,
-    /// Fingerprint of the credentials' refresh token with which the chain of renewals began.
-    pub first_hash: Option<String>,
-}
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -321,71 +231,4 @@ fn target_drifted(observed: &Observed) -> Option<Plan> {
 fn renewal_due(observed: &Observed) -> Option<Plan> {
     let Times { issued_at, renew_at, .. } = observed.facts()?.times?;
     (renew_at <= observed.now || observed.is_ahead(issued_at)).then_some(Plan::Renew { reason: Reason::RenewalDue })
-}
-
-impl Observed {
-    /// What is remembered of the target, where it is this integration's.
-    #[must_use]
-    pub fn facts(&self) -> Option<&Facts> {
-        match &self.target {
-            TargetSeen::Ours(facts) => Some(facts),
-            TargetSeen::Absent | TargetSeen::Foreign => None,
-        }
-    }
-
-    /// The shape that the target should have.
-    #[must_use]
-    pub fn shape(&self) -> Option<&Shape> {
-        self.spec.as_ref().ok().map(|spec| &spec.shape)
-    }
-
-    /// Whether a time of something done lies ahead, which says that the clock was set back since: nobody can tell how long
-    /// ago it really was.
-    fn is_ahead(&self, done: Timestamp) -> bool {
-        done.duration_since(self.now) > SKEW
-    }
-
-    /// When the token ends that is there; now, where there is none.
-    #[must_use]
-    pub fn ends(&self) -> Timestamp {
-        self.facts().and_then(|facts| facts.times).map_or(self.now, |times| times.expires_at)
-    }
-
-    fn renew_at(&self) -> Option<Timestamp> {
-        Some(self.facts()?.times?.renew_at)
-    }
-
-    /// Fingerprint of what an attempt is made with. Holds versions, not values: status is readable by many.
-    #[must_use]
-    pub fn inputs(&self) -> String {
-        let mut text = fingerprint::plain(&serde_json::json!([
-            self.generation,
-            self.credentials.version(),
-            self.renew_requested_at,
-        ]));
-        text.truncate(16);
-        text
-    }
-
-    /// The refresh token to send: the one in the target, because servers rotate it; the one in the credentials is the
-    /// first, and again when it was changed there.
-    #[must_use]
-    pub fn refresh_token(&self) -> Option<SecretString> {
-        let first = match &self.credentials {
-            CredentialsSeen::Read(credentials, _) => credentials.refresh_token.clone(),
-            _ => None,
-        };
-        let Holding { refresh_token: current, first_hash, content: _ } = &self.holding;
-        match (first, current) {
-            (first, None) => first,
-            (Some(first), Some(_)) if is_other(&first, first_hash.as_deref()) => Some(first),
-            (_, Some(current)) => Some(current.clone()),
-        }
-    }
-}
-
-/// Whether the credentials' refresh token is not the one with which the chain of renewals began. Where nothing is known
-/// of the beginning (somebody took the annotations away), the chain goes on: a first token sent twice could end it.
-fn is_other(first: &SecretString, known: Option<&str>) -> bool {
-    known.is_some_and(|known| !fingerprint::matches(known, &[first.expose_secret()]))
 }

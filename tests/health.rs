@@ -91,7 +91,8 @@ async fn namespaces_and_selectors_bound_what_is_looked_after() {
     let arguments = ["--namespace", &one, "--namespace", &two, "--selector", "team=erp"];
     let operator = Operator::start_with(&config, &arguments).await;
     // One world after the other borrows the operator and the client.
-    let mut world = World { client: control_plane.client().await, namespace: other.clone(), operator };
+    let mut world =
+        World { client: control_plane.client().await, namespace: other.clone(), operator, kubeconfig: config };
     for namespace in [&other, &one, &two] {
         world.namespace.clone_from(namespace);
         world.credentials().await;

@@ -126,8 +126,9 @@ async fn a_renewal_costs_three_calls_and_nothing_happens_between_renewals() {
     let endpoint = Endpoint::start(|_| Reply::token(12));
     let long = Endpoint::start(|_| Reply::token(3600));
     let namespace = control_plane.namespace("steady").await;
-    let operator = Operator::start(&control_plane, &namespace).await;
-    let world = World { client: control_plane.client().await, namespace, operator };
+    let kubeconfig = common::operator::kubeconfig(&control_plane).await;
+    let operator = Operator::start_with(&kubeconfig, &["--namespace", &namespace]).await;
+    let world = World { client: control_plane.client().await, namespace, operator, kubeconfig };
     world.credentials().await;
     for number in 0..10 {
         world.integration(&format!("short-{number}"), &client_credentials(&endpoint.url())).await;

@@ -2,13 +2,13 @@
 
 #![deny(clippy::disallowed_methods)]
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-/// So many different integrations have to fail, and none to succeed between, before a host counts as failing for all.
-const FAILED_FOR_ALL: usize = 3;
+use super::host::{Host, Key, Pace, Trouble};
+
 /// The distance of probes is this part of the time that the host has been failing for...
 const PROBE_PART: u32 = 20;
 /// ...but at least this...
@@ -86,73 +86,6 @@ pub struct Places {
     back: HashSet<String>,
     under_way: usize,
     number: u64,
-}
-
-/// The order of a queue: by the end of the token, then by arrival.
-type Key = (Timestamp, u64);
-
-#[derive(Debug, Default)]
-struct Host {
-    under_way: usize,
-    queue: BTreeMap<Key, Caller>,
-    trouble: Option<Trouble>,
-    pace: Option<Pace>,
-}
-
-/// Failures without a success between.
-#[derive(Debug)]
-struct Trouble {
-    since: Instant,
-    since_wall: Timestamp,
-    failed: HashMap<String, Caller>,
-    next_probe: Instant,
-}
-
-/// The distance of requests to a host that is back.
-#[derive(Debug)]
-struct Pace {
-    distance: Duration,
-    next: Instant,
-    until: Instant,
-}
-
-impl Trouble {
-    fn is_for_all(&self) -> bool {
-        self.failed.len() >= FAILED_FOR_ALL
-    }
-}
-
-impl Host {
-    /// When the next one may go, as far as the host itself is concerned; `None` where one that is under way has to come
-    /// back first.
-    fn opens(&self, limits: Limits, now: Instant) -> Option<Instant> {
-        match (&self.trouble, &self.pace) {
-            (Some(trouble), _) if trouble.is_for_all() => (self.under_way == 0).then_some(trouble.next_probe),
-            _ if self.under_way >= limits.per_host => None,
-            (_, Some(pace)) => Some(pace.next),
-            (_, None) => Some(now),
-        }
-    }
-
-    /// Takes the next one out of the queue. A host that fails for all is probed by one that has not failed yet, where there
-    /// is one: that the others fail may be their own fault.
-    fn next(&mut self, now: Instant) -> Option<(Key, Caller)> {
-        if let Some(pace) = &mut self.pace {
-            pace.next = now.max(pace.next) + pace.distance;
-        }
-        let untried = self.trouble.as_ref().filter(|trouble| trouble.is_for_all()).and_then(|trouble| {
-            self.queue.iter().find(|(_, caller)| !trouble.failed.contains_key(&caller.uid)).map(|(key, _)| *key)
-        });
-        let key = untried.or_else(|| self.queue.keys().next().copied())?;
-        self.queue.remove(&key).map(|caller| (key, caller))
-    }
-
-    fn is_idle(&self, now: Instant) -> bool {
-        self.under_way == 0
-            && self.queue.is_empty()
-            && self.trouble.is_none()
-            && self.pace.as_ref().is_none_or(|pace| pace.until <= now)
-    }
 }
 
 impl Places {

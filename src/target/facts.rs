@@ -1,0 +1,126 @@
+//! What is remembered of a target Secret.
+
+#![deny(clippy::disallowed_methods)]
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+
+use super::{
+    CREDENTIALS_HASH, CREDENTIALS_VERSION, INTEGRATION_UID, MANAGED_BY, OWN_PREFIX, Origin, REFRESH_TOKEN_HASH,
+    RENEW_REQUESTED_AT, SHAPE_HASH, SPEC_HASH, Shape, annotation, intact, label, times, version,
+};
+use crate::api::MANAGER;
+use crate::oauth::life::Times;
+
+/// What is remembered of a Secret that the operator has written: enough to decide, and nothing secret.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Facts {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid, the precondition of every later write.
+    pub uid: String,
+    /// Its version; a number since Kubernetes 1.35 says that it may be compared.
+    pub version: u64,
+    /// The integration's uid, as the label tells.
+    pub integration_uid: String,
+    /// The integration's name and uid, as the owner reference tells.
+    pub owner: Option<(String, String)>,
+    /// When its token was asked for, ends and is renewed; `None` where the annotations do not tell.
+    pub times: Option<Times>,
+    /// What produced its token.
+    pub origin: Origin,
+    /// Fingerprint of its shape.
+    pub shape_hash: String,
+    /// Whether its data are those that were written.
+    pub intact: bool,
+    /// Whether it still counts as made by a create, whose fields no apply can take away.
+    pub created: bool,
+    /// Labels that are not the operator's own.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations that are not the operator's own.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl Facts {
+    /// What is remembered of a Secret.
+    #[must_use]
+    pub fn of(secret: &Secret) -> Self {
+        let meta = &secret.metadata;
+        let text = |name: &str| annotation(meta, name).unwrap_or_default().to_owned();
+        let origin = Origin {
+            spec_hash: text(SPEC_HASH),
+            credentials_hash: text(CREDENTIALS_HASH),
+            credentials_version: text(CREDENTIALS_VERSION),
+            refresh_token_hash: annotation(meta, REFRESH_TOKEN_HASH).map(ToOwned::to_owned),
+            renew_requested_at: annotation(meta, RENEW_REQUESTED_AT).map(ToOwned::to_owned),
+        };
+        Self {
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            name: meta.name.clone().unwrap_or_default(),
+            uid: meta.uid.clone().unwrap_or_default(),
+            version: version(meta),
+            integration_uid: label(meta, INTEGRATION_UID).unwrap_or_default().to_owned(),
+            owner: owner(meta),
+            times: times(meta),
+            origin,
+            shape_hash: text(SHAPE_HASH),
+            intact: intact(secret),
+            created: created(meta),
+            labels: foreign(meta.labels.as_ref()),
+            annotations: foreign(meta.annotations.as_ref()),
+        }
+    }
+
+    /// Whether the integration with this uid made the Secret.
+    #[must_use]
+    pub fn is_owned_by(&self, uid: &str) -> bool {
+        self.owner.as_ref().is_some_and(|(_, owner)| owner == uid)
+    }
+
+    /// Moves the times of its token, whose clock was set.
+    pub fn shift(&mut self, by: SignedDuration) {
+        let moved = |at: Timestamp| at.checked_add(by).unwrap_or(at);
+        self.times = self.times.map(|Times { issued_at, expires_at, renew_at }| Times {
+            issued_at: moved(issued_at),
+            expires_at: moved(expires_at),
+            renew_at: moved(renew_at),
+        });
+    }
+
+    /// Whether the labels and annotations that a shape asks for are there.
+    #[must_use]
+    pub fn wears(&self, shape: &Shape) -> bool {
+        let holds = |have: &BTreeMap<String, String>, want: &BTreeMap<String, String>| {
+            want.iter().all(|(name, value)| have.get(name) == Some(value))
+        };
+        holds(&self.labels, &shape.labels) && holds(&self.annotations, &shape.annotations)
+    }
+}
+
+fn owner(meta: &ObjectMeta) -> Option<(String, String)> {
+    let owners = meta.owner_references.iter().flatten();
+    owners
+        .filter(|owner| owner.kind == "OAuthIntegration" && owner.controller == Some(true))
+        .map(|owner| (owner.name.clone(), owner.uid.clone()))
+        .next()
+}
+
+fn created(meta: &ObjectMeta) -> bool {
+    let own = |entry: &&ManagedFieldsEntry| {
+        entry.manager.as_deref() == Some(MANAGER) && entry.operation.as_deref() == Some("Update")
+    };
+    meta.managed_fields.iter().flatten().any(|entry| own(&entry))
+}
+
+fn foreign(map: Option<&BTreeMap<String, String>>) -> BTreeMap<String, String> {
+    map.into_iter()
+        .flatten()
+        .filter(|(name, _)| !name.starts_with(OWN_PREFIX) && *name != MANAGED_BY)
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
