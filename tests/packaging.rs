@@ -94,7 +94,8 @@ async fn issue(control_plane: &ControlPlane, namespace: &str, arguments: &[Strin
     let config = control_plane.kubeconfig_for(OPERATOR, OPERATOR).await;
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let operator = Operator::start_with(&config, &arguments).await;
-    let world = World { client: control_plane.client().await, namespace: namespace.to_owned(), operator };
+    let world =
+        World { client: control_plane.client().await, namespace: namespace.to_owned(), operator, kubeconfig: config };
     world.credentials().await;
     world.integration("it", &client_credentials(&endpoint.url())).await;
     world.ready("it").await;
