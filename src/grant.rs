@@ -8,6 +8,7 @@ use crate::api::{GrantType, Reason};
 use crate::credentials::line_break_hint;
 use crate::error::Failure;
 use crate::fingerprint;
+use crate::leadership::Moment;
 use crate::oauth::life::{self, Known, Life, Times};
 use crate::oauth::{Answer, Ask, Client, Credentials};
 use crate::observe::now;
@@ -43,9 +44,11 @@ pub async fn run(client: &Client, observed: &Observed, spec: &Validated, count: 
     let Some(fallback) = &spec.fallback else {
         return attempt(client, observed, spec, &spec.ask, observed.refresh_token(), count).await;
     };
+    let begun = Moment::now();
     let refused = match observed.refresh_token() {
         Some(token) => match attempt(client, observed, spec, &spec.ask, Some(token), count).await {
-            Err(failure) if failure.invalid_grant => Some(failure),
+            // A process that was frozen meanwhile has no time left for a second request: another may act by now.
+            Err(failure) if failure.invalid_grant && begun.passed() <= spec.ask.timeout => Some(failure),
             done => return done,
         },
         None => None,
