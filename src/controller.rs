@@ -49,6 +49,8 @@ const LONGEST_PAUSE_WITH_ANSWER: Duration = Duration::from_secs(2);
 ///
 /// When it cannot be started; once it runs, it goes on whatever happens.
 pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Result<(), Error> {
+    #[cfg(feature = "failpoints")]
+    crate::failpoints::arm();
     let http = oauth::Client::new()?;
     let mut kube_config = kube::Config::infer().await.map_err(|error| Error::InferKubeConfig(Box::new(error)))?;
     // Each call has its own time-out here, and what is retried is decided here: the client's own retries of up to 15

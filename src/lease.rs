@@ -14,6 +14,7 @@ use kube::{Api, Client, Resource};
 use tracing::{debug, info, warn};
 
 use crate::error::{ApiError, chain};
+use crate::failpoints::failpoint;
 use crate::leadership::{LEASE, Leadership, Moment, RENEW_EVERY};
 
 /// How often the others look whether the lease is free.
@@ -201,6 +202,7 @@ impl Candidate {
         if let Some(spec) = &mut lease.spec {
             spec.holder_identity = None;
         }
+        failpoint!("before-release");
         match in_time(self.leases.replace(&self.name, &PostParams::default(), &lease)).await {
             Ok(_) => info!("gave the lease up"),
             Err(error) => warn!(error = chain(&error), "failed to give the lease up; it runs out by itself"),

@@ -40,6 +40,7 @@ pub mod context;
 pub mod controller;
 pub mod credentials;
 pub mod error;
+mod failpoints;
 pub mod fetch;
 pub mod fingerprint;
 pub mod gate;

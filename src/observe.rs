@@ -23,6 +23,7 @@ use crate::calls::{self, in_time};
 use crate::context::Context;
 use crate::credentials;
 use crate::error::{ApiError, Error};
+use crate::failpoints::failpoint;
 use crate::gate::{Caller, Permit, Turn};
 use crate::plan::{CredentialsSeen, Holding, Observed, Plan, TargetSeen, plan};
 use crate::target::{self, Facts};
@@ -53,6 +54,7 @@ pub async fn observe(context: &Context, integration: &OAuthIntegration) -> Resul
     let goes_on = permit.is_some() || matches!(first_plan, Plan::Write { .. });
     if goes_on {
         read(context, integration, &mut observed, &spec, &first_plan).await?;
+        failpoint!("after-reads");
     }
     Ok((observed, permit))
 }

@@ -18,6 +18,7 @@ use crate::cache::HeldAnswer;
 use crate::calls::in_time;
 use crate::context::Context;
 use crate::error::{Error, Failure, KeptToken};
+use crate::failpoints::failpoint;
 use crate::gate::{Permit, Verdict};
 use crate::grant::{self, Granted};
 use crate::observe::now;
@@ -69,13 +70,16 @@ async fn renew(
     // Held until the answer is written.
     let Some(_fence) = context.leadership.fence(spec.longest_attempt()).await else { return Outcome::Nothing };
     let count = |grant: GrantType, failure: Option<&Failure>, took| context.metrics.token_request(grant, failure, took);
+    failpoint!("before-request");
     let granted = grant::run(&context.http, observed, spec, &count).await;
+    failpoint!("after-answer");
     permit.end(verdict(granted.as_ref().err()));
     match granted {
         Ok(granted) => {
             let undone = matches!(reason, Reason::TargetMissing | Reason::TargetDrifted | Reason::CredentialsChanged);
             context.notes.given(&observed.uid, now(), undone);
             let held = hold(context, integration, observed, spec, granted);
+            failpoint!("before-secret");
             save(context, observed, &held, true).await
         }
         Err(failure) => {

@@ -12,6 +12,7 @@ use crate::api::{MANAGER, OAuthIntegration, OAuthIntegrationStatus};
 use crate::calls::in_time;
 use crate::context::Context;
 use crate::error::{Error, chain};
+use crate::failpoints::failpoint;
 use crate::plan::Observed;
 use crate::settle::{Announcement, Settled};
 use crate::target;
@@ -38,9 +39,11 @@ pub async fn report(
     if *status != observed.status {
         write_status(context, integration, status).await?;
     }
+    failpoint!("after-status");
     if let Some(event) = event {
         announce(context, integration, event, observed.now).await;
     }
+    failpoint!("after-report");
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use crate::cache::HeldAnswer;
 use crate::calls::in_time;
 use crate::context::Context;
 use crate::error::{ApiError, Failure, chain};
+use crate::failpoints::failpoint;
 use crate::grant::Granted;
 use crate::oauth::redact::shown;
 use crate::plan::Observed;
@@ -76,6 +77,7 @@ async fn write_secret(context: &Context, known: Option<&Facts>, answer: &HeldAns
     }
     let params = PatchParams::apply(MANAGER).force();
     let written = in_time(secrets.patch(&known.name, &params, &Patch::Apply(&secret))).await?;
+    failpoint!("after-secret");
     Ok(Facts::of(&written))
 }
 

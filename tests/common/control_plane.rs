@@ -185,6 +185,32 @@ impl ControlPlane {
         self.kubeconfig_through(namespace, service_account, self.port).await
     }
 
+    /// Kills a part, and returns how to start it again.
+    fn kill(&self, name: &str) {
+        let processes = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
+        let process = processes.iter().rev().find(|process| process.name() == name && process.is_alive());
+        let process = process.unwrap_or_else(|| panic!("no {name} runs"));
+        process.signal("KILL");
+        process.wait_for_end(BOOT);
+    }
+
+    /// Kills the API server and starts it again.
+    pub fn restart_apiserver(&self) {
+        self.kill("kube-apiserver");
+        let apiserver = self.start_apiserver();
+        self.processes.lock().unwrap_or_else(PoisonError::into_inner).insert(1, apiserver);
+    }
+
+    /// Kills etcd and starts it again with its data.
+    pub fn restart_etcd(&self) {
+        self.kill("etcd");
+        // The folder of all goes with the first one, which stays in the list.
+        let etcd = self.start_etcd(WorkDir::new("etcd"));
+        let mut processes = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = processes.len() - 1;
+        processes.insert(first, etcd);
+    }
+
     /// The address of the API server, for a proxy before it.
     pub fn address(&self) -> std::net::SocketAddr {
         ([127, 0, 0, 1], self.port).into()

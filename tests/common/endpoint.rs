@@ -130,6 +130,10 @@ impl Endpoint {
         Self { address, shared }
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub fn url(&self) -> String {
         format!("http://{}/token", self.address)
     }

@@ -29,11 +29,18 @@ impl Operator {
     /// Starts the operator with arguments and a kubeconfig, and waits until it is ready.
     pub async fn start_with(kubeconfig: &Path, arguments: &[&str]) -> Self {
         let operator = Self::start_unready(kubeconfig, arguments);
+        operator.until_ready().await;
+        operator
+    }
+
+    /// Waits until it is ready.
+    pub async fn until_ready(&self) {
+        let operator = self;
         let url = format!("{}/readyz", operator.address);
         let deadline = std::time::Instant::now() + READY;
         loop {
             match super::http::get(&url) {
-                (200, _) => return operator,
+                (200, _) => return,
                 (status, why) => {
                     let in_time = std::time::Instant::now() < deadline && operator.process.is_alive();
                     assert!(in_time, "the operator is not ready: {status} {why}\n{}", operator.process.log_tail());
@@ -45,6 +52,11 @@ impl Operator {
 
     /// Starts the operator and waits only until it listens.
     pub fn start_unready(kubeconfig: &Path, arguments: &[&str]) -> Self {
+        Self::start_armed(kubeconfig, arguments, "")
+    }
+
+    /// The same, to die at a failpoint.
+    pub fn start_armed(kubeconfig: &Path, arguments: &[&str], failpoint: &str) -> Self {
         // The tests of a release build, such as the benchmarks, name it; all others run what cargo built for them.
         let binary = std::env::var("OAUTH_OPERATOR_BINARY").unwrap_or_else(|_| binary().to_owned());
         let mut command = Command::new(binary);
@@ -56,6 +68,7 @@ impl Operator {
             .env("OAUTH_OPERATOR_LOG_FORMAT", "json")
             .env("OAUTH_OPERATOR_LOG", "oauth_operator=debug,info")
             .env("KUBECONFIG", kubeconfig)
+            .env("OAUTH_OPERATOR_FAILPOINT", failpoint)
             // What the machine has set for people must not reach the operator under test.
             .env_remove("HTTP_PROXY")
             .env_remove("http_proxy")
@@ -112,6 +125,11 @@ impl Operator {
     pub fn terminate(&self, within: Duration) -> i32 {
         self.process.signal("TERM");
         self.process.wait_for_end(within)
+    }
+
+    /// Waits until it has died by itself.
+    pub fn wait_for_death(&self, within: Duration) {
+        self.process.wait_for_end(within);
     }
 
     /// Kills it in the middle of whatever it does.

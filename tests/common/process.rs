@@ -86,6 +86,10 @@ impl Process {
         Self { name: name.to_owned(), pid, dir, watchdog, pipe }
     }
 
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     pub fn pid(&self) -> u32 {
         self.pid
     }
