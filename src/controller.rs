@@ -40,6 +40,8 @@ const LAST_ATTEMPT: Duration = Duration::from_secs(3);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// Longest such pause while the API server has a bad time: once that is over, what is due has waited long enough.
+const LONGEST_PAUSE_IN_BAD_TIME: Duration = Duration::from_secs(5);
 /// Longest such pause while an answer is held that may be the only copy of a refresh token.
 const LONGEST_PAUSE_WITH_ANSWER: Duration = Duration::from_secs(2);
 
@@ -244,7 +246,11 @@ fn retry(watched: Arc<Watched>, error: &Error, context: Arc<Context>) -> Action 
     }
     let uid = watched.uid().unwrap_or_default();
     let failures = context.notes.failed(&uid);
-    let longest = if context.notes.held(&uid).is_some() { LONGEST_PAUSE_WITH_ANSWER } else { LONGEST_PAUSE };
+    let longest = match error {
+        _ if context.notes.held(&uid).is_some() => LONGEST_PAUSE_WITH_ANSWER,
+        error if error.is_bad_time() => LONGEST_PAUSE_IN_BAD_TIME,
+        _ => LONGEST_PAUSE,
+    };
     Action::requeue(FIRST_PAUSE.saturating_mul(1 << (failures - 1).min(6)).min(longest))
 }
 

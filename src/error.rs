@@ -107,6 +107,20 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the API server was not reached, or cannot do what it should just now; it did not refuse.
+    #[must_use]
+    pub fn is_bad_time(&self) -> bool {
+        match self {
+            Self::ReadCredentials { source, .. }
+            | Self::ReadTarget { source, .. }
+            | Self::DeleteFormerTarget { source, .. }
+            | Self::WriteStatus(source) => {
+                source.status().is_none_or(|status| status.code >= 500 || status.code == 429)
+            }
+            _ => false,
+        }
+    }
+
     /// A fixed label for metrics.
     #[must_use]
     pub const fn label(&self) -> &'static str {

@@ -108,9 +108,15 @@ impl Leadership {
         self.standing.borrow().left()
     }
 
-    /// The lease was taken or renewed by a call that was begun at that moment.
-    pub fn holds(&self, since: Moment, length: Duration) {
-        self.standing.send_replace(Standing::Holding { since, length, cost: since.passed() });
+    /// The lease was taken or renewed by a call that was begun at that moment. Returns whether it was not held right before,
+    /// be it for an instant: who looked then has done nothing, and has to look again.
+    pub fn holds(&self, since: Moment, length: Duration) -> bool {
+        let mut gained = false;
+        self.standing.send_modify(|standing| {
+            gained = standing.left().is_zero();
+            *standing = Standing::Holding { since, length, cost: since.passed() };
+        });
+        gained
     }
 
     /// The lease was given up, or another has it.
@@ -183,10 +189,11 @@ mod tests {
     fn a_lease_ends_by_the_clock_that_has_moved_on_further() {
         let leadership = Leadership::standby();
         assert!(!leadership.leads());
-        leadership.holds(ago(Duration::from_secs(1)), LEASE);
+        assert!(leadership.holds(ago(Duration::from_secs(1)), LEASE), "gained");
         assert!(leadership.leads());
-        leadership.holds(ago(LEASE), LEASE);
+        assert!(!leadership.holds(ago(LEASE), LEASE), "held all the time");
         assert!(!leadership.leads(), "by both clocks");
+        assert!(leadership.holds(Moment::now(), LEASE), "it had run out before it was renewed");
         let now = Moment::now();
         leadership.holds(Moment { wall: now.wall - LEASE, ..now }, LEASE);
         assert!(!leadership.leads(), "the machine was suspended: only the wall clock went on");

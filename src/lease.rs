@@ -97,17 +97,17 @@ impl Candidate {
                 () = tokio::time::sleep(pause) => {}
                 () = &mut end => return,
             }
-            self.look_and_act(leadership).await;
-            let leads = leadership.leads();
-            pause = if leads { RENEW_EVERY } else { self.until_next_look() };
-            if leads == led {
-                continue;
-            }
-            led = leads;
-            if leads {
+            // A lease may run out and be taken again between two looks at it; who looked between has to look again.
+            let taken = self.look_and_act(leadership).await;
+            if taken {
                 gained();
             }
-            self.tell(leads).await;
+            let leads = leadership.leads();
+            pause = if leads { RENEW_EVERY } else { self.until_next_look() };
+            if taken || leads != led {
+                self.tell(taken).await;
+            }
+            led = leads;
         }
     }
 
@@ -117,11 +117,12 @@ impl Candidate {
         left.filter(|left| !left.is_zero()).map_or(LOOK_EVERY, |left| left.min(LOOK_EVERY))
     }
 
-    async fn look_and_act(&mut self, leadership: &Leadership) {
+    /// Returns whether the lease has been taken.
+    async fn look_and_act(&mut self, leadership: &Leadership) -> bool {
         let begun = Moment::now();
         let length = leadership.wanted();
         match self.act(leadership.leads(), length).await {
-            Ok(true) => leadership.holds(begun, length),
+            Ok(true) => return leadership.holds(begun, length),
             Ok(false) => leadership.lost(),
             // What is left of the lease stays ours; whether that is enough is counted by those who ask.
             Err(error) => {
@@ -129,6 +130,7 @@ impl Candidate {
                 warn!(error = chain(&error), "failed to look after the lease; will be tried again");
             }
         }
+        false
     }
 
     /// One look, and what follows from it. Returns whether the lease is held.

@@ -9,6 +9,7 @@
 use std::collections::HashSet;
 use std::future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -18,6 +19,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::ReconcileRequest;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::utils::{Backoff, ResetTimerBackoff};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt, reflector};
 use kube::{Api, Client, ResourceExt};
@@ -27,6 +29,13 @@ use crate::api::{MANAGER, OAuthIntegration};
 use crate::cache::{Relist, SecretRef};
 use crate::context::Context;
 use crate::target::{self, Facts, MANAGED_BY};
+
+/// The first pause before a watch that failed is begun again, doubled for each further one...
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// ...up to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+/// A failure so long after the last one is a first one again.
+const QUIET: Duration = Duration::from_secs(30);
 
 /// An integration as it is watched: one that cannot be understood does not stop the watch of the others.
 pub type Watched = DeserializeGuard<OAuthIntegration>;
@@ -90,7 +99,30 @@ where
         + Send
         + 'static,
 {
-    watcher(api::<K>(&context.client, scope), config).default_backoff()
+    watcher(api::<K>(&context.client, scope), config).backoff(ResetTimerBackoff::new(Pauses::default(), QUIET))
+}
+
+/// The pauses before a watch that failed is begun again. Those of `kube` grow to 30 s; so long after a bad time of the API
+/// server nobody should have to wait for three watches.
+#[derive(Debug, Default)]
+struct Pauses {
+    next: Option<Duration>,
+}
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let pause = self.next.unwrap_or(FIRST_PAUSE);
+        self.next = Some(pause.saturating_mul(2).min(LONGEST_PAUSE));
+        Some(pause)
+    }
+}
+
+impl Backoff for Pauses {
+    fn reset(&mut self) {
+        self.next = None;
+    }
 }
 
 fn integrations(

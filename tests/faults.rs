@@ -465,6 +465,8 @@ async fn every_token_is_fresh_again_after_every_fault() {
             recovery.as_secs_f64(),
         );
         if let Err(why) = last {
+            std::fs::write("/tmp/leader.log", fleet.leader.logs()).unwrap();
+            println!("DBG {why}");
             failures.push(format!("{name}: {why}"));
         }
         if !may_lose && lost + reused > 0 {
