@@ -25,6 +25,12 @@ test: lint ## Everything that CI runs
 	hack/image
 	@echo "==> tests, on real servers"
 	cargo test --locked --no-fail-fast
+	@echo "==> faults, in the short form (all of them: make test-faults)"
+	FAULTS_SHORT=1 FAULT_SECONDS=1 cargo test --locked --features failpoints --test faults -- --nocapture
+
+.PHONY: test-faults
+test-faults: ## Every token is fresh again after each of 40 faults; FAULT_SECONDS=3 and FAULTS=text choose
+	cargo test --locked --features failpoints --test faults -- --nocapture
 
 .PHONY: test-unit
 test-unit: ## The tests that need no server
@@ -35,7 +41,7 @@ lint: ## Format, clippy, licences and sources of dependencies
 	@echo "==> format"
 	cargo fmt --check
 	@echo "==> clippy"
-	cargo clippy --locked --all-targets -- --deny warnings
+	cargo clippy --locked --all-targets --all-features -- --deny warnings
 	@echo "==> licences, bans and sources of the dependencies"
 	"$$(tests/tools/install cargo-deny)/cargo-deny" --log-level error check licenses bans sources
 
