@@ -20,7 +20,7 @@ demo: ## The main job, live on this machine: an integration becomes a Secret tha
 .PHONY: test
 test: lint ## Everything that CI runs
 	@echo "==> tools for the tests (built once, then taken from the cache)"
-	tests/tools/install kubernetes helm keycloak django buildah >/dev/null
+	tests/tools/install kubernetes helm keycloak django buildah preload >/dev/null
 	@echo "==> the image that one of the tests starts"
 	hack/image
 	@echo "==> tests, on real servers"
@@ -52,9 +52,9 @@ crds: ## The CRD, generated from src/api.rs, for kubectl and for the chart
 	cp $(CRD) $(CHART_CRD)
 
 .PHONY: bench
-bench: ## Time, calls and memory for 1,000 integrations, beside the same writes made bare
+bench: ## Lateness, time, calls and memory under load, beside the same writes made bare; BENCH=text picks (all: 45 min)
 	@echo "==> building with optimisation"
-	cargo bench --locked --bench sync
+	cargo bench --locked --bench load
 
 .PHONY: image
 image: ## The container image, without a container engine

@@ -158,6 +158,13 @@ impl Named {
         })
     }
 
+    /// Learns the version of a Secret that was read.
+    pub fn read(&self, secret: &SecretRef, version: u64) {
+        if let Some(named) = lock(&self.inner).by_secret.get_mut(secret) {
+            named.version = named.version.max(Some(version));
+        }
+    }
+
     /// The version of a Secret, where it is known.
     #[must_use]
     pub fn version(&self, secret: &SecretRef) -> Option<u64> {
@@ -196,8 +203,8 @@ struct Note {
     request: Option<(Timestamp, u32)>,
     /// How many looks in a row have failed.
     failures: u32,
-    /// When the last routine event was published.
-    routine_event: Option<Timestamp>,
+    /// When the last event was published.
+    last_event: Option<Timestamp>,
 }
 
 /// A note for each integration, by its uid.
@@ -207,12 +214,12 @@ pub struct Notes {
 }
 
 impl Notes {
-    fn with<T>(&self, uid: &str, change: impl FnOnce(&mut Note) -> T) -> T {
+    /// There is an integration: from now on it has a note.
+    pub fn begin(&self, uid: &str) {
         let mut notes = lock(&self.by_uid);
-        if let Some(note) = notes.get_mut(uid) {
-            return change(note);
+        if !notes.contains_key(uid) {
+            notes.insert(uid.to_owned(), Note::default());
         }
-        change(notes.entry(uid.to_owned()).or_default())
     }
 
     /// Looks at a note, and makes none: a look that is still under way when its integration goes leaves nothing behind.
@@ -237,12 +244,12 @@ impl Notes {
 
     /// Remembers a status that was written.
     pub fn status_written(&self, uid: &str, version: u64, status: OAuthIntegrationStatus) {
-        self.with(uid, |note| note.status = Some((version, status)));
+        self.known(uid, |note| note.status.replace((version, status)));
     }
 
-    /// Keeps an answer until it is written.
+    /// Keeps an answer until it is written. One whose integration is gone has no place any more.
     pub fn hold(&self, uid: &str, answer: Arc<HeldAnswer>) {
-        self.with(uid, |note| note.answer = Some(answer));
+        self.known(uid, |note| note.answer.replace(answer));
     }
 
     /// The answer is in its Secret.
@@ -266,12 +273,12 @@ impl Notes {
     /// Remembers that a token was given. `undone` says that the one before was lost, not used up: where somebody undoes
     /// each write at once, the next requests keep a growing distance.
     pub fn given(&self, uid: &str, now: Timestamp, undone: bool) {
-        self.with(uid, |note| {
+        self.known(uid, |note| {
             let streak = match note.request {
                 Some((at, streak)) if undone && now.duration_since(at) < spacing(streak) + PATIENCE => streak + 1,
                 _ => 0,
             };
-            note.request = Some((now, streak));
+            note.request.replace((now, streak))
         });
     }
 
@@ -282,12 +289,13 @@ impl Notes {
         at.checked_add(spacing(streak)).ok()
     }
 
-    /// Counts a look that failed, and returns how many have in a row.
+    /// Counts a look that failed, and returns how many have in a row: 1 where nothing is known.
     pub fn failed(&self, uid: &str) -> u32 {
-        self.with(uid, |note| {
+        let failures = self.known(uid, |note| {
             note.failures = note.failures.saturating_add(1);
-            note.failures
-        })
+            Some(note.failures)
+        });
+        failures.unwrap_or(1)
     }
 
     /// A look succeeded.
@@ -298,15 +306,13 @@ impl Notes {
         });
     }
 
-    /// Whether a routine event is due: at most one in `every`.
-    pub fn routine_event_is_due(&self, uid: &str, now: Timestamp, every: SignedDuration) -> bool {
-        self.with(uid, |note| {
-            let due = note.routine_event.is_none_or(|last| now.duration_since(last) >= every);
-            if due {
-                note.routine_event = Some(now);
-            }
-            due
-        })
+    /// Whether an event is due: of routine ones at most one in `every`, counted from the last event of any kind.
+    pub fn event_is_due(&self, uid: &str, now: Timestamp, routine: bool, every: SignedDuration) -> bool {
+        let due = self.known(uid, |note| {
+            let due = !routine || note.last_event.is_none_or(|last| now.duration_since(last) >= every);
+            due.then(|| note.last_event = Some(now))
+        });
+        due.is_some() || !routine
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures::channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
-use kube::runtime::events::Recorder;
+use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt};
 use tokio::sync::watch;
@@ -27,8 +27,8 @@ pub struct Context {
     pub named: Named,
     /// A note for each integration.
     pub notes: Notes,
-    /// Publishes events.
-    pub recorder: Recorder,
+    /// Who publishes events.
+    pub reporter: Reporter,
     /// Counts.
     pub metrics: Metrics,
     /// Which watches have had their first list.
@@ -41,6 +41,15 @@ pub struct Context {
     pub nudges: Arc<Nudges>,
     /// The integrations that are watched.
     pub integrations: Arc<Integrations>,
+}
+
+impl Context {
+    /// Publishes events. One recorder for all would keep each event for some minutes, to count the same one again: that is
+    /// 4 KB for each integration, and the same event comes once only.
+    #[must_use]
+    pub fn recorder(&self) -> Recorder {
+        Recorder::new(self.client.clone(), self.reporter.clone())
+    }
 }
 
 /// The integrations that are watched, for those who report on all of them.

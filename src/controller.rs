@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
 use jiff::Timestamp;
-use kube::core::DeserializeGuard;
+use kube::core::{CustomResourceExt, DeserializeGuard};
 use kube::runtime::controller::{self, Action, applier};
-use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::events::Reporter;
 use kube::runtime::reflector::Store;
 use kube::runtime::watcher;
 use kube::{Client, ResourceExt};
@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
-use crate::api::MANAGER;
+use crate::api::{MANAGER, OAuthIntegration};
 use crate::cache::{Named, Notes, Targets};
 use crate::clock;
 use crate::config::{Config, Election};
@@ -66,7 +66,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
     let gate = Arc::new(Gate::new(config.limits, Box::new(move |caller| called.one(&caller.namespace, &caller.name))));
     let leadership = Arc::new(if config.election.is_some() { Leadership::standby() } else { Leadership::alone() });
     let context = Arc::new(Context {
-        recorder: Recorder::new(client.clone(), reporter(&config)),
+        reporter: reporter(&config),
         client: client.clone(),
         http,
         targets: Targets::default(),
@@ -122,7 +122,7 @@ fn candidate(context: &Context, election: &Election, namespace: &str, config: &C
     let Election { name, namespace: wanted } = election;
     let namespace = wanted.as_deref().unwrap_or(namespace);
     let identity = config.identity.clone().or_else(|| reporter(config).instance).unwrap_or_else(|| MANAGER.to_owned());
-    Candidate::new(context.client.clone(), namespace, name, &identity, context.recorder.clone())
+    Candidate::new(context.client.clone(), namespace, name, &identity, context.recorder())
 }
 
 /// Takes part in the election once the watches are synced: a leader that knows nothing is of no use.
@@ -261,6 +261,11 @@ fn log(result: &Finished) {
         Err(controller::Error::ReconcilerFailed(error, object)) => {
             warn!(%object, error = chain(error), "failed; will be tried again");
         }
+        Err(controller::Error::QueueError(error)) if watches::lacks_crd(error) => warn!(
+            "the API server knows no {}: the CustomResourceDefinition is not installed yet (kubectl apply --server-side -f \
+             crds/oauthintegrations.yaml, or the Helm chart); waiting for it",
+            OAuthIntegration::crd_name(),
+        ),
         Err(error) => warn!(error = chain(error), "watch failed; will be tried again"),
     }
 }

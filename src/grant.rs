@@ -9,7 +9,7 @@ use crate::credentials::line_break_hint;
 use crate::error::Failure;
 use crate::fingerprint;
 use crate::leadership::Moment;
-use crate::oauth::life::{self, Known, Life, Times};
+use crate::oauth::life::{self, Known, Life, Spread, Times};
 use crate::oauth::{Answer, Ask, Client, Credentials};
 use crate::observe::now;
 use crate::plan::{CredentialsSeen, Observed};
@@ -138,7 +138,7 @@ fn granted(
         token_type,
         // An answer without a scope says that it is the one asked for (RFC 6749, section 5.1).
         scope: scope.or_else(|| spec.ask.scope.clone()),
-        times: life::times(&observed.uid, issued_at, length, spec.renew_before),
+        times: life::times(&observed.uid, issued_at, length, spec.renew_before, observed.spread()),
         origin,
     };
     Granted { content, warning }
@@ -187,6 +187,6 @@ pub fn kept(observed: &Observed, spec: &Validated, token: SecretString, now: Tim
 pub fn rewritten(observed: &Observed, spec: &Validated, content: &Content) -> Content {
     let known = content.times;
     let life: SignedDuration = known.expires_at.duration_since(known.issued_at);
-    let times = life::times(&observed.uid, known.issued_at, life, spec.renew_before);
+    let times = life::times(&observed.uid, known.issued_at, life, spec.renew_before, Spread::Usual);
     Content { times, ..content.clone() }
 }

@@ -53,6 +53,15 @@ pub struct Expressions {
     pub expires_in: Expression,
 }
 
+impl Expressions {
+    /// Whether all of them only look members up.
+    #[must_use]
+    pub fn are_paths(&self) -> bool {
+        let Self { access_token, refresh_token, expires_in } = self;
+        [access_token, refresh_token, expires_in].into_iter().all(Expression::is_path)
+    }
+}
+
 /// The secret values that a grant may send. `Debug` prints none of them.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {

@@ -179,7 +179,7 @@ async fn read_credentials(
         Err(source) => return Err(Error::ReadCredentials { name: name.clone(), source: Box::new(source) }),
     };
     let version = target::version(&secret.metadata);
-    context.named.seen(&(secret.namespace().unwrap_or_default(), name.clone()), Some(version));
+    context.named.read(&(secret.namespace().unwrap_or_default(), name.clone()), version);
     Ok(match credentials::read(source, &secret) {
         Ok(values) => CredentialsSeen::Read(Arc::new(values), version.to_string()),
         Err(message) => CredentialsSeen::Missing(message),

@@ -19,7 +19,7 @@ use crate::api::{MANAGER, OAuthIntegrationSpec, TargetKeys};
 use crate::fingerprint;
 use crate::oauth::life::Times;
 
-pub use facts::Facts;
+pub use facts::{Facts, Fields};
 
 /// Label that marks what the operator writes; its value is [`MANAGER`].
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";

@@ -6,7 +6,7 @@
 //!   Secret, others'    metadata only, not kept     → whoever names it as credentials or target
 //! ```
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +49,12 @@ pub fn names(scope: Option<&str>) -> [String; 3] {
         Some(namespace) => format!("{what} in {namespace}"),
         None => what.to_owned(),
     })
+}
+
+/// Whether a watch failed since the API server knows no such objects. Secrets it always knows.
+#[must_use]
+pub fn lacks_crd(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.is_not_found())
 }
 
 /// Watches a namespace (all of them, without one): the store of its integrations, and the requests for looks.
@@ -133,11 +139,24 @@ fn integrations(
     name: String,
 ) -> BoxStream<'static, Result<Request, watcher::Error>> {
     let noting = Arc::clone(context);
+    let store = writer.as_reader();
+    // What a list does not name any more was deleted while nobody watched.
+    let mut unseen: HashMap<ObjectRef<Watched>, Arc<Watched>> = HashMap::new();
     let events = watch::<Watched>(context, scope, config).map_ok(lean).inspect_ok(move |event| match event {
-        Event::Apply(watched) | Event::InitApply(watched) => learn(&noting, watched),
+        Event::Init => unseen = store.state().into_iter().map(|known| (reference(&known), known)).collect(),
+        Event::InitApply(watched) => {
+            let known = unseen.remove(&reference(watched));
+            if let Some(other) = known.filter(|known| known.uid() != watched.uid()) {
+                forget(&noting, &other);
+            }
+            learn(&noting, watched);
+        }
+        Event::InitDone => {
+            unseen.drain().for_each(|(_, gone)| forget(&noting, &gone));
+            noting.synced.done(&name);
+        }
+        Event::Apply(watched) => learn(&noting, watched),
         Event::Delete(watched) => forget(&noting, watched),
-        Event::Init => {}
-        Event::InitDone => noting.synced.done(&name),
     });
     reflector(writer, events).touched_objects().map_ok(|watched| Request::from(ObjectRef::from_obj(&watched))).boxed()
 }
@@ -153,7 +172,13 @@ fn lean(mut event: Event<Watched>) -> Event<Watched> {
     event
 }
 
+/// By namespace and name alone.
+fn reference(watched: &Watched) -> ObjectRef<Watched> {
+    ObjectRef::new(&watched.name_any()).within(&watched.namespace().unwrap_or_default())
+}
+
 fn learn(context: &Context, watched: &Watched) {
+    context.notes.begin(&watched.uid().unwrap_or_default());
     let DeserializeGuard(Ok(integration)) = watched else { return };
     let name = integration.name_any();
     let target = integration.spec.target.secret_name.clone().unwrap_or_else(|| name.clone());

@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Secret;
 use oauth_operator::api::{OAuthIntegrationSpec, OAuthIntegrationStatus, Reason};
 use oauth_operator::error::Failure;
 use oauth_operator::fingerprint;
 use oauth_operator::gate::Closed;
 use oauth_operator::oauth::Credentials;
-use oauth_operator::oauth::life::{self, Times};
+use oauth_operator::oauth::life::{self, Spread, Times};
 use oauth_operator::plan::{CredentialsSeen, Holding, Observed, Plan, TargetSeen, plan};
 use oauth_operator::settle::{Outcome, Settled, Written, settle};
-use oauth_operator::target::{Facts, Origin};
+use oauth_operator::target::{Facts, Fields, Origin};
 use oauth_operator::validated::{Validated, hashed_parts};
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
@@ -50,7 +51,7 @@ fn credentials(refresh_token: &str) -> Arc<Credentials> {
 /// An integration whose target holds a token that was issued at 0 and ends at 3600.
 fn healthy() -> Observed {
     let spec = validated("order");
-    let times = life::times(UID, at(0), SignedDuration::from_secs(3600), None);
+    let times = life::times(UID, at(0), SignedDuration::from_secs(3600), None, Spread::Usual);
     let known = credentials("first");
     let facts = Facts {
         namespace: "ns".to_owned(),
@@ -70,6 +71,7 @@ fn healthy() -> Observed {
         shape_hash: spec.shape.hash.clone(),
         intact: true,
         created: false,
+        fields: Fields::of(&Secret::default()),
         labels: Default::default(),
         annotations: Default::default(),
     };
@@ -109,6 +111,25 @@ fn after_failure(observed: &Observed, failure: &Failure) -> OAuthIntegrationStat
 
 fn refused() -> Failure {
     Failure::new(Reason::RequestRefused, "no")
+}
+
+#[test]
+fn what_comes_out_of_turn_is_spread_widely() {
+    let renew_at = healthy().facts().and_then(|facts| facts.times).expect("times").renew_at;
+    let seconds = SignedDuration::from_secs;
+    let cases = [
+        ("before its turn", -seconds(1), Spread::Wide),
+        ("in its turn", seconds(0), Spread::Usual),
+        ("a tenth of the life later", seconds(360), Spread::Usual),
+        ("later, as after an outage", seconds(361), Spread::Wide),
+    ];
+    for (case, late, expected) in cases {
+        assert_eq!(Observed { now: renew_at + late, ..healthy() }.spread(), expected, "{case}");
+    }
+    let first = Observed { target: TargetSeen::Absent, ..healthy() };
+    assert_eq!(first.spread(), Spread::Wide, "the first token");
+    let unknown = with_facts(healthy(), |facts| facts.times = None);
+    assert_eq!(unknown.spread(), Spread::Wide, "its times were lost");
 }
 
 type Change = Box<dyn Fn(&mut Observed)>;
@@ -627,7 +648,7 @@ impl Model {
     }
 
     fn write(&mut self) -> Times {
-        let times = life::times(UID, self.observed.now, SignedDuration::from_secs(600), None);
+        let times = life::times(UID, self.observed.now, SignedDuration::from_secs(600), None, Spread::Usual);
         let spec = self.observed.spec.clone().expect("a spec");
         let mut observed = with_facts(healthy(), |facts| {
             facts.times = Some(times);

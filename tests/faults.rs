@@ -15,8 +15,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use common::api_front::{ApiFront, Says};
+use common::certificate::Identity;
 use common::endpoint::{Endpoint, PASSWORD, Reply, Request, Rotating};
 use common::manifests::OPERATOR;
+use common::preload::Names;
 use common::proxy::{Network, Proxy};
 use common::{ControlPlane, Operator, eventually};
 use futures::StreamExt;
@@ -29,6 +32,8 @@ use oauth_operator::api::OAuthIntegration;
 use serde_json::json;
 
 const INTEGRATIONS: usize = 100;
+/// The name of the endpoint, which only the operators know.
+const HOST: &str = "login.faults.test";
 const LIVES: [u64; 4] = [10, 20, 30, 60];
 /// For the lease of a leader that is gone, and what it has left undone.
 const TAKEOVER: Duration = Duration::from_secs(45);
@@ -49,7 +54,10 @@ enum Fault {
     FrozenUntilAnotherLeads,
     Api(Network),
     ApiCutUntilLeaseEnds,
+    ApiSays(Says),
     Endpoint(Network),
+    CertificateExpired,
+    NameGone,
     BothCut,
     Answers(Trouble),
     ApiServerRestarts,
@@ -72,6 +80,7 @@ enum Trouble {
     Empty,
     Closed,
     Truncated,
+    Overlong,
     Slow,
 }
 
@@ -106,12 +115,17 @@ const CASES: &[Case] = &[
     Case("API server silent", Fault::Api(Network::Silent), false, SOON),
     Case("API server slow", Fault::Api(Network::Slow(Duration::from_millis(100))), false, SOON),
     Case("answers of the API server lost", Fault::Api(Network::AnswersLost), false, SOON),
+    Case("API server answers 429", Fault::ApiSays(Says::TooMany), false, SOON),
+    Case("API server answers 500", Fault::ApiSays(Says::Broken), false, SOON),
+    Case("API server answers 410 to watches", Fault::ApiSays(Says::Gone), false, SOON),
     Case("API server cut off until the lease ends", Fault::ApiCutUntilLeaseEnds, true, TAKEOVER),
     Case("endpoint cut off", Fault::Endpoint(Network::Cut), true, SOON),
     Case("endpoint silent", Fault::Endpoint(Network::Silent), true, SOON),
     Case("endpoint slow", Fault::Endpoint(Network::Slow(Duration::from_millis(300))), false, SOON),
     Case("answers of the endpoint byte by byte", Fault::Endpoint(Network::Trickle(Duration::from_millis(3))), true, SOON),
     Case("answers of the endpoint lost", Fault::Endpoint(Network::AnswersLost), true, SOON),
+    Case("certificate of the endpoint expired", Fault::CertificateExpired, true, SOON),
+    Case("name of the endpoint gone", Fault::NameGone, true, SOON),
     Case("API server and endpoint cut off", Fault::BothCut, true, SOON),
     Case("429 with Retry-After", Fault::Answers(Trouble::TooMany), false, SOON),
     Case("503", Fault::Answers(Trouble::Unavailable), false, SOON),
@@ -121,6 +135,7 @@ const CASES: &[Case] = &[
     Case("200 with nothing", Fault::Answers(Trouble::Empty), false, SOON),
     Case("connections closed without an answer", Fault::Answers(Trouble::Closed), false, SOON),
     Case("answers cut short of their length", Fault::Answers(Trouble::Truncated), false, SOON),
+    Case("answers longer than their length", Fault::Answers(Trouble::Overlong), false, SOON),
     Case("answers after two seconds", Fault::Answers(Trouble::Slow), false, SOON),
     Case("API server killed and started again", Fault::ApiServerRestarts, false, SOON),
     Case("etcd killed and started again", Fault::EtcdRestarts, false, SOON),
@@ -145,7 +160,10 @@ struct Fleet {
     servers: Arc<HashMap<u64, Arc<Rotating>>>,
     trouble: Arc<Mutex<Trouble>>,
     _endpoint: Endpoint,
+    identity: Identity,
+    names: Names,
     endpoint_network: Proxy,
+    api_front: ApiFront,
     api_network: Proxy,
     through_network: PathBuf,
     direct: PathBuf,
@@ -163,18 +181,23 @@ impl Fleet {
         let servers: Arc<HashMap<_, _>> = Arc::new(LIVES.iter().map(|life| (*life, Rotating::new(*life))).collect());
         let trouble = Arc::new(Mutex::new(Trouble::None));
         let (answering, troubled) = (Arc::clone(&servers), Arc::clone(&trouble));
-        let endpoint = Endpoint::start(move |request| {
+        let identity = Identity::new(HOST);
+        let endpoint = Endpoint::start_tls(identity.server(), move |request| {
             let trouble = *troubled.lock().expect("no panic");
             answer(&answering, trouble, request)
         });
         let endpoint_network = Proxy::start(endpoint.address());
-        let api_network = Proxy::start(control_plane.address());
-        let through_network = control_plane.kubeconfig_through(&namespace, OPERATOR, api_network.port()).await;
+        let api_front = ApiFront::start(&control_plane.url(), &control_plane.certificate());
+        let api_network = Proxy::start(api_front.address());
+        let url = format!("http://127.0.0.1:{}", api_network.port());
+        let through_network = control_plane.kubeconfig_at(&namespace, OPERATOR, &url).await;
+        let names = Names::new(HOST);
         let direct = control_plane.kubeconfig_for(&namespace, OPERATOR).await;
-        let leader = replica(&through_network, &namespace, "").await;
+        let environment = environment(&names, &identity, "");
+        let leader = replica(&through_network, &namespace, &environment).await;
         eventually("the first leads", TAKEOVER, async || if leader.leads() { Ok(()) } else { Err(leader.logs()) })
             .await;
-        let standby = replica(&direct, &namespace, "").await;
+        let standby = replica(&direct, &namespace, &environment).await;
         let fleet = Self {
             control_plane,
             client,
@@ -182,7 +205,10 @@ impl Fleet {
             servers,
             trouble,
             _endpoint: endpoint,
+            identity,
+            names,
             endpoint_network,
+            api_front,
             api_network,
             through_network,
             direct,
@@ -202,7 +228,7 @@ impl Fleet {
         let credentials: Secret = serde_json::from_value(credentials).expect("a Secret");
         self.secrets().create(&PostParams::default(), &credentials).await.expect("credentials");
         let spec = json!({
-            "tokenEndpoint": format!("http://127.0.0.1:{}/{life}", self.endpoint_network.port()),
+            "tokenEndpoint": format!("https://{HOST}:{}/{life}", self.endpoint_network.port()),
             "grantType": "refresh_token",
             "credentials": {"secretName": format!("{name}-credentials")},
             "renewal": {"fallback": {"grantType": "user_password"}},
@@ -277,7 +303,7 @@ impl Fleet {
             }
             Fault::StandbyKilled => {
                 self.standby.kill();
-                self.standby = replica(&self.direct, &self.namespace, "").await;
+                self.standby = self.start_replica(&self.direct, "").await;
             }
             Fault::FrozenForAMoment => {
                 self.leader.signal("STOP");
@@ -306,6 +332,23 @@ impl Fleet {
                 tokio::time::sleep(lasts).await;
                 self.endpoint_network.set(Network::Up);
             }
+            Fault::ApiSays(says) => {
+                self.api_front.set(says);
+                tokio::time::sleep(lasts).await;
+                self.api_front.set(Says::TheTruth);
+            }
+            Fault::CertificateExpired => {
+                self.identity.set_expired(true);
+                self.reset_endpoint();
+                tokio::time::sleep(lasts).await;
+                self.identity.set_expired(false);
+            }
+            Fault::NameGone => {
+                self.names.set_known(false);
+                self.reset_endpoint();
+                tokio::time::sleep(lasts).await;
+                self.names.set_known(true);
+            }
             Fault::BothCut => {
                 self.endpoint_network.set(Network::Cut);
                 self.api_network.set(Network::Cut);
@@ -327,10 +370,21 @@ impl Fleet {
         }
     }
 
+    /// Cuts the connections that are there, so that new ones have to be made.
+    fn reset_endpoint(&self) {
+        self.endpoint_network.set(Network::Cut);
+        self.endpoint_network.set(Network::Up);
+    }
+
+    /// One that goes through the network that can be cut, to lead; or one beside it.
+    async fn start_replica(&self, kubeconfig: &std::path::Path, failpoint: &str) -> Operator {
+        replica(kubeconfig, &self.namespace, &environment(&self.names, &self.identity, failpoint)).await
+    }
+
     /// A process that leads dies when it comes by a place; the standby takes over.
     async fn dies(&mut self, place: &str) {
         self.standby.terminate(SOON);
-        self.standby = replica(&self.through_network, &self.namespace, place).await;
+        self.standby = self.start_replica(&self.through_network, place).await;
         self.leader.terminate(SOON);
         self.standby.wait_for_death(SOON);
         self.both().await;
@@ -338,11 +392,11 @@ impl Fleet {
 
     /// Starts two, the first of which will lead.
     async fn both(&mut self) {
-        self.leader = replica(&self.through_network, &self.namespace, "").await;
+        self.leader = self.start_replica(&self.through_network, "").await;
         let leader = &self.leader;
         eventually("it leads", TAKEOVER, async || if leader.leads() { Ok(()) } else { Err(leader.get("/readyz").1) })
             .await;
-        self.standby = replica(&self.direct, &self.namespace, "").await;
+        self.standby = self.start_replica(&self.direct, "").await;
     }
 
     async fn standby_leads(&self) {
@@ -360,7 +414,7 @@ impl Fleet {
     /// After the leader has gone: the standby leads, and then a leader behind the network that can be cut.
     async fn restore_standby(&mut self) {
         self.standby_leads().await;
-        self.leader = replica(&self.through_network, &self.namespace, "").await;
+        self.leader = self.start_replica(&self.through_network, "").await;
         self.swap().await;
     }
 
@@ -374,7 +428,7 @@ impl Fleet {
             async || if leader.leads() { Ok(()) } else { Err(leader.get("/readyz").1) },
         )
         .await;
-        self.standby = replica(&self.direct, &self.namespace, "").await;
+        self.standby = self.start_replica(&self.direct, "").await;
     }
 
     async fn rights_gone(&self, lasts: Duration) {
@@ -415,9 +469,17 @@ impl Fleet {
     }
 }
 
-async fn replica(kubeconfig: &std::path::Path, namespace: &str, failpoint: &str) -> Operator {
+/// What the operators are started with: who is to be trusted, which names there are, and where to die.
+fn environment(names: &Names, identity: &Identity, failpoint: &str) -> Vec<(String, String)> {
+    let mut environment = names.environment();
+    environment.push(("SSL_CERT_FILE".to_owned(), identity.authority_file().display().to_string()));
+    environment.push(("OAUTH_OPERATOR_FAILPOINT".to_owned(), failpoint.to_owned()));
+    environment
+}
+
+async fn replica(kubeconfig: &std::path::Path, namespace: &str, environment: &[(String, String)]) -> Operator {
     let arguments = ["--namespace", namespace, "--leader-elect", "--lease-namespace", namespace];
-    let operator = Operator::start_armed(kubeconfig, &arguments, failpoint);
+    let operator = Operator::start_in(kubeconfig, &arguments, environment);
     operator.until_ready().await;
     operator
 }
@@ -435,6 +497,7 @@ fn answer(servers: &HashMap<u64, Arc<Rotating>>, trouble: Trouble, request: &Req
         Trouble::Empty => Reply::text(200, ""),
         Trouble::Closed => Reply::Close,
         Trouble::Truncated => Reply::Truncated,
+        Trouble::Overlong => Reply::Overlong,
         Trouble::Slow => Reply::Late(Duration::from_secs(2), Box::new(servers[&life].reply(request))),
     }
 }

@@ -64,7 +64,7 @@ async fn ready_means_synced_and_a_crd_that_comes_later_is_waited_for() {
     // It has tried, and has said so, before there is a CRD.
     eventually("a word about the CRD", SOON, async || {
         let log = operator.logs();
-        if log.contains("watch failed") { Ok(()) } else { Err(log) }
+        if log.contains("the CustomResourceDefinition is not installed yet") { Ok(()) } else { Err(log) }
     })
     .await;
     // Nothing is in flight, so nothing is waited for.

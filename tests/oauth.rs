@@ -13,7 +13,7 @@ use jsonata_core::value::JValue;
 use oauth_operator::api::{Class, OAuthIntegrationSpec, Reason};
 use oauth_operator::error::Failure;
 use oauth_operator::oauth::body::{self, Member};
-use oauth_operator::oauth::life::{self, Known, Life};
+use oauth_operator::oauth::life::{self, Known, Life, Spread};
 use oauth_operator::oauth::redact::shown;
 use oauth_operator::oauth::response::{self, Raw};
 use oauth_operator::oauth::{Answer, Ask, Credentials, Expression};
@@ -256,7 +256,7 @@ mod lives {
             ("a renewBefore longer than the real life: a third", 60, Some(600), 20),
         ];
         for (case, life, before, expected) in cases {
-            let times = life::times("uid", NOW, seconds(life), before.map(seconds));
+            let times = life::times("uid", NOW, seconds(life), before.map(seconds), Spread::Usual);
             let jitter = times.expires_at.duration_since(times.renew_at) - seconds(expected);
             assert!(!jitter.is_negative() && jitter <= seconds(life) / 10, "{case}: jitter {jitter:?}");
             assert!(times.renew_at > NOW, "{case}: the token is used for a while");
@@ -265,30 +265,32 @@ mod lives {
 
     #[test]
     fn tokens_of_one_age_spread_out() {
-        let renewals: Vec<i64> = (0..1000)
-            .map(|number| life::times(&format!("uid-{number}"), NOW, seconds(3600), None).renew_at.as_second())
-            .collect();
-        let (first, last) = (renewals.iter().min().expect("some"), renewals.iter().max().expect("some"));
-        assert!(last - first > 300, "over most of a tenth of the life: {} s", last - first);
-        // Ten slots over the tenth of the life: each gets its share.
-        for slot in 0..10 {
-            let from = NOW.as_second() + 2040 + slot * 36;
-            let here = renewals.iter().filter(|at| (from..from + 36).contains(*at)).count();
-            assert!((50..200).contains(&here), "slot {slot} has {here} of 1000");
+        for (spread, part) in [(Spread::Usual, 10), (Spread::Wide, 3)] {
+            let renewal = |number| life::times(&format!("uid-{number}"), NOW, seconds(3600), None, spread).renew_at;
+            let renewals: Vec<i64> = (0..1000).map(|number| renewal(number).as_second()).collect();
+            // Ten slots over the part of the life: each gets its share.
+            for slot in 0..10 {
+                let width = 360 / part;
+                let from = NOW.as_second() + 2400 - 3600 / part + slot * width;
+                let here = renewals.iter().filter(|at| (from..from + width).contains(*at)).count();
+                assert!((50..200).contains(&here), "{spread:?}: slot {slot} has {here} of 1000");
+            }
         }
     }
 
     proptest! {
         #[test]
-        fn with_defaults_at_least_half_of_a_life_is_used_and_never_all(
+        fn with_defaults_at_least_half_of_a_life_is_used_a_third_of_the_first_and_never_all(
             uid in ".*", issued in -1_000_000_000_i64..4_000_000_000, millis in 1_i64..=31_536_000_000,
         ) {
             let (issued_at, life) = (Timestamp::from_second(issued).unwrap(), SignedDuration::from_millis(millis));
-            let times = life::times(&uid, issued_at, life, None);
-            prop_assert_eq!(times.issued_at, issued_at);
-            prop_assert_eq!(times.expires_at.duration_since(issued_at), life);
-            prop_assert!(times.renew_at.duration_since(issued_at) >= life / 2);
-            prop_assert!(times.renew_at < times.expires_at);
+            for (spread, used) in [(Spread::Usual, life / 2), (Spread::Wide, life / 3)] {
+                let times = life::times(&uid, issued_at, life, None, spread);
+                prop_assert_eq!(times.issued_at, issued_at);
+                prop_assert_eq!(times.expires_at.duration_since(issued_at), life);
+                prop_assert!(times.renew_at.duration_since(issued_at) >= used - SignedDuration::from_millis(1));
+                prop_assert!(times.renew_at < times.expires_at);
+            }
         }
 
         #[test]
@@ -296,17 +298,19 @@ mod lives {
             uid in ".*", millis in 1_i64..=31_536_000_000, before_millis in 0_i64..=31_536_000_000,
         ) {
             let (life, before) = (SignedDuration::from_millis(millis), SignedDuration::from_millis(before_millis));
-            let times = life::times(&uid, NOW, life, Some(before));
-            prop_assert!(times.renew_at > NOW);
-            prop_assert!(times.renew_at <= times.expires_at);
-            let taken = if before < life { before } else { life / 3 };
-            let jitter = times.expires_at.duration_since(times.renew_at) - taken;
-            prop_assert!(!jitter.is_negative() && jitter <= life / 10, "{:?}", jitter);
+            for (spread, most) in [(Spread::Usual, life / 10), (Spread::Wide, life / 3)] {
+                let times = life::times(&uid, NOW, life, Some(before), spread);
+                prop_assert!(times.renew_at > NOW);
+                prop_assert!(times.renew_at <= times.expires_at);
+                let taken = if before < life { before } else { life / 3 };
+                let jitter = times.expires_at.duration_since(times.renew_at) - taken;
+                prop_assert!(!jitter.is_negative() && jitter <= most, "{:?}", jitter);
+            }
         }
 
         #[test]
         fn the_jitter_is_the_same_for_one_uid(uid in ".*", life in 1_i64..=31_536_000) {
-            let times = || life::times(&uid, NOW, seconds(life), None);
+            let times = || life::times(&uid, NOW, seconds(life), None, Spread::Usual);
             prop_assert_eq!(times(), times());
             prop_assert!((0.0..=1.0).contains(&life::fraction(&uid)));
         }
@@ -671,6 +675,27 @@ mod expressions {
     fn evaluated(text: &str, body: &str) -> Result<JValue, String> {
         let body = JValue::from_json_str(body).expect("JSON");
         Expression::parse(text).unwrap_or_else(|why| panic!("{text}: {why}")).evaluate(&body)
+    }
+
+    #[test]
+    fn a_path_of_names_needs_no_thread_of_its_own() {
+        for (text, is_path) in [
+            ("access_token", true),
+            ("data.token", true),
+            ("a.b.c_1", true),
+            ("", false),
+            ("a.", false),
+            ("1a", false),
+            ("a[0]", false),
+            ("$f()", false),
+            ("a & b", false),
+            ("a.*", false),
+            ("a.**", false),
+            ("`a b`", false),
+        ] {
+            let parsed = Expression::parse(text);
+            assert_eq!(parsed.is_ok_and(|expression| expression.is_path()), is_path, "{text}");
+        }
     }
 
     #[test]

@@ -55,6 +55,16 @@ impl Expression {
         &self.text
     }
 
+    /// Whether it only names a member, or a path of members: looking that up takes no time worth speaking of.
+    #[must_use]
+    pub fn is_path(&self) -> bool {
+        self.text.split('.').all(|name| {
+            name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+                && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+                && !["and", "or", "in", "null", "true", "false", "function"].contains(&name)
+        })
+    }
+
     /// Evaluates the expression over a response body. Blocks for at most [`TIMEOUT_MS`].
     ///
     /// # Errors

@@ -85,15 +85,35 @@ pub struct Times {
     pub renew_at: Timestamp,
 }
 
+/// By how much renewals are spread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spread {
+    /// One that came when it was due: up to a tenth of the life keeps it apart from the others.
+    Usual,
+    /// One that came out of turn, as the first does, or all after an outage or a change of credentials that many share. As
+    /// likely as not it came together with many; up to a third of the life, once, takes them apart.
+    Wide,
+}
+
 /// The times of a token.
 ///
 /// `renew_before` is a third of the life where it is not given, or where the real life turned out to be no longer
-/// than it. The jitter is up to a tenth of the life, fixed by `uid`, and never takes more than half of what is
-/// left before the renewal, so that a token is always used for a while.
+/// than it. The jitter is fixed by `uid` and never takes more than half of what is left before the renewal, so that a
+/// token is always used for a while.
 #[must_use]
-pub fn times(uid: &str, issued_at: Timestamp, life: SignedDuration, renew_before: Option<SignedDuration>) -> Times {
+pub fn times(
+    uid: &str,
+    issued_at: Timestamp,
+    life: SignedDuration,
+    renew_before: Option<SignedDuration>,
+    spread: Spread,
+) -> Times {
     let before = renew_before.filter(|before| *before < life).unwrap_or(life / 3);
-    let most = (life / 10).min((life - before) / 2);
+    let part = match spread {
+        Spread::Usual => life / 10,
+        Spread::Wide => life / 3,
+    };
+    let most = part.min((life - before) / 2);
     let jitter = most.mul_f64(fraction(uid));
     let expires_at = later(issued_at, life);
     let renew_at = expires_at - before - jitter;

@@ -17,8 +17,8 @@ use crate::plan::Observed;
 use crate::settle::{Announcement, Settled};
 use crate::target;
 
-/// Routine events are told at most so often for each integration, as client-go's recorder does with a series: the
-/// renewals of a short-lived token are all in the metrics, and each costs three API calls rather than four.
+/// Routine events are told at most so often for each integration, and so long after any other, as client-go's recorder does
+/// with a series: the renewals of a short-lived token are all in the metrics, and each costs three API calls rather than four.
 const ROUTINE_EVENTS: SignedDuration = SignedDuration::from_mins(30);
 
 /// Writes the status, where it changed, then publishes the event.
@@ -91,7 +91,7 @@ async fn announce(context: &Context, integration: &OAuthIntegration, event: &Ann
     } else {
         info!(%reason, %cause, "{note}");
     }
-    if *routine && !context.notes.routine_event_is_due(&uid, at, ROUTINE_EVENTS) {
+    if !context.notes.event_is_due(&uid, at, *routine, ROUTINE_EVENTS) {
         return;
     }
     let event = Event {
@@ -102,7 +102,7 @@ async fn announce(context: &Context, integration: &OAuthIntegration, event: &Ann
         secondary: None,
     };
     let reference = integration.object_ref(&());
-    if let Err(error) = in_time(context.recorder.publish(&event, &reference)).await {
+    if let Err(error) = in_time(context.recorder().publish(&event, &reference)).await {
         warn!(error = chain(&error), "failed to publish event");
     }
 }

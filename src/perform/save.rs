@@ -20,7 +20,7 @@ use crate::grant::Granted;
 use crate::oauth::redact::shown;
 use crate::plan::Observed;
 use crate::settle::{Outcome, Written};
-use crate::target::{self, Facts};
+use crate::target::{self, Facts, Fields};
 
 /// Between two attempts to write what is held while shutting down: short, as the grace period is.
 const FLUSH_PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
@@ -64,7 +64,7 @@ async fn write_secret(context: &Context, known: Option<&Facts>, answer: &HeldAns
         let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         return in_time(secrets.create(&params, &secret)).await.map(|written| Facts::of(&written));
     };
-    if known.created {
+    if known.created && known.fields.lose_any_to(Fields::of(&secret)) {
         adopt(&secrets, known).await?;
     }
     if !context.leadership.leads() {
@@ -82,8 +82,8 @@ async fn write_secret(context: &Context, known: Option<&Facts>, answer: &HeldAns
 }
 
 /// Turns the ownership of fields that came with the create into that of an apply, as `kubectl` does when it moves to
-/// server-side apply: an apply takes away only what an apply has put there, and labels or values may have to go. Once for
-/// each Secret, before its second write.
+/// server-side apply: an apply takes away only what an apply has put there. At most once for each Secret, before the first
+/// write that takes a field away.
 async fn adopt(secrets: &Api<Secret>, known: &Facts) -> Result<(), ApiError> {
     let live = in_time(secrets.get_metadata(&known.name)).await?;
     let mut fields = live.metadata.managed_fields.unwrap_or_default();

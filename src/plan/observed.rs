@@ -11,6 +11,7 @@ use crate::api::OAuthIntegrationStatus;
 use crate::fingerprint;
 use crate::gate::Closed;
 use crate::oauth::Credentials;
+use crate::oauth::life::{Spread, Times};
 use crate::target::{Content, Facts, Shape};
 use crate::validated::Validated;
 
@@ -132,6 +133,17 @@ impl Observed {
     #[must_use]
     pub fn ends(&self) -> Timestamp {
         self.facts().and_then(|facts| facts.times).map_or(self.now, |times| times.expires_at)
+    }
+
+    /// By how much the renewal of a token that is had now is spread: widely, unless it was had when it was due.
+    #[must_use]
+    pub fn spread(&self) -> Spread {
+        let Some(Times { issued_at, expires_at, renew_at }) = self.facts().and_then(|facts| facts.times) else {
+            return Spread::Wide;
+        };
+        let late = self.now.duration_since(renew_at);
+        let in_turn = !late.is_negative() && late <= expires_at.duration_since(issued_at) / 10;
+        if in_turn { Spread::Usual } else { Spread::Wide }
     }
 
     pub(super) fn renew_at(&self) -> Option<Timestamp> {

@@ -3,16 +3,17 @@
 #![deny(clippy::disallowed_methods)]
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 
 use super::{
-    CREDENTIALS_HASH, CREDENTIALS_VERSION, INTEGRATION_UID, MANAGED_BY, OWN_PREFIX, Origin, REFRESH_TOKEN_HASH,
-    RENEW_REQUESTED_AT, SHAPE_HASH, SPEC_HASH, Shape, annotation, intact, label, times, version,
+    CREDENTIALS_HASH, CREDENTIALS_VERSION, INTEGRATION_UID, KEYS, MANAGED_BY, OWN_PREFIX, Origin, REFRESH_TOKEN_HASH,
+    RENEW_REQUESTED_AT, SHAPE_HASH, SPEC_HASH, Shape, annotation, intact, keys, label, times, version,
 };
-use crate::api::MANAGER;
+use crate::api::{MANAGER, TargetKeys};
 use crate::oauth::life::Times;
 
 /// What is remembered of a Secret that the operator has written: enough to decide, and nothing secret.
@@ -40,6 +41,8 @@ pub struct Facts {
     pub intact: bool,
     /// Whether it still counts as made by a create, whose fields no apply can take away.
     pub created: bool,
+    /// Which fields it has.
+    pub fields: Fields,
     /// Labels that are not the operator's own.
     pub labels: BTreeMap<String, String>,
     /// Annotations that are not the operator's own.
@@ -71,6 +74,7 @@ impl Facts {
             shape_hash: text(SHAPE_HASH),
             intact: intact(secret),
             created: created(meta),
+            fields: Fields::of(secret),
             labels: foreign(meta.labels.as_ref()),
             annotations: foreign(meta.annotations.as_ref()),
         }
@@ -115,6 +119,40 @@ fn created(meta: &ObjectMeta) -> bool {
         entry.manager.as_deref() == Some(MANAGER) && entry.operation.as_deref() == Some("Update")
     };
     meta.managed_fields.iter().flatten().any(|entry| own(&entry))
+}
+
+/// Which fields of the operator's own a Secret has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fields {
+    /// Fingerprint of the names that are always there: of the keys, and of the labels and annotations that people want.
+    names: u64,
+    /// Those that are there only sometimes, a bit for each.
+    present: u8,
+}
+
+impl Fields {
+    /// Those of a Secret that is there, or is to be written.
+    #[must_use]
+    pub fn of(secret: &Secret) -> Self {
+        let meta = &secret.metadata;
+        let mut names = DefaultHasher::new();
+        (annotation(meta, KEYS), annotation(meta, SHAPE_HASH)).hash(&mut names);
+        let data = |key: &String| secret.data.as_ref().is_some_and(|data| data.contains_key(key));
+        let values = keys(meta).map_or([false; 5], |keys| {
+            let TargetKeys { access_token, refresh_token, token_type, expires_at, scope } = &keys;
+            let optional = |key: &Option<String>| key.as_ref().is_some_and(data);
+            [data(access_token), data(refresh_token), optional(token_type), optional(expires_at), optional(scope)]
+        });
+        let memory = [REFRESH_TOKEN_HASH, RENEW_REQUESTED_AT].map(|name| annotation(meta, name).is_some());
+        let present = values.into_iter().chain(memory).fold(0, |bits, is_there| bits << 1 | u8::from(is_there));
+        Self { names: names.finish(), present }
+    }
+
+    /// Whether one of them is not there in the other.
+    #[must_use]
+    pub fn lose_any_to(self, other: Self) -> bool {
+        self.names != other.names || self.present & !other.present != 0
+    }
 }
 
 fn foreign(map: Option<&BTreeMap<String, String>>) -> BTreeMap<String, String> {

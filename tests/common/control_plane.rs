@@ -143,16 +143,26 @@ impl ControlPlane {
     }
 
     fn kubeconfig(&self, token: &str) -> String {
-        self.kubeconfig_by(token, self.port)
+        self.kubeconfig_by(token, &self.url())
     }
 
-    fn kubeconfig_by(&self, token: &str, port: u16) -> String {
+    /// Where the API server is.
+    pub fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
+    /// The file with the API server's certificate, which is its own authority.
+    pub fn certificate(&self) -> PathBuf {
+        self.path("certificates").join("apiserver.crt")
+    }
+
+    fn kubeconfig_by(&self, token: &str, url: &str) -> String {
         json!({
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": "local", "cluster": {
-                "server": format!("https://127.0.0.1:{port}"),
-                "certificate-authority": self.path("certificates").join("apiserver.crt"),
+                "server": url,
+                "certificate-authority": self.certificate(),
             }}],
             "users": [{"name": "user", "user": {"token": token}}],
             "contexts": [{"name": "local", "context": {"cluster": "local", "user": "user"}}],
@@ -182,7 +192,7 @@ impl ControlPlane {
 
     /// A kubeconfig with the rights of a service account.
     pub async fn kubeconfig_for(&self, namespace: &str, service_account: &str) -> PathBuf {
-        self.kubeconfig_through(namespace, service_account, self.port).await
+        self.kubeconfig_at(namespace, service_account, &self.url()).await
     }
 
     /// Kills a part, and returns how to start it again.
@@ -218,6 +228,11 @@ impl ControlPlane {
 
     /// The same by way of another port, where a proxy listens.
     pub async fn kubeconfig_through(&self, namespace: &str, service_account: &str, port: u16) -> PathBuf {
+        self.kubeconfig_at(namespace, service_account, &format!("https://127.0.0.1:{port}")).await
+    }
+
+    /// The same by way of another URL.
+    pub async fn kubeconfig_at(&self, namespace: &str, service_account: &str, url: &str) -> PathBuf {
         let accounts = Api::<ServiceAccount>::namespaced(self.client().await, namespace);
         let request = TokenRequest {
             spec: TokenRequestSpec { expiration_seconds: Some(86_400), ..TokenRequestSpec::default() },
@@ -229,7 +244,7 @@ impl ControlPlane {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = self.path(&format!("{namespace}-{service_account}-{number}.kubeconfig"));
-        fs::write(&path, self.kubeconfig_by(&token, port))
+        fs::write(&path, self.kubeconfig_by(&token, url))
             .unwrap_or_else(|error| panic!("the kubeconfig cannot be written: {error}"));
         path
     }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
 /// A request, as it came.
@@ -55,6 +56,8 @@ pub enum Reply {
     Close,
     /// A length is announced, and less is sent.
     Truncated,
+    /// A length is announced, and more is sent.
+    Overlong,
     /// So many bytes that look like the beginning of a token.
     Huge(usize),
 }
@@ -98,6 +101,7 @@ struct Shared {
     requests: Mutex<Vec<Request>>,
     connections: AtomicU64,
     ended: AtomicBool,
+    tls: Option<Arc<ServerConfig>>,
 }
 
 /// The endpoint. Dropped: it answers no more.
@@ -108,6 +112,15 @@ pub struct Endpoint {
 
 impl Endpoint {
     pub fn start(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start_with(None, handler)
+    }
+
+    /// One that speaks TLS.
+    pub fn start_tls(tls: Arc<ServerConfig>, handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start_with(Some(tls), handler)
+    }
+
+    fn start_with(tls: Option<Arc<ServerConfig>>, handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port on loopback");
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared {
@@ -115,6 +128,7 @@ impl Endpoint {
             requests: Mutex::default(),
             connections: AtomicU64::new(0),
             ended: AtomicBool::new(false),
+            tls,
         });
         let serving = Arc::clone(&shared);
         std::thread::spawn(move || {
@@ -172,18 +186,27 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// Serves one connection until one side ends it.
 fn serve(stream: TcpStream, shared: &Shared) {
     let _ = stream.set_nodelay(true);
-    let mut writer = stream.try_clone().expect("a second handle");
+    match &shared.tls {
+        None => converse(stream, shared),
+        Some(config) => {
+            let connection = ServerConnection::new(Arc::clone(config)).expect("a configuration that fits");
+            converse(StreamOwned::new(connection, stream), shared);
+        }
+    }
+}
+
+fn converse(stream: impl Read + Write, shared: &Shared) {
     let mut reader = BufReader::new(stream);
     while let Some(request) = read(&mut reader) {
         let handler = Arc::clone(&lock(&shared.handler));
         lock(&shared.requests).push(request.clone());
-        if shared.ended.load(Ordering::Relaxed) || !write(&mut writer, &handler(&request)) {
+        if shared.ended.load(Ordering::Relaxed) || !write(reader.get_mut(), &handler(&request)) {
             return;
         }
     }
 }
 
-fn read(reader: &mut BufReader<TcpStream>) -> Option<Request> {
+fn read(reader: &mut impl BufRead) -> Option<Request> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
     let mut words = line.split_whitespace();
@@ -202,7 +225,7 @@ fn read(reader: &mut BufReader<TcpStream>) -> Option<Request> {
 }
 
 /// Writes an answer, and tells whether the connection goes on.
-fn write(stream: &mut TcpStream, reply: &Reply) -> bool {
+fn write(stream: &mut (impl Read + Write), reply: &Reply) -> bool {
     match reply {
         Reply::Http(status, headers, body) => {
             let mut head = format!("HTTP/1.1 {status} Scripted\r\nContent-Length: {}\r\n", body.len());
@@ -224,6 +247,9 @@ fn write(stream: &mut TcpStream, reply: &Reply) -> bool {
         Reply::Truncated => {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"access_token\": \"cut sh");
             false
+        }
+        Reply::Overlong => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{\"access_token\": \"longer\"}").is_ok()
         }
         Reply::Huge(length) => {
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{{\"access_token\": \"");

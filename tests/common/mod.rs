@@ -6,6 +6,8 @@
 // Each test binary uses a part of this.
 #![allow(dead_code, unused_imports, missing_docs)]
 
+pub mod api_front;
+pub mod certificate;
 pub mod control_plane;
 
 pub mod django;
@@ -15,6 +17,7 @@ pub mod http;
 pub mod keycloak;
 pub mod manifests;
 pub mod operator;
+pub mod preload;
 pub mod process;
 pub mod proxy;
 pub mod tools;

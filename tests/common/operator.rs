@@ -52,11 +52,11 @@ impl Operator {
 
     /// Starts the operator and waits only until it listens.
     pub fn start_unready(kubeconfig: &Path, arguments: &[&str]) -> Self {
-        Self::start_armed(kubeconfig, arguments, "")
+        Self::start_in(kubeconfig, arguments, &[])
     }
 
-    /// The same, to die at a failpoint.
-    pub fn start_armed(kubeconfig: &Path, arguments: &[&str], failpoint: &str) -> Self {
+    /// The same, with more in its environment.
+    pub fn start_in(kubeconfig: &Path, arguments: &[&str], environment: &[(String, String)]) -> Self {
         // The tests of a release build, such as the benchmarks, name it; all others run what cargo built for them.
         let binary = std::env::var("OAUTH_OPERATOR_BINARY").unwrap_or_else(|_| binary().to_owned());
         let mut command = Command::new(binary);
@@ -68,7 +68,7 @@ impl Operator {
             .env("OAUTH_OPERATOR_LOG_FORMAT", "json")
             .env("OAUTH_OPERATOR_LOG", "oauth_operator=debug,info")
             .env("KUBECONFIG", kubeconfig)
-            .env("OAUTH_OPERATOR_FAILPOINT", failpoint)
+            .envs(environment.iter().cloned())
             // What the machine has set for people must not reach the operator under test.
             .env_remove("HTTP_PROXY")
             .env_remove("http_proxy")

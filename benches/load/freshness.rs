@@ -1,0 +1,86 @@
+//! How long Secrets held tokens that had ended: by the endpoint's own record of what it gave, and a watch on the Secrets.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::TryStreamExt;
+use k8s_openapi::api::core::v1::Secret;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, ResourceExt};
+
+/// When each token ends, by its text.
+pub type Ends = Arc<Mutex<HashMap<String, Instant>>>;
+
+#[derive(Default)]
+struct Seen {
+    /// When the token ends that each Secret holds.
+    ends: HashMap<String, Instant>,
+    /// For how long each Secret held one that had ended, all times together; and the longest.
+    expired: HashMap<String, (Duration, Duration)>,
+}
+
+impl Seen {
+    fn held_until(&mut self, name: &str, now: Instant) {
+        let late = self.ends.get(name).map(|ends| now.saturating_duration_since(*ends)).unwrap_or_default();
+        if !late.is_zero() {
+            let (sum, longest) = self.expired.entry(name.to_owned()).or_default();
+            *sum += late;
+            *longest = late.max(*longest);
+        }
+    }
+}
+
+/// Looks at the Secrets of a namespace until asked for the sum.
+pub struct Freshness {
+    seen: Arc<Mutex<Seen>>,
+    watching: tokio::task::JoinHandle<()>,
+}
+
+impl Freshness {
+    pub fn watch(client: &Client, namespace: &str, ends: &Ends) -> Self {
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let (noting, ends) = (Arc::clone(&seen), Arc::clone(ends));
+        let ours = watcher::Config::default().labels("app.kubernetes.io/managed-by=oauth-operator");
+        let secrets = watcher(Api::<Secret>::namespaced(client.clone(), namespace), ours);
+        let watching = tokio::spawn(async move {
+            let looking = secrets.default_backoff().applied_objects().try_for_each(async |secret| {
+                let token = secret.data.as_ref().and_then(|data| data.get("access_token")).map(|token| token.0.clone());
+                let token = String::from_utf8(token.unwrap_or_default()).unwrap_or_default();
+                let until = lock(&ends).get(&token).copied();
+                let mut seen = lock(&noting);
+                let name = secret.name_any();
+                if let Some(until) = until
+                    && seen.ends.get(&name) != Some(&until)
+                {
+                    seen.held_until(&name, Instant::now());
+                    seen.ends.insert(name, until);
+                }
+                Ok(())
+            });
+            if let Err(error) = looking.await {
+                println!("  the watch has failed, and its figures are of no use: {error}");
+            }
+        });
+        Self { seen, watching }
+    }
+
+    /// Seconds with tokens that had ended, and the longest such time of one Secret: of those whose number is chosen.
+    pub fn expired(self, chosen: impl Fn(usize) -> bool) -> (f64, f64) {
+        self.watching.abort();
+        let mut seen = lock(&self.seen);
+        let now = Instant::now();
+        let names: Vec<String> = seen.ends.keys().cloned().collect();
+        for name in names {
+            seen.held_until(&name, now);
+        }
+        let number = |name: &str| name.trim_start_matches("it-").parse().unwrap_or_default();
+        let of: Vec<_> = seen.expired.iter().filter(|(name, _)| chosen(number(name))).map(|(_, late)| late).collect();
+        let sum = of.iter().map(|(sum, _)| sum.as_secs_f64()).sum();
+        (sum, of.iter().map(|(_, longest)| longest.as_secs_f64()).fold(0.0, f64::max))
+    }
+}
+
+pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,53 @@
+//! What the operator costs and how late it is, under load and when endpoints fail. Each scenario has a control plane of its
+//! own and, in the same run, its floor: the same Secrets and statuses written bare by a plain loop. Figures are to be compared
+//! as ratios; none is asserted.
+//!
+//! `BENCH` picks the scenarios whose names hold a text; `BENCH_MINUTES` says how long the long ones last (10).
+
+#![expect(clippy::cast_precision_loss, reason = "figures for people")]
+
+#[path = "../../tests/common/mod.rs"]
+mod common;
+mod fleet;
+mod freshness;
+mod renewals;
+mod start;
+
+use std::time::Duration;
+
+use renewals::{Renewals, Trouble};
+
+#[tokio::main]
+async fn main() {
+    let only = std::env::var("BENCH").unwrap_or_default();
+    let minutes = std::env::var("BENCH_MINUTES").ok().and_then(|minutes| minutes.parse().ok()).unwrap_or(10);
+    let lasts = Duration::from_secs(60 * minutes);
+    let is_chosen = |name: &str| name.contains(&only);
+    if is_chosen("start") {
+        start::run().await;
+    }
+    let steady = Renewals { integrations: 2_000, life: 120, hosts: 10, lasts, trouble: Trouble::None };
+    for (name, renewals) in [
+        ("steady", steady),
+        ("away", Renewals { trouble: Trouble::Away(Duration::from_secs(20), 1), ..steady }),
+        ("hanging", Renewals { trouble: Trouble::OneHangs, ..steady }),
+        (
+            "outage",
+            Renewals {
+                integrations: 1_000,
+                life: 60,
+                hosts: 1,
+                // The first outage comes when the renewals have spread evenly.
+                lasts: Duration::from_secs(400),
+                trouble: Trouble::Away(Duration::from_secs(25), 3),
+            },
+        ),
+    ] {
+        if is_chosen(name) {
+            renewals.run(name).await;
+        }
+    }
+    if is_chosen("many") {
+        start::many().await;
+    }
+}

@@ -1,0 +1,146 @@
+//! Renewals for minutes, with and without endpoints that fail.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::json;
+
+use crate::common;
+use crate::fleet::{AT_ONCE, Fleet, difference, print_calls};
+use crate::freshness::{Ends, Freshness, lock};
+use common::endpoint::{Endpoint, Reply};
+use common::proxy::{Network, Proxy};
+
+/// What goes wrong in the middle.
+#[derive(Clone, Copy, Debug)]
+pub enum Trouble {
+    None,
+    /// All hosts are away for so long, so many times, at even distances.
+    Away(Duration, u32),
+    /// One host takes requests and never answers, until the end.
+    OneHangs,
+}
+
+/// A scenario.
+#[derive(Clone, Copy, Debug)]
+pub struct Renewals {
+    pub integrations: usize,
+    /// Of a token, in seconds.
+    pub life: u64,
+    pub hosts: usize,
+    pub lasts: Duration,
+    pub trouble: Trouble,
+}
+
+struct Host {
+    endpoint: Endpoint,
+    network: Proxy,
+}
+
+impl Host {
+    fn start(life: u64, ends: &Ends, hangs: Arc<AtomicBool>) -> Self {
+        let ends = Arc::clone(ends);
+        let number = Mutex::new(0_u64);
+        let endpoint = Endpoint::start(move |request| {
+            if hangs.load(Ordering::Relaxed) {
+                return Reply::Never;
+            }
+            let mut number = lock(&number);
+            *number += 1;
+            let token = format!("{}-{number}", request.headers.get("host").cloned().unwrap_or_default());
+            lock(&ends).insert(token.clone(), Instant::now() + Duration::from_secs(life));
+            Reply::json(200, &json!({"access_token": token, "token_type": "Bearer", "expires_in": life}))
+        });
+        let network = Proxy::start(endpoint.address());
+        Self { endpoint, network }
+    }
+
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/token", self.network.port())
+    }
+}
+
+impl Renewals {
+    pub async fn run(self, name: &str) {
+        let Self { integrations, life, lasts, trouble, hosts: count } = self;
+        println!(
+            "\n{name}: {integrations} integrations at {count} hosts, life {life} s, {lasts:?}, trouble: {trouble:?}"
+        );
+        let ends = Ends::default();
+        let hangs = Arc::new(AtomicBool::new(false));
+        let never = Arc::new(AtomicBool::new(false));
+        let switch = |number| Arc::clone(if number == 0 { &hangs } else { &never });
+        let hosts: Vec<Host> = (0..count).map(|number| Host::start(life, &ends, switch(number))).collect();
+        let urls: Vec<String> = hosts.iter().map(Host::url).collect();
+        let fleet = Fleet::new(integrations, &urls).await;
+        let freshness = Freshness::watch(&fleet.client, &fleet.namespace, &ends);
+        let asked = || hosts.iter().map(|host| host.endpoint.count()).sum();
+        let operator = fleet.operator().await;
+        fleet.all_ready(asked).await;
+
+        let (began, calls, cpu) = (SystemTime::now(), fleet.control_plane.calls().await, operator.cpu_seconds());
+        let mut back = began;
+        match trouble {
+            Trouble::None => tokio::time::sleep(lasts).await,
+            Trouble::Away(away, times) => {
+                for _ in 0..times {
+                    tokio::time::sleep(lasts / (times + 1)).await;
+                    hosts.iter().for_each(|host| host.network.set(Network::Cut));
+                    tokio::time::sleep(away).await;
+                    hosts.iter().for_each(|host| host.network.set(Network::Up));
+                    back = SystemTime::now();
+                }
+                tokio::time::sleep(lasts / (times + 1)).await;
+            }
+            Trouble::OneHangs => {
+                tokio::time::sleep(lasts / 2).await;
+                hangs.store(true, Ordering::Relaxed);
+                tokio::time::sleep(lasts / 2).await;
+            }
+        }
+
+        let (cpu, memory) = (operator.cpu_seconds() - cpu, operator.memory());
+        let calls = difference(&fleet.control_plane.calls().await, &calls);
+        let ready = fleet.ready().await;
+        let (elsewhere, longest) =
+            freshness.expired(|number| hosts.len() == 1 || number % count != 0 || !is_hanging(trouble));
+        drop(operator);
+        let times: Vec<SystemTime> =
+            hosts.iter().flat_map(|host| host.endpoint.requests()).map(|asked| asked.at).collect();
+        let renewals = times.iter().filter(|at| **at >= began).count();
+        let which = if is_hanging(trouble) { " elsewhere" } else { "" };
+        println!(
+            "  expired{which}  {elsewhere:.1} s in all, the longest {longest:.1} s; {ready} of {integrations} ready at the end"
+        );
+        println!("  requests      {renewals}; in a second at most {:.2} times the mean", peak(&times, began));
+        if matches!(trouble, Trouble::Away(..)) {
+            println!("    once they are back: {:.2} times", peak(&times, back));
+        }
+        println!("  processor     {:.2} ms for each", cpu * 1000.0 / renewals as f64);
+        println!("  memory        {:.1} MB resident at the end", memory as f64 / 1e6);
+        print_calls(&calls, renewals);
+        let floor = fleet.floor().await;
+        println!(
+            "  floor         {:.2} ms of processor for the bare writes of one renewal; {integrations} take {:.2} s, {AT_ONCE} at a time",
+            floor.cpu * 1000.0 / integrations as f64,
+            floor.took.as_secs_f64(),
+        );
+    }
+}
+
+fn is_hanging(trouble: Trouble) -> bool {
+    matches!(trouble, Trouble::OneHangs)
+}
+
+/// The most requests in one second since then, as a part of their mean.
+fn peak(times: &[SystemTime], since: SystemTime) -> f64 {
+    let mut by_second = BTreeMap::<u64, usize>::new();
+    for second in times.iter().filter_map(|at| at.duration_since(since).ok()) {
+        *by_second.entry(second.as_secs()).or_default() += 1;
+    }
+    let last = by_second.keys().last().copied().unwrap_or_default() + 1;
+    let sum: usize = by_second.values().sum();
+    by_second.values().max().copied().unwrap_or_default() as f64 * last as f64 / sum.max(1) as f64
+}

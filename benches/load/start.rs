@@ -1,0 +1,68 @@
+//! From nothing to ready, and from a restart to ready.
+
+use std::time::{Duration, Instant};
+
+use crate::common;
+use crate::fleet::{AT_ONCE, Fleet, difference, print_calls};
+use common::endpoint::{Endpoint, Reply};
+use common::eventually;
+
+/// How long idleness is looked at.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// 1,000 integrations get their first tokens.
+pub async fn run() {
+    first(1_000, "start").await;
+}
+
+/// 10,000 integrations get their first tokens, rest, and are found again by another process.
+pub async fn many() {
+    let (fleet, endpoint) = first(10_000, "many").await;
+    let asked = endpoint.count();
+    let operator = fleet.operator().await;
+    tokio::time::sleep(IDLE).await;
+    let cpu = operator.cpu_seconds();
+    tokio::time::sleep(IDLE).await;
+    let cpu = (operator.cpu_seconds() - cpu) / IDLE.as_secs_f64();
+    println!("  idle          {:.2} % of a core, over {IDLE:?}", cpu * 100.0);
+    println!("  memory        {:.1} MB resident after a restart", operator.memory() as f64 / 1e6);
+    drop(operator);
+    let started = Instant::now();
+    let operator = fleet.operator().await;
+    println!("  restart       ready after {:.2} s", started.elapsed().as_secs_f64());
+    let looked_at = "oauth_operator_reconciles_total";
+    eventually("all were looked at", Duration::from_secs(60), async || {
+        let looks = operator.sum(looked_at, "reason=\"TokenValid\"");
+        if looks >= fleet.size as f64 { Ok(()) } else { Err(format!("{looks} looks")) }
+    })
+    .await;
+    println!("                all looked at after {:.2} s", started.elapsed().as_secs_f64());
+    println!("                {} token requests in all restarts", endpoint.count() - asked);
+}
+
+async fn first(size: usize, name: &str) -> (Fleet, Endpoint) {
+    println!("\n{name}: {size} integrations, from the start of the process until all are ready");
+    let endpoint = Endpoint::start(|_| Reply::token(3600));
+    let fleet = Fleet::new(size, &[endpoint.url()]).await;
+    let calls = fleet.control_plane.calls().await;
+    let started = Instant::now();
+    let operator = fleet.operator().await;
+    fleet.all_ready(|| endpoint.count()).await;
+    let took = started.elapsed();
+    let (memory, cpu) = (operator.memory(), operator.cpu_seconds());
+    let calls = difference(&fleet.control_plane.calls().await, &calls);
+    drop(operator);
+    let floor = fleet.floor().await;
+    println!("  time          {:.2} s", took.as_secs_f64());
+    println!(
+        "  floor         {:.2} s  (the same Secrets and statuses, bare, {AT_ONCE} at a time); {:.2} ms of processor for each",
+        floor.took.as_secs_f64(),
+        floor.cpu * 1000.0 / size as f64,
+    );
+    println!("  ratio         {:.2}", took.as_secs_f64() / floor.took.as_secs_f64());
+    println!("  memory        {:.1} MB resident at the end", memory as f64 / 1e6);
+    println!("  processor     {:.2} ms for each", cpu * 1000.0 / size as f64);
+    println!("  connections   {} to the endpoint", endpoint.connections());
+    print_calls(&calls, size);
+    (fleet, endpoint)
+}

@@ -1,0 +1,116 @@
+//! Tokens live by the wall clock: what happens when somebody sets it. The operator sees another time than the rest of the
+//! machine (libfaketime).
+
+mod common;
+
+use std::time::Duration;
+
+use common::endpoint::{Endpoint, Reply};
+use common::manifests::OPERATOR;
+use common::preload::Clock;
+use common::world::{SOON, client_credentials};
+use common::{ControlPlane, Operator, World, eventually};
+
+/// Of the tokens, in seconds.
+const LIFE: i64 = 600;
+
+struct Setting {
+    world: World,
+    clock: Clock,
+    endpoint: Endpoint,
+}
+
+/// A world whose operator has a clock of its own, with a token that lives for ten minutes.
+async fn setting(name: &str, elected: bool) -> Setting {
+    let control_plane = ControlPlane::shared();
+    let namespace = control_plane.namespace(name).await;
+    common::manifests::install_rights_in(control_plane, &namespace);
+    let kubeconfig = control_plane.kubeconfig_for(&namespace, OPERATOR).await;
+    let clock = Clock::new();
+    let election = format!("--leader-elect={elected}");
+    let arguments = ["--namespace", &namespace, &election, "--lease-namespace", &namespace];
+    let operator = Operator::start_in(&kubeconfig, &arguments, &clock.environment());
+    operator.until_ready().await;
+    let world = World { operator, client: control_plane.client().await, namespace, kubeconfig };
+    let endpoint = Endpoint::start(|_| Reply::token(LIFE.unsigned_abs()));
+    world.credentials().await;
+    world.integration("it", &client_credentials(&endpoint.url())).await;
+    world.ready("it").await;
+    Setting { world, clock, endpoint }
+}
+
+impl Setting {
+    async fn requests_are(&self, wanted: usize) {
+        eventually(&format!("{wanted} requests"), SOON, async || match self.endpoint.count() {
+            count if count == wanted => Ok(()),
+            count => Err(format!("{count}\n{}", self.world.operator.logs())),
+        })
+        .await;
+    }
+
+    /// Waits until the operator has told of a step of so many seconds, and has looked at everything again.
+    async fn step_is_seen(&self, steps: usize) {
+        eventually(&format!("{steps} steps are seen"), SOON, async || {
+            let log = self.world.operator.logs();
+            let seen = log.matches("the wall clock was set").count();
+            if seen >= steps { Ok(()) } else { Err(log) }
+        })
+        .await;
+    }
+
+    fn looks(&self) -> f64 {
+        self.world.operator.sum("oauth_operator_reconciles_total", "")
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_forward_makes_due_what_is_due_by_it() {
+    let setting = setting("forward", false).await;
+    setting.clock.set(LIFE);
+    setting.requests_are(2).await;
+    let renewed = setting.world.ready("it").await.status.expect("a status");
+    let ahead = renewed.issued_at.expect("a time").0.duration_since(jiff::Timestamp::now()).as_secs();
+    assert!((LIFE - 30..=LIFE).contains(&ahead), "the times are those of the operator's clock: {ahead} s ahead");
+}
+
+#[tokio::test]
+async fn a_small_step_is_looked_at_and_costs_no_request() {
+    let setting = setting("small", false).await;
+    let looks = setting.looks();
+    setting.clock.set(20);
+    setting.step_is_seen(1).await;
+    setting.clock.set(0);
+    setting.step_is_seen(2).await;
+    eventually("everything was looked at", SOON, async || {
+        if setting.looks() >= looks + 2.0 { Ok(()) } else { Err("not yet".to_owned()) }
+    })
+    .await;
+    assert_eq!(setting.endpoint.count(), 1);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_makes_no_token_seem_younger_than_it_is() {
+    let setting = setting("back", false).await;
+    // By the new time the token was issued in ten minutes: nobody can tell how old it really is.
+    setting.clock.set(-LIFE);
+    setting.requests_are(2).await;
+    setting.world.ready("it").await;
+    // And it does not become a stream of requests.
+    setting.clock.set(-LIFE - 20);
+    setting.step_is_seen(2).await;
+    assert!(setting.endpoint.count() <= 3, "{}", setting.endpoint.count());
+}
+
+#[tokio::test]
+async fn a_leader_leads_on_after_its_clock_was_set() {
+    let setting = setting("leader", true).await;
+    for (steps, time) in [(1, LIFE), (2, 0), (3, -LIFE)] {
+        setting.clock.set(time);
+        setting.step_is_seen(steps).await;
+        setting.requests_are(steps + 1).await;
+        eventually("it leads", Duration::from_secs(5), async || {
+            if setting.world.operator.leads() { Ok(()) } else { Err(setting.world.operator.logs()) }
+        })
+        .await;
+    }
+}

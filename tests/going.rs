@@ -1,0 +1,166 @@
+//! What goes away while it is worked on: namespaces and integrations.
+
+mod common;
+
+use std::time::Duration;
+
+use common::endpoint::{Endpoint, Reply, Rotating};
+use common::manifests::OPERATOR;
+use common::proxy::{Network, Proxy};
+use common::world::{SOON, client_credentials, rotating};
+use common::{ControlPlane, Operator, World, eventually};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::json;
+
+/// The namespace controller takes its time.
+const NAMESPACE_GONE: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_namespace_that_is_deleted_costs_no_refresh_token_and_nobody_else_a_thing() {
+    let control_plane = ControlPlane::shared();
+    let kubeconfig = common::operator::kubeconfig(control_plane).await;
+    let (doomed, staying) = (control_plane.namespace("doomed").await, control_plane.namespace("staying").await);
+    let arguments = ["--namespace", &doomed, "--namespace", &staying];
+    let operator = Operator::start_with(&kubeconfig, &arguments).await;
+    let client = control_plane.client().await;
+    let staying = World { operator, client: client.clone(), namespace: staying, kubeconfig: kubeconfig.clone() };
+    let server = Rotating::new(3_600);
+    let answering = std::sync::Arc::clone(&server);
+    let endpoint = Endpoint::start(move |request| answering.reply(request));
+    let of = |namespace: &str| Api::<Secret>::namespaced(client.clone(), namespace);
+    for number in 0..5 {
+        let first = server.first();
+        let name = format!("it-{number}");
+        let credentials = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": format!("{name}-credentials")},
+                                 "stringData": {"client_id": "c", "refresh_token": first}});
+        let params = PatchParams::apply("test");
+        of(&doomed)
+            .patch(&format!("{name}-credentials"), &params, &Patch::Apply(&credentials))
+            .await
+            .expect("credentials");
+        let integration = json!({"apiVersion": "oauth.evolutionx.io/v1alpha1", "kind": "OAuthIntegration",
+                                 "metadata": {"name": name}, "spec": rotating(&endpoint.url(), &format!("{name}-credentials"))});
+        common::manifests::apply(control_plane, &doomed, &integration.to_string());
+    }
+    staying.credentials().await;
+    let plain = Endpoint::start(|_| Reply::token(6));
+    staying.integration("it", &client_credentials(&plain.url())).await;
+    staying.ready("it").await;
+    eventually("all have tokens", SOON, async || match server.renewed() {
+        5 => Ok(()),
+        some => Err(format!("{some}\n{}", staying.operator.logs())),
+    })
+    .await;
+
+    let namespaces = Api::<Namespace>::all(client.clone());
+    namespaces.delete(&doomed, &DeleteParams::default()).await.expect("a deletion");
+    eventually("the namespace is gone", NAMESPACE_GONE, async || match namespaces.get_opt(&doomed).await {
+        Ok(None) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    assert_eq!(server.renewed(), 5, "no refresh token was sent into a namespace that goes");
+    assert!(server.reused().is_empty());
+    let labels = format!("name=\"it-0\",namespace=\"{doomed}\"");
+    assert_eq!(staying.operator.metric("oauth_operator_integration_ready", &labels), None);
+    let before = plain.count();
+    eventually(
+        "the other goes on",
+        SOON,
+        async || if plain.count() > before + 1 { Ok(()) } else { Err("it waits".into()) },
+    )
+    .await;
+}
+
+/// An endpoint that holds its answer back until it is told.
+fn slow(delay: Duration) -> Endpoint {
+    Endpoint::start(move |_| Reply::Late(delay, Box::new(Reply::token(3_600))))
+}
+
+#[tokio::test]
+async fn an_integration_that_is_deleted_during_its_request_leaves_nothing_behind() {
+    let world = World::new("deleted-early").await;
+    let endpoint = slow(Duration::from_secs(2));
+    world.credentials().await;
+    world.integration("it", &client_credentials(&endpoint.url())).await;
+    eventually("it asks", SOON, async || if endpoint.count() == 1 { Ok(()) } else { Err(world.operator.logs()) }).await;
+    world.integrations().delete("it", &DeleteParams::default()).await.expect("a deletion");
+    let answered = "outcome=\"success\"";
+    eventually("it is answered", SOON, async || {
+        let requests = world.operator.sum("oauth_operator_token_requests_total", "");
+        if requests >= 1.0 { Ok(()) } else { Err(world.operator.metrics()) }
+    })
+    .await;
+    eventually("the Secret is gone", Duration::from_secs(60), async || match world.values("it").await {
+        None => Ok(()),
+        Some(_) => Err("still there".to_owned()),
+    })
+    .await;
+    assert_eq!(endpoint.count(), 1, "{answered}");
+    // Nothing waits to be written: it ends at once.
+    assert_eq!(world.operator.terminate(Duration::from_secs(5)), 0);
+    assert!(!world.operator.logs().contains("ERROR"), "{}", world.operator.logs());
+}
+
+#[tokio::test]
+async fn an_integration_that_is_made_anew_during_its_request_gets_a_token_of_its_own() {
+    let world = World::new("made-anew").await;
+    let endpoint = slow(Duration::from_secs(2));
+    world.credentials().await;
+    let spec = client_credentials(&endpoint.url());
+    world.integration("it", &spec).await;
+    eventually("it asks", SOON, async || if endpoint.count() == 1 { Ok(()) } else { Err(world.operator.logs()) }).await;
+    world.integrations().delete("it", &DeleteParams::default()).await.expect("a deletion");
+    let second = world.integration("it", &spec).await;
+    world.ready("it").await;
+    eventually("the Secret is the second one's", Duration::from_secs(60), async || {
+        let secret = world.secrets().get("it").await.map_err(|error| error.to_string())?;
+        let owner = secret.metadata.owner_references.unwrap_or_default().first().map(|owner| owner.uid.clone());
+        if owner == second.metadata.uid { Ok(()) } else { Err(format!("{owner:?}\n{}", world.operator.logs())) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_deleted_while_nobody_watches_is_forgotten() {
+    let control_plane = ControlPlane::shared();
+    let network = Proxy::start(control_plane.address());
+    let namespace = control_plane.namespace("unwatched").await;
+    common::manifests::install_rights_in(control_plane, &namespace);
+    let kubeconfig = control_plane.kubeconfig_through(&namespace, OPERATOR, network.port()).await;
+    let operator = Operator::start_with(&kubeconfig, &["--namespace", &namespace]).await;
+    let world = World { operator, client: control_plane.client().await, namespace, kubeconfig };
+    // Each asks again and again: whoever is not forgotten would be seen.
+    let endpoint = Endpoint::start(|_| Reply::text(503, "away"));
+    world.credentials().await;
+    for name in ["goes", "stays"] {
+        world.integration(name, &client_credentials(&format!("{}/{name}", endpoint.url()))).await;
+    }
+    let asked = |name: &str| endpoint.requests().iter().filter(|request| request.path.ends_with(name)).count();
+    eventually(
+        "both ask",
+        SOON,
+        async || if asked("goes") > 0 && asked("stays") > 0 { Ok(()) } else { Err("no".into()) },
+    )
+    .await;
+    network.set(Network::Cut);
+    world.integrations().delete("goes", &DeleteParams::default()).await.expect("a deletion");
+    let gone_at = jiff::Timestamp::now();
+    network.set(Network::Up);
+    let stays = asked("stays");
+    eventually("the other asks on", Duration::from_secs(60), async || {
+        if asked("stays") >= stays + 3 { Ok(()) } else { Err(world.operator.logs()) }
+    })
+    .await;
+    let before = asked("goes");
+    eventually("the other asks on", Duration::from_secs(60), async || {
+        if asked("stays") >= stays + 5 { Ok(()) } else { Err(world.operator.logs()) }
+    })
+    .await;
+    assert_eq!(asked("goes"), before, "since {}", Time(gone_at).0);
+    let labels = format!("name=\"goes\",namespace=\"{}\"", world.namespace);
+    assert_eq!(world.operator.metric("oauth_operator_integration_ready", &labels), None);
+}
