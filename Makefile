@@ -29,7 +29,7 @@ test: lint ## Everything that CI runs
 	FAULTS_SHORT=1 FAULT_SECONDS=1 cargo test --locked --features failpoints --test faults -- --nocapture
 
 .PHONY: test-faults
-test-faults: ## Every token is fresh again after each of 40 faults; FAULT_SECONDS=3 and FAULTS=text choose
+test-faults: ## Every token is fresh again after each of 46 faults; FAULT_SECONDS=3 and FAULTS=text choose
 	cargo test --locked --features failpoints --test faults -- --nocapture
 
 .PHONY: test-unit

@@ -86,7 +86,8 @@ pub struct OAuthIntegrationSpec {
     pub token_life: Option<Duration>,
 
     /// How long before its end a token is renewed, such as `10m`; at least 1s and shorter than `tokenLife`.
-    /// Default: a third of the life. A jitter of up to a tenth of the life is taken off as well, so that many
+    /// Default: a third of the life. A jitter of up to a tenth of the life (a third after the first issue and
+    /// after renewals out of turn, such as those after an outage) is taken off as well, so that many
     /// tokens of one age are not renewed at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]

@@ -152,7 +152,9 @@ fn integrations(
             learn(&noting, watched);
         }
         Event::InitDone => {
-            unseen.drain().for_each(|(_, gone)| forget(&noting, &gone));
+            for (_, gone) in unseen.drain() {
+                forget(&noting, &gone);
+            }
             noting.synced.done(&name);
         }
         Event::Apply(watched) => learn(&noting, watched),

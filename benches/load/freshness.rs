@@ -76,7 +76,8 @@ impl Freshness {
         }
         let number = |name: &str| name.trim_start_matches("it-").parse().unwrap_or_default();
         let of: Vec<_> = seen.expired.iter().filter(|(name, _)| chosen(number(name))).map(|(_, late)| late).collect();
-        let sum = of.iter().map(|(sum, _)| sum.as_secs_f64()).sum();
+        // An empty sum of floats is a negative zero.
+        let sum = of.iter().map(|(sum, _)| sum.as_secs_f64()).fold(0.0, |sum, late| sum + late);
         (sum, of.iter().map(|(_, longest)| longest.as_secs_f64()).fold(0.0, f64::max))
     }
 }
