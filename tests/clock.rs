@@ -10,18 +10,22 @@ use common::manifests::OPERATOR;
 use common::preload::Clock;
 use common::world::{SOON, client_credentials};
 use common::{ControlPlane, Operator, World, eventually};
+use serde_json::json;
 
-/// Of the tokens, in seconds.
-const LIFE: i64 = 600;
+/// Of tokens that no test waits for, in seconds.
+const LONG: i64 = 600;
+/// Of tokens whose end a test waits for, in seconds.
+const SHORT: i64 = 20;
 
 struct Setting {
     world: World,
+    arguments: Vec<String>,
     clock: Clock,
     endpoint: Endpoint,
 }
 
-/// A world whose operator has a clock of its own, with a token that lives for ten minutes.
-async fn setting(name: &str, elected: bool) -> Setting {
+/// A world whose operator has a clock of its own, with a token that lives for so many seconds.
+async fn setting(name: &str, life: i64, elected: bool) -> Setting {
     let control_plane = ControlPlane::shared();
     let namespace = control_plane.namespace(name).await;
     common::manifests::install_rights_in(control_plane, &namespace);
@@ -31,12 +35,13 @@ async fn setting(name: &str, elected: bool) -> Setting {
     let arguments = ["--namespace", &namespace, &election, "--lease-namespace", &namespace];
     let operator = Operator::start_in(&kubeconfig, &arguments, &clock.environment());
     operator.until_ready().await;
+    let arguments = arguments.map(ToOwned::to_owned).to_vec();
     let world = World { operator, client: control_plane.client().await, namespace, kubeconfig };
-    let endpoint = Endpoint::start(|_| Reply::token(LIFE.unsigned_abs()));
+    let endpoint = Endpoint::start(move |_| Reply::token(life.unsigned_abs()));
     world.credentials().await;
     world.integration("it", &client_credentials(&endpoint.url())).await;
     world.ready("it").await;
-    Setting { world, clock, endpoint }
+    Setting { world, arguments, clock, endpoint }
 }
 
 impl Setting {
@@ -58,6 +63,14 @@ impl Setting {
         .await;
     }
 
+    /// Another operator takes the place of this one, with the same clock.
+    async fn restart(&mut self) {
+        assert_eq!(self.world.operator.terminate(Duration::from_secs(10)), 0);
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        self.world.operator = Operator::start_in(&self.world.kubeconfig, &arguments, &self.clock.environment());
+        self.world.operator.until_ready().await;
+    }
+
     fn looks(&self) -> f64 {
         self.world.operator.sum("oauth_operator_reconciles_total", "")
     }
@@ -65,17 +78,17 @@ impl Setting {
 
 #[tokio::test]
 async fn a_clock_that_is_set_forward_makes_due_what_is_due_by_it() {
-    let setting = setting("forward", false).await;
-    setting.clock.set(LIFE);
+    let setting = setting("forward", LONG, false).await;
+    setting.clock.set(LONG);
     setting.requests_are(2).await;
     let renewed = setting.world.ready("it").await.status.expect("a status");
     let ahead = renewed.issued_at.expect("a time").0.duration_since(jiff::Timestamp::now()).as_secs();
-    assert!((LIFE - 30..=LIFE).contains(&ahead), "the times are those of the operator's clock: {ahead} s ahead");
+    assert!((LONG - 30..=LONG).contains(&ahead), "the times are those of the operator's clock: {ahead} s ahead");
 }
 
 #[tokio::test]
 async fn a_small_step_is_looked_at_and_costs_no_request() {
-    let setting = setting("small", false).await;
+    let setting = setting("small", LONG, false).await;
     let looks = setting.looks();
     setting.clock.set(20);
     setting.step_is_seen(1).await;
@@ -90,27 +103,47 @@ async fn a_small_step_is_looked_at_and_costs_no_request() {
 
 #[tokio::test]
 async fn a_clock_that_is_set_back_makes_no_token_seem_younger_than_it_is() {
-    let setting = setting("back", false).await;
-    // By the new time the token was issued in ten minutes: nobody can tell how old it really is.
-    setting.clock.set(-LIFE);
+    let setting = setting("back", SHORT, false).await;
+    setting.clock.set(-3_600);
+    setting.step_is_seen(1).await;
+    setting.requests_are(2).await;
+    let requests = setting.endpoint.requests();
+    let age = requests[1].at.duration_since(requests[0].at).expect("in order").as_secs();
+    assert!(age < SHORT.unsigned_abs(), "whoever sees the step knows how old the token is: renewed after {age} s");
+    assert!(age >= SHORT.unsigned_abs() / 3, "and does not ask before it is due: after {age} s");
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_while_nobody_saw_it_costs_one_request() {
+    let mut setting = setting("unseen", LONG, false).await;
+    // By the new time the token was issued in an hour: nobody can tell how old it really is.
+    setting.clock.set(-3_600);
+    setting.restart().await;
     setting.requests_are(2).await;
     setting.world.ready("it").await;
-    // And it does not become a stream of requests.
-    setting.clock.set(-LIFE - 20);
-    setting.step_is_seen(2).await;
-    assert!(setting.endpoint.count() <= 3, "{}", setting.endpoint.count());
+    // The times are by the new clock now; nothing is in doubt any more.
+    setting.restart().await;
+    eventually("it was looked at", SOON, async || {
+        if setting.looks() >= 1.0 { Ok(()) } else { Err(setting.world.operator.logs()) }
+    })
+    .await;
+    assert_eq!(setting.endpoint.count(), 2);
 }
 
 #[tokio::test]
 async fn a_leader_leads_on_after_its_clock_was_set() {
-    let setting = setting("leader", true).await;
-    for (steps, time) in [(1, LIFE), (2, 0), (3, -LIFE)] {
+    let setting = setting("leader", LONG, true).await;
+    for (steps, time, requests) in [(1, LONG, 2), (2, 0, 2), (3, -LONG, 2)] {
         setting.clock.set(time);
         setting.step_is_seen(steps).await;
-        setting.requests_are(steps + 1).await;
+        setting.requests_are(requests).await;
         eventually("it leads", Duration::from_secs(5), async || {
             if setting.world.operator.leads() { Ok(()) } else { Err(setting.world.operator.logs()) }
         })
         .await;
     }
+    // It does not only say so.
+    let request = json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": "now"}}});
+    setting.world.change("it", &request).await;
+    setting.requests_are(3).await;
 }

@@ -64,7 +64,11 @@ async fn a_namespace_that_is_deleted_costs_no_refresh_token_and_nobody_else_a_th
     assert_eq!(server.renewed(), 5, "no refresh token was sent into a namespace that goes");
     assert!(server.reused().is_empty());
     let labels = format!("name=\"it-0\",namespace=\"{doomed}\"");
-    assert_eq!(staying.operator.metric("oauth_operator_integration_ready", &labels), None);
+    eventually("it is forgotten", SOON, async || {
+        let known = staying.operator.metric("oauth_operator_integration_ready", &labels);
+        if known.is_none() { Ok(()) } else { Err(staying.operator.logs()) }
+    })
+    .await;
     let before = plain.count();
     eventually(
         "the other goes on",
@@ -145,15 +149,14 @@ async fn an_answer_of_what_was_deleted_while_nobody_watched_is_let_go() {
     .await;
     world.integration("it", &client_credentials(&endpoint.url())).await;
     world.condition("it", "Reconciling", "True", "TargetNotWritten").await;
+    let labels = format!("name=\"it\",namespace=\"{}\"", world.namespace);
+    let known = || world.operator.metric("oauth_operator_integration_ready", &labels);
+    eventually("it is known", SOON, async || known().ok_or_else(|| world.operator.metrics())).await;
     network.set(Network::Cut);
     world.integrations().delete("it", &DeleteParams::default()).await.expect("a deletion");
     network.set(Network::Up);
-    let labels = format!("name=\"it\",namespace=\"{}\"", world.namespace);
-    eventually("it is forgotten", SOON, async || {
-        let known = world.operator.metric("oauth_operator_integration_ready", &labels);
-        if known.is_none() { Ok(()) } else { Err(world.operator.logs()) }
-    })
-    .await;
+    eventually("it is forgotten", SOON, async || if known().is_none() { Ok(()) } else { Err(world.operator.logs()) })
+        .await;
     // It does not spend its last seconds on an answer that has no place any more.
     assert_eq!(world.operator.terminate(Duration::from_secs(5)), 0);
     assert!(!world.operator.logs().contains("could not be written before the end"), "{}", world.operator.logs());

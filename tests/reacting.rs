@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::endpoint::{Endpoint, Reply, Rotating};
-use common::world::{client_credentials, condition, uid};
+use common::world::{SOON, client_credentials, condition, uid};
 use common::{World, eventually};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
@@ -229,14 +229,20 @@ async fn a_deleted_integration_takes_its_secret_along() {
     let (world, endpoint) = world_with("deleted", 10).await;
     world.integration("it", &client_credentials(&endpoint.url())).await;
     world.ready("it").await;
+    let labels = format!("name=\"it\",namespace=\"{}\"", world.namespace);
+    let known = || world.operator.metric("oauth_operator_integration_ready", &labels);
+    eventually("it is ready in the metrics", SOON, async || match known() {
+        Some(1.0) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
     world.integrations().delete("it", &DeleteParams::default()).await.expect("a deletion");
     eventually("the Secret is gone", Duration::from_secs(60), async || match world.values("it").await {
         None => Ok(()),
         Some(_) => Err("still there".to_owned()),
     })
     .await;
-    let labels = format!("name=\"it\",namespace=\"{}\"", world.namespace);
-    assert_eq!(world.operator.metric("oauth_operator_integration_ready", &labels), None);
+    assert_eq!(known(), None);
 }
 
 #[tokio::test]

@@ -24,28 +24,37 @@ async fn renewals(endpoint: &Endpoint, count: usize, within: Duration) -> Vec<Du
     distances(endpoint)
 }
 
-#[tokio::test]
-async fn a_token_of_10_s_is_renewed_in_the_second_half_of_its_life() {
-    let endpoint = Endpoint::start(|_| Reply::token(10));
-    let world = World::new("life-10s").await;
-    world.credentials().await;
-    world.integration("it", &client_credentials(&endpoint.url())).await;
-    for distance in renewals(&endpoint, 4, Duration::from_secs(60)).await {
-        assert!(distance >= Duration::from_secs(5), "renewed before half of its life: {distance:?}");
-        assert!(distance < Duration::from_secs(10), "renewed after its end: {distance:?}");
+/// For each renewal, when it comes: the first token is renewed when from a third to two thirds of its life are over, so that
+/// those that were issued together part; all others in the last tenth before two thirds are over.
+fn assert_in_time(distances: &[Duration], life: Duration) {
+    // From the request to the write of the times, and from a time to the request: some of each on a busy machine.
+    let slack = Duration::from_secs(2);
+    for (number, distance) in distances.iter().enumerate() {
+        let earliest = if number == 0 { life / 3 } else { life * 2 / 3 - life / 10 };
+        assert!(*distance >= earliest, "renewal {number} after {distance:?}, too early for {life:?}: {distances:?}");
+        assert!(
+            *distance < life * 2 / 3 + slack,
+            "renewal {number} after {distance:?}, late for {life:?}: {distances:?}"
+        );
     }
 }
 
 #[tokio::test]
-async fn a_token_of_60_s_is_renewed_in_the_second_half_of_its_life() {
+async fn tokens_of_10_s_are_renewed_in_time_and_ever_again() {
+    let endpoint = Endpoint::start(|_| Reply::token(10));
+    let world = World::new("life-10s").await;
+    world.credentials().await;
+    world.integration("it", &client_credentials(&endpoint.url())).await;
+    assert_in_time(&renewals(&endpoint, 4, Duration::from_secs(60)).await, Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn tokens_of_60_s_are_renewed_in_time() {
     let endpoint = Endpoint::start(|_| Reply::token(60));
     let world = World::new("life-60s").await;
     world.credentials().await;
     world.integration("it", &client_credentials(&endpoint.url())).await;
-    for distance in renewals(&endpoint, 1, Duration::from_secs(70)).await {
-        assert!(distance >= Duration::from_secs(30), "renewed before half of its life: {distance:?}");
-        assert!(distance < Duration::from_secs(60), "renewed after its end: {distance:?}");
-    }
+    assert_in_time(&renewals(&endpoint, 2, Duration::from_secs(100)).await, Duration::from_secs(60));
 }
 
 #[tokio::test]
@@ -62,13 +71,13 @@ async fn renew_before_moves_the_renewal() {
         (status.issued_at.unwrap().0, status.expires_at.unwrap().0, status.renew_at.unwrap().0);
     assert_eq!(expires.duration_since(issued).as_secs(), 3600);
     let before = expires.duration_since(renew).as_secs();
-    assert!((600..=960).contains(&before), "10 minutes and a jitter of at most a tenth of the life: {before} s");
+    assert!((600..=1800).contains(&before), "10 minutes and a jitter of at most a third of the life: {before} s");
     // A change of the renewal alone needs no other token.
     world.change("it", &json!({"spec": {"renewBefore": "30m"}})).await;
     eventually("a renewal that was moved", common::world::SOON, async || {
         let status = world.get("it").await.status.expect("a status");
         let before = status.expires_at.unwrap().0.duration_since(status.renew_at.unwrap().0).as_secs();
-        if (1800..=2160).contains(&before) { Ok(()) } else { Err(format!("{before} s")) }
+        if (1800..=2700).contains(&before) { Ok(()) } else { Err(format!("{before} s")) }
     })
     .await;
     assert_eq!(endpoint.count(), 1);

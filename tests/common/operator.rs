@@ -103,10 +103,19 @@ impl Operator {
         self.get("/metrics").1
     }
 
-    /// The value of one metric, by name and all its labels as they are printed (`a="b",c="d"`).
+    /// The value of one metric, by name and all its labels, in any order (`a="b",c="d"`).
     pub fn metric(&self, name: &str, labels: &str) -> Option<f64> {
-        let start = if labels.is_empty() { format!("{name} ") } else { format!("{name}{{{labels}}} ") };
-        self.metrics().lines().find_map(|line| line.strip_prefix(&start)?.trim().parse().ok())
+        let sorted = |labels: &str| {
+            let mut labels: Vec<String> = labels.split(',').map(ToOwned::to_owned).collect();
+            labels.sort();
+            labels
+        };
+        let wanted = sorted(labels);
+        self.metrics().lines().find_map(|line| {
+            let (found, value) = line.strip_prefix(name)?.rsplit_once(' ')?;
+            let found = if found.is_empty() { "" } else { found.strip_prefix('{')?.strip_suffix('}')? };
+            (sorted(found) == wanted).then(|| value.parse().ok())?
+        })
     }
 
     /// The sum of a metric over all labels that contain `part`.
