@@ -165,8 +165,22 @@ impl Drop for Process {
     }
 }
 
-/// A port on loopback that was free a moment ago.
+/// A port on loopback that was free a moment ago, is handed out once, and is none of those from which the system takes the
+/// ports of outgoing connections: one of these could take it before the server does.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap_or_else(|error| panic!("no free port: {error}"));
-    listener.local_addr().unwrap_or_else(|error| panic!("no address: {error}")).port()
+    const LOWEST: u16 = 10_000;
+    static HANDED_OUT: AtomicU32 = AtomicU32::new(0);
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let outgoing: u16 = range.split_whitespace().next().and_then(|low| low.parse().ok()).unwrap_or(32_768);
+    let count = u32::from(outgoing.saturating_sub(LOWEST).max(1));
+    // Test programs that run side by side begin at different places.
+    let first = std::process::id().wrapping_mul(101);
+    for _ in 0..count {
+        let number = first.wrapping_add(HANDED_OUT.fetch_add(1, Ordering::Relaxed)) % count;
+        let port = LOWEST + u16::try_from(number).expect("less than the count of ports");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port from {LOWEST} to {outgoing}");
 }
