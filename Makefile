@@ -20,7 +20,7 @@ demo: ## The main job, live on this machine: an integration becomes a Secret tha
 .PHONY: test
 test: lint ## Everything that CI runs
 	@echo "==> tools for the tests (built once, then taken from the cache)"
-	tests/tools/install kubernetes helm keycloak django buildah preload >/dev/null
+	tests/tools/install kubernetes helm keycloak django oidc-provider buildah preload >/dev/null
 	@echo "==> the image that one of the tests starts"
 	hack/image
 	@echo "==> tests, on real servers"

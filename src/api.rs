@@ -4,8 +4,12 @@
 //! checked by the API server itself, with the bounds and CEL rules that stand beside the fields, so that
 //! a bad object is refused by `kubectl apply` with a sentence that says what to change.
 
+mod client_authentication;
+mod connection;
+mod grants;
 mod reason;
 mod renewal;
+mod revocation;
 mod rules;
 mod status;
 mod target;
@@ -16,16 +20,24 @@ use kube::core::Duration;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+pub use client_authentication::{
+    ClientAssertion, ClientAuthentication, ClientAuthenticationMethod, ServiceAccountToken, SigningAlgorithm,
+};
+pub use connection::{CaBundle, CaBundleKind, Connection};
+pub use grants::{Assertion, AssertionPlace, SubjectTokenSource, TokenExchange};
 pub use reason::{Class, Reason};
-pub use renewal::{Fallback, FallbackGrant, Renewal};
+pub use renewal::{Fallback, FallbackGrant, Refresh, Renewal, Strategy};
+pub use revocation::Revocation;
 pub use rules::{crd, print_crd};
 pub use status::{LastFailure, OAuthIntegrationStatus};
-pub use target::{Target, TargetKeys};
+pub use target::{DeletionPolicy, Target, TargetKeys};
 
 /// The API group, also the prefix of every annotation.
 pub const GROUP: &str = "oauth.evolutionx.io";
 /// Annotation on an integration: a new value asks for a renewal now.
 pub const RENEW_REQUESTED_AT: &str = "oauth.evolutionx.io/renew-requested-at";
+/// Finalizer of an integration whose tokens are given back when it is deleted.
+pub const FINALIZER: &str = "oauth.evolutionx.io/revocation";
 /// The field manager of every server-side apply, and the value of the `managed-by` label.
 pub const MANAGER: &str = "oauth-operator";
 
@@ -61,21 +73,87 @@ pub const MANAGER: &str = "oauth-operator";
         .field_path(".renewBefore"),
     validation = Rule::new("!has(self.renewal) || !has(self.renewal.fallback) || self.grantType == 'refresh_token'")
         .message("renewal.fallback is for grantType refresh_token: take it out, or change grantType")
-        .field_path(".renewal")
+        .field_path(".renewal"),
+    validation = Rule::new("has(self.tokenEndpoint) || has(self.issuer)")
+        .message("tokenEndpoint or issuer must be given: write the URL of the token endpoint, or the issuer whose metadata tells it"),
+    validation = Rule::new(rules::CREDENTIALS_NEEDED)
+        .message("credentials must be given: only clients with method service_account_token or none can do without (and give their id as clientId)"),
+    validation = Rule::new("!has(self.assertion) || self.grantType == 'jwt_bearer' || (has(self.renewal) && has(self.renewal.fallback) && self.renewal.fallback.grantType == 'jwt_bearer')")
+        .message("assertion is for grantType jwt_bearer: take it out, or change grantType")
+        .field_path(".assertion"),
+    validation = Rule::new("!has(self.tokenExchange) || self.grantType == 'token_exchange' || (has(self.renewal) && has(self.renewal.fallback) && self.renewal.fallback.grantType == 'token_exchange')")
+        .message("tokenExchange is for grantType token_exchange: take it out, or change grantType")
+        .field_path(".tokenExchange"),
+    validation = Rule::new(rules::SERVICE_ACCOUNT_TOKEN_GIVEN)
+        .message("serviceAccountToken must be given where clientAuthentication.method is service_account_token or tokenExchange.subjectTokenSource is ServiceAccount, and only there"),
+    validation = Rule::new("!has(self.clientAuthentication) || self.grantType != 'user_password'")
+        .message("clientAuthentication is not sent by grantType user_password: take it out, or use grantType password")
+        .field_path(".clientAuthentication"),
+    validation = Rule::new("!has(self.request) || !has(self.request.scopeFormat) || self.request.scopeFormat != 'list' || !has(self.request.format) || self.request.format == 'json'")
+        .message("request.scopeFormat list is for JSON bodies: take it out, or set request.format to json")
+        .field_path(".request"),
+    validation = Rule::new("!has(self.revocation) || has(self.revocation.endpoint) || has(self.issuer)")
+        .message("revocation.endpoint must be given where there is no issuer whose metadata tells it")
+        .field_path(".revocation"),
+    validation = Rule::new(rules::EXTRA_NOT_TOKENS)
+        .message("response.extra must not use a key of target.keys: two values cannot stand under one key")
+        .field_path(".response")
 )]
 pub struct OAuthIntegrationSpec {
     /// URL of the token endpoint (RFC 6749, section 3.2), to which the request is sent by POST. Absolute,
     /// http or https, without user name, password or fragment. Example:
-    /// `https://login.example.com/oauth/token`.
+    /// `https://login.example.com/oauth/token`. Default: the one in the metadata of `issuer`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     #[x_kube(validation = Rule::new(rules::ENDPOINT).message("tokenEndpoint must be an absolute http or https URL without user name, password, fragment or blanks, such as https://login.example.com/oauth/token"))]
-    pub token_endpoint: String,
+    pub token_endpoint: Option<String>,
+
+    /// The issuer, whose metadata (OpenID Connect Discovery 1.0, RFC 8414) tells the endpoints: its
+    /// `/.well-known/openid-configuration`, or `/.well-known/oauth-authorization-server`, must name this very issuer. Read
+    /// once an hour. Example: `https://login.example.com/realms/erp`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    #[x_kube(validation = Rule::new(rules::ENDPOINT).message("issuer must be an absolute http or https URL without user name, password, fragment or blanks, such as https://login.example.com"))]
+    pub issuer: Option<String>,
 
     /// What is asked for, and with it the body of the request. `client_credentials` (RFC 6749, section 4.4)
     /// sends client id and secret. `user_password` is a log-in endpoint rather than RFC 6749: it sends user
     /// name and password and nothing else. `refresh_token` (RFC 6749, section 6) sends client id, client
-    /// secret and the refresh token.
+    /// secret and the refresh token. `password` (RFC 6749, section 4.3) sends client id, client secret, user name
+    /// and password. `jwt_bearer` (RFC 7523, section 2.1) sends an assertion that is signed with a private key, see
+    /// `assertion`. `token_exchange` (RFC 8693) sends another token, see `tokenExchange`.
     pub grant_type: GrantType,
+
+    /// Client id (RFC 6749, section 2.2), where it does not stand in the credentials Secret. It is no secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub client_id: Option<String>,
+
+    /// How the client shows who it is. Default: `client_secret_post`, id and secret in the body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_authentication: Option<ClientAuthentication>,
+
+    /// The assertion of `grantType: jwt_bearer`. Default: issued by the client id for the token endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assertion: Option<Assertion>,
+
+    /// What `grantType: token_exchange` exchanges for what. Default: the access token under
+    /// `credentials.keys.subjectToken`, for what the server chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_exchange: Option<TokenExchange>,
+
+    /// A token of a ServiceAccount that takes the place of a stored secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account_token: Option<ServiceAccountToken>,
+
+    /// Binds the tokens to a key, so that nobody can use them without it (DPoP, RFC 9449). The key is made by the operator
+    /// and written into the target Secret, beside the tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dpop: Option<Dpop>,
+
+    /// The way to the endpoints: trusted authorities, proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<Connection>,
 
     /// How long an access token is used at most, such as `90s` or `1h30m`; 5s to 8760h. At most the real
     /// life: a longer value is used nowhere and told in an event. Optional: without it the life is taken from
@@ -94,8 +172,10 @@ pub struct OAuthIntegrationSpec {
     #[x_kube(validation = Rule::new(rules::RENEW_BEFORE).message("renewBefore must be a duration from 1s to 8760h, such as 30s or 10m"))]
     pub renew_before: Option<Duration>,
 
-    /// The Secret that holds what is sent: client id and secret, user name and password, first refresh token.
-    pub credentials: Credentials,
+    /// The Secret that holds what is sent or signed with: client id and secret, user name and password, first refresh
+    /// token, private key, certificate. Optional only where nothing secret is stored (`serviceAccountToken`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<Credentials>,
 
     /// The resource that the token is for, and the body member that names it. Optional: without it no such
     /// member is sent.
@@ -117,9 +197,13 @@ pub struct OAuthIntegrationSpec {
     #[serde(default)]
     pub response: Response,
 
-    /// What is done when renewing goes wrong. Default: it is tried again, by the same grant.
+    /// How a token is renewed, and what is done when that goes wrong. Default: the grant is run again, and tried again.
     #[serde(default)]
     pub renewal: Renewal,
+
+    /// Giving tokens back that are not used any more. Default: they are left to end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation: Option<Revocation>,
 
     /// The Secret that the tokens are written into. Default: one with the integration's name.
     #[serde(default)]
@@ -140,6 +224,12 @@ pub enum GrantType {
     UserPassword,
     /// RFC 6749, section 6: a refresh token.
     RefreshToken,
+    /// RFC 6749, section 4.3: user name and password, with the client.
+    Password,
+    /// RFC 7523, section 2.1: a signed assertion.
+    JwtBearer,
+    /// RFC 8693: another token in exchange.
+    TokenExchange,
 }
 
 impl GrantType {
@@ -150,8 +240,38 @@ impl GrantType {
             Self::ClientCredentials => "client_credentials",
             Self::UserPassword => "user_password",
             Self::RefreshToken => "refresh_token",
+            Self::Password => "password",
+            Self::JwtBearer => "jwt_bearer",
+            Self::TokenExchange => "token_exchange",
         }
     }
+
+    /// The value of `grant_type` in the request.
+    #[must_use]
+    pub const fn parameter(self) -> &'static str {
+        match self {
+            Self::JwtBearer => "urn:ietf:params:oauth:grant-type:jwt-bearer",
+            Self::TokenExchange => "urn:ietf:params:oauth:grant-type:token-exchange",
+            _ => self.as_str(),
+        }
+    }
+}
+
+/// Tokens that are bound to a key (RFC 9449).
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Dpop {
+    /// How proofs are signed. Default, and the only one: `ES256`.
+    #[serde(default)]
+    pub algorithm: DpopAlgorithm,
+}
+
+/// How a DPoP proof is signed.
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum DpopAlgorithm {
+    /// ECDSA with P-256 and SHA-256.
+    #[default]
+    ES256,
 }
 
 /// The Secret with the credentials, and the keys in it.
@@ -193,11 +313,33 @@ pub struct CredentialKeys {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "rules::secret_key")]
     pub refresh_token: Option<String>,
+    /// Key of the private key that signs assertions: PEM, PKCS#8, PKCS#1 (RSA) or SEC1 (EC), without a password. Default:
+    /// `private_key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::secret_key")]
+    pub private_key: Option<String>,
+    /// Key of the client certificate and those that issued it, PEM. Default: `tls.crt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::secret_key")]
+    pub tls_certificate: Option<String>,
+    /// Key of the client certificate's private key, PEM. Default: `tls.key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::secret_key")]
+    pub tls_key: Option<String>,
+    /// Key of the token that is exchanged. Default: `subject_token`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::secret_key")]
+    pub subject_token: Option<String>,
+    /// Key of the token of who acts (RFC 8693, section 2.1). Default: `actor_token`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::secret_key")]
+    pub actor_token: Option<String>,
 }
 
 /// The resource that a token is for.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.value) != has(self.values)").message("resource must have either value or values: give one resource as value, several as values"))]
 pub struct Resource {
     /// Body member that carries the value: `resource` (RFC 8707), `audience`, or any other name that the
     /// endpoint asks for.
@@ -205,8 +347,13 @@ pub struct Resource {
     #[x_kube(validation = Rule::new(rules::RESOURCE_KEY).message("resource.key must not be a member that the grant itself fills: use resource, audience or the name that the endpoint documents"))]
     pub key: String,
     /// The resource, sent as it is. Example: `https://www.resource.com`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
-    pub value: String,
+    pub value: Option<String>,
+    /// Several resources (RFC 8707, section 2): in a form the member is sent once for each, in JSON it is a list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 2048)))]
+    pub values: Vec<String>,
 }
 
 /// How the token request is written.
@@ -223,11 +370,22 @@ pub struct Request {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "rules::parameters")]
     pub parameters: BTreeMap<String, String>,
+    /// Other names for members of the body, such as `{username: email, password: pass}`, for log-ins of one's own making.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "rules::body_keys")]
+    #[x_kube(
+        validation = Rule::new(rules::BODY_KEYS).message("request.bodyKeys must rename members that the request holds, such as username, password, client_id or scope"),
+        validation = Rule::new(rules::BODY_KEYS_DISTINCT).message("request.bodyKeys must give each member another name")
+    )]
+    pub body_keys: BTreeMap<String, String>,
+    /// How the scope is sent in JSON: `text` (the default), names with a blank between them, or `list`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope_format: Option<ScopeFormat>,
     /// Extra headers, by name. Never a credential, and none that the request needs for itself.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "rules::headers")]
     #[x_kube(
-        validation = Rule::new(rules::HEADER_NAMES).message("request.headers must not set Authorization, Proxy-Authorization, Cookie, Host, Content-Type, Content-Length, Transfer-Encoding or Connection: credentials belong in the credentials Secret, the content type follows request.format"),
+        validation = Rule::new(rules::HEADER_NAMES).message("request.headers must not set Authorization, Proxy-Authorization, Cookie, Host, Content-Type, Content-Length, Transfer-Encoding, Connection or DPoP: credentials belong in the credentials Secret, the content type follows request.format"),
         validation = Rule::new(rules::HEADER_TEXT).message("request.headers must hold header names (letters, digits and '-') with printable values, without line breaks")
     )]
     pub headers: BTreeMap<String, String>,
@@ -240,7 +398,14 @@ pub struct Request {
 
 impl Default for Request {
     fn default() -> Self {
-        Self { format: Format::Json, parameters: BTreeMap::new(), headers: BTreeMap::new(), timeout: default_timeout() }
+        Self {
+            format: Format::Json,
+            parameters: BTreeMap::new(),
+            body_keys: BTreeMap::new(),
+            scope_format: None,
+            headers: BTreeMap::new(),
+            timeout: default_timeout(),
+        }
     }
 }
 
@@ -259,7 +424,18 @@ pub enum Format {
     Form,
 }
 
-/// JSONata expressions over the parsed body of the response.
+/// How a scope is sent in JSON.
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[serde(rename_all = "lowercase")]
+pub enum ScopeFormat {
+    /// Names with a blank between them (RFC 6749, section 3.3).
+    Text,
+    /// A list of names.
+    List,
+}
+
+/// JSONata expressions over the body of the response: JSON, or a form as GitHub sends it. `$status` is bound to the status
+/// code, `$headers` to an object with the headers, their names in small letters.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Response {
@@ -277,6 +453,23 @@ pub struct Response {
     #[serde(default = "default_expires_in")]
     #[schemars(length(min = 1, max = 4096))]
     pub expires_in: String,
+    /// Where the end of the access token stands, for servers that tell no `expires_in`: RFC 3339, or seconds or milliseconds
+    /// since 1970. Optional. Example: `expires_at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub expires_at: Option<String>,
+    /// Whether the answer is a success, for servers that answer 200 with an error inside: what yields false, 0, an empty
+    /// value or nothing is taken for a refusal. Optional. Example: `ok` or `status = 0`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub success: Option<String>,
+    /// More values for the target Secret, by key: an expression for each. Text is written as it is, numbers and booleans as
+    /// JSON writes them, objects and lists as JSON text; what yields nothing is not written. Example:
+    /// `{instance_url: instance_url}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "rules::extra")]
+    #[x_kube(validation = Rule::new(rules::EXTRA_NAMES).message("response.extra must have keys that a Secret can have: letters, digits, '-', '_' and '.'"))]
+    pub extra: BTreeMap<String, String>,
 }
 
 impl Default for Response {
@@ -285,6 +478,9 @@ impl Default for Response {
             access_token: default_access_token(),
             refresh_token: default_refresh_token(),
             expires_in: default_expires_in(),
+            expires_at: None,
+            success: None,
+            extra: BTreeMap::new(),
         }
     }
 }

@@ -100,6 +100,10 @@ pub struct FetchArguments {
     /// Print the tokens themselves instead of a mask
     #[arg(long)]
     pub show_tokens: bool,
+
+    /// Print the shape of each answer, its values masked, and what each expression of spec.response yields
+    #[arg(long)]
+    pub explain: bool,
 }
 
 /// How the log is written.

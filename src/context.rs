@@ -6,13 +6,14 @@ use futures::channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt};
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
 use crate::cache::{Named, Notes, Targets};
 use crate::gate::Gate;
 use crate::leadership::Leadership;
 use crate::metrics::Metrics;
 use crate::oauth;
+use crate::revocation::Revocations;
 use crate::watches::{Request, Watched};
 
 /// What every look at an integration may use.
@@ -21,6 +22,10 @@ pub struct Context {
     pub client: Client,
     /// For token endpoints.
     pub http: oauth::Client,
+    /// The audiences of the API server's own tokens, once they were asked for.
+    pub api_audiences: OnceCell<Vec<String>>,
+    /// The tokens that are given back.
+    pub revocations: Revocations,
     /// The Secrets that the operator has written.
     pub targets: Targets,
     /// The Secrets that integrations name.

@@ -11,7 +11,7 @@ use kube::runtime::events::Reporter;
 use kube::runtime::reflector::Store;
 use kube::runtime::watcher;
 use kube::{Client, ResourceExt};
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
@@ -28,6 +28,7 @@ use crate::lease::Candidate;
 use crate::metrics::Metrics;
 use crate::oauth;
 use crate::plan::{Observed, Plan, plan};
+use crate::revocation::Revocations;
 use crate::settle::settle;
 use crate::watches::{self, Request, Watched};
 use crate::{observe, perform, server};
@@ -65,14 +66,17 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
     let called = Arc::clone(&nudges);
     let gate = Arc::new(Gate::new(config.limits, Box::new(move |caller| called.one(&caller.namespace, &caller.name))));
     let leadership = Arc::new(if config.election.is_some() { Leadership::standby() } else { Leadership::alone() });
+    let metrics = Metrics::new(Arc::clone(&integrations), Arc::clone(&gate), Arc::clone(&leadership));
     let context = Arc::new(Context {
         reporter: reporter(&config),
         client: client.clone(),
+        revocations: Revocations::new(http.clone(), metrics.revocations.clone()),
         http,
+        api_audiences: OnceCell::new(),
         targets: Targets::default(),
         named: Named::default(),
         notes: Notes::default(),
-        metrics: Metrics::new(Arc::clone(&integrations), Arc::clone(&gate), Arc::clone(&leadership)),
+        metrics,
         synced: Synced::new(config.scopes.iter().flat_map(|scope| watches::names(scope.as_deref())).collect()),
         leadership,
         gate,
@@ -224,8 +228,11 @@ fn malformed(watched: &Watched) -> Result<Action, Error> {
 }
 
 fn count(context: &Context, observed: &Observed, plan: &Plan) {
-    let (Plan::Wait { reason, .. } | Plan::Renew { reason } | Plan::Write { reason } | Plan::Refuse { reason, .. }) =
-        plan;
+    let (Plan::Wait { reason, .. }
+    | Plan::Renew { reason }
+    | Plan::Write { reason }
+    | Plan::GiveBack { reason }
+    | Plan::Refuse { reason, .. }) = plan;
     debug!(%reason, "decided");
     context.metrics.reconciled(*reason);
     context.notes.succeeded(&observed.uid);

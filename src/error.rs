@@ -72,6 +72,25 @@ pub enum Error {
         /// What the API server or the way to it said.
         source: Box<ApiError>,
     },
+    /// The certificates of trusted authorities could not be read.
+    #[error("failed to read {name} of spec.connection.caBundle")]
+    ReadCaBundle {
+        /// Name of the ConfigMap or Secret.
+        name: String,
+        /// What the API server or the way to it said.
+        source: Box<ApiError>,
+    },
+    /// The API server gave no token of a ServiceAccount.
+    #[error("failed to request a token of ServiceAccount {name}")]
+    RequestToken {
+        /// Name of the ServiceAccount.
+        name: String,
+        /// What the API server or the way to it said.
+        source: Box<ApiError>,
+    },
+    /// The finalizer could not be set or taken away.
+    #[error("failed to write finalizers")]
+    WriteFinalizers(#[source] Box<ApiError>),
     /// The status could not be written.
     #[error("failed to write status")]
     WriteStatus(#[source] Box<ApiError>),
@@ -114,6 +133,9 @@ impl Error {
             Self::ReadCredentials { source, .. }
             | Self::ReadTarget { source, .. }
             | Self::DeleteFormerTarget { source, .. }
+            | Self::ReadCaBundle { source, .. }
+            | Self::RequestToken { source, .. }
+            | Self::WriteFinalizers(source)
             | Self::WriteStatus(source) => {
                 source.status().is_none_or(|status| status.code >= 500 || status.code == 429)
             }
@@ -128,6 +150,9 @@ impl Error {
             Self::ReadCredentials { .. } => "read_credentials",
             Self::ReadTarget { .. } => "read_target",
             Self::DeleteFormerTarget { .. } => "delete_former_target",
+            Self::ReadCaBundle { .. } => "read_ca_bundle",
+            Self::RequestToken { .. } => "request_token",
+            Self::WriteFinalizers(_) => "write_finalizers",
             Self::WriteStatus(_) => "write_status",
             Self::Malformed(_) => "malformed",
             Self::InferKubeConfig(_) => "infer_kube_config",

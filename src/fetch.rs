@@ -3,26 +3,28 @@
 //! The quickest way to try a configuration: the same parsing, planning, request and rendering as in the operator, with
 //! files in the place of the API server and standard output in the place of the target Secret.
 
-use std::collections::{BTreeMap, HashMap};
-use std::io::Read;
-use std::path::Path;
+mod explain;
+mod manifests;
+
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Resource, ResourceExt};
-use serde_json::Value;
 
-use crate::api::{Class, GROUP, OAuthIntegration, RENEW_REQUESTED_AT};
+use crate::api::{Class, OAuthIntegration, RENEW_REQUESTED_AT};
 use crate::config::FetchArguments;
 use crate::error::{Error, Failure};
-use crate::oauth::{Client, life};
+use crate::oauth::{Client, Credential, life};
 use crate::observe::now;
 use crate::plan::{CredentialsSeen, Holding, Observed, Plan, TargetSeen, plan};
-use crate::target;
+use crate::target::{self, WrittenKeys};
 use crate::validated::Validated;
 use crate::{credentials, grant};
+
+use manifests::Manifests;
 
 /// Wrong usage, or a file that cannot be read; the code that clap uses as well.
 const USAGE: u8 = 2;
@@ -32,14 +34,15 @@ const CONFIGURATION: u8 = 3;
 /// Fetches a token for every integration in the files and prints the Secrets.
 #[must_use]
 pub async fn run(arguments: FetchArguments) -> ExitCode {
-    let FetchArguments { files, show_tokens } = arguments;
+    let FetchArguments { files, show_tokens, explain } = arguments;
     let work = async {
         let mut manifests = Manifests::default();
         files.iter().try_for_each(|file| manifests.read(file))?;
         if manifests.integrations.is_empty() {
             return Err(Error::Manifest("the files hold no OAuthIntegration".to_owned()));
         }
-        Ok((Client::new()?, manifests))
+        let client = Client::new()?;
+        Ok((if explain { client.seen_by(Arc::new(explain::print)) } else { client }, manifests))
     };
     let (client, manifests) = match work.await {
         Ok(ready) => ready,
@@ -51,7 +54,7 @@ pub async fn run(arguments: FetchArguments) -> ExitCode {
     let mut worst = 0;
     for integration in &manifests.integrations {
         let name = integration.name_any();
-        match fetch(&client, integration, &manifests.secrets).await {
+        match fetch(&client, integration, &manifests).await {
             Ok(secret) => println!("---\n{}", shown(secret, show_tokens)),
             Err(failure) => {
                 eprintln!("error: {name}: {}: {}", failure.reason, failure.message);
@@ -72,69 +75,8 @@ const fn exit_code(class: Class) -> u8 {
     }
 }
 
-/// What the files hold, without namespaces: files for one try seldom name them, and never two.
-#[derive(Debug, Default)]
-struct Manifests {
-    integrations: Vec<OAuthIntegration>,
-    secrets: HashMap<String, Secret>,
-}
-
-impl Manifests {
-    fn read(&mut self, file: &Path) -> Result<(), Error> {
-        let problem = |why: String| Error::Manifest(format!("{}: {why}", file.display()));
-        let text = contents(file).map_err(|error| problem(error.to_string()))?;
-        // Without a snippet: the text around a mistake may be a password.
-        let options = serde_saphyr::options! { with_snippet: false };
-        let documents: Vec<Value> =
-            serde_saphyr::from_multiple_with_options(&text, options).map_err(|error| problem(error.to_string()))?;
-        documents.into_iter().try_for_each(|document| self.add(document)).map_err(problem)
-    }
-
-    fn add(&mut self, document: Value) -> Result<(), String> {
-        let text = |name: &str| document.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-        match (text("apiVersion").as_str(), text("kind").as_str()) {
-            (version, "OAuthIntegration") if version.starts_with(GROUP) => {
-                let integration = serde_json::from_value(document)
-                    .map_err(|error| format!("an OAuthIntegration cannot be understood: {error}"))?;
-                self.integrations.push(integration);
-            }
-            ("v1", "Secret") => {
-                // The error would quote the value, which is secret.
-                let secret: Secret = serde_json::from_value(document).map_err(|_| {
-                    "a Secret cannot be understood: its data must be base64, its stringData text".to_owned()
-                })?;
-                self.secrets.insert(secret.name_any(), merged(secret));
-            }
-            // Whatever else stands in the files is not what is tried here.
-            _ => {}
-        }
-        Ok(())
-    }
-}
-
-fn contents(file: &Path) -> std::io::Result<String> {
-    if file == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text)?;
-        return Ok(text);
-    }
-    std::fs::read_to_string(file)
-}
-
-/// What the API server does with `stringData`.
-fn merged(mut secret: Secret) -> Secret {
-    let text = secret.string_data.take().unwrap_or_default();
-    let data = secret.data.get_or_insert_default();
-    data.extend(text.into_iter().map(|(key, value)| (key, ByteString(value.into_bytes()))));
-    secret
-}
-
-async fn fetch(
-    client: &Client,
-    integration: &OAuthIntegration,
-    secrets: &HashMap<String, Secret>,
-) -> Result<Secret, Failure> {
-    let observed = observed(integration, secrets);
+async fn fetch(client: &Client, integration: &OAuthIntegration, manifests: &Manifests) -> Result<Secret, Failure> {
+    let observed = observed(integration, manifests);
     match (plan(&observed), &observed.spec) {
         (Plan::Refuse { reason, message }, _) => Err(Failure::new(reason, message)),
         (_, Err(message)) => Err(Failure::new(crate::api::Reason::InvalidSpec, message.clone())),
@@ -151,11 +93,11 @@ async fn fetch(
 }
 
 /// The same picture as from a cluster in which there is no target yet.
-fn observed(integration: &OAuthIntegration, secrets: &HashMap<String, Secret>) -> Observed {
+fn observed(integration: &OAuthIntegration, manifests: &Manifests) -> Observed {
     let name = integration.name_any();
     let spec = Validated::parse(&name, &integration.spec).map(Arc::new);
     let credentials = match &spec {
-        Ok(spec) => credentials_seen(spec, secrets),
+        Ok(spec) => credentials_seen(spec, manifests),
         Err(_) => CredentialsSeen::Unread(None),
     };
     Observed {
@@ -163,6 +105,7 @@ fn observed(integration: &OAuthIntegration, secrets: &HashMap<String, Secret>) -
         uid: integration.uid().unwrap_or(name),
         generation: integration.metadata.generation.unwrap_or_default(),
         deleting: false,
+        finalizer: false,
         suspend: false,
         renew_requested_at: integration.annotations().get(RENEW_REQUESTED_AT).cloned(),
         spec,
@@ -179,37 +122,46 @@ fn observed(integration: &OAuthIntegration, secrets: &HashMap<String, Secret>) -
     }
 }
 
-fn credentials_seen(spec: &Validated, secrets: &HashMap<String, Secret>) -> CredentialsSeen {
+fn credentials_seen(spec: &Validated, manifests: &Manifests) -> CredentialsSeen {
     let source = &spec.credentials;
-    let Some(secret) = secrets.get(&source.secret_name) else {
-        return CredentialsSeen::Missing(format!(
-            "the files hold no Secret {}: give its file too, or name another in spec.credentials.secretName",
-            source.secret_name
-        ));
-    };
-    match credentials::read(source, secret) {
-        Ok(values) if spec.needs_refresh_token() && values.refresh_token.is_none() => {
-            CredentialsSeen::Missing(credentials::no_refresh_token(source))
+    let secret = source.secret_name.as_ref().map(|name| (name, manifests.secrets.get(name)));
+    let secret = match secret {
+        Some((name, None)) => {
+            return CredentialsSeen::Missing(format!(
+                "the files hold no Secret {name}: give its file too, or name another in spec.credentials.secretName"
+            ));
         }
-        Ok(values) => CredentialsSeen::Read(Arc::new(values), "file".to_owned()),
-        Err(message) => CredentialsSeen::Missing(message),
+        Some((_, found)) => found,
+        None => None,
+    };
+    let mut values = match credentials::read(source, secret) {
+        Ok(values) => values,
+        Err(message) => return CredentialsSeen::Missing(message),
+    };
+    if spec.needs_refresh_token() && !values.has(Credential::RefreshToken) {
+        return CredentialsSeen::Missing(credentials::no_refresh_token(source));
     }
+    match source.ca_bundle.as_ref().map(|bundle| manifests.ca_bundle(bundle)).transpose() {
+        Ok(pem) => values.ca_bundle = pem,
+        Err(message) => return CredentialsSeen::Missing(message),
+    }
+    CredentialsSeen::Read(Arc::new(values), "file".to_owned())
 }
 
 /// The Secret as YAML, its data as text; tokens are masked unless they are asked for.
 fn shown(mut secret: Secret, show_tokens: bool) -> String {
     let data = secret.data.take().unwrap_or_default();
-    let token_keys: Vec<String> = secret
-        .annotations()
-        .get(target::KEYS)
-        .and_then(|keys| serde_json::from_str::<crate::api::TargetKeys>(keys).ok())
-        .map(|keys| vec![keys.access_token, keys.refresh_token])
+    let secret_keys: Vec<String> = WrittenKeys::of(&secret.metadata)
+        .map(|WrittenKeys { keys, extra }| {
+            // What people call something more may be as secret as a token.
+            [keys.access_token, keys.refresh_token].into_iter().chain(keys.dpop_key).chain(extra).collect()
+        })
         .unwrap_or_default();
     let text: BTreeMap<String, String> = data
         .into_iter()
         .map(|(key, ByteString(value))| {
             let value = String::from_utf8_lossy(&value).into_owned();
-            let masked = token_keys.contains(&key) && !show_tokens;
+            let masked = secret_keys.contains(&key) && !show_tokens;
             let value = if masked { format!("*** ({} characters)", value.chars().count()) } else { value };
             (key, value)
         })

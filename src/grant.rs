@@ -9,12 +9,13 @@ use crate::credentials::line_break_hint;
 use crate::error::Failure;
 use crate::fingerprint;
 use crate::leadership::Moment;
+use crate::oauth::key::Key;
 use crate::oauth::life::{self, Known, Life, Spread, Times};
-use crate::oauth::{Answer, Ask, Client, Credentials};
+use crate::oauth::{Answer, Ask, Client, Credential, Credentials};
 use crate::observe::now;
 use crate::plan::{CredentialsSeen, Observed};
 use crate::target::{Content, Origin};
-use crate::validated::{Validated, hashed_parts};
+use crate::validated::Validated;
 
 /// `Date` tells whole seconds, and an answer takes its time: below this the two clocks count as one.
 const PRECISION: SignedDuration = SignedDuration::from_secs(5);
@@ -32,123 +33,152 @@ pub struct Granted {
 pub type Count<'a> = &'a (dyn Fn(GrantType, Option<&Failure>, SignedDuration) + Sync);
 
 /// Asks for a token and turns the answer into the content of the target: one request, or two where a refresh token is
-/// refused and the spec names a fallback.
+/// refused and the spec names another way.
 ///
 /// # Errors
 ///
 /// A [`Failure`] that names what to change and holds nothing secret.
 pub async fn run(client: &Client, observed: &Observed, spec: &Validated, count: Count<'_>) -> Result<Granted, Failure> {
-    let CredentialsSeen::Read(first, _) = &observed.credentials else {
+    let CredentialsSeen::Read(first, version) = &observed.credentials else {
         return Err(Failure::new(Reason::CredentialsMissing, "the credentials were not read: please report this"));
     };
+    let attempt = Attempt { client, observed, spec, first, version, dpop_key: dpop_key(observed, spec)?, count };
     let Some(fallback) = &spec.fallback else {
-        return attempt(client, observed, spec, &spec.ask, observed.refresh_token(), count).await;
+        return attempt.send(&spec.ask, observed.refresh_token()).await;
     };
     let begun = Moment::now();
     let refused = match observed.refresh_token() {
-        Some(token) => match attempt(client, observed, spec, &spec.ask, Some(token), count).await {
+        Some(token) => match attempt.send(&spec.ask, Some(token)).await {
             // A process that was frozen meanwhile has no time left for a second request: another may act by now.
             Err(failure) if failure.invalid_grant && begun.passed() <= spec.ask.timeout => Some(failure),
             done => return done,
         },
         None => None,
     };
-    if let Some(lacking) = lacking(fallback.grant, first) {
-        return Err(refused.map_or_else(
-            || Failure::new(Reason::CredentialsMissing, lacking.to_owned()),
-            |refused| Failure { message: format!("{}; {lacking}", refused.message), ..refused },
-        ));
+    if let Some(lacking) = lacking(fallback, first) {
+        return Err(match refused {
+            None => Failure::new(Reason::CredentialsMissing, lacking),
+            Some(refused) => Failure { message: format!("{}; {lacking}", refused.message), ..refused },
+        });
     }
-    let mut granted =
-        attempt(client, observed, spec, fallback, None, count).await.map_err(|failure| match &refused {
-            Some(_) => Failure {
-                message: format!(
-                    "the refresh token is not valid any more, and the fallback failed: {}",
-                    failure.message
-                ),
-                ..failure
-            },
-            None => failure,
-        })?;
-    if refused.is_some() {
+    let mut granted = attempt.send(fallback, None).await.map_err(|failure| match &refused {
+        Some(_) => Failure {
+            message: format!("the refresh token is not valid any more, and the fallback failed: {}", failure.message),
+            ..failure
+        },
+        None => failure,
+    })?;
+    // That a refresh token ends some day belongs to the strategy; without one, people rely on it.
+    if refused.is_some() && !spec.by_strategy {
         granted.warning = Some(Reason::FellBack);
     }
     Ok(granted)
 }
 
-/// What the credentials lack for a fallback.
-fn lacking(grant: GrantType, credentials: &Credentials) -> Option<&'static str> {
-    let Credentials { client_id, client_secret, username, password, refresh_token: _ } = credentials;
-    match grant {
-        GrantType::UserPassword if username.is_none() || password.is_none() => {
-            Some("spec.renewal.fallback needs user name and password: add them to the credentials Secret")
+/// The key that the tokens are bound to: the one that they are bound to already, or a new one.
+fn dpop_key(observed: &Observed, spec: &Validated) -> Result<Option<SecretString>, Failure> {
+    match &observed.holding.dpop_key {
+        _ if !spec.ask.dpop => Ok(None),
+        Some(key) => Ok(Some(key.clone())),
+        None => {
+            let problem =
+                |problem| Failure::new(Reason::CredentialsUnusable, format!("the key of spec.dpop {problem}"));
+            Key::generate().map(Some).map_err(problem)
         }
-        GrantType::ClientCredentials if client_id.is_none() || client_secret.is_none() => {
-            Some("spec.renewal.fallback needs client id and client secret: add them to the credentials Secret")
-        }
-        _ => None,
     }
 }
 
-/// Sends one request.
-async fn attempt(
-    client: &Client,
-    observed: &Observed,
-    spec: &Validated,
-    ask: &Ask,
-    refresh_token: Option<SecretString>,
-    count: Count<'_>,
-) -> Result<Granted, Failure> {
-    let CredentialsSeen::Read(first, version) = &observed.credentials else {
-        return Err(Failure::new(Reason::CredentialsMissing, "the credentials were not read: please report this"));
-    };
-    let credentials = Credentials { refresh_token, ..Credentials::clone(first) };
-    let issued_at = now();
-    let answer = client.fetch(ask, &credentials).await;
-    count(ask.grant, answer.as_ref().err(), now().duration_since(issued_at));
-    let answer = answer.map_err(|mut failure| {
-        if failure.reason == Reason::RequestRefused {
-            failure.message += &line_break_hint(&spec.credentials, &credentials);
-        }
-        failure
-    })?;
-    let origin = origin(observed, spec, first, version);
-    Ok(granted(observed, spec, credentials, answer, origin, issued_at))
+/// What the credentials lack for a fallback.
+fn lacking(fallback: &Ask, credentials: &Credentials) -> Option<String> {
+    let needs = fallback.needs();
+    let all: Vec<&str> = needs.iter().map(|need| words(*need)).collect();
+    needs
+        .iter()
+        .any(|need| !credentials.has(*need))
+        .then(|| format!("spec.renewal.fallback needs {}: add them to the credentials Secret", all.join(" and ")))
 }
 
-fn granted(
-    observed: &Observed,
-    spec: &Validated,
-    sent: Credentials,
-    answer: Answer,
-    origin: Origin,
-    issued_at: Timestamp,
-) -> Granted {
-    let Answer { access_token, refresh_token, expires_in, token_type, scope, date } = answer;
-    let Life { length, warning } = life::of(&Known {
-        issued_at: date.filter(|date| date.duration_since(issued_at).abs() > PRECISION).unwrap_or(issued_at),
-        token_life: spec.token_life,
-        expires_in,
-        access_token: access_token.expose_secret(),
-    });
-    let content = Content {
-        access_token: Some(access_token),
-        // An answer without a refresh token says that the one which was sent goes on (RFC 6749, section 6).
-        refresh_token: refresh_token.or(sent.refresh_token),
-        token_type,
-        // An answer without a scope says that it is the one asked for (RFC 6749, section 5.1).
-        scope: scope.or_else(|| spec.ask.scope.clone()),
-        times: life::times(&observed.uid, issued_at, length, spec.renew_before, observed.spread()),
-        origin,
-    };
-    Granted { content, warning }
+/// A credential, in the words of people.
+const fn words(credential: Credential) -> &'static str {
+    match credential {
+        Credential::ClientId => "client id",
+        Credential::ClientSecret => "client secret",
+        Credential::Username => "user name",
+        Credential::Password => "password",
+        Credential::RefreshToken => "refresh token",
+        Credential::PrivateKey => "private key",
+        Credential::TlsCertificate => "client certificate",
+        Credential::TlsKey => "its private key",
+        Credential::SubjectToken => "subject token",
+        Credential::ActorToken => "actor token",
+    }
+}
+
+/// What all requests of one attempt have in common.
+struct Attempt<'a> {
+    client: &'a Client,
+    observed: &'a Observed,
+    spec: &'a Validated,
+    first: &'a Credentials,
+    version: &'a str,
+    dpop_key: Option<SecretString>,
+    count: Count<'a>,
+}
+
+impl Attempt<'_> {
+    /// Sends one request.
+    async fn send(&self, ask: &Ask, refresh_token: Option<SecretString>) -> Result<Granted, Failure> {
+        let mut credentials = self.first.with_refresh_token(refresh_token.filter(|_| ask.grant.is_refresh()));
+        credentials.dpop_key.clone_from(&self.dpop_key);
+        let issued_at = now();
+        let answer = self.client.fetch(ask, &credentials).await;
+        (self.count)(ask.grant.kind(), answer.as_ref().err(), now().duration_since(issued_at));
+        let answer = answer.map_err(|mut failure| {
+            if failure.reason == Reason::RequestRefused {
+                failure.message += &line_break_hint(&self.spec.credentials, &credentials);
+            }
+            failure
+        })?;
+        Ok(self.granted(ask, &credentials, answer, issued_at))
+    }
+
+    fn granted(&self, ask: &Ask, sent: &Credentials, answer: Answer, issued_at: Timestamp) -> Granted {
+        let Self { observed, spec, .. } = self;
+        let Answer { access_token, refresh_token, expires_in, expires_at, token_type, scope, mut extra, date } = answer;
+        let Life { length, warning } = life::of(&Known {
+            issued_at: date.filter(|date| date.duration_since(issued_at).abs() > PRECISION).unwrap_or(issued_at),
+            token_life: spec.token_life,
+            expires_in,
+            expires_at,
+            access_token: access_token.expose_secret(),
+        });
+        // As with the refresh token: what the answer to a refresh does not tell anew goes on.
+        if let (true, Some(before)) = (ask.grant.is_refresh(), &observed.holding.content) {
+            for (key, value) in before.extra.iter().filter(|(key, _)| ask.expressions.extra.contains_key(*key)) {
+                extra.entry(key.clone()).or_insert_with(|| value.clone());
+            }
+        }
+        let content = Content {
+            access_token: Some(access_token),
+            // An answer without a refresh token says that the one which was sent goes on (RFC 6749, section 6).
+            refresh_token: refresh_token.or_else(|| sent.get(Credential::RefreshToken).cloned()),
+            token_type,
+            // An answer without a scope says that it is the one asked for (RFC 6749, section 5.1).
+            scope: scope.or_else(|| ask.scope.clone()),
+            extra,
+            dpop_key: self.dpop_key.clone(),
+            times: life::times(&observed.uid, issued_at, length, spec.renew_before, observed.spread()),
+            origin: origin(observed, spec, self.first, self.version),
+        };
+        Granted { content, warning }
+    }
 }
 
 fn origin(observed: &Observed, spec: &Validated, first: &Credentials, version: &str) -> Origin {
-    let first_token = first.refresh_token.as_ref().map(|token| fingerprint::salted(&[token.expose_secret()]));
+    let first_token = first.get(Credential::RefreshToken).map(|token| fingerprint::salted(&[token.expose_secret()]));
     Origin {
         spec_hash: spec.spec_hash.clone(),
-        credentials_hash: fingerprint::salted(&hashed_parts(first)),
+        credentials_hash: fingerprint::salted(&first.hashed_parts()),
         credentials_version: version.to_owned(),
         refresh_token_hash: first_token.or_else(|| observed.holding.first_hash.clone()),
         renew_requested_at: observed.renew_requested_at.clone(),
@@ -160,7 +190,7 @@ fn origin(observed: &Observed, spec: &Validated, first: &Credentials, version: &
 #[must_use]
 pub fn kept(observed: &Observed, spec: &Validated, token: SecretString, now: Timestamp) -> Option<Content> {
     let CredentialsSeen::Read(first, version) = &observed.credentials else { return None };
-    if spec.ask.grant != GrantType::RefreshToken {
+    if !spec.ask.grant.is_refresh() || spec.by_strategy {
         // The other grants can always be run again.
         return None;
     }
@@ -175,6 +205,8 @@ pub fn kept(observed: &Observed, spec: &Validated, token: SecretString, now: Tim
             refresh_token: None,
             token_type: None,
             scope: None,
+            extra: std::collections::BTreeMap::new(),
+            dpop_key: observed.holding.dpop_key.clone(),
             times: Times { issued_at: now, expires_at: now, renew_at: now },
             origin,
         },

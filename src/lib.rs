@@ -17,6 +17,7 @@
 //! | [`plan`] | decides what to do; pure |
 //! | [`grant`], [`oauth`] | the token request and its answer; know no cluster |
 //! | [`perform`] | the only writer |
+//! | [`revocation`] | gives tokens back |
 //! | [`settle`], [`status`] | what follows from what was done; pure |
 //! | [`target`], [`credentials`] | the two Secrets as data; pure |
 //! | [`cache`] | what is kept between two looks |
@@ -52,6 +53,7 @@ pub mod oauth;
 pub mod observe;
 pub mod perform;
 pub mod plan;
+pub mod revocation;
 pub mod server;
 pub mod settle;
 pub mod status;

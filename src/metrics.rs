@@ -50,6 +50,30 @@ pub struct Metrics {
     token_request_seconds: Family<GrantLabels, Histogram>,
     reconciles: Family<DecisionLabels, Counter>,
     reconcile_errors: Family<ErrorLabels, Counter>,
+    /// Tokens that were given back.
+    pub revocations: RevocationCounter,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
+/// Counts tokens that were given back. Clones share the counter.
+#[derive(Clone, Debug, Default)]
+pub struct RevocationCounter(Family<OutcomeLabels, Counter>);
+
+impl RevocationCounter {
+    /// Counts one.
+    pub fn count(&self, failure: Option<&Failure>) {
+        let outcome = outcome(failure);
+        self.0.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+}
+
+/// `Success`, or the reason of the failure.
+fn outcome(failure: Option<&Failure>) -> &'static str {
+    failure.map_or("Success", |failure| failure.reason.as_str())
 }
 
 impl fmt::Debug for Metrics {
@@ -84,16 +108,17 @@ impl Metrics {
             "Looks at an integration that failed, by the step",
             reconcile_errors.clone(),
         );
+        let revocations = RevocationCounter::default();
+        registry.register("revocations", "Tokens that were given back, by outcome", revocations.0.clone());
         registry.register_collector(Box::new(IntegrationMetrics { integrations }));
         registry.register_collector(Box::new(ProcessMetrics { gate, leadership }));
         let registry = Mutex::new(registry);
-        Self { registry, token_requests, token_request_seconds, reconciles, reconcile_errors }
+        Self { registry, token_requests, token_request_seconds, reconciles, reconcile_errors, revocations }
     }
 
     /// Counts a token request.
     pub fn token_request(&self, grant: GrantType, failure: Option<&Failure>, duration: SignedDuration) {
-        let grant = grant.as_str();
-        let outcome = failure.map_or("Success", |failure| failure.reason.as_str());
+        let (grant, outcome) = (grant.as_str(), outcome(failure));
         self.token_requests.get_or_create(&RequestLabels { grant, outcome }).inc();
         self.token_request_seconds.get_or_create(&GrantLabels { grant }).observe(duration.as_secs_f64());
     }

@@ -1,21 +1,34 @@
 //! The token request: what is sent, how it is sent, and what the answer means. Knows no Kubernetes.
+//!
+//! ```text
+//!   Ask + Credentials ──► discovery ──► prepare (members, headers) ──► client ──► response ──► Answer
+//!                         issuer only   pure                           HTTP       pure
+//! ```
 
 pub mod body;
 pub mod client;
+pub mod credentials;
+pub mod discovery;
 pub mod expression;
+pub mod jwt;
+pub mod key;
 pub mod life;
+pub mod prepare;
 pub mod redact;
 pub mod response;
+pub mod transport;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use secrecy::SecretString;
 use url::Url;
 
-use crate::api::{Format, GrantType};
+use crate::api::{
+    Assertion, AssertionPlace, ClientAuthentication, Format, GrantType, SubjectTokenSource, TokenExchange,
+};
 
-pub use client::Client;
+pub use client::{Client, Revocation};
+pub use credentials::{Credential, Credentials};
 pub use expression::Expression;
 pub use response::Answer;
 
@@ -23,23 +36,165 @@ pub use response::Answer;
 #[derive(Clone, Debug)]
 pub struct Ask {
     /// Where the request goes.
-    pub endpoint: Url,
+    pub endpoint: Endpoint,
     /// What is asked for.
-    pub grant: GrantType,
-    /// Body member that names the resource, and its value.
-    pub resource: Option<(String, String)>,
+    pub grant: Grant,
+    /// How the client shows who it is.
+    pub client: ClientAuthentication,
+    /// Body member that names the resource, and its values.
+    pub resource: Option<(String, Vec<String>)>,
     /// Scope, as it is sent.
     pub scope: Option<String>,
+    /// Whether the scope is sent as a list.
+    pub scope_as_list: bool,
     /// Format of the body.
     pub format: Format,
     /// Members that are added to, changed in (with a value) or taken out of (without one) the body.
     pub parameters: BTreeMap<String, String>,
+    /// Other names for members of the body.
+    pub body_keys: BTreeMap<String, String>,
     /// Headers that are added.
     pub headers: BTreeMap<String, String>,
-    /// The time for the whole request, from connecting to the last byte.
+    /// The time for everything, from connecting to the last byte.
     pub timeout: Duration,
     /// Where the values stand in the answer.
     pub expressions: Expressions,
+    /// The proxy, where it is another one than the environment says.
+    pub proxy: Option<Url>,
+    /// Whether the token is bound to a key (RFC 9449).
+    pub dpop: bool,
+}
+
+impl Ask {
+    /// Whether something is signed that holds a time.
+    #[must_use]
+    pub const fn signs(&self) -> bool {
+        use crate::api::ClientAuthenticationMethod as Method;
+        self.dpop
+            || matches!(self.grant, Grant::JwtBearer(_))
+            || matches!(
+                self.client.method,
+                Method::ClientSecretJwt | Method::PrivateKeyJwt | Method::ServiceAccountToken
+            )
+    }
+
+    /// The credentials without which it cannot be sent.
+    #[must_use]
+    pub fn needs(&self) -> Vec<Credential> {
+        use crate::api::ClientAuthenticationMethod as Method;
+        use Credential::{
+            ActorToken, ClientId, ClientSecret, Password, PrivateKey, SubjectToken, TlsCertificate, TlsKey, Username,
+        };
+        let client: &[Credential] = match (&self.grant, self.client.method) {
+            (Grant::UserPassword, _) => &[],
+            (Grant::JwtBearer(assertion), _) if assertion.place == AssertionPlace::AuthorizationHeader => &[],
+            (Grant::ClientCredentials, Method::ClientSecretPost) => &[ClientId, ClientSecret],
+            // Google and Salesforce know the client by the issuer of the assertion.
+            (Grant::JwtBearer(_), Method::ClientSecretPost) => &[],
+            // A public client has no secret (RFC 6749, section 2.1).
+            (_, Method::ClientSecretPost) => &[ClientId],
+            (_, Method::ClientSecretBasic | Method::ClientSecretJwt) => &[ClientId, ClientSecret],
+            (_, Method::PrivateKeyJwt) => &[ClientId, PrivateKey],
+            (_, Method::TlsClientAuth) => &[ClientId, TlsCertificate, TlsKey],
+            // The server may know the client by the subject of the token.
+            (_, Method::ServiceAccountToken | Method::None) => &[],
+        };
+        let grant: &[Credential] = match &self.grant {
+            // The refresh token is followed on its own.
+            Grant::ClientCredentials | Grant::RefreshToken => &[],
+            Grant::UserPassword | Grant::Password => &[Username, Password],
+            Grant::JwtBearer(assertion) if assertion.issuer.is_some() => &[PrivateKey],
+            Grant::JwtBearer(_) => &[ClientId, PrivateKey],
+            Grant::TokenExchange(exchange) => {
+                match (exchange.subject_token_source, exchange.actor_token_type.is_some()) {
+                    (SubjectTokenSource::Secret, false) => &[SubjectToken],
+                    (SubjectTokenSource::Secret, true) => &[SubjectToken, ActorToken],
+                    (SubjectTokenSource::ServiceAccount, false) => &[],
+                    (SubjectTokenSource::ServiceAccount, true) => &[ActorToken],
+                }
+            }
+        };
+        let thumbprint = self.client.assertion.as_ref().is_some_and(|assertion| assertion.certificate_thumbprint);
+        let certificate: &[Credential] = if thumbprint { &[TlsCertificate] } else { &[] };
+        [client, grant, certificate].concat()
+    }
+
+    /// The credentials that are sent where they are there.
+    #[must_use]
+    pub fn takes(&self) -> &'static [Credential] {
+        use crate::api::ClientAuthenticationMethod as Method;
+        match (&self.grant, self.client.method) {
+            (Grant::UserPassword, _) => &[],
+            (Grant::JwtBearer(assertion), _) if assertion.place == AssertionPlace::AuthorizationHeader => &[],
+            (_, Method::ClientSecretPost) => &[Credential::ClientId, Credential::ClientSecret],
+            _ => &[Credential::ClientId],
+        }
+    }
+}
+
+/// Where a request goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The token endpoint, where it is given.
+    pub url: Option<Url>,
+    /// The issuer, whose metadata tell the endpoints that are not given.
+    pub issuer: Option<Url>,
+    /// For whom assertions are made where the spec does not say: the issuer or the token endpoint, as it is written there.
+    pub audience: String,
+    /// The member of the spec to check where there is something wrong with it.
+    pub field: &'static str,
+}
+
+impl Endpoint {
+    /// What is known of it without asking anyone: the endpoint itself, or its issuer.
+    #[must_use]
+    pub fn known(&self) -> Option<&Url> {
+        self.url.as_ref().or(self.issuer.as_ref())
+    }
+
+    /// Scheme, host and port: those whose limits are shared.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        self.known().map(|url| url.origin().ascii_serialization()).unwrap_or_default()
+    }
+}
+
+/// What is asked for, with what it needs beside credentials.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Grant {
+    /// RFC 6749, section 4.4.
+    ClientCredentials,
+    /// A log-in endpoint; not RFC 6749.
+    UserPassword,
+    /// RFC 6749, section 6.
+    RefreshToken,
+    /// RFC 6749, section 4.3.
+    Password,
+    /// RFC 7523, section 2.1.
+    JwtBearer(Box<Assertion>),
+    /// RFC 8693.
+    TokenExchange(TokenExchange),
+}
+
+impl Grant {
+    /// Its word in the spec, in metrics and in logs.
+    #[must_use]
+    pub const fn kind(&self) -> GrantType {
+        match self {
+            Self::ClientCredentials => GrantType::ClientCredentials,
+            Self::UserPassword => GrantType::UserPassword,
+            Self::RefreshToken => GrantType::RefreshToken,
+            Self::Password => GrantType::Password,
+            Self::JwtBearer(_) => GrantType::JwtBearer,
+            Self::TokenExchange(_) => GrantType::TokenExchange,
+        }
+    }
+
+    /// Whether it sends a refresh token, whose successor must not be lost.
+    #[must_use]
+    pub const fn is_refresh(&self) -> bool {
+        matches!(self, Self::RefreshToken)
+    }
 }
 
 /// Where the values stand in the answer.
@@ -51,28 +206,30 @@ pub struct Expressions {
     pub refresh_token: Expression,
     /// The life of the access token in seconds.
     pub expires_in: Expression,
+    /// The end of the access token.
+    pub expires_at: Option<Expression>,
+    /// Whether it is a success.
+    pub success: Option<Expression>,
+    /// More values, by their key in the target.
+    pub extra: BTreeMap<String, Expression>,
 }
 
 impl Expressions {
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Expression> {
+        let Self { access_token, refresh_token, expires_in, expires_at, success, extra } = self;
+        [access_token, refresh_token, expires_in].into_iter().chain(expires_at).chain(success).chain(extra.values())
+    }
+
+    /// Whether one of them may look at what is bound to a name, such as `$headers`.
+    #[must_use]
+    pub fn use_variables(&self) -> bool {
+        self.all().any(|expression| expression.text().contains('$'))
+    }
+
     /// Whether all of them only look members up.
     #[must_use]
     pub fn are_paths(&self) -> bool {
-        let Self { access_token, refresh_token, expires_in } = self;
-        [access_token, refresh_token, expires_in].into_iter().all(Expression::is_path)
+        self.all().all(Expression::is_path)
     }
-}
-
-/// The secret values that a grant may send. `Debug` prints none of them.
-#[derive(Clone, Debug, Default)]
-pub struct Credentials {
-    /// Client id (RFC 6749, section 2.2).
-    pub client_id: Option<SecretString>,
-    /// Client secret (RFC 6749, section 2.3.1).
-    pub client_secret: Option<SecretString>,
-    /// User name.
-    pub username: Option<SecretString>,
-    /// Password.
-    pub password: Option<SecretString>,
-    /// Refresh token (RFC 6749, section 1.5).
-    pub refresh_token: Option<SecretString>,
 }

@@ -11,13 +11,15 @@
 //!                          └───── Write ────────────────────┴► read credentials, target ► Observed   (1 or 2 calls)
 //! ```
 
+mod inputs;
+
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt};
 
-use crate::api::{GrantType, OAuthIntegration, RENEW_REQUESTED_AT};
+use crate::api::{FINALIZER, OAuthIntegration, RENEW_REQUESTED_AT};
 use crate::cache::SecretRef;
 use crate::calls::{self, in_time};
 use crate::context::Context;
@@ -51,7 +53,7 @@ pub async fn observe(context: &Context, integration: &OAuthIntegration) -> Resul
         None
     };
     let Ok(spec) = spec else { return Ok((observed, None)) };
-    let goes_on = permit.is_some() || matches!(first_plan, Plan::Write { .. });
+    let goes_on = permit.is_some() || matches!(first_plan, Plan::Write { .. } | Plan::GiveBack { .. });
     if goes_on {
         read(context, integration, &mut observed, &spec, &first_plan).await?;
         failpoint!("after-reads");
@@ -71,7 +73,7 @@ fn place(
         name: integration.name_any(),
         uid: observed.uid.clone(),
     };
-    let host = spec.ask.endpoint.origin().ascii_serialization();
+    let host = spec.ask.endpoint.origin();
     match context.gate.ask(&caller, &host, observed.ends()) {
         Turn::Now(permit) => Some(permit),
         Turn::Later(closed) => {
@@ -91,13 +93,14 @@ async fn read(
 ) -> Result<(), Error> {
     let secrets = Api::<Secret>::namespaced(context.client.clone(), &integration.namespace().unwrap_or_default());
     let (credentials, found) =
-        tokio::join!(read_credentials(context, &secrets, spec), read_target(&secrets, observed, spec, first_plan));
+        tokio::join!(inputs::read(context, &secrets, spec), read_target(&secrets, observed, spec, first_plan));
     observed.credentials = credentials?;
-    see_target(context, observed, spec, found?);
+    let name = integration.name_any();
+    see_target(context, &name, observed, spec, found?);
     // With the credentials known, the plan may be another one, and that one may need what the target holds.
     if lacks_content(observed, &plan(observed)) {
         let target = get(&secrets, &spec.shape.secret_name).await?;
-        see_target(context, observed, spec, Found::Target(target));
+        see_target(context, &name, observed, spec, Found::Target(target));
     }
     // Only now is it known whether there is a refresh token anywhere.
     let lacks_token = spec.needs_refresh_token() && observed.refresh_token().is_none();
@@ -125,17 +128,19 @@ fn glance(context: &Context, integration: &OAuthIntegration) -> Observed {
         Some(_) => TargetSeen::Foreign,
     };
     let version = spec.as_ref().ok().and_then(|spec| {
-        let secret: SecretRef = (namespace.clone(), spec.credentials.secret_name.clone());
-        context.named.version(&secret)
+        let Some(name) = spec.credentials.secret_name.clone() else { return Some(inputs::NO_SECRET.to_owned()) };
+        let secret: SecretRef = (namespace.clone(), name);
+        context.named.version(&secret).map(|version| version.to_string())
     });
     Observed {
         now: now(),
         generation: integration.metadata.generation.unwrap_or_default(),
         deleting: integration.metadata.deletion_timestamp.is_some(),
+        finalizer: integration.finalizers().iter().any(|name| name == FINALIZER),
         suspend: integration.spec.suspend,
         renew_requested_at: integration.annotations().get(RENEW_REQUESTED_AT).cloned(),
         spec,
-        credentials: CredentialsSeen::Unread(version.map(|version| version.to_string())),
+        credentials: CredentialsSeen::Unread(version),
         holding: Holding::default(),
         former_targets,
         answer_held: holds_answer(context, &uid, &target),
@@ -161,31 +166,6 @@ fn holds_answer(context: &Context, uid: &str, target: &TargetSeen) -> bool {
     false
 }
 
-async fn read_credentials(
-    context: &Context,
-    secrets: &Api<Secret>,
-    spec: &Validated,
-) -> Result<CredentialsSeen, Error> {
-    let source = &spec.credentials;
-    let name = &source.secret_name;
-    let secret = match in_time(secrets.get_opt(name)).await {
-        Ok(Some(secret)) => secret,
-        Ok(None) => return Ok(CredentialsSeen::Missing(credentials::not_found(source))),
-        Err(error) if error.status().is_some_and(kube::core::Status::is_forbidden) => {
-            return Ok(CredentialsSeen::Unreadable(format!(
-                "the operator may not read Secret {name}: give its ServiceAccount the right to get it"
-            )));
-        }
-        Err(source) => return Err(Error::ReadCredentials { name: name.clone(), source: Box::new(source) }),
-    };
-    let version = target::version(&secret.metadata);
-    context.named.read(&(secret.namespace().unwrap_or_default(), name.clone()), version);
-    Ok(match credentials::read(source, &secret) {
-        Ok(values) => CredentialsSeen::Read(Arc::new(values), version.to_string()),
-        Err(message) => CredentialsSeen::Missing(message),
-    })
-}
-
 /// What was found where the target should be.
 enum Found {
     /// It was not looked for: what memory tells is enough.
@@ -206,7 +186,8 @@ async fn read_target(
 ) -> Result<Found, Error> {
     let absent = matches!(observed.target, TargetSeen::Absent);
     let rewrite = lacks_content(observed, first_plan);
-    if !(absent || rewrite || spec.ask.grant == GrantType::RefreshToken) {
+    let gives_back = matches!(first_plan, Plan::GiveBack { .. });
+    if !(absent || rewrite || gives_back || spec.reads_target()) {
         return Ok(Found::NotLooked);
     }
     let name = &spec.shape.secret_name;
@@ -231,7 +212,7 @@ async fn get(secrets: &Api<Secret>, name: &str) -> Result<Option<Box<Secret>>, E
     Ok(in_time(secrets.get_opt(name)).await.map_err(read)?.map(Box::new))
 }
 
-fn see_target(context: &Context, observed: &mut Observed, spec: &Validated, found: Found) {
+fn see_target(context: &Context, name: &str, observed: &mut Observed, spec: &Validated, found: Found) {
     match found {
         Found::NotLooked => {}
         Found::Former(secret) => observed.holding = holding(&secret, spec),
@@ -243,7 +224,8 @@ fn see_target(context: &Context, observed: &mut Observed, spec: &Validated, foun
         }
         Found::Target(Some(secret)) => {
             let facts = Facts::of(&secret);
-            let ours = facts.is_owned_by(&observed.uid) && calls::is_managed(&secret);
+            let owned = facts.is_owned_by(&observed.uid) || facts.is_retained_for(name);
+            let ours = owned && calls::is_managed(&secret);
             observed.target = if ours { TargetSeen::Ours(Arc::new(facts.clone())) } else { TargetSeen::Foreign };
             if ours {
                 observed.holding = holding(&secret, spec);
@@ -256,7 +238,8 @@ fn see_target(context: &Context, observed: &mut Observed, spec: &Validated, foun
 fn holding(secret: &Secret, spec: &Validated) -> Holding {
     Holding {
         content: target::content(secret).map(Arc::new),
-        refresh_token: target::refresh_token(secret, &spec.shape.keys.refresh_token),
+        refresh_token: target::value(secret, &spec.shape.keys, |keys| Some(keys.refresh_token.clone())),
+        dpop_key: target::value(secret, &spec.shape.keys, |keys| keys.dpop_key.clone()),
         first_hash: Facts::of(secret).origin.refresh_token_hash,
     }
 }

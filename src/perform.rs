@@ -4,6 +4,7 @@
 //! has it. The Secret comes before the status, so that the status never tells of a token that is not there. The event
 //! comes last, since nothing depends on it.
 
+mod give_back;
 mod report;
 mod save;
 
@@ -43,10 +44,12 @@ pub async fn carry_out(
     plan: &Plan,
     permit: Option<Permit>,
 ) -> Result<Outcome, Error> {
+    give_back::mark(context, integration, observed).await?;
     let outcome = match plan {
         Plan::Wait { .. } | Plan::Refuse { .. } => Outcome::Nothing,
         Plan::Renew { reason } => renew(context, integration, observed, *reason, permit).await,
         Plan::Write { .. } => write_again(context, integration, observed).await,
+        Plan::GiveBack { .. } => return give_back::all(context, integration, observed).await,
     };
     let in_place =
         matches!(outcome, Outcome::Written(_)) || matches!(plan, Plan::Wait { reason: Reason::TokenValid, .. });
@@ -78,6 +81,7 @@ async fn renew(
         Ok(granted) => {
             let undone = matches!(reason, Reason::TargetMissing | Reason::TargetDrifted | Reason::CredentialsChanged);
             context.notes.given(&observed.uid, now(), undone);
+            give_back::former(context, integration, observed, &granted.content);
             let held = hold(context, integration, observed, spec, granted);
             failpoint!("before-secret");
             save(context, observed, &held, true).await
@@ -109,7 +113,8 @@ async fn rehearse(
     observed: &Observed,
     spec: &Validated,
 ) -> Result<(), Failure> {
-    if spec.ask.grant != GrantType::RefreshToken || observed.facts().is_some() {
+    let spends = spec.ask.grant.is_refresh() && observed.refresh_token().is_some();
+    if !spends || observed.facts().is_some() {
         return Ok(());
     }
     let namespace = integration.namespace().unwrap_or_default();

@@ -14,10 +14,9 @@ use crate::api::Reason;
 use crate::cache::LONGEST_SPACING;
 use crate::fingerprint;
 use crate::gate::Closed;
-use crate::oauth::Credentials;
 use crate::oauth::life::Times;
+use crate::oauth::{Credential, Credentials};
 use crate::settle;
-use crate::validated::hashed_parts;
 
 pub use observed::{CredentialsSeen, Holding, Observed, TargetSeen};
 
@@ -42,6 +41,11 @@ pub enum Plan {
     },
     /// Write a token that is at hand: in memory, or in the Secret itself.
     Write {
+        /// Why.
+        reason: Reason,
+    },
+    /// Give back the tokens that are at hand, and let the integration go.
+    GiveBack {
         /// Why.
         reason: Reason,
     },
@@ -103,7 +107,11 @@ fn closed(observed: &Observed) -> Option<Plan> {
 }
 
 fn deleting(observed: &Observed) -> Option<Plan> {
-    observed.deleting.then_some(Plan::Wait { reason: Reason::Deleting, until: None })
+    let reason = Reason::Deleting;
+    observed.deleting.then(|| match observed.finalizer && observed.leads {
+        true => Plan::GiveBack { reason },
+        false => Plan::Wait { reason, until: None },
+    })
 }
 
 /// Comes before all else: the answer may hold the only copy of a refresh token.
@@ -141,6 +149,9 @@ fn credentials_missing(observed: &Observed) -> Option<Plan> {
         }
         CredentialsSeen::Unreadable(message) => {
             Some(Plan::Refuse { reason: Reason::CredentialsUnreadable, message: message.clone() })
+        }
+        CredentialsSeen::DependencyMissing(message) => {
+            Some(Plan::Refuse { reason: Reason::DependencyMissing, message: message.clone() })
         }
         CredentialsSeen::Unread(_) | CredentialsSeen::Read(..) => None,
     }
@@ -194,10 +205,10 @@ fn credentials_changed(observed: &Observed) -> Option<Plan> {
             version.as_ref().is_none_or(|version| *version != origin.credentials_version)
         }
         CredentialsSeen::Read(credentials, _) => {
-            !fingerprint::matches(&origin.credentials_hash, &hashed_parts(credentials))
+            !fingerprint::matches(&origin.credentials_hash, &credentials.hashed_parts())
                 || brings_refresh_token(credentials, origin.refresh_token_hash.as_deref())
         }
-        CredentialsSeen::Missing(_) | CredentialsSeen::Unreadable(_) => false,
+        CredentialsSeen::Missing(_) | CredentialsSeen::Unreadable(_) | CredentialsSeen::DependencyMissing(_) => false,
     };
     changed.then_some(Plan::Renew { reason: Reason::CredentialsChanged })
 }
@@ -206,8 +217,7 @@ fn credentials_changed(observed: &Observed) -> Option<Plan> {
 /// changes nothing: the target has its own.
 fn brings_refresh_token(credentials: &Credentials, first: Option<&str>) -> bool {
     credentials
-        .refresh_token
-        .as_ref()
+        .get(Credential::RefreshToken)
         .is_some_and(|token| !first.is_some_and(|first| fingerprint::matches(first, &[token.expose_secret()])))
 }
 
@@ -224,7 +234,9 @@ fn target_drifted(observed: &Observed) -> Option<Plan> {
     if !facts.intact || facts.times.is_none() {
         Some(Plan::Renew { reason })
     } else {
-        (!facts.wears(shape)).then_some(Plan::Write { reason })
+        // One that was kept for an integration of this name is taken over.
+        let is_of_another = facts.integration_uid != observed.uid;
+        (is_of_another || !facts.wears(shape)).then_some(Plan::Write { reason })
     }
 }
 

@@ -16,8 +16,9 @@ use crate::status::{self, Trouble};
 
 /// The pause before a mistake in the configuration that only an attempt could show is looked at again.
 const CONFIGURATION_PAUSE: SignedDuration = SignedDuration::from_hours(1);
-/// The pause before credentials that may not be read are looked at again: rights are not watched.
-const RIGHTS_PAUSE: SignedDuration = SignedDuration::from_secs(30);
+/// The pause before what may not be read, or is not there, is looked at again where it is not watched: rights, ConfigMaps,
+/// ServiceAccounts.
+const UNWATCHED_PAUSE: SignedDuration = SignedDuration::from_secs(30);
 /// The longest pause before an answer that is held is written again.
 const PAUSE_WITH_ANSWER: SignedDuration = SignedDuration::from_secs(10);
 /// The pause after a plan that should have done something and did nothing.
@@ -34,6 +35,8 @@ pub enum Outcome {
     Written(Written),
     /// It was tried, and failed.
     Failed(Failure),
+    /// The tokens were given back, or that was tried and failed.
+    GivenBack(Option<Failure>),
 }
 
 /// What was written.
@@ -78,11 +81,12 @@ pub struct Announcement {
 pub fn settle(observed: &Observed, plan: &Plan, outcome: &Outcome, now: Timestamp) -> Settled {
     // Whoever leads tells what there is to tell.
     if observed.deleting || !observed.leads {
-        let next = match outcome {
-            Outcome::Failed(_) => Some(now + PAUSE_WITH_ANSWER),
-            Outcome::Nothing | Outcome::Written(_) => None,
+        let (next, event) = match outcome {
+            Outcome::Failed(_) => (Some(now + PAUSE_WITH_ANSWER), None),
+            Outcome::GivenBack(failure) => (None, Some(given_back(failure.as_ref()))),
+            Outcome::Nothing | Outcome::Written(_) => (None, None),
         };
-        return Settled { status: observed.status.clone(), event: None, next };
+        return Settled { status: observed.status.clone(), event, next };
     }
     // Who waits for a place has nothing new to tell, until the token ends.
     if let Plan::Wait { reason: Reason::Queued, .. } = plan
@@ -93,7 +97,7 @@ pub fn settle(observed: &Observed, plan: &Plan, outcome: &Outcome, now: Timestam
     }
     let times = match outcome {
         Outcome::Written(written) => Some(written.times),
-        Outcome::Nothing | Outcome::Failed(_) => current_times(observed),
+        Outcome::Nothing | Outcome::Failed(_) | Outcome::GivenBack(_) => current_times(observed),
     };
     let last_failure = last_failure(observed, plan, outcome, now);
     let trouble = trouble(observed, plan, last_failure.as_ref());
@@ -116,7 +120,7 @@ fn last_failure(observed: &Observed, plan: &Plan, outcome: &Outcome, now: Timest
         (Outcome::Failed(failure), _) => Some(failed(observed, failure, before, now)),
         // A token for the current spec that is not due says that all is well again.
         (Outcome::Written(_), _) | (Outcome::Nothing, Plan::Wait { reason: Reason::TokenValid, .. }) => None,
-        (Outcome::Nothing, _) => before.cloned(),
+        (Outcome::Nothing | Outcome::GivenBack(_), _) => before.cloned(),
     }
 }
 
@@ -219,6 +223,17 @@ fn written_event(observed: &Observed, cause: Reason, written: Written) -> Announ
     Announcement { warning, reason, cause, note, routine: routine && !warning }
 }
 
+fn given_back(failure: Option<&Failure>) -> Announcement {
+    let (reason, note) = match failure {
+        None => (Reason::Revoked, "the tokens were given back to the endpoint".to_owned()),
+        Some(failure) => (
+            Reason::RevocationFailed,
+            format!("the tokens could not be given back, and live until they end: {}", failure.message),
+        ),
+    };
+    Announcement { warning: failure.is_some(), reason, cause: Reason::Deleting, note, routine: false }
+}
+
 /// One event for a failure, not one for each retry of it.
 fn failure_event(
     observed: &Observed,
@@ -230,7 +245,7 @@ fn failure_event(
     let is_first = status.last_failure.as_ref().is_some_and(|last| last.attempts == 1);
     let is_other = before.is_none_or(|before| before.reason != failure.reason.as_str());
     let cause = match plan {
-        Plan::Renew { reason } | Plan::Write { reason } => *reason,
+        Plan::Renew { reason } | Plan::Write { reason } | Plan::GiveBack { reason } => *reason,
         Plan::Wait { .. } | Plan::Refuse { .. } => failure.reason,
     };
     (is_first || is_other).then(|| Announcement {
@@ -266,10 +281,12 @@ fn next(
         (Outcome::Written(written), _) => Some(written.times.renew_at),
         (Outcome::Failed(_), _) => retry_at,
         (_, Plan::Wait { until, .. }) => *until,
-        (_, Plan::Refuse { reason: Reason::CredentialsUnreadable, .. }) => Some(now + RIGHTS_PAUSE),
+        (_, Plan::Refuse { reason: Reason::CredentialsUnreadable | Reason::DependencyMissing, .. }) => {
+            Some(now + UNWATCHED_PAUSE)
+        }
         (_, Plan::Refuse { .. }) => None,
         // A deed that came to nothing; whatever the cause, it is not to be the last look.
-        (_, Plan::Renew { .. } | Plan::Write { .. }) => Some(now + PAUSE_AFTER_NOTHING),
+        (_, Plan::Renew { .. } | Plan::Write { .. } | Plan::GiveBack { .. }) => Some(now + PAUSE_AFTER_NOTHING),
     };
     let expires_at = times.map(|times| times.expires_at).filter(|at| *at > now);
     [planned, expires_at].into_iter().flatten().min()

@@ -13,9 +13,10 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::api::{MANAGER, OAuthIntegrationSpec, TargetKeys};
+use crate::api::{DeletionPolicy, MANAGER, OAuthIntegrationSpec, TargetKeys};
 use crate::fingerprint;
 use crate::oauth::life::Times;
 
@@ -38,6 +39,10 @@ const REFRESH_TOKEN_HASH: &str = "oauth.evolutionx.io/first-refresh-token-hash";
 const DATA_HASH: &str = "oauth.evolutionx.io/data-hash";
 /// Annotation with the keys under which the values were written, as JSON.
 pub const KEYS: &str = "oauth.evolutionx.io/keys";
+/// Name of the integration whose Secret it is, where it has no owner, so that it stays when the integration goes.
+const RETAINED_FOR: &str = "oauth.evolutionx.io/retained-for";
+/// Key of the private key of `spec.dpop`, where the spec names none.
+const DPOP_KEY: &str = "dpop_key";
 /// The value of the request for a renewal that was last followed.
 const RENEW_REQUESTED_AT: &str = crate::api::RENEW_REQUESTED_AT;
 
@@ -57,6 +62,8 @@ pub struct Shape {
     pub labels: BTreeMap<String, String>,
     /// Annotations that people want on it.
     pub annotations: BTreeMap<String, String>,
+    /// Whether it stays when its integration goes.
+    pub retained: bool,
     /// Fingerprint of all that can change without a new token.
     pub hash: String,
 }
@@ -66,17 +73,29 @@ impl Shape {
     #[must_use]
     pub fn new(integration: &str, spec: &OAuthIntegrationSpec) -> Self {
         let target = &spec.target;
+        let mut keys = target.keys.clone();
+        if spec.dpop.is_some() {
+            keys.dpop_key.get_or_insert_with(|| DPOP_KEY.to_owned());
+        } else {
+            keys.dpop_key = None;
+        }
+        let retained = target.deletion_policy == Some(DeletionPolicy::Retain);
+        let mut looks = json!({
+            "labels": target.labels,
+            "annotations": target.annotations,
+            "renewBefore": spec.renew_before,
+        });
+        if retained {
+            looks["retained"] = json!(true);
+        }
         Self {
             secret_name: target.secret_name.clone().unwrap_or_else(|| integration.to_owned()),
-            keys: target.keys.clone(),
+            keys,
             type_: target.type_.clone(),
             labels: target.labels.clone(),
             annotations: target.annotations.clone(),
-            hash: fingerprint::plain(&json!({
-                "labels": target.labels,
-                "annotations": target.annotations,
-                "renewBefore": spec.renew_before,
-            })),
+            retained,
+            hash: fingerprint::plain(&looks),
         }
     }
 }
@@ -92,6 +111,10 @@ pub struct Content {
     pub token_type: Option<String>,
     /// `scope`, as told or asked for.
     pub scope: Option<String>,
+    /// More values of the answer, by their key.
+    pub extra: BTreeMap<String, SecretString>,
+    /// The private key that the tokens are bound to, PKCS#8 as PEM (RFC 9449).
+    pub dpop_key: Option<SecretString>,
     /// When it was asked for, ends and is renewed.
     pub times: Times,
     /// What produced it.
@@ -109,6 +132,8 @@ impl Content {
             refresh_token: token(),
             token_type: None,
             scope: None,
+            extra: BTreeMap::new(),
+            dpop_key: None,
             times,
             origin: Origin::default(),
         }
@@ -133,12 +158,16 @@ pub struct Origin {
 /// The Secret to write. With `uid`, the write is refused unless the live Secret still has it.
 #[must_use]
 pub fn secret(namespace: &str, owner: &OwnerReference, uid: Option<&str>, shape: &Shape, content: &Content) -> Secret {
+    let written = WrittenKeys { keys: shape.keys.clone(), extra: content.extra.keys().cloned().collect() };
     let data = data(&shape.keys, content);
     let mut labels = shape.labels.clone();
     labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
     labels.insert(INTEGRATION_UID.to_owned(), owner.uid.clone());
     let mut annotations = shape.annotations.clone();
-    annotations.extend(memory(shape, content, &data));
+    annotations.extend(memory(shape, content, &written, &data));
+    if shape.retained {
+        annotations.insert(RETAINED_FOR.to_owned(), owner.name.clone());
+    }
     Secret {
         metadata: ObjectMeta {
             name: Some(shape.secret_name.clone()),
@@ -146,7 +175,7 @@ pub fn secret(namespace: &str, owner: &OwnerReference, uid: Option<&str>, shape:
             uid: uid.map(ToOwned::to_owned),
             labels: Some(labels),
             annotations: Some(annotations),
-            owner_references: Some(vec![owner.clone()]),
+            owner_references: (!shape.retained).then(|| vec![owner.clone()]),
             ..ObjectMeta::default()
         },
         type_: Some(shape.type_.clone()),
@@ -156,21 +185,52 @@ pub fn secret(namespace: &str, owner: &OwnerReference, uid: Option<&str>, shape:
 }
 
 fn data(keys: &TargetKeys, content: &Content) -> BTreeMap<String, ByteString> {
-    let TargetKeys { access_token, refresh_token, token_type, expires_at, scope } = keys;
+    let TargetKeys { access_token, refresh_token, token_type, expires_at, scope, dpop_key } = keys;
     let ends = content.times.expires_at.to_string();
-    [
+    let own = [
         (Some(access_token), content.access_token.as_ref().map(ExposeSecret::expose_secret)),
         (Some(refresh_token), content.refresh_token.as_ref().map(ExposeSecret::expose_secret)),
         (token_type.as_ref(), content.token_type.as_deref()),
         (expires_at.as_ref(), Some(ends.as_str())),
         (scope.as_ref(), content.scope.as_deref()),
-    ]
-    .into_iter()
-    .filter_map(|(key, value)| Some((key?.clone(), ByteString(value?.as_bytes().to_vec()))))
-    .collect()
+        (dpop_key.as_ref(), content.dpop_key.as_ref().map(ExposeSecret::expose_secret)),
+    ];
+    let extra = content.extra.iter().map(|(key, value)| (Some(key), Some(value.expose_secret())));
+    extra.chain(own).filter_map(|(key, value)| Some((key?.clone(), ByteString(value?.as_bytes().to_vec())))).collect()
 }
 
-fn memory(shape: &Shape, content: &Content, data: &BTreeMap<String, ByteString>) -> BTreeMap<String, String> {
+/// The keys under which values were written.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WrittenKeys {
+    /// Those of `spec.target.keys`.
+    #[serde(flatten)]
+    pub keys: TargetKeys,
+    /// Those of `spec.response.extra` that yielded something.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extra: Vec<String>,
+}
+
+impl WrittenKeys {
+    /// The keys of a Secret that the operator has written.
+    #[must_use]
+    pub fn of(meta: &ObjectMeta) -> Option<Self> {
+        serde_json::from_str(annotation(meta, KEYS)?).ok()
+    }
+
+    /// All of them, also those of values that are not there.
+    fn all(&self) -> impl Iterator<Item = &String> {
+        let TargetKeys { access_token, refresh_token, token_type, expires_at, scope, dpop_key } = &self.keys;
+        let optional = [token_type, expires_at, scope, dpop_key].into_iter().flatten();
+        [access_token, refresh_token].into_iter().chain(optional).chain(&self.extra)
+    }
+}
+
+fn memory(
+    shape: &Shape,
+    content: &Content,
+    written: &WrittenKeys,
+    data: &BTreeMap<String, ByteString>,
+) -> BTreeMap<String, String> {
     let Times { issued_at, expires_at, renew_at } = content.times;
     let Origin { spec_hash, credentials_hash, credentials_version, refresh_token_hash, renew_requested_at } =
         &content.origin;
@@ -183,7 +243,7 @@ fn memory(shape: &Shape, content: &Content, data: &BTreeMap<String, ByteString>)
         (CREDENTIALS_HASH, credentials_hash.clone()),
         (CREDENTIALS_VERSION, credentials_version.clone()),
         (DATA_HASH, fingerprint::salted(&parts(data.iter()))),
-        (KEYS, json!(shape.keys).to_string()),
+        (KEYS, json!(written).to_string()),
     ];
     let sometimes = [(REFRESH_TOKEN_HASH, refresh_token_hash), (RENEW_REQUESTED_AT, renew_requested_at)];
     always
@@ -197,7 +257,7 @@ fn memory(shape: &Shape, content: &Content, data: &BTreeMap<String, ByteString>)
 /// `None` where it does not tell the times.
 #[must_use]
 pub fn content(secret: &Secret) -> Option<Content> {
-    let keys = keys(&secret.metadata)?;
+    let WrittenKeys { keys, extra } = WrittenKeys::of(&secret.metadata)?;
     let value = |key: &str| {
         let bytes = &secret.data.as_ref()?.get(key)?.0;
         String::from_utf8(bytes.clone()).ok().filter(|text| !text.is_empty())
@@ -207,37 +267,34 @@ pub fn content(secret: &Secret) -> Option<Content> {
         refresh_token: value(&keys.refresh_token).map(SecretString::from),
         token_type: keys.token_type.as_deref().and_then(value),
         scope: keys.scope.as_deref().and_then(value),
+        extra: extra.into_iter().filter_map(|key| Some((key.clone(), value(&key)?.into()))).collect(),
+        dpop_key: keys.dpop_key.as_deref().and_then(value).map(SecretString::from),
         times: times(&secret.metadata)?,
         origin: Facts::of(secret).origin,
     })
 }
 
-/// The refresh token of a Secret that the operator has written, also where the rest of it was lost; `fallback` is its key
-/// where the annotations no longer tell.
+/// A value of a Secret that the operator has written, also where the rest of it was lost: `key` picks its key of those under
+/// which values were written, or of `fallback` where the annotations no longer tell.
 #[must_use]
-pub fn refresh_token(secret: &Secret, fallback: &str) -> Option<SecretString> {
-    let key = keys(&secret.metadata).map_or_else(|| fallback.to_owned(), |keys| keys.refresh_token);
+pub fn value(
+    secret: &Secret,
+    fallback: &TargetKeys,
+    key: impl FnOnce(&TargetKeys) -> Option<String>,
+) -> Option<SecretString> {
+    let written = WrittenKeys::of(&secret.metadata);
+    let key = key(written.as_ref().map_or(fallback, |written| &written.keys))?;
     let bytes = &secret.data.as_ref()?.get(&key)?.0;
     String::from_utf8(bytes.clone()).ok().filter(|text| !text.is_empty()).map(SecretString::from)
 }
 
-fn keys(meta: &ObjectMeta) -> Option<TargetKeys> {
-    serde_json::from_str(annotation(meta, KEYS)?).ok()
-}
-
 /// Whether what stands under the operator's keys is what it wrote. Keys that others add are theirs.
 fn intact(secret: &Secret) -> bool {
-    let (Some(keys), Some(hash)) = (keys(&secret.metadata), annotation(&secret.metadata, DATA_HASH)) else {
+    let (Some(written), Some(hash)) = (WrittenKeys::of(&secret.metadata), annotation(&secret.metadata, DATA_HASH))
+    else {
         return false;
     };
-    let own = [
-        Some(&keys.access_token),
-        Some(&keys.refresh_token),
-        keys.token_type.as_ref(),
-        keys.expires_at.as_ref(),
-        keys.scope.as_ref(),
-    ];
-    let data = secret.data.iter().flatten().filter(|(key, _)| own.contains(&Some(key)));
+    let data = secret.data.iter().flatten().filter(|(key, _)| written.all().any(|own| own == *key));
     fingerprint::matches(hash, &parts(data))
 }
 

@@ -2,29 +2,34 @@
 
 #![deny(clippy::disallowed_methods)]
 
+mod asks;
+mod sources;
+
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use secrecy::ExposeSecret;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use url::Url;
 
-use crate::api::{Fallback, FallbackGrant, GrantType, OAuthIntegrationSpec, Response};
+use crate::api::{OAuthIntegrationSpec, Strategy};
 use crate::fingerprint;
-use crate::oauth::{Ask, Credentials, Expression, Expressions};
+use crate::oauth::Ask;
 use crate::target::Shape;
 
-/// The bounds of `spec.request.timeout`, which the API server checks as well.
-const SHORTEST_TIMEOUT: Duration = Duration::from_secs(1);
-const LONGEST_TIMEOUT: Duration = Duration::from_mins(1);
+pub use sources::{CredentialsSource, Field, ServiceAccount};
+
+/// The API server's own default for the least life of a ServiceAccount token, in seconds.
+const SERVICE_ACCOUNT_TOKEN_LIFE: Duration = Duration::from_mins(10);
 
 /// A spec that can work.
 #[derive(Clone, Debug)]
 pub struct Validated {
-    /// What is asked of the endpoint.
+    /// What is asked of the endpoint: the refresh, where refresh tokens are used.
     pub ask: Ask,
     /// What is asked instead where a refresh token is refused, or where there is none.
     pub fallback: Option<Ask>,
+    /// Whether the fallback is the grant itself, which is nothing to warn of.
+    pub by_strategy: bool,
     /// How long a token is used at most.
     pub token_life: Option<SignedDuration>,
     /// How long before its end a token is renewed.
@@ -33,30 +38,21 @@ pub struct Validated {
     pub credentials: CredentialsSource,
     /// What the target Secret looks like.
     pub shape: Shape,
+    /// Giving tokens back.
+    pub revocation: Option<Revocation>,
     /// Fingerprint of the parts that produce a token: while it stays, a token is one "for the current spec".
     pub spec_hash: String,
 }
 
-/// The credentials Secret and its keys.
+/// Giving tokens back (RFC 7009).
 #[derive(Clone, Debug)]
-pub struct CredentialsSource {
-    /// Name of the Secret.
-    pub secret_name: String,
-    /// The values that may be sent.
-    pub fields: [Field; 5],
-}
-
-/// One value of the credentials Secret.
-#[derive(Clone, Debug)]
-pub struct Field {
-    /// Its member in `spec.credentials.keys`.
-    pub name: &'static str,
-    /// Its key in the Secret.
-    pub key: String,
-    /// Whether the grant cannot do without.
-    pub required: bool,
-    /// Whether the grant sends it at all.
-    pub sent: bool,
+pub struct Revocation {
+    /// The endpoint, where the issuer's metadata do not tell it.
+    pub endpoint: Option<Url>,
+    /// How long after its renewal a token is given back.
+    pub after_renewal: Option<Duration>,
+    /// Whether all are given back when the integration is deleted.
+    pub on_deletion: bool,
 }
 
 impl Validated {
@@ -66,7 +62,6 @@ impl Validated {
     ///
     /// A sentence that names the field to change.
     pub fn parse(name: &str, spec: &OAuthIntegrationSpec) -> Result<Self, String> {
-        let endpoint = endpoint("spec.tokenEndpoint", &spec.token_endpoint)?;
         let token_life = spec.token_life.map(signed);
         let renew_before = spec.renew_before.map(signed);
         if let (Some(life), Some(before)) = (token_life, renew_before)
@@ -74,30 +69,28 @@ impl Validated {
         {
             return Err("spec.renewBefore must be shorter than spec.tokenLife".to_owned());
         }
-        let ask = Ask {
-            endpoint,
-            grant: spec.grant_type,
-            resource: spec.resource.as_ref().map(|resource| (resource.key.clone(), resource.value.clone())),
-            scope: spec.scope.clone(),
-            format: spec.request.format,
-            parameters: spec.request.parameters.clone(),
-            headers: spec.request.headers.clone(),
-            timeout: Duration::from(spec.request.timeout).clamp(SHORTEST_TIMEOUT, LONGEST_TIMEOUT),
-            expressions: expressions(&spec.response)?,
+        let grant = asks::grant(spec)?;
+        let by_strategy = spec.renewal.strategy == Some(Strategy::RefreshToken) && !grant.grant.is_refresh();
+        let (ask, fallback) = if by_strategy {
+            (asks::refresh(&grant, spec)?, Some(grant))
+        } else {
+            let fallback = spec.renewal.fallback.as_ref();
+            let fallback = fallback.map(|fallback| asks::fallback(&grant, spec, fallback)).transpose()?;
+            (grant, fallback)
         };
         Ok(Self {
-            fallback: spec.renewal.fallback.as_ref().map(|fallback| fallback_ask(&ask, fallback)).transpose()?,
+            credentials: sources::of(spec, &ask, fallback.as_ref(), by_strategy),
             ask,
+            fallback,
+            by_strategy,
             token_life,
             renew_before,
-            credentials: credentials(spec),
             shape: Shape::new(name, spec),
+            revocation: revocation(spec)?,
             spec_hash: spec_hash(spec),
         })
     }
-}
 
-impl Validated {
     /// How long one attempt may take, with its fallback.
     #[must_use]
     pub fn longest_attempt(&self) -> Duration {
@@ -107,94 +100,47 @@ impl Validated {
     /// Whether nothing can be asked for without a refresh token.
     #[must_use]
     pub fn needs_refresh_token(&self) -> bool {
-        self.ask.grant == GrantType::RefreshToken && self.fallback.is_none()
+        self.ask.grant.is_refresh() && self.fallback.is_none()
+    }
+
+    /// Whether a renewal needs what the target holds: a refresh token or a key to go on with, or a token to give back.
+    #[must_use]
+    pub fn reads_target(&self) -> bool {
+        self.ask.grant.is_refresh()
+            || self.ask.dpop
+            || self.revocation.as_ref().is_some_and(|revocation| revocation.after_renewal.is_some())
+    }
+
+    /// Whether the deletion of the integration has to wait for the operator.
+    #[must_use]
+    pub fn revokes_on_deletion(&self) -> bool {
+        self.revocation.as_ref().is_some_and(|revocation| revocation.on_deletion)
     }
 }
 
-/// The same request by another grant.
-fn fallback_ask(ask: &Ask, fallback: &Fallback) -> Result<Ask, String> {
-    let Fallback { grant_type, token_endpoint } = fallback;
-    let endpoint = match token_endpoint {
-        Some(text) => endpoint("spec.renewal.fallback.tokenEndpoint", text)?,
-        None => ask.endpoint.clone(),
-    };
-    let grant = match grant_type {
-        FallbackGrant::UserPassword => GrantType::UserPassword,
-        FallbackGrant::ClientCredentials => GrantType::ClientCredentials,
-    };
-    Ok(Ask { endpoint, grant, ..ask.clone() })
-}
-
-fn endpoint(field: &str, text: &str) -> Result<Url, String> {
-    let problem = |why: String| format!("{field} {why}: write an absolute http or https URL");
-    let url = Url::parse(text).map_err(|error| problem(format!("is not a URL ({error})")))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(problem(format!("has the scheme {}", url.scheme())));
+fn revocation(spec: &OAuthIntegrationSpec) -> Result<Option<Revocation>, String> {
+    let Some(revocation) = &spec.revocation else { return Ok(None) };
+    let crate::api::Revocation { endpoint, after_renewal, on_deletion } = revocation;
+    let after_renewal = after_renewal.map(Duration::from);
+    let lifetime = spec.service_account_token.as_ref().map(sources::lifetime);
+    if let (Some(after), Some(lifetime)) = (after_renewal, lifetime)
+        && after >= lifetime
+    {
+        return Err(format!(
+            "spec.revocation.afterRenewal must be shorter than spec.serviceAccountToken.lifetime ({lifetime:?}): the client shows who it is by that token"
+        ));
     }
-    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
-        return Err(problem("holds a user name, a password or a fragment".to_owned()));
+    let endpoint = endpoint.as_deref().map(|text| asks::url("spec.revocation.endpoint", text)).transpose()?;
+    if endpoint.is_none() && spec.issuer.is_none() {
+        return Err("spec.revocation.endpoint must be given where there is no spec.issuer".to_owned());
     }
-    Ok(url)
-}
-
-fn expressions(response: &Response) -> Result<Expressions, String> {
-    let parse = |field: &str, text: &str| {
-        Expression::parse(text)
-            .map_err(|error| format!("spec.response.{field} is not a JSONata expression: {error}: correct it"))
-    };
-    Ok(Expressions {
-        access_token: parse("accessToken", &response.access_token)?,
-        refresh_token: parse("refreshToken", &response.refresh_token)?,
-        expires_in: parse("expiresIn", &response.expires_in)?,
-    })
-}
-
-/// A key that is named in the spec has to be there; of those that are not, only what the grant cannot do without.
-fn credentials(spec: &OAuthIntegrationSpec) -> CredentialsSource {
-    let keys = &spec.credentials.keys;
-    let field = |name, key: &Option<String>, default: &str, use_: Use| Field {
-        name,
-        required: use_ == Use::Required || (use_ == Use::Optional && key.is_some()),
-        sent: use_ != Use::Never,
-        key: key.clone().unwrap_or_else(|| default.to_owned()),
-    };
-    // A fallback that cannot be used is no reason to stop what works without it.
-    let login = match spec.renewal.fallback.as_ref().map(|fallback| fallback.grant_type) {
-        Some(FallbackGrant::UserPassword) => Use::Optional,
-        Some(FallbackGrant::ClientCredentials) | None => Use::Never,
-    };
-    let [client_id, client_secret, username, password, refresh_token] = match spec.grant_type {
-        GrantType::ClientCredentials => [Use::Required, Use::Required, Use::Never, Use::Never, Use::Never],
-        GrantType::UserPassword => [Use::Never, Use::Never, Use::Required, Use::Required, Use::Never],
-        // A public client has no secret (RFC 6749, section 2.1), and after the first renewal the refresh token
-        // of the target Secret is the one that counts.
-        GrantType::RefreshToken => [Use::Required, Use::Optional, login, login, Use::First],
-    };
-    CredentialsSource {
-        secret_name: spec.credentials.secret_name.clone(),
-        fields: [
-            field("clientId", &keys.client_id, "client_id", client_id),
-            field("clientSecret", &keys.client_secret, "client_secret", client_secret),
-            field("username", &keys.username, "username", username),
-            field("password", &keys.password, "password", password),
-            field("refreshToken", &keys.refresh_token, "refresh_token", refresh_token),
-        ],
-    }
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Use {
-    Required,
-    Optional,
-    /// Needed until there is another.
-    First,
-    Never,
+    Ok(Some(Revocation { endpoint, after_renewal, on_deletion: *on_deletion }))
 }
 
 /// What the token depends on; times and looks are left out. A rename of a target key counts, since the value under
-/// the new one is not there yet.
+/// the new one is not there yet. What is not given is not in it, so that a new field of the API changes no hash.
 fn spec_hash(spec: &OAuthIntegrationSpec) -> String {
-    fingerprint::plain(&json!({
+    let mut parts = json!({
         "tokenEndpoint": spec.token_endpoint,
         "grantType": spec.grant_type,
         "tokenLife": spec.token_life,
@@ -205,14 +151,21 @@ fn spec_hash(spec: &OAuthIntegrationSpec) -> String {
         "headers": spec.request.headers,
         "response": spec.response,
         "targetKeys": spec.target.keys,
-    }))
-}
-
-/// What is hashed of credentials: everything but the refresh token, which is followed on its own.
-#[must_use]
-pub fn hashed_parts(credentials: &Credentials) -> [&str; 4] {
-    let Credentials { client_id, client_secret, username, password, refresh_token: _ } = credentials;
-    [client_id, client_secret, username, password].map(|value| value.as_ref().map_or("", |value| value.expose_secret()))
+    });
+    let given = json!({
+        "issuer": spec.issuer,
+        "clientId": spec.client_id,
+        "clientAuthentication": spec.client_authentication,
+        "assertion": spec.assertion,
+        "tokenExchange": spec.token_exchange,
+        "serviceAccountToken": spec.service_account_token,
+        "dpop": spec.dpop,
+        "bodyKeys": (!spec.request.body_keys.is_empty()).then_some(&spec.request.body_keys),
+        "scopeFormat": spec.request.scope_format,
+    });
+    let (Value::Object(all), Value::Object(given)) = (&mut parts, given) else { return fingerprint::plain(&parts) };
+    all.extend(given.into_iter().filter(|(_, value)| !value.is_null()).collect::<Map<_, _>>());
+    fingerprint::plain(&parts)
 }
 
 fn signed(duration: kube::core::Duration) -> SignedDuration {

@@ -185,7 +185,8 @@ fn learn(context: &Context, watched: &Watched) {
     let DeserializeGuard(Ok(integration)) = watched else { return };
     let name = integration.name_any();
     let target = integration.spec.target.secret_name.clone().unwrap_or_else(|| name.clone());
-    let names = HashSet::from([integration.spec.credentials.secret_name.clone(), target]);
+    let credentials = integration.spec.credentials.as_ref().map(|credentials| credentials.secret_name.clone());
+    let names = credentials.into_iter().chain([target]).collect();
     context.named.learn(&integration.namespace().unwrap_or_default(), &name, names);
 }
 

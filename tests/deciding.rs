@@ -9,12 +9,12 @@ use oauth_operator::api::{OAuthIntegrationSpec, OAuthIntegrationStatus, Reason};
 use oauth_operator::error::Failure;
 use oauth_operator::fingerprint;
 use oauth_operator::gate::Closed;
-use oauth_operator::oauth::Credentials;
 use oauth_operator::oauth::life::{self, Spread, Times};
+use oauth_operator::oauth::{Credential, Credentials};
 use oauth_operator::plan::{CredentialsSeen, Holding, Observed, Plan, TargetSeen, plan};
 use oauth_operator::settle::{Outcome, Settled, Written, settle};
 use oauth_operator::target::{Facts, Fields, Origin};
-use oauth_operator::validated::{Validated, hashed_parts};
+use oauth_operator::validated::Validated;
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -40,12 +40,12 @@ fn validated(scope: &str) -> Arc<Validated> {
 }
 
 fn credentials(refresh_token: &str) -> Arc<Credentials> {
-    Arc::new(Credentials {
-        client_id: Some("client".into()),
-        client_secret: Some("secret".into()),
-        refresh_token: Some(refresh_token.into()),
-        ..Credentials::default()
-    })
+    let values = [
+        (Credential::ClientId, "client"),
+        (Credential::ClientSecret, "secret"),
+        (Credential::RefreshToken, refresh_token),
+    ];
+    Arc::new(values.into_iter().map(|(credential, value)| (credential, value.into())).collect())
 }
 
 /// An integration whose target holds a token that was issued at 0 and ends at 3600.
@@ -60,10 +60,11 @@ fn healthy() -> Observed {
         version: 7,
         integration_uid: UID.to_owned(),
         owner: Some(("it".to_owned(), UID.to_owned())),
+        retained: false,
         times: Some(times),
         origin: Origin {
             spec_hash: spec.spec_hash.clone(),
-            credentials_hash: fingerprint::salted(&hashed_parts(&known)),
+            credentials_hash: fingerprint::salted(&known.hashed_parts()),
             credentials_version: "1".to_owned(),
             refresh_token_hash: Some(fingerprint::salted(&["first"])),
             renew_requested_at: None,
@@ -80,6 +81,7 @@ fn healthy() -> Observed {
         uid: UID.to_owned(),
         generation: 1,
         deleting: false,
+        finalizer: false,
         suspend: false,
         renew_requested_at: None,
         spec: Ok(spec),
@@ -165,6 +167,33 @@ fn cases() -> Vec<(&'static str, Change, Plan)> {
                 o.target = TargetSeen::Absent;
             },
             wait(Reason::Deleting, None),
+        ),
+        case(
+            "an integration that is being deleted and waits for it has its tokens given back",
+            |o| {
+                o.deleting = true;
+                o.finalizer = true;
+            },
+            Plan::GiveBack { reason: Reason::Deleting },
+        ),
+        case(
+            "a standby gives nothing back",
+            |o| {
+                o.deleting = true;
+                o.finalizer = true;
+                o.leads = false;
+            },
+            wait(Reason::Deleting, None),
+        ),
+        case(
+            "a missing dependency is refused",
+            |o| o.credentials = CredentialsSeen::DependencyMissing("create it".to_owned()),
+            refuse(Reason::DependencyMissing, "create it"),
+        ),
+        case(
+            "a Secret that was kept for an integration of this name is taken over",
+            |o| *o = with_facts(o.clone(), |facts| facts.integration_uid = "the one before".to_owned()),
+            write(Reason::TargetDrifted),
         ),
         case(
             "a suspended integration is left alone although its token has ended",
@@ -450,6 +479,7 @@ fn every_reason_that_plan_knows_is_in_the_table() {
             Plan::Wait { reason, .. }
             | Plan::Renew { reason }
             | Plan::Write { reason }
+            | Plan::GiveBack { reason }
             | Plan::Refuse { reason, .. } => *reason,
         })
         .collect();
@@ -654,7 +684,7 @@ impl Model {
             facts.times = Some(times);
             facts.origin = Origin {
                 spec_hash: spec.spec_hash.clone(),
-                credentials_hash: fingerprint::salted(&hashed_parts(&credentials("any"))),
+                credentials_hash: fingerprint::salted(&credentials("any").hashed_parts()),
                 credentials_version: self.version.to_string(),
                 refresh_token_hash: Some(fingerprint::salted(&[&self.first])),
                 renew_requested_at: self.observed.renew_requested_at.clone(),
@@ -664,6 +694,7 @@ impl Model {
         self.observed.holding = Holding {
             content: None,
             refresh_token: Some(self.current.clone().into()),
+            dpop_key: None,
             first_hash: self.observed.facts().and_then(|facts| facts.origin.refresh_token_hash.clone()),
         };
         times

@@ -13,10 +13,13 @@ use jsonata_core::value::JValue;
 use oauth_operator::api::{Class, OAuthIntegrationSpec, Reason};
 use oauth_operator::error::Failure;
 use oauth_operator::oauth::body::{self, Member};
+use oauth_operator::oauth::expression::Bindings;
+use oauth_operator::oauth::jwt::Fresh;
 use oauth_operator::oauth::life::{self, Known, Life, Spread};
+use oauth_operator::oauth::prepare::{Purpose, prepare};
 use oauth_operator::oauth::redact::shown;
 use oauth_operator::oauth::response::{self, Raw};
-use oauth_operator::oauth::{Answer, Ask, Credentials, Expression};
+use oauth_operator::oauth::{Answer, Ask, Credential, Credentials, Expression};
 use oauth_operator::validated::Validated;
 use proptest::prelude::*;
 use secrecy::{ExposeSecret, SecretString};
@@ -54,14 +57,29 @@ mod bodies {
     type Pairs = Vec<Pair>;
 
     fn credentials() -> Credentials {
-        let secret = |text: &str| Some(SecretString::from(text));
-        Credentials {
-            client_id: secret("id"),
-            client_secret: secret("secret"),
-            username: secret("ada"),
-            password: secret("word"),
-            refresh_token: secret("refresh"),
-        }
+        [
+            (Credential::ClientId, "id"),
+            (Credential::ClientSecret, "secret"),
+            (Credential::Username, "ada"),
+            (Credential::Password, "word"),
+            (Credential::RefreshToken, "refresh"),
+            (Credential::SubjectToken, "subject"),
+            (Credential::ActorToken, "actor"),
+        ]
+        .into_iter()
+        .map(|(credential, value)| (credential, SecretString::from(value)))
+        .collect()
+    }
+
+    fn with(credential: Credential, value: Option<&str>) -> Credentials {
+        let mut credentials = credentials();
+        credentials.set(credential, value.map(SecretString::from));
+        credentials
+    }
+
+    fn sent(spec: Value, credentials: &Credentials) -> Vec<Member> {
+        let fresh = Fresh { now: NOW, id: "fresh".to_owned() };
+        prepare(&ask(spec), credentials, &Purpose::Token, &fresh).expect("a request").members
     }
 
     fn exposed(members: &[Member]) -> Vec<(&str, &str)> {
@@ -115,7 +133,7 @@ mod bodies {
             ),
         ];
         for (case, spec, expected) in cases {
-            assert_eq!(exposed(&body::members(&ask(spec), &credentials())), expected, "{case}");
+            assert_eq!(exposed(&sent(spec, &credentials())), expected, "{case}");
         }
     }
 
@@ -130,8 +148,8 @@ mod bodies {
         ];
         for (case, parameters, absent, present) in cases {
             let resource = json!({"key": "resource", "value": "https://erp"});
-            let ask = ask(json!({"scope": "a", "resource": resource, "request": {"parameters": parameters}}));
-            let members = body::members(&ask, &credentials());
+            let spec = json!({"scope": "a", "resource": resource, "request": {"parameters": parameters}});
+            let members = sent(spec, &credentials());
             let members = exposed(&members);
             assert!(members.iter().all(|(name, _)| !absent.contains(name)), "{case}: {members:?}");
             for (name, value) in *present {
@@ -143,27 +161,27 @@ mod bodies {
 
     #[test]
     fn a_member_without_a_value_is_not_there() {
-        let public = Credentials { client_secret: None, ..credentials() };
-        let sent = body::members(&ask(json!({"grantType": "refresh_token"})), &public);
-        assert!(!exposed(&sent).iter().any(|(name, _)| *name == "client_secret"), "a public client has no secret");
-        let empty = Credentials { client_secret: Some("".into()), ..credentials() };
-        assert_eq!(exposed(&body::members(&ask(json!({"grantType": "refresh_token"})), &empty)), exposed(&sent));
+        let refresh = || json!({"grantType": "refresh_token"});
+        let public = sent(refresh(), &with(Credential::ClientSecret, None));
+        assert!(!exposed(&public).iter().any(|(name, _)| *name == "client_secret"), "a public client has no secret");
+        let empty = sent(refresh(), &with(Credential::ClientSecret, Some("")));
+        assert_eq!(exposed(&empty), exposed(&public));
     }
 
     #[test]
     fn both_formats_carry_every_character() {
         let difficult = "a&b=c d+e/\"ü\n\u{1f511}";
         let sent = members(&[("password", difficult)]);
-        let json: Value = serde_json::from_str(&body::encode(ask(json!({})).format, &sent)).expect("JSON");
+        let json: Value = serde_json::from_str(&body::encode(ask(json!({})).format, &sent, &[])).expect("JSON");
         assert_eq!(json, json!({"password": difficult}));
-        let form = body::encode(ask(json!({"request": {"format": "form"}})).format, &sent);
+        let form = body::encode(ask(json!({"request": {"format": "form"}})).format, &sent, &[]);
         let read: Vec<(String, String)> = url::form_urlencoded::parse(form.as_bytes()).into_owned().collect();
         assert_eq!(read, [("password".to_owned(), difficult.to_owned())]);
     }
 
     #[test]
     fn nothing_secret_is_printed_for_debugging() {
-        let sent = body::members(&ask(json!({})), &credentials());
+        let sent = sent(json!({}), &credentials());
         let text = format!("{sent:?} {:?}", credentials());
         for secret in ["\"secret\"", "\"id\"", "\"ada\"", "\"word\"", "\"refresh\""] {
             assert!(!text.contains(secret), "{text}");
@@ -211,6 +229,7 @@ mod lives {
                 issued_at: NOW,
                 token_life: token_life.map(seconds),
                 expires_in: expires_in.map(seconds),
+                expires_at: None,
                 access_token: &access_token,
             };
             assert_eq!(life::of(&known), Life { length: seconds(length), warning }, "{case}");
@@ -414,7 +433,12 @@ mod answers {
     use super::*;
 
     fn raw(status: u16, body: &str) -> Raw {
-        Raw { status, retry_after: None, date: None, body: body.as_bytes().to_vec() }
+        raw_with(status, &[], body)
+    }
+
+    fn raw_with(status: u16, headers: &[(&str, &str)], body: &str) -> Raw {
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Raw { status, headers, body: body.as_bytes().to_vec() }
     }
 
     fn read(raw: &Raw, ask: &Ask) -> Result<Answer, Failure> {
@@ -630,7 +654,7 @@ mod answers {
         ];
         for (case, header, expected) in cases {
             for status in [400, 429, 503] {
-                let raw = Raw { status, retry_after: Some((*header).to_owned()), date: None, body: Vec::new() };
+                let raw = raw_with(status, &[("retry-after", header)], "");
                 let asked = failure(&raw, &ask(json!({}))).retry_after;
                 assert_eq!(asked, expected.map(Duration::from_secs), "{case} with {status}");
             }
@@ -640,11 +664,9 @@ mod answers {
     #[test]
     fn a_date_is_counted_by_the_clock_of_the_endpoint() {
         let ahead = "Thu, 01 Jan 2026 01:00:00 GMT";
-        let until = "Thu, 01 Jan 2026 01:01:30 GMT".to_owned();
-        let raw = Raw { status: 503, retry_after: Some(until), date: Some(ahead.to_owned()), body: Vec::new() };
+        let raw = raw_with(503, &[("retry-after", "Thu, 01 Jan 2026 01:01:30 GMT"), ("date", ahead)], "");
         assert_eq!(failure(&raw, &ask(json!({}))).retry_after, Some(Duration::from_secs(90)));
-        let body = br#"{"access_token": "a"}"#.to_vec();
-        let raw = Raw { status: 200, retry_after: None, date: Some(ahead.to_owned()), body };
+        let raw = raw_with(200, &[("date", ahead)], r#"{"access_token": "a"}"#);
         let answer = read(&raw, &ask(json!({}))).expect("an answer");
         assert_eq!(answer.date, Some("2026-01-01T01:00:00Z".parse().expect("a time")));
     }
@@ -664,7 +686,8 @@ mod answers {
     proptest! {
         #[test]
         fn no_answer_makes_reading_panic(status in 100_u16..600, body in prop::collection::vec(any::<u8>(), 0..200), header in prop::option::of(".*")) {
-            let _ = read(&Raw { status, retry_after: header, date: None, body }, &ask(json!({})));
+            let headers = header.map(|value| ("retry-after".to_owned(), value)).into_iter().collect();
+            let _ = read(&Raw { status, headers, body }, &ask(json!({})));
         }
     }
 }
@@ -674,8 +697,10 @@ mod expressions {
 
     fn evaluated(text: &str, body: &str) -> Result<JValue, String> {
         let body = JValue::from_json_str(body).expect("JSON");
-        Expression::parse(text).unwrap_or_else(|why| panic!("{text}: {why}")).evaluate(&body)
+        Expression::parse(text).unwrap_or_else(|why| panic!("{text}: {why}")).evaluate(&body, NONE)
     }
+
+    const NONE: Bindings<'static> = Bindings { status: 200, headers: &[] };
 
     #[test]
     fn a_path_of_names_needs_no_thread_of_its_own() {
@@ -752,7 +777,7 @@ mod expressions {
             assert!(error.contains("JSONata error"), "{text}: {error}");
         }
         let ask = ask(json!({"response": {"accessToken": "$number(token)"}}));
-        let raw = Raw { status: 200, retry_after: None, date: None, body: body.into() };
+        let raw = Raw { status: 200, headers: vec![], body: body.into() };
         let failure = response::read(&raw, &ask, &[], NOW).expect_err("a failure");
         assert!(failure.message.contains("spec.response.accessToken ($number(token))"), "{}", failure.message);
         assert!(!failure.message.contains("hidden"), "{}", failure.message);
@@ -797,8 +822,7 @@ fn a_refusal_names_what_this_grant_has_sent() {
         }))
         .expect("a spec");
         let ask = Validated::parse("it", &spec).expect("a valid spec").ask;
-        let raw =
-            Raw { status: 400, retry_after: None, date: None, body: json!({"error": error}).to_string().into_bytes() };
+        let raw = Raw { status: 400, headers: vec![], body: json!({"error": error}).to_string().into_bytes() };
         let failure = response::read(&raw, &ask, &[], Timestamp::UNIX_EPOCH).expect_err("a refusal");
         assert!(failure.message.contains(advice), "{grant}, {error}: {}", failure.message);
     }

@@ -59,6 +59,9 @@ reasons! {
     CredentialsMissing: Configuration,
     /// The API server does not let the operator read the credentials Secret.
     CredentialsUnreadable: Configuration,
+    /// What a request is made with beside the credentials is not there: the certificates of `spec.connection.caBundle`, or
+    /// the ServiceAccount of `spec.serviceAccountToken`. Looked for again every 30 s.
+    DependencyMissing: Configuration,
     /// A Secret of the target's name exists that this integration did not make.
     TargetConflict: Configuration,
     /// The last attempt failed with this very spec and these credentials; the next one has its time.
@@ -98,7 +101,16 @@ reasons! {
     /// The refresh token was refused, and the token was had by `spec.renewal.fallback`.
     FellBack: Fine,
 
+    /// The integration was deleted, and its tokens were given back.
+    Revoked: Fine,
+    /// The integration was deleted, and its tokens could not be given back; they live until they end.
+    RevocationFailed: Fine,
+
     // What failed.
+    /// A credential is there and of no use: a key that cannot be read or does not fit, a certificate that has ended.
+    CredentialsUnusable: Configuration,
+    /// The issuer's metadata cannot be used: they name another issuer, lack an endpoint, or are not JSON.
+    InvalidMetadata: Refused,
     /// The endpoint refused the request: an OAuth error, 401, 403 or another 4xx.
     RequestRefused: Refused,
     /// The endpoint answered with a redirect, which is not followed.

@@ -10,7 +10,11 @@ use serde_json::json;
 use super::OAuthIntegration;
 use crate::error::Error;
 
-pub(super) const TARGET_IS_NOT_CREDENTIALS: &str = "self.spec.credentials.secretName != (has(self.spec.target) && has(self.spec.target.secretName) ? self.spec.target.secretName : self.metadata.name)";
+pub(super) const TARGET_IS_NOT_CREDENTIALS: &str = "!has(self.spec.credentials) || self.spec.credentials.secretName != (has(self.spec.target) && has(self.spec.target.secretName) ? self.spec.target.secretName : self.metadata.name)";
+
+/// Without credentials there is nothing to sign with, and no user.
+pub(super) const CREDENTIALS_NEEDED: &str = "has(self.credentials) || (has(self.clientAuthentication) && self.clientAuthentication.method in ['service_account_token', 'none'] && self.grantType in ['client_credentials', 'token_exchange'] && (self.grantType != 'token_exchange' || (has(self.tokenExchange) && self.tokenExchange.subjectTokenSource == 'ServiceAccount')))";
+pub(super) const SERVICE_ACCOUNT_TOKEN_GIVEN: &str = "has(self.serviceAccountToken) == ((has(self.clientAuthentication) && self.clientAuthentication.method == 'service_account_token') || (has(self.tokenExchange) && self.tokenExchange.subjectTokenSource == 'ServiceAccount'))";
 
 pub(super) const ENDPOINT: &str = r"isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != '' && self.matches('^https?://[^/?#@\\s]+([/?][^#\\s]*)?$')";
 
@@ -21,10 +25,27 @@ pub(super) const TIMEOUT: &str = r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))
 pub(super) const SECRET_NAME: &str =
     r"self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')";
 
-pub(super) const RESOURCE_KEY: &str =
-    "!(self in ['grant_type', 'client_id', 'client_secret', 'refresh_token', 'username', 'password', 'scope'])";
+pub(super) const ASSERTION_LIFE: &str = r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('10s') && duration(self) <= duration('1h')";
+pub(super) const SERVICE_ACCOUNT_TOKEN_LIFE: &str = r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('10m') && duration(self) <= duration('1h')";
+pub(super) const REVOKE_AFTER: &str = r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')";
 
-pub(super) const HEADER_NAMES: &str = "self.all(name, !(name.lowerAscii() in ['authorization', 'proxy-authorization', 'cookie', 'host', 'content-type', 'content-length', 'transfer-encoding', 'connection']))";
+/// The members that a request may hold by itself, which `bodyKeys` may rename.
+pub(super) const BODY_KEYS: &str = "self.all(name, name in ['grant_type', 'client_id', 'client_secret', 'client_assertion', 'client_assertion_type', 'refresh_token', 'username', 'password', 'assertion', 'subject_token', 'subject_token_type', 'actor_token', 'actor_token_type', 'requested_token_type', 'scope'])";
+pub(super) const BODY_KEYS_DISTINCT: &str = "self.all(name, self.exists_one(other, self[other] == self[name]))";
+
+pub(super) const EXTRA_NAMES: &str = r"self.all(name, name.matches('^[-._a-zA-Z0-9]+$') && size(name) <= 253)";
+/// What `extra` writes must not stand under the key of another value.
+pub(super) const EXTRA_NOT_TOKENS: &str = "!has(self.response) || !has(self.response.extra) || self.response.extra.all(name, !(name in [\
+ has(self.target) && has(self.target.keys) ? self.target.keys.accessToken : 'access_token',\
+ has(self.target) && has(self.target.keys) ? self.target.keys.refreshToken : 'refresh_token',\
+ has(self.target) && has(self.target.keys) && has(self.target.keys.tokenType) ? self.target.keys.tokenType : '',\
+ has(self.target) && has(self.target.keys) && has(self.target.keys.expiresAt) ? self.target.keys.expiresAt : '',\
+ has(self.target) && has(self.target.keys) && has(self.target.keys.scope) ? self.target.keys.scope : '',\
+ has(self.target) && has(self.target.keys) && has(self.target.keys.dpopKey) ? self.target.keys.dpopKey : 'dpop_key']))";
+
+pub(super) const RESOURCE_KEY: &str = "!(self in ['grant_type', 'client_id', 'client_secret', 'client_assertion', 'client_assertion_type', 'refresh_token', 'username', 'password', 'assertion', 'subject_token', 'actor_token', 'scope'])";
+
+pub(super) const HEADER_NAMES: &str = "self.all(name, !(name.lowerAscii() in ['authorization', 'proxy-authorization', 'cookie', 'host', 'content-type', 'content-length', 'transfer-encoding', 'connection', 'dpop']))";
 pub(super) const HEADER_TEXT: &str =
     r"self.all(name, name.matches('^[A-Za-z0-9-]+$') && self[name].matches('^[ -~]*$'))";
 
@@ -41,7 +62,8 @@ pub(super) const ANNOTATIONS: &str = r"self.all(key, key.matches('^([a-z0-9]([-a
 pub(super) const DISTINCT_KEYS: &str = "self.accessToken != self.refreshToken\
  && (!has(self.tokenType) || !(self.tokenType in [self.accessToken, self.refreshToken]))\
  && (!has(self.expiresAt) || !(self.expiresAt in [self.accessToken, self.refreshToken, has(self.tokenType) ? self.tokenType : '']))\
- && (!has(self.scope) || !(self.scope in [self.accessToken, self.refreshToken, has(self.tokenType) ? self.tokenType : '', has(self.expiresAt) ? self.expiresAt : '']))";
+ && (!has(self.scope) || !(self.scope in [self.accessToken, self.refreshToken, has(self.tokenType) ? self.tokenType : '', has(self.expiresAt) ? self.expiresAt : '']))\
+ && (!has(self.dpopKey) || !(self.dpopKey in [self.accessToken, self.refreshToken, has(self.tokenType) ? self.tokenType : '', has(self.expiresAt) ? self.expiresAt : '', has(self.scope) ? self.scope : '']))";
 
 /// A key of a Secret, as the API server itself checks it.
 pub(super) fn secret_key(_: &mut SchemaGenerator) -> Schema {
@@ -50,6 +72,27 @@ pub(super) fn secret_key(_: &mut SchemaGenerator) -> Schema {
 
 pub(super) fn parameters(_: &mut SchemaGenerator) -> Schema {
     text_map(64, 4096)
+}
+
+pub(super) fn body_keys(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 15,
+        "additionalProperties": {"type": "string", "minLength": 1, "maxLength": 128},
+    })
+}
+
+pub(super) fn extra(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 16,
+        "additionalProperties": {"type": "string", "minLength": 1, "maxLength": 4096},
+    })
+}
+
+/// An object with members of any kind.
+pub(super) fn any_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }
 
 pub(super) fn headers(_: &mut SchemaGenerator) -> Schema {

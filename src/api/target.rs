@@ -30,6 +30,10 @@ pub struct Target {
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new(rules::SECRET_TYPE).message("target.type must not be a type that grants rights in the cluster (service account or bootstrap tokens): use Opaque or a type of your own"))]
     pub type_: String,
+    /// What becomes of the Secret when the integration is deleted. `Delete` (the default): it goes along. `Retain`: it stays,
+    /// and an integration of the same name that is made later takes it over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_policy: Option<DeletionPolicy>,
     /// Labels that are put on the Secret and kept there.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "rules::labels")]
@@ -54,6 +58,7 @@ impl Default for Target {
             secret_name: None,
             keys: TargetKeys::default(),
             type_: default_type(),
+            deletion_policy: None,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
         }
@@ -62,6 +67,15 @@ impl Default for Target {
 
 fn default_type() -> String {
     "Opaque".into()
+}
+
+/// What becomes of a Secret when its integration is deleted.
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeletionPolicy {
+    /// It goes along.
+    Delete,
+    /// It stays.
+    Retain,
 }
 
 /// The keys of the target Secret. What has no key is not written.
@@ -92,6 +106,11 @@ pub struct TargetKeys {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "rules::secret_key")]
     pub scope: Option<String>,
+    /// Key of the private key of `spec.dpop`, PKCS#8 as PEM, which the workload needs to prove that the token is its own.
+    /// Default, with `spec.dpop`: `dpop_key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rules::secret_key")]
+    pub dpop_key: Option<String>,
 }
 
 impl Default for TargetKeys {
@@ -102,6 +121,7 @@ impl Default for TargetKeys {
             token_type: None,
             expires_at: None,
             scope: None,
+            dpop_key: None,
         }
     }
 }

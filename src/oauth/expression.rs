@@ -28,19 +28,40 @@ pub struct Expression {
     ast: Arc<AstNode>,
 }
 
+/// What an expression may use beside the body.
+#[derive(Clone, Copy, Debug)]
+pub struct Bindings<'a> {
+    /// `$status`.
+    pub status: u16,
+    /// `$headers`: names in small letters, and values.
+    pub headers: &'a [(String, String)],
+}
+
+impl Bindings<'_> {
+    fn context(&self) -> Context {
+        let mut context = Context::new();
+        context.bind("status".to_owned(), JValue::from(f64::from(self.status)));
+        let headers: serde_json::Map<String, serde_json::Value> =
+            self.headers.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
+        let headers = JValue::from_json_str(&serde_json::Value::Object(headers).to_string());
+        context.bind("headers".to_owned(), headers.unwrap_or(JValue::Undefined));
+        context
+    }
+}
+
 impl Expression {
     /// Parses an expression, or takes it from what was parsed before.
     ///
     /// # Errors
     ///
-    /// The parser's own message, with its JSONata code where it has one.
+    /// The parser's own message, with its JSONata code where it has one, and the position.
     pub fn parse(text: &str) -> Result<Self, String> {
         // A poisoned lock means that a parse panicked; the map itself is still whole.
         let mut parsed = PARSED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = parsed.get(text) {
             return Ok(known.clone());
         }
-        let ast = parser::parse(text).map_err(|error| error.to_string())?;
+        let ast = parser::parse(text).map_err(|error| format!("{error} (at character {})", position(text)))?;
         let expression = Self { text: text.into(), ast: Arc::new(ast) };
         if parsed.len() >= CACHED {
             parsed.clear();
@@ -71,16 +92,16 @@ impl Expression {
     ///
     /// The JSONata code of the failure, or a general word for it: the full message may quote values of the
     /// response, which are secret.
-    pub fn evaluate(&self, body: &JValue) -> Result<JValue, String> {
+    pub fn evaluate(&self, body: &JValue, bindings: Bindings<'_>) -> Result<JValue, String> {
         let options = EvaluatorOptions {
             timeout_ms: Some(TIMEOUT_MS),
             max_stack_depth: Some(MAX_STACK_DEPTH),
             max_sequence_length: Some(MAX_SEQUENCE_LENGTH),
             ..EvaluatorOptions::default()
         };
-        Evaluator::with_options(Context::new(), options)
-            .evaluate(&self.ast, body)
-            .map_err(|error| code(error.message()))
+        // Headers are not looked at in vain: nearly all expressions are paths.
+        let context = if self.text.contains('$') { bindings.context() } else { Context::new() };
+        Evaluator::with_options(context, options).evaluate(&self.ast, body).map_err(|error| code(error.message()))
     }
 }
 
@@ -89,6 +110,21 @@ impl fmt::Debug for Expression {
         f.debug_tuple("Expression").field(&self.text).finish()
     }
 }
+
+/// Where a text stops being an expression, counted in characters from 1: at the end of the shortest beginning that nothing
+/// could follow to make one. The parser does not tell.
+fn position(text: &str) -> usize {
+    let is_unfinished = |beginning: &str| match parser::parse(beginning) {
+        Ok(_) => true,
+        Err(error) => UNFINISHED.iter().any(|word| error.to_string().contains(word)),
+    };
+    let ends = text.char_indices().map(|(start, c)| start + c.len_utf8());
+    let wrong = ends.enumerate().find(|(_, end)| !is_unfinished(&text[..*end]));
+    wrong.map_or_else(|| text.chars().count(), |(index, _)| index + 1)
+}
+
+/// What the parser says of a text that only goes on too short.
+const UNFINISHED: [&str; 7] = ["S0207", "S0101", "S0105", "S0106", "S0302", "Unclosed", "end of expression"];
 
 /// The JSONata error code (a letter and four digits) that leads a message.
 fn code(message: &str) -> String {

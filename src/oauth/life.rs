@@ -33,18 +33,21 @@ pub struct Known<'a> {
     pub token_life: Option<SignedDuration>,
     /// What the response told.
     pub expires_in: Option<SignedDuration>,
+    /// The end that the response told.
+    pub expires_at: Option<Timestamp>,
     /// The access token, whose `exp` is read where it is a JWT.
     pub access_token: &'a str,
 }
 
-/// The smallest known of `tokenLife`, `expiresIn` and the JWT's `exp`; 5 minutes where none is known.
+/// The smallest known of `tokenLife`, `expiresIn`, `expiresAt` and the JWT's `exp`; 5 minutes where none is known.
 ///
-/// An `exp` that has passed already on this machine's clock says that one of the clocks is off rather than that
+/// An end that has passed already on this machine's clock says that one of the clocks is off rather than that
 /// the endpoint hands out dead tokens; it is left out of account.
 #[must_use]
 pub fn of(known: &Known<'_>) -> Life {
     let by_jwt = jwt_exp(known.access_token).map(|exp| exp.duration_since(known.issued_at));
-    let real = [known.expires_in, by_jwt]
+    let by_end = known.expires_at.map(|end| end.duration_since(known.issued_at));
+    let real = [known.expires_in, by_end, by_jwt]
         .into_iter()
         .flatten()
         .filter(SignedDuration::is_positive)

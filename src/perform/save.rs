@@ -29,6 +29,10 @@ const FLUSH_PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
 pub(super) async fn save(context: &Context, observed: &Observed, answer: &HeldAnswer, fresh: bool) -> Outcome {
     match write_secret(context, observed.facts(), answer).await {
         Ok(facts) => {
+            // One that was kept for an integration of this name was known as that of the one before.
+            if let Some(before) = observed.facts().filter(|before| before.integration_uid != facts.integration_uid) {
+                context.targets.forget(before);
+            }
             context.targets.learn(facts);
             context.notes.release(&observed.uid);
             let Granted { content, warning } = &answer.granted;
@@ -111,6 +115,8 @@ fn not_written(error: &ApiError, answer: &HeldAnswer) -> Failure {
     let mut secrets: Vec<(String, SecretString)> = Vec::new();
     secrets.extend(content.access_token.clone().map(|token| ("access_token".to_owned(), token)));
     secrets.extend(content.refresh_token.clone().map(|token| ("refresh_token".to_owned(), token)));
+    secrets.extend(content.dpop_key.clone().map(|key| ("dpop_key".to_owned(), key)));
+    secrets.extend(content.extra.clone());
     let name = &answer.shape.secret_name;
     let why = why(error, &secrets);
     Failure::new(

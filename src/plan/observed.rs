@@ -10,8 +10,8 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::api::OAuthIntegrationStatus;
 use crate::fingerprint;
 use crate::gate::Closed;
-use crate::oauth::Credentials;
 use crate::oauth::life::{Spread, Times};
+use crate::oauth::{Credential, Credentials};
 use crate::target::{Content, Facts, Shape};
 use crate::validated::Validated;
 
@@ -30,6 +30,8 @@ pub struct Observed {
     pub generation: i64,
     /// Whether the integration is being deleted.
     pub deleting: bool,
+    /// Whether its deletion waits for the operator.
+    pub finalizer: bool,
     /// `spec.suspend`.
     pub suspend: bool,
     /// The value of the `renew-requested-at` annotation.
@@ -67,6 +69,8 @@ pub enum CredentialsSeen {
     Missing(String),
     /// The API server does not let the operator read it.
     Unreadable(String),
+    /// Something else that a request is made with is not there, and it is not watched; the sentence says what.
+    DependencyMissing(String),
     /// Its values, and its version.
     Read(Arc<Credentials>, String),
 }
@@ -79,6 +83,7 @@ impl CredentialsSeen {
             Self::Unread(version) => version.as_deref().unwrap_or("unknown"),
             Self::Missing(_) => "missing",
             Self::Unreadable(_) => "unreadable",
+            Self::DependencyMissing(_) => "incomplete",
             Self::Read(_, version) => version,
         }
     }
@@ -103,6 +108,8 @@ pub struct Holding {
     pub content: Option<Arc<Content>>,
     /// Its refresh token.
     pub refresh_token: Option<SecretString>,
+    /// The private key that its tokens are bound to.
+    pub dpop_key: Option<SecretString>,
     /// Fingerprint of the credentials' refresh token with which the chain of renewals began.
     pub first_hash: Option<String>,
 }
@@ -166,16 +173,28 @@ impl Observed {
     /// first, and again when it was changed there.
     #[must_use]
     pub fn refresh_token(&self) -> Option<SecretString> {
-        let first = match &self.credentials {
-            CredentialsSeen::Read(credentials, _) => credentials.refresh_token.clone(),
-            _ => None,
-        };
-        let Holding { refresh_token: current, first_hash, content: _ } = &self.holding;
+        let CredentialsSeen::Read(credentials, _) = &self.credentials else { return None };
+        if self.spec.as_ref().is_ok_and(|spec| spec.by_strategy) {
+            // What it stands for was granted for a spec and to credentials: with others, the grant is run.
+            return self.holding.refresh_token.clone().filter(|_| self.is_of_these(credentials));
+        }
+        let first = credentials.get(Credential::RefreshToken).cloned();
+        let Holding { refresh_token: current, first_hash, dpop_key: _, content: _ } = &self.holding;
         match (first, current) {
             (first, None) => first,
             (Some(first), Some(_)) if is_other(&first, first_hash.as_deref()) => Some(first),
             (_, Some(current)) => Some(current.clone()),
         }
+    }
+}
+
+impl Observed {
+    /// Whether the target's tokens were had for the current spec and by these credentials.
+    fn is_of_these(&self, credentials: &Credentials) -> bool {
+        let (Ok(spec), Some(facts)) = (&self.spec, self.facts()) else { return false };
+        let origin = &facts.origin;
+        origin.spec_hash == spec.spec_hash
+            && fingerprint::matches(&origin.credentials_hash, &credentials.hashed_parts())
     }
 }
 

@@ -11,7 +11,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectM
 
 use super::{
     CREDENTIALS_HASH, CREDENTIALS_VERSION, INTEGRATION_UID, KEYS, MANAGED_BY, OWN_PREFIX, Origin, REFRESH_TOKEN_HASH,
-    RENEW_REQUESTED_AT, SHAPE_HASH, SPEC_HASH, Shape, annotation, intact, keys, label, times, version,
+    RENEW_REQUESTED_AT, RETAINED_FOR, SHAPE_HASH, SPEC_HASH, Shape, WrittenKeys, annotation, intact, label, times,
+    version,
 };
 use crate::api::{MANAGER, TargetKeys};
 use crate::oauth::life::Times;
@@ -29,8 +30,11 @@ pub struct Facts {
     pub version: u64,
     /// The integration's uid, as the label tells.
     pub integration_uid: String,
-    /// The integration's name and uid, as the owner reference tells.
+    /// The integration's name and uid, as the owner reference tells; or, where it stays when its integration goes, as label
+    /// and annotation do.
     pub owner: Option<(String, String)>,
+    /// Whether it has no owner, so that it stays when its integration goes.
+    pub retained: bool,
     /// When its token was asked for, ends and is renewed; `None` where the annotations do not tell.
     pub times: Option<Times>,
     /// What produced its token.
@@ -69,6 +73,7 @@ impl Facts {
             version: version(meta),
             integration_uid: label(meta, INTEGRATION_UID).unwrap_or_default().to_owned(),
             owner: owner(meta),
+            retained: is_retained(meta),
             times: times(meta),
             origin,
             shape_hash: text(SHAPE_HASH),
@@ -84,6 +89,12 @@ impl Facts {
     #[must_use]
     pub fn is_owned_by(&self, uid: &str) -> bool {
         self.owner.as_ref().is_some_and(|(_, owner)| owner == uid)
+    }
+
+    /// Whether it was kept for an integration of this name, whatever its uid, when that was deleted.
+    #[must_use]
+    pub fn is_retained_for(&self, name: &str) -> bool {
+        self.retained && self.owner.as_ref().is_some_and(|(owner, _)| owner == name)
     }
 
     /// Moves the times of its token, whose clock was set.
@@ -106,7 +117,15 @@ impl Facts {
     }
 }
 
+/// With an owner of whatever kind it is not kept, whatever the annotation says.
+fn is_retained(meta: &ObjectMeta) -> bool {
+    meta.owner_references.as_ref().is_none_or(Vec::is_empty) && annotation(meta, RETAINED_FOR).is_some()
+}
+
 fn owner(meta: &ObjectMeta) -> Option<(String, String)> {
+    if is_retained(meta) {
+        return Some((annotation(meta, RETAINED_FOR)?.to_owned(), label(meta, INTEGRATION_UID)?.to_owned()));
+    }
     let owners = meta.owner_references.iter().flatten();
     owners
         .filter(|owner| owner.kind == "OAuthIntegration" && owner.controller == Some(true))
@@ -127,7 +146,7 @@ pub struct Fields {
     /// Fingerprint of the names that are always there: of the keys, and of the labels and annotations that people want.
     names: u64,
     /// Those that are there only sometimes, a bit for each.
-    present: u8,
+    present: u16,
 }
 
 impl Fields {
@@ -138,13 +157,18 @@ impl Fields {
         let mut names = DefaultHasher::new();
         (annotation(meta, KEYS), annotation(meta, SHAPE_HASH)).hash(&mut names);
         let data = |key: &String| secret.data.as_ref().is_some_and(|data| data.contains_key(key));
-        let values = keys(meta).map_or([false; 5], |keys| {
-            let TargetKeys { access_token, refresh_token, token_type, expires_at, scope } = &keys;
+        let values = WrittenKeys::of(meta).map_or([false; 6], |written| {
+            let TargetKeys { access_token, refresh_token, token_type, expires_at, scope, dpop_key } = &written.keys;
             let optional = |key: &Option<String>| key.as_ref().is_some_and(data);
-            [data(access_token), data(refresh_token), optional(token_type), optional(expires_at), optional(scope)]
+            let [told, ends, scope, key] = [token_type, expires_at, scope, dpop_key].map(optional);
+            [data(access_token), data(refresh_token), told, ends, scope, key]
         });
-        let memory = [REFRESH_TOKEN_HASH, RENEW_REQUESTED_AT].map(|name| annotation(meta, name).is_some());
-        let present = values.into_iter().chain(memory).fold(0, |bits, is_there| bits << 1 | u8::from(is_there));
+        // The owner, too, is there only where the Secret is not kept when its integration goes; the annotation is there then.
+        let owned = meta.owner_references.as_ref().is_some_and(|owners| !owners.is_empty());
+        let memory =
+            [REFRESH_TOKEN_HASH, RENEW_REQUESTED_AT, RETAINED_FOR].map(|name| annotation(meta, name).is_some());
+        let present =
+            values.into_iter().chain(memory).chain([owned]).fold(0, |bits, is_there| bits << 1 | u16::from(is_there));
         Self { names: names.finish(), present }
     }
 

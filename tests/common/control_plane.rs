@@ -97,7 +97,12 @@ impl ControlPlane {
             .arg(format!("--cert-dir={}", self.path("certificates").display()))
             .arg(format!("--token-auth-file={}", self.path("tokens.csv").display()))
             .args(["--authorization-mode=RBAC", "--service-cluster-ip-range=10.0.0.0/24"])
-            .arg("--service-account-issuer=https://kubernetes.default.svc")
+            // Reachable, so that an identity provider can be told of it.
+            .args([
+                &format!("--service-account-issuer={}", self.url()),
+                "--api-audiences=https://kubernetes.default.svc",
+            ])
+            .arg(format!("--service-account-jwks-uri={}/openid/v1/jwks", self.url()))
             .arg(format!("--service-account-key-file={}", key.display()))
             .arg(format!("--service-account-signing-key-file={}", key.display()))
             // Tests ask a lot at once; fairness among them is not what they are about.

@@ -28,6 +28,11 @@ pub fn install_rights(control_plane: &ControlPlane) {
     apply(control_plane, OPERATOR, &rights(&helm_template(&[])));
 }
 
+/// The same, with the right to ask for tokens of ServiceAccounts.
+pub fn install_rights_with_service_accounts(control_plane: &ControlPlane) {
+    apply(control_plane, OPERATOR, &rights(&helm_template(&["--set", "serviceAccountTokens.enabled=true"])));
+}
+
 /// Applies the rights of a release that lives in a namespace of its own and looks after that namespace alone.
 pub fn install_rights_in(control_plane: &ControlPlane, namespace: &str) {
     let own = format!("watchNamespaces={{{namespace}}}");

@@ -13,9 +13,11 @@ pub mod control_plane;
 pub mod django;
 pub mod endpoint;
 pub mod http;
+pub mod keys;
 
 pub mod keycloak;
 pub mod manifests;
+pub mod oidc_provider;
 pub mod operator;
 pub mod preload;
 pub mod process;

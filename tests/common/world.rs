@@ -75,6 +75,29 @@ impl World {
         written.unwrap_or_else(|error| panic!("Secret {name} cannot be written: {error}"));
     }
 
+    /// Makes a ConfigMap with one value.
+    pub async fn config_map(&self, name: &str, key: &str, value: &str) {
+        let config_map = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {key: value},
+        });
+        let api = Api::<k8s_openapi::api::core::v1::ConfigMap>::namespaced(self.client.clone(), &self.namespace);
+        let written = api.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(&config_map)).await;
+        written.unwrap_or_else(|error| panic!("ConfigMap {name} cannot be written: {error}"));
+    }
+
+    /// Deletes an integration, and waits until it is gone.
+    pub async fn delete(&self, name: &str) {
+        let deleted = self.integrations().delete(name, &DeleteParams::default()).await;
+        deleted.unwrap_or_else(|error| panic!("{name} cannot be deleted: {error}"));
+        eventually(&format!("{name} is gone"), Duration::from_secs(40), async || {
+            match self.integrations().get_opt(name).await {
+                Ok(None) => Ok(()),
+                other => Err(format!("{other:?}\n{}", self.tail())),
+            }
+        })
+        .await;
+    }
+
     /// The credentials that [`client_credentials`] names.
     pub async fn credentials(&self) {
         self.secret("credentials", &[("client_id", "the-client"), ("client_secret", "the-client-secret")]).await;

@@ -3,10 +3,12 @@
 set -euo pipefail
 
 readonly keycloak_version=26.4.5 maven_dependency_version=3.9.0
+readonly keycloak_features=client-auth-federated,kubernetes-service-accounts
 
 # install_keycloak CACHE: unpacks the distribution and lets it make its one-time build, which saves each start 14 s.
 install_keycloak() {
-  local dir=$1/keycloak-$keycloak_version started=$SECONDS
+  # Its build holds the features that are previews, and asks for client certificates.
+  local dir=$1/keycloak-$keycloak_version-federated started=$SECONDS
   if [[ ! -d $dir ]]; then
     need mvn maven
     need_java
@@ -16,7 +18,8 @@ install_keycloak() {
     mvn -B -q "org.apache.maven.plugins:maven-dependency-plugin:$maven_dependency_version:unpack" \
       -Dartifact="org.keycloak:keycloak-quarkus-dist:$keycloak_version:zip" \
       -DoutputDirectory="$dir.part" -DmarkersDirectory="$dir.part/markers" >&2
-    "$dir.part/keycloak-$keycloak_version/bin/kc.sh" build --db=dev-mem >&2
+    "$dir.part/keycloak-$keycloak_version/bin/kc.sh" build --db=dev-mem \
+      --features="$keycloak_features" --https-client-auth=request >&2
     # The name is there only when all of it is.
     mv "$dir.part/keycloak-$keycloak_version" "$dir"
     rm -rf "$dir.part"
