@@ -13,6 +13,7 @@ pub mod expression;
 pub mod jwt;
 pub mod key;
 pub mod life;
+mod needs;
 pub mod prepare;
 pub mod redact;
 pub mod response;
@@ -23,9 +24,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::api::{
-    Assertion, AssertionPlace, ClientAuthentication, Format, GrantType, SubjectTokenSource, TokenExchange,
-};
+use crate::api::{Assertion, ClientAuthentication, Format, GrantType, TokenExchange};
 
 pub use client::{Client, Revocation};
 pub use credentials::{Credential, Credentials};
@@ -63,73 +62,6 @@ pub struct Ask {
     pub proxy: Option<Url>,
     /// Whether the token is bound to a key (RFC 9449).
     pub dpop: bool,
-}
-
-impl Ask {
-    /// Whether something is signed that holds a time.
-    #[must_use]
-    pub const fn signs(&self) -> bool {
-        use crate::api::ClientAuthenticationMethod as Method;
-        self.dpop
-            || matches!(self.grant, Grant::JwtBearer(_))
-            || matches!(
-                self.client.method,
-                Method::ClientSecretJwt | Method::PrivateKeyJwt | Method::ServiceAccountToken
-            )
-    }
-
-    /// The credentials without which it cannot be sent.
-    #[must_use]
-    pub fn needs(&self) -> Vec<Credential> {
-        use crate::api::ClientAuthenticationMethod as Method;
-        use Credential::{
-            ActorToken, ClientId, ClientSecret, Password, PrivateKey, SubjectToken, TlsCertificate, TlsKey, Username,
-        };
-        let client: &[Credential] = match (&self.grant, self.client.method) {
-            (Grant::UserPassword, _) => &[],
-            (Grant::JwtBearer(assertion), _) if assertion.place == AssertionPlace::AuthorizationHeader => &[],
-            (Grant::ClientCredentials, Method::ClientSecretPost) => &[ClientId, ClientSecret],
-            // Google and Salesforce know the client by the issuer of the assertion.
-            (Grant::JwtBearer(_), Method::ClientSecretPost) => &[],
-            // A public client has no secret (RFC 6749, section 2.1).
-            (_, Method::ClientSecretPost) => &[ClientId],
-            (_, Method::ClientSecretBasic | Method::ClientSecretJwt) => &[ClientId, ClientSecret],
-            (_, Method::PrivateKeyJwt) => &[ClientId, PrivateKey],
-            (_, Method::TlsClientAuth) => &[ClientId, TlsCertificate, TlsKey],
-            // The server may know the client by the subject of the token.
-            (_, Method::ServiceAccountToken | Method::None) => &[],
-        };
-        let grant: &[Credential] = match &self.grant {
-            // The refresh token is followed on its own.
-            Grant::ClientCredentials | Grant::RefreshToken => &[],
-            Grant::UserPassword | Grant::Password => &[Username, Password],
-            Grant::JwtBearer(assertion) if assertion.issuer.is_some() => &[PrivateKey],
-            Grant::JwtBearer(_) => &[ClientId, PrivateKey],
-            Grant::TokenExchange(exchange) => {
-                match (exchange.subject_token_source, exchange.actor_token_type.is_some()) {
-                    (SubjectTokenSource::Secret, false) => &[SubjectToken],
-                    (SubjectTokenSource::Secret, true) => &[SubjectToken, ActorToken],
-                    (SubjectTokenSource::ServiceAccount, false) => &[],
-                    (SubjectTokenSource::ServiceAccount, true) => &[ActorToken],
-                }
-            }
-        };
-        let thumbprint = self.client.assertion.as_ref().is_some_and(|assertion| assertion.certificate_thumbprint);
-        let certificate: &[Credential] = if thumbprint { &[TlsCertificate] } else { &[] };
-        [client, grant, certificate].concat()
-    }
-
-    /// The credentials that are sent where they are there.
-    #[must_use]
-    pub fn takes(&self) -> &'static [Credential] {
-        use crate::api::ClientAuthenticationMethod as Method;
-        match (&self.grant, self.client.method) {
-            (Grant::UserPassword, _) => &[],
-            (Grant::JwtBearer(assertion), _) if assertion.place == AssertionPlace::AuthorizationHeader => &[],
-            (_, Method::ClientSecretPost) => &[Credential::ClientId, Credential::ClientSecret],
-            _ => &[Credential::ClientId],
-        }
-    }
 }
 
 /// Where a request goes.

@@ -108,10 +108,9 @@ fn closed(observed: &Observed) -> Option<Plan> {
 
 fn deleting(observed: &Observed) -> Option<Plan> {
     let reason = Reason::Deleting;
-    observed.deleting.then(|| match observed.finalizer && observed.leads {
-        true => Plan::GiveBack { reason },
-        false => Plan::Wait { reason, until: None },
-    })
+    let waits_for_us = observed.finalizer && observed.leads;
+    let plan = if waits_for_us { Plan::GiveBack { reason } } else { Plan::Wait { reason, until: None } };
+    observed.deleting.then_some(plan)
 }
 
 /// Comes before all else: the answer may hold the only copy of a refresh token.

@@ -19,10 +19,10 @@ pub fn encode(format: Format, members: &[Member], lists: &[&str]) -> String {
             for (name, value) in members {
                 let value = Value::from(value.expose_secret());
                 match object.get_mut(name) {
-                    None if lists.contains(&name.as_str()) => {
-                        _ = object.insert(name.clone(), Value::Array(vec![value]))
+                    None => {
+                        let is_list = lists.contains(&name.as_str());
+                        object.insert(name.clone(), if is_list { Value::Array(vec![value]) } else { value });
                     }
-                    None => _ = object.insert(name.clone(), value),
                     Some(Value::Array(values)) => values.push(value),
                     Some(single) => *single = Value::Array(vec![single.take(), value]),
                 }

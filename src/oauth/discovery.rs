@@ -37,11 +37,13 @@ pub struct Metadata {
 
 /// By what an issuer is known: who reaches it by another way, or trusts others, may see another.
 type Key = (Option<[u8; 32]>, Url);
+/// Metadata, and since when they are known.
+type Known = HashMap<Key, (Instant, Arc<Metadata>)>;
 
 /// The metadata of issuers. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Discovery {
-    known: Arc<Mutex<HashMap<Key, (Instant, Arc<Metadata>)>>>,
+    known: Arc<Mutex<Known>>,
 }
 
 impl Discovery {

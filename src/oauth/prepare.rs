@@ -21,7 +21,7 @@ use crate::api::{
 use crate::error::Failure;
 
 /// How long an assertion may be used where the spec does not say.
-const ASSERTION_LIFE: Duration = Duration::from_secs(60);
+const ASSERTION_LIFE: Duration = Duration::from_mins(1);
 /// What a client assertion is (RFC 7523, section 2.2).
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// RFC 8693, section 3.
@@ -133,11 +133,8 @@ impl From<'_> {
 
     /// How the client shows who it is.
     fn client(&self) -> Result<Parts, Failure> {
-        let in_header = |assertion: &Assertion| assertion.place == AssertionPlace::AuthorizationHeader;
-        match &self.ask.grant {
-            Grant::UserPassword => return Ok((vec![], None)),
-            Grant::JwtBearer(assertion) if in_header(assertion) => return Ok((vec![], None)),
-            _ => {}
+        if !self.ask.names_client() {
+            return Ok((vec![], None));
         }
         let id = self.own(&[Credential::ClientId]);
         let assertion = self.ask.client.assertion.clone().unwrap_or_default();

@@ -73,16 +73,14 @@ pub(super) fn lifetime(token: &ServiceAccountToken) -> Duration {
 /// that cannot be used is no reason to stop what works without it.
 fn fields(spec: &OAuthIntegrationSpec, ask: &Ask, fallback: Option<&Ask>, by_strategy: bool) -> Vec<Field> {
     let keys = spec.credentials.as_ref().map(|credentials| credentials.keys.clone()).unwrap_or_default();
-    let mut needed = ask.needs();
-    let mut taken = ask.takes().to_vec();
-    if let Some(fallback) = fallback {
-        if by_strategy {
-            needed.extend(fallback.needs());
-        } else {
-            taken.extend(fallback.needs());
-        }
-        taken.extend(fallback.takes());
-    }
+    // By strategy, the grant is what has to work; what it knows of no client, its refresh may do without as well.
+    let (needed, mut taken) = match fallback {
+        Some(grant) if by_strategy => (grant.needs(), ask.needs()),
+        Some(fallback) => (ask.needs(), fallback.needs()),
+        None => (ask.needs(), Vec::new()),
+    };
+    taken.extend(ask.takes());
+    taken.extend(fallback.into_iter().flat_map(Ask::takes));
     let field = |credential: Credential| {
         let named = named(&keys, credential);
         let first = credential == Credential::RefreshToken && ask.grant.is_refresh() && !by_strategy;
