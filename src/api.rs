@@ -74,10 +74,13 @@ pub const MANAGER: &str = "oauth-operator";
     validation = Rule::new("!has(self.renewal) || !has(self.renewal.fallback) || self.grantType == 'refresh_token'")
         .message("renewal.fallback is for grantType refresh_token: take it out, or change grantType")
         .field_path(".renewal"),
+    validation = Rule::new("!has(self.renewal) || !has(self.renewal.refresh) || self.grantType != 'refresh_token'")
+        .message("renewal.refresh is not for grantType refresh_token, whose own request is the refresh: take it out")
+        .field_path(".renewal"),
     validation = Rule::new("has(self.tokenEndpoint) || has(self.issuer)")
         .message("tokenEndpoint or issuer must be given: write the URL of the token endpoint, or the issuer whose metadata tells it"),
     validation = Rule::new(rules::CREDENTIALS_NEEDED)
-        .message("credentials must be given: only clients with method service_account_token or none can do without (and give their id as clientId)"),
+        .message("credentials must be given: only clients with method service_account_token or none can do without, with grants that send nothing else that is secret"),
     validation = Rule::new("!has(self.assertion) || self.grantType == 'jwt_bearer' || (has(self.renewal) && has(self.renewal.fallback) && self.renewal.fallback.grantType == 'jwt_bearer')")
         .message("assertion is for grantType jwt_bearer: take it out, or change grantType")
         .field_path(".assertion"),

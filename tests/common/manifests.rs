@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use super::ControlPlane;
 use super::tools;
 
+/// The longest time until a CRD can be used.
+const ESTABLISHED: Duration = Duration::from_secs(60);
 /// The namespace of the operator, and the name of its service account, as the chart makes them for a release of its name.
 pub const OPERATOR: &str = "oauth-operator";
 
@@ -13,12 +16,14 @@ pub const OPERATOR: &str = "oauth-operator";
 pub fn install_crd(control_plane: &ControlPlane) {
     let file = tools::root().join("crds/oauthintegrations.yaml");
     control_plane.kubectl(&["apply", "--server-side", "-f", &file.display().to_string()]);
-    control_plane.kubectl(&[
-        "wait",
-        "--for=condition=Established",
-        "--timeout=60s",
-        "crd/oauthintegrations.oauth.evolutionx.io",
-    ]);
+    // `kubectl wait` fails on an object that has no conditions yet.
+    let established = r#"jsonpath={.status.conditions[?(@.type=="Established")].status}"#;
+    let look = ["get", "crd/oauthintegrations.oauth.evolutionx.io", "-o", established];
+    let deadline = Instant::now() + ESTABLISHED;
+    while control_plane.kubectl(&look) != "True" {
+        assert!(Instant::now() < deadline, "the CRD is not established");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Applies the chart's service account, roles and bindings, and nothing else of it: operators in tests run under exactly

@@ -1,9 +1,12 @@
 //! The promise: the API server refuses what cannot work, with a sentence that says what to change.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod rules;
 
 use common::world::{World, client_credentials};
 use common::{ControlPlane, Endpoint, endpoint::Reply, tools};
+use rules::{Rule, rules};
 use serde_json::{Value, json};
 
 fn crd() -> Value {
@@ -59,186 +62,6 @@ fn every_default_is_told_in_its_description() {
         }
     });
     assert!(silent.is_empty(), "the default is not told: {silent:?}");
-}
-
-/// A rule, by the beginning of its message, with changes that it admits and changes that it refuses.
-struct Rule {
-    message: &'static str,
-    accepted: Vec<Value>,
-    refused: Vec<Value>,
-}
-
-fn rule(message: &'static str, accepted: Vec<Value>, refused: Vec<Value>) -> Rule {
-    Rule { message, accepted, refused }
-}
-
-/// The same field with several values.
-fn each(path: &str, values: &[&str]) -> Vec<Value> {
-    values.iter().map(|value| at(path, &json!(value))).collect()
-}
-
-fn at(path: &str, value: &Value) -> Value {
-    path.rsplit('.').fold(value.clone(), |inner, name| json!({name: inner}))
-}
-
-fn fallback_to(endpoint: &str) -> Value {
-    let fallback = json!({"grantType": "user_password", "tokenEndpoint": endpoint});
-    json!({"grantType": "refresh_token", "renewal": {"fallback": fallback}})
-}
-
-#[expect(clippy::too_many_lines, reason = "a table")]
-fn rules() -> Vec<Rule> {
-    vec![
-        rule(
-            "tokenEndpoint must be an absolute http or https URL",
-            each("tokenEndpoint", &["https://a.example.com", "http://127.0.0.1:8080/t?x=1", "https://[::1]/token"]),
-            each(
-                "tokenEndpoint",
-                &[
-                    "login.example.com",
-                    "/token",
-                    "ftp://example.com/t",
-                    "https://u:p@example.com/t",
-                    "https://example.com/t#f",
-                    "https://",
-                    "https://exa mple.com/",
-                    "https://u@example.com",
-                ],
-            ),
-        ),
-        rule(
-            "tokenLife must be a duration from 5s to 8760h",
-            each("tokenLife", &["5s", "1h30m", "8760h", "90.5s"]),
-            each("tokenLife", &["4s", "8761h", "1d", "90", "-5s", "forever", ""]),
-        ),
-        rule(
-            "renewBefore must be a duration from 1s to 8760h",
-            each("renewBefore", &["1s", "10m"]),
-            each("renewBefore", &["999ms", "0s", "soon"]),
-        ),
-        rule(
-            "renewBefore must be shorter than tokenLife",
-            vec![json!({"tokenLife": "10m", "renewBefore": "9m59s"})],
-            vec![json!({"tokenLife": "10m", "renewBefore": "10m"}), json!({"tokenLife": "10m", "renewBefore": "1h"})],
-        ),
-        rule(
-            "renewal.fallback is for grantType refresh_token",
-            vec![json!({"grantType": "refresh_token", "renewal": {"fallback": {"grantType": "user_password"}}})],
-            vec![json!({"renewal": {"fallback": {"grantType": "client_credentials"}}})],
-        ),
-        rule(
-            "renewal.fallback.tokenEndpoint must be an absolute http or https URL",
-            vec![fallback_to("https://login.example.com/login")],
-            vec![fallback_to("login.example.com"), fallback_to("https://u:p@example.com/")],
-        ),
-        rule(
-            "credentials.secretName must be the name of a Secret",
-            each("credentials.secretName", &["a", "a.b-c"]),
-            each("credentials.secretName", &["A", "a_b", "-a", "a/b"]),
-        ),
-        rule(
-            "target.secretName must be a name for a Secret",
-            each("target.secretName", &["a", "a.b-c"]),
-            each("target.secretName", &["A", "a_b", "a..b"]),
-        ),
-        rule(
-            "spec.target.secretName (default: the integration's name) must differ",
-            vec![at("target.secretName", &json!("other"))],
-            vec![at("target.secretName", &json!("credentials")), at("credentials.secretName", &json!("NAME"))],
-        ),
-        rule(
-            "resource.key must not be a member that the grant itself fills",
-            vec![
-                json!({"resource": {"key": "audience", "value": "x"}}),
-                json!({"resource": {"key": "any", "value": "x"}}),
-            ],
-            vec![
-                json!({"resource": {"key": "client_id", "value": "x"}}),
-                json!({"resource": {"key": "scope", "value": "x"}}),
-            ],
-        ),
-        rule(
-            "request.headers must not set Authorization",
-            vec![json!({"request": {"headers": {"X-Tenant": "evox"}}})],
-            [
-                "Authorization",
-                "cookie",
-                "HOST",
-                "Content-Type",
-                "Proxy-Authorization",
-                "Content-Length",
-                "Transfer-Encoding",
-                "Connection",
-            ]
-            .map(|name| json!({"request": {"headers": {name: "x"}}}))
-            .to_vec(),
-        ),
-        rule(
-            "request.headers must hold header names",
-            vec![json!({"request": {"headers": {"X-1": "all ~ printable"}}})],
-            vec![
-                json!({"request": {"headers": {"X 1": "x"}}}),
-                json!({"request": {"headers": {"X-1": "a\r\nX-2: b"}}}),
-                json!({"request": {"headers": {"X-1": "ü"}}}),
-            ],
-        ),
-        rule(
-            "request.timeout must be a duration from 1s to 60s",
-            each("request.timeout", &["1s", "60s", "1m"]),
-            each("request.timeout", &["999ms", "61s", "0"]),
-        ),
-        rule(
-            "target.type must not be a type that grants rights",
-            each("target.type", &["Opaque", "example.com/token"]),
-            each("target.type", &["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token"]),
-        ),
-        rule(
-            "target.labels must not set app.kubernetes.io/managed-by",
-            vec![json!({"target": {"labels": {"app.kubernetes.io/name": "x"}}})],
-            vec![
-                json!({"target": {"labels": {"app.kubernetes.io/managed-by": "x"}}}),
-                json!({"target": {"labels": {"oauth.evolutionx.io/integration-uid": "x"}}}),
-            ],
-        ),
-        rule(
-            "target.labels must be valid labels",
-            vec![json!({"target": {"labels": {"example.com/team": "erp_1.x-y", "empty": ""}}})],
-            vec![
-                json!({"target": {"labels": {"a b": "x"}}}),
-                json!({"target": {"labels": {"a": "x y"}}}),
-                json!({"target": {"labels": {"a": "-x"}}}),
-            ],
-        ),
-        rule(
-            "target.annotations must not set anything under oauth.evolutionx.io/",
-            vec![json!({"target": {"annotations": {"example.com/note": "any text, ü"}}})],
-            vec![json!({"target": {"annotations": {"oauth.evolutionx.io/renew-at": "x"}}})],
-        ),
-        rule(
-            "target.annotations must have valid keys",
-            vec![json!({"target": {"annotations": {"note": "x"}}})],
-            vec![json!({"target": {"annotations": {"a b": "x"}}})],
-        ),
-        rule("target.keys must be distinct", vec![json!({"target": {"keys": all_keys()}})], pairs_of_equal_keys()),
-    ]
-}
-
-const KEYS: [&str; 5] = ["accessToken", "refreshToken", "tokenType", "expiresAt", "scope"];
-
-fn all_keys() -> Value {
-    json!({"accessToken": "a", "refreshToken": "b", "tokenType": "c", "expiresAt": "d", "scope": "e"})
-}
-
-fn pairs_of_equal_keys() -> Vec<Value> {
-    let pairs =
-        KEYS.iter().enumerate().flat_map(|(index, one)| KEYS[index + 1..].iter().map(move |other| (one, other)));
-    pairs
-        .map(|(one, other)| {
-            let mut keys = all_keys();
-            keys[*other] = keys[*one].clone();
-            json!({"target": {"keys": keys}})
-        })
-        .collect()
 }
 
 fn merge(base: &mut Value, change: &Value) {
@@ -297,7 +120,11 @@ async fn bounds_and_patterns_are_the_schemas() {
         (json!({"target": {"keys": {"accessToken": ""}}}), "spec.target.keys.accessToken"),
         (json!({"request": {"parameters": {"a": long}}}), "spec.request.parameters"),
         (json!({"resource": {"key": "", "value": "x"}}), "spec.resource.key"),
-        (json!({"resource": {"key": "audience"}}), "spec.resource.value"),
+        (json!({"resource": {"key": "audience", "value": ""}}), "spec.resource.value"),
+        (json!({"resource": {"key": "resource", "values": vec!["x"; 17]}}), "spec.resource.values"),
+        (json!({"clientAuthentication": {"method": "magic"}}), "spec.clientAuthentication.method"),
+        (json!({"dpop": {"algorithm": "HS256"}}), "spec.dpop.algorithm"),
+        (json!({"target": {"deletionPolicy": "Keep"}}), "spec.target.deletionPolicy"),
     ] {
         let refusal = world.try_integration("it", &changed("it", &change)).await;
         let refusal = refusal.err().unwrap_or_else(|| panic!("{change} is admitted")).to_string();
