@@ -344,3 +344,80 @@ fn wrong_usage_and_files_that_cannot_be_read_end_with_2() {
         has_no_secret(case, &run);
     }
 }
+
+#[test]
+fn an_answer_is_explained_by_its_shape_and_by_what_each_expression_yields() {
+    let endpoint = Endpoint::start(|_| {
+        let session = json!({"jwt": format!("{CANARY}-access"), "ttl": 15, "roles": [CANARY, CANARY], "admin": false});
+        Reply::json(200, &json!({"data": {"session": session}, "trace": null})).with_header("X-Request-Id", CANARY)
+    });
+    let response = json!({
+        "accessToken": "data.session.jwt", "refreshToken": "data.session.renew", "expiresIn": "data.session.ttl * 60",
+        "success": "$status = 200", "extra": {"roles": "$join(data.session.roles, ',')", "bad": "data.session.jwt + 1"},
+    });
+    let documents = [integration("erp", &endpoint.url(), &json!({"response": response})), credentials()];
+    let run = fetch(&documents, &["--explain"]);
+    has_no_secret("explained", &run);
+    let expected = [
+        "# the answer to client_credentials: status 200",
+        "#   header x-request-id: *** (13 characters)",
+        "#   body: an object with 2 members",
+        "#     \"data\": an object with 1 members",
+        "#       \"session\": an object with 4 members",
+        "#         \"jwt\": *** (20 characters)",
+        "#         \"ttl\": a number",
+        "#         \"roles\": a list of 2 items",
+        "#           [0]: *** (13 characters)",
+        "#         \"admin\": false",
+        "#     \"trace\": null",
+        "# spec.response.accessToken (data.session.jwt) yields *** (20 characters)",
+        "# spec.response.refreshToken (data.session.renew) yields nothing",
+        "# spec.response.expiresIn (data.session.ttl * 60) yields the number 900",
+        "# spec.response.success ($status = 200) yields true",
+        "# spec.response.extra.bad (data.session.jwt + 1) yields JSONata error T2001",
+        "# spec.response.extra.roles ($join(data.session.roles, ',')) yields *** (27 characters)",
+    ];
+    for line in expected {
+        assert!(run.err.lines().any(|found| found == line), "no line {line:?} in\n{}", run.err);
+    }
+    assert!(
+        run.err.contains("spec.response.extra.bad (data.session.jwt + 1) ends in JSONata error T2001"),
+        "{}",
+        run.err
+    );
+    assert_eq!(run.code, 1, "the answer is of no use");
+}
+
+#[test]
+fn a_refusal_is_explained_too() {
+    let endpoint = Endpoint::start(|_| Reply::json(401, &json!({"error": "invalid_client", "detail": CANARY})));
+    let run = fetch(&[integration("erp", &endpoint.url(), &json!({})), credentials()], &["--explain"]);
+    has_no_secret("refused", &run);
+    assert!(run.err.contains("status 401") && run.err.contains("\"detail\": *** (13 characters)"), "{}", run.err);
+    let page = Endpoint::start(|_| Reply::text(502, "<html>no</html>"));
+    let run = fetch(&[integration("erp", &page.url(), &json!({})), credentials()], &["--explain"]);
+    assert!(run.err.contains("body: 15 bytes that are neither JSON nor a form"), "{}", run.err);
+}
+
+#[test]
+fn what_stands_in_no_secret_comes_from_the_files_as_well() {
+    let endpoint = endpoint();
+    let changes = json!({"connection": {"caBundle": {"name": "authority"}}});
+    let documents = [integration("erp", &endpoint.url(), &changes), credentials()];
+    let run = fetch(&documents, &[]);
+    assert_eq!(run.code, 3);
+    assert!(run.err.contains("the files hold no ConfigMap authority with a text under key ca.crt"), "{}", run.err);
+    let pem = common::keys::Authority::new().pem;
+    let authority =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "authority"}, "data": {"ca.crt": pem}});
+    let run = fetch(&[&documents[..], &[authority]].concat(), &[]);
+    assert_eq!((run.code, run.err.as_str()), (0, ""));
+    // A ServiceAccount's token is nothing that files could hold.
+    let changes = json!({
+        "clientAuthentication": {"method": "service_account_token"},
+        "serviceAccountToken": {"serviceAccountName": "workload", "audience": "https://login.example.com"},
+    });
+    let run = fetch(&[integration("erp", &endpoint.url(), &changes), credentials()], &[]);
+    assert_eq!(run.code, 3);
+    assert!(run.err.contains("run where there is a cluster"), "{}", run.err);
+}

@@ -760,6 +760,29 @@ mod expressions {
     }
 
     #[test]
+    fn what_does_not_parse_is_refused_with_its_code_and_its_place() {
+        let cases = [
+            ("data.", "S0207", 5),
+            ("[", "S0207", 1),
+            ("a b", "S0201", 3),
+            ("tokens[kind=].value", "S0", 13),
+            ("\"open", "S0101", 5),
+            ("a.b.(c", "S0203", 6),
+            ("token)", "S0201", 6),
+            ("a + * b", "S0201", 7),
+            ("a ? b :", "S0207", 7),
+            ("tokens[0", "S0203", 8),
+            ("`open", "S0105", 5),
+            ("ü.ö b", "S0201", 5),
+        ];
+        for (text, code, place) in cases {
+            let message = Expression::parse(text).expect_err(text);
+            assert!(message.contains(code), "{text}: {message}");
+            assert!(message.ends_with(&format!("(at character {place})")), "{text}: {message}");
+        }
+    }
+
+    #[test]
     fn a_text_nested_deep_is_refused_or_read_but_ends_nothing() {
         for (open, close) in [("(", ")"), ("[", "]"), ("{\"a\":", "}"), ("-", "1"), ("$not(", ")")] {
             // 4,096 characters are the most that the API admits.

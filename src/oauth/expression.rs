@@ -112,15 +112,15 @@ impl fmt::Debug for Expression {
 }
 
 /// Where a text stops being an expression, counted in characters from 1: at the end of the shortest beginning that nothing
-/// could follow to make one. The parser does not tell.
+/// could follow to make one. The parser does not tell. What follows such a beginning makes it no better, so halving finds it.
 fn position(text: &str) -> usize {
     let is_unfinished = |beginning: &str| match parser::parse(beginning) {
         Ok(_) => true,
         Err(error) => UNFINISHED.iter().any(|word| error.to_string().contains(word)),
     };
-    let ends = text.char_indices().map(|(start, c)| start + c.len_utf8());
-    let wrong = ends.enumerate().find(|(_, end)| !is_unfinished(&text[..*end]));
-    wrong.map_or_else(|| text.chars().count(), |(index, _)| index + 1)
+    let ends: Vec<usize> = text.char_indices().map(|(start, c)| start + c.len_utf8()).collect();
+    let wrong = ends.partition_point(|end| is_unfinished(&text[..*end]));
+    (wrong + 1).min(ends.len())
 }
 
 /// What the parser says of a text that only goes on too short.
