@@ -6,15 +6,16 @@
 
 mod client_authentication;
 mod connection;
+mod credentials;
 mod grants;
 mod reason;
 mod renewal;
+mod request;
+mod response;
 mod revocation;
 mod rules;
 mod status;
 mod target;
-
-use std::collections::BTreeMap;
 
 use kube::core::Duration;
 use kube::{CustomResource, KubeSchema};
@@ -24,9 +25,12 @@ pub use client_authentication::{
     ClientAssertion, ClientAuthentication, ClientAuthenticationMethod, ServiceAccountToken, SigningAlgorithm,
 };
 pub use connection::{CaBundle, CaBundleKind, Connection};
-pub use grants::{Assertion, AssertionPlace, SubjectTokenSource, TokenExchange};
+pub use credentials::{CredentialKeys, Credentials};
+pub use grants::{Assertion, AssertionPlace, Dpop, DpopAlgorithm, GrantType, SubjectTokenSource, TokenExchange};
 pub use reason::{Class, Reason};
 pub use renewal::{Fallback, FallbackGrant, Refresh, Renewal, Strategy};
+pub use request::{Format, Request, Resource, ScopeFormat};
+pub use response::Response;
 pub use revocation::Revocation;
 pub use rules::{crd, print_crd};
 pub use status::{LastFailure, OAuthIntegrationStatus};
@@ -215,287 +219,4 @@ pub struct OAuthIntegrationSpec {
     /// True stops all requests and writes; the Secret stays as it is. Default: false.
     #[serde(default)]
     pub suspend: bool,
-}
-
-/// The grant, by its name in the request where it has one.
-#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[serde(rename_all = "snake_case")]
-pub enum GrantType {
-    /// RFC 6749, section 4.4: client id and secret.
-    ClientCredentials,
-    /// A log-in endpoint that takes user name and password; not RFC 6749.
-    UserPassword,
-    /// RFC 6749, section 6: a refresh token.
-    RefreshToken,
-    /// RFC 6749, section 4.3: user name and password, with the client.
-    Password,
-    /// RFC 7523, section 2.1: a signed assertion.
-    JwtBearer,
-    /// RFC 8693: another token in exchange.
-    TokenExchange,
-}
-
-impl GrantType {
-    /// The word in the spec, in metrics and in logs.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ClientCredentials => "client_credentials",
-            Self::UserPassword => "user_password",
-            Self::RefreshToken => "refresh_token",
-            Self::Password => "password",
-            Self::JwtBearer => "jwt_bearer",
-            Self::TokenExchange => "token_exchange",
-        }
-    }
-
-    /// The value of `grant_type` in the request.
-    #[must_use]
-    pub const fn parameter(self) -> &'static str {
-        match self {
-            Self::JwtBearer => "urn:ietf:params:oauth:grant-type:jwt-bearer",
-            Self::TokenExchange => "urn:ietf:params:oauth:grant-type:token-exchange",
-            _ => self.as_str(),
-        }
-    }
-}
-
-/// Tokens that are bound to a key (RFC 9449).
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Dpop {
-    /// How proofs are signed. Default, and the only one: `ES256`.
-    #[serde(default)]
-    pub algorithm: DpopAlgorithm,
-}
-
-/// How a DPoP proof is signed.
-#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum DpopAlgorithm {
-    /// ECDSA with P-256 and SHA-256.
-    #[default]
-    ES256,
-}
-
-/// The Secret with the credentials, and the keys in it.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Credentials {
-    /// Name of the Secret with the credentials, always in the integration's own namespace.
-    #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new(rules::SECRET_NAME).message("credentials.secretName must be the name of a Secret: small letters, digits, '-' and '.'"))]
-    pub secret_name: String,
-
-    /// Which key of the Secret holds which value. Only the keys that the grant needs have to be there.
-    #[serde(default)]
-    pub keys: CredentialKeys,
-}
-
-/// The keys of the credentials Secret.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct CredentialKeys {
-    /// Key of the client id. Default: `client_id`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "rules::secret_key")]
-    pub client_id: Option<String>,
-    /// Key of the client secret. Default: `client_secret`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "rules::secret_key")]
-    pub client_secret: Option<String>,
-    /// Key of the user name. Default: `username`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "rules::secret_key")]
-    pub username: Option<String>,
-    /// Key of the password. Default: `password`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "rules::secret_key")]
-    pub password: Option<String>,
-    /// Key of the first refresh token. Default: `refresh_token`. It is sent once; afterwards the one in the
-    /// target Secret is, until the value here is changed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "rules::secret_key")]
-    pub refresh_token: Option<String>,
-    /// Key of the private key that signs assertions: PEM, PKCS#8, PKCS#1 (RSA) or SEC1 (EC), without a password. Default:
-    /// `private_key`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "rules::secret_key")]
-    pub private_key: Option<String>,
-    /// Key of the client certificate and those that issued it, PEM. Default: `tls.crt`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "rules::secret_key")]
-    pub tls_certificate: Option<String>,
-    /// Key of the client certificate's private key, PEM. Default: `tls.key`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "rules::secret_key")]
-    pub tls_key: Option<String>,
-    /// Key of the token that is exchanged. Default: `subject_token`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "rules::secret_key")]
-    pub subject_token: Option<String>,
-    /// Key of the token of who acts (RFC 8693, section 2.1). Default: `actor_token`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "rules::secret_key")]
-    pub actor_token: Option<String>,
-}
-
-/// The resource that a token is for.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.value) != has(self.values)").message("resource must have either value or values: give one resource as value, several as values"))]
-pub struct Resource {
-    /// Body member that carries the value: `resource` (RFC 8707), `audience`, or any other name that the
-    /// endpoint asks for.
-    #[schemars(length(min = 1, max = 128))]
-    #[x_kube(validation = Rule::new(rules::RESOURCE_KEY).message("resource.key must not be a member that the grant itself fills: use resource, audience or the name that the endpoint documents"))]
-    pub key: String,
-    /// The resource, sent as it is. Example: `https://www.resource.com`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 2048))]
-    pub value: Option<String>,
-    /// Several resources (RFC 8707, section 2): in a form the member is sent once for each, in JSON it is a list.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 2048)))]
-    pub values: Vec<String>,
-}
-
-/// How the token request is written.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Request {
-    /// Body format: `json` (`application/json`, the default) or `form` (`application/x-www-form-urlencoded`,
-    /// what RFC 6749 asks for; Keycloak, Entra ID, Okta and most others take only this one).
-    #[serde(default)]
-    pub format: Format,
-    /// Extra members of the body, by name. A value given here wins over the one that the grant would send; an
-    /// empty one takes the member out. Never a credential: this text is readable by all who may read the
-    /// integration.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "rules::parameters")]
-    pub parameters: BTreeMap<String, String>,
-    /// Other names for members of the body, such as `{username: email, password: pass}`, for log-ins of one's own making.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "rules::body_keys")]
-    #[x_kube(
-        validation = Rule::new(rules::BODY_KEYS).message("request.bodyKeys must rename members that the request holds, such as username, password, client_id or scope"),
-        validation = Rule::new(rules::BODY_KEYS_DISTINCT).message("request.bodyKeys must give each member another name")
-    )]
-    pub body_keys: BTreeMap<String, String>,
-    /// How the scope is sent in JSON: `text` (the default), names with a blank between them, or `list`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scope_format: Option<ScopeFormat>,
-    /// Extra headers, by name. Never a credential, and none that the request needs for itself.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "rules::headers")]
-    #[x_kube(
-        validation = Rule::new(rules::HEADER_NAMES).message("request.headers must not set Authorization, Proxy-Authorization, Cookie, Host, Content-Type, Content-Length, Transfer-Encoding, Connection or DPoP: credentials belong in the credentials Secret, the content type follows request.format"),
-        validation = Rule::new(rules::HEADER_TEXT).message("request.headers must hold header names (letters, digits and '-') with printable values, without line breaks")
-    )]
-    pub headers: BTreeMap<String, String>,
-    /// How long one request may take from connecting to the last byte, such as `10s`; 1s to 60s. Default: 10s.
-    #[serde(default = "default_timeout")]
-    #[schemars(length(max = 32))]
-    #[x_kube(validation = Rule::new(rules::TIMEOUT).message("request.timeout must be a duration from 1s to 60s, such as 10s"))]
-    pub timeout: Duration,
-}
-
-impl Default for Request {
-    fn default() -> Self {
-        Self {
-            format: Format::Json,
-            parameters: BTreeMap::new(),
-            body_keys: BTreeMap::new(),
-            scope_format: None,
-            headers: BTreeMap::new(),
-            timeout: default_timeout(),
-        }
-    }
-}
-
-fn default_timeout() -> Duration {
-    std::time::Duration::from_secs(10).into()
-}
-
-/// The format of the request's body.
-#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// `application/json`.
-    #[default]
-    Json,
-    /// `application/x-www-form-urlencoded`.
-    Form,
-}
-
-/// How a scope is sent in JSON.
-#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[serde(rename_all = "lowercase")]
-pub enum ScopeFormat {
-    /// Names with a blank between them (RFC 6749, section 3.3).
-    Text,
-    /// A list of names.
-    List,
-}
-
-/// JSONata expressions over the body of the response: JSON, or a form as GitHub sends it. `$status` is bound to the status
-/// code, `$headers` to an object with the headers, their names in small letters.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Response {
-    /// Where the access token stands; must yield a non-empty string. Default: `access_token`. Example for a
-    /// custom body: `data.session.jwt`.
-    #[serde(default = "default_access_token")]
-    #[schemars(length(min = 1, max = 4096))]
-    pub access_token: String,
-    /// Where the refresh token stands; may yield nothing. Default: `refresh_token`.
-    #[serde(default = "default_refresh_token")]
-    #[schemars(length(min = 1, max = 4096))]
-    pub refresh_token: String,
-    /// Where the life of the access token stands, in seconds; may yield nothing. Default: `expires_in`. Example
-    /// for minutes: `data.ttl * 60`.
-    #[serde(default = "default_expires_in")]
-    #[schemars(length(min = 1, max = 4096))]
-    pub expires_in: String,
-    /// Where the end of the access token stands, for servers that tell no `expires_in`: RFC 3339, or seconds or milliseconds
-    /// since 1970. Optional. Example: `expires_at`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 4096))]
-    pub expires_at: Option<String>,
-    /// Whether the answer is a success, for servers that answer 200 with an error inside: what yields false, 0, an empty
-    /// value or nothing is taken for a refusal. Optional. Example: `ok` or `status = 0`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 4096))]
-    pub success: Option<String>,
-    /// More values for the target Secret, by key: an expression for each. Text is written as it is, numbers and booleans as
-    /// JSON writes them, objects and lists as JSON text; what yields nothing is not written. Example:
-    /// `{instance_url: instance_url}`.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "rules::extra")]
-    #[x_kube(validation = Rule::new(rules::EXTRA_NAMES).message("response.extra must have keys that a Secret can have: letters, digits, '-', '_' and '.'"))]
-    pub extra: BTreeMap<String, String>,
-}
-
-impl Default for Response {
-    fn default() -> Self {
-        Self {
-            access_token: default_access_token(),
-            refresh_token: default_refresh_token(),
-            expires_in: default_expires_in(),
-            expires_at: None,
-            success: None,
-            extra: BTreeMap::new(),
-        }
-    }
-}
-
-fn default_access_token() -> String {
-    "access_token".into()
-}
-
-fn default_refresh_token() -> String {
-    "refresh_token".into()
-}
-
-fn default_expires_in() -> String {
-    "expires_in".into()
 }

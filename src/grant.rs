@@ -62,10 +62,12 @@ pub async fn run(client: &Client, observed: &Observed, spec: &Validated, count: 
         });
     }
     let mut granted = attempt.send(fallback, None).await.map_err(|failure| match &refused {
-        Some(_) => Failure {
-            message: format!("the refresh token is not valid any more, and the fallback failed: {}", failure.message),
-            ..failure
-        },
+        Some(_) => {
+            let other = if spec.by_strategy { "grant" } else { "fallback" };
+            let message =
+                format!("the refresh token is not valid any more, and the {other} failed: {}", failure.message);
+            Failure { message, ..failure }
+        }
         None => failure,
     })?;
     // That a refresh token ends some day belongs to the strategy; without one, people rely on it.

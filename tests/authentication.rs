@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use common::endpoint::{Endpoint, Reply};
 use common::keycloak::{Cluster, Keycloak};
 use common::keys;
 use common::manifests::install_rights_with_service_accounts;
@@ -17,6 +18,14 @@ use kube::api::PostParams;
 use oauth_operator::oauth::jwt;
 use oauth_operator::oauth::key::Key;
 use serde_json::{Value, json};
+
+/// A user of Keycloak, by way of a client with refresh tokens.
+const ADA: [(&str, &str); 4] = [
+    ("client_id", "rotating"),
+    ("client_secret", "rotating-secret"),
+    ("username", "ada"),
+    ("password", "ada-password"),
+];
 
 /// The claims of a JWT.
 fn claims(token: &str) -> Value {
@@ -136,13 +145,7 @@ async fn keycloak_takes_a_client_certificate_and_another_one_when_it_is_replaced
 async fn keycloak_gives_tokens_for_user_name_and_password() {
     let keycloak = Keycloak::shared();
     let world = World::new("keycloak-password").await;
-    let values = [
-        ("client_id", "rotating"),
-        ("client_secret", "rotating-secret"),
-        ("username", "ada"),
-        ("password", "ada-password"),
-    ];
-    world.secret("credentials", &values).await;
+    world.secret("credentials", &ADA).await;
     let spec = json!({
         "issuer": keycloak.issuer(),
         "grantType": "password",
@@ -162,7 +165,7 @@ async fn keycloak_gives_tokens_for_user_name_and_password() {
     assert!(requests("grant=\"refresh_token\"") >= 3.0);
     assert_eq!(requests(""), requests("outcome=\"Success\""), "nothing was refused");
     // Other credentials get another grant, not another refresh.
-    world.secret("credentials", &[&values[..3], &[("password", "wrong")]].concat()).await;
+    world.secret("credentials", &[&ADA[..3], &[("password", "wrong")]].concat()).await;
     let ready = world.condition("it", "Ready", "True", "RequestRefused").await;
     assert!(ready.message.contains("Invalid user credentials"), "{}", ready.message);
 }
@@ -239,6 +242,38 @@ async fn keycloak_takes_a_service_account_token_of_the_cluster() {
     world.change("it", &own).await;
     let stalled = world.condition("it", "Stalled", "True", "CredentialsMissing").await;
     assert!(stalled.message.contains("sent nowhere"), "{}", stalled.message);
+}
+
+/// The other use of such a token: it is exchanged (RFC 8693).
+#[tokio::test]
+async fn a_service_account_token_is_exchanged() {
+    let control_plane = ControlPlane::shared();
+    install_rights_with_service_accounts(control_plane);
+    let world = World::new("exchanged").await;
+    let endpoint = Endpoint::start(|_| Reply::token(60));
+    let spec = json!({
+        "tokenEndpoint": endpoint.url(),
+        "grantType": "token_exchange",
+        "clientAuthentication": {"method": "none"},
+        "tokenExchange": {"subjectTokenSource": "ServiceAccount"},
+        "serviceAccountToken": {
+            "serviceAccountName": "default", "audience": "https://sts.example.com", "lifetime": "15m",
+        },
+        "request": {"format": "form"},
+    });
+    world.integration("it", &spec).await;
+    world.ready("it").await;
+    let request = endpoint.requests()[0].clone();
+    let names: Vec<String> = request.form().into_keys().collect();
+    assert_eq!(names, ["grant_type", "subject_token", "subject_token_type"]);
+    assert_eq!(request.member("grant_type"), "urn:ietf:params:oauth:grant-type:token-exchange");
+    let token = claims(&request.member("subject_token"));
+    assert_eq!(token["sub"], format!("system:serviceaccount:{}:default", world.namespace));
+    assert_eq!(token["aud"], json!(["https://sts.example.com"]));
+    let life = token["exp"].as_i64().zip(token["iat"].as_i64()).map(|(ends, begins)| ends - begins);
+    assert_eq!(life, Some(900));
+    // It is a secret like any other.
+    assert!(!world.public_text().await.contains(&request.member("subject_token")));
 }
 
 #[tokio::test]
@@ -345,13 +380,7 @@ async fn oidc_provider_binds_a_token_to_a_key_by_dpop_with_nonces() {
 async fn a_token_that_was_replaced_and_all_of_a_deleted_integration_are_given_back() {
     let keycloak = Keycloak::shared();
     let world = World::new("keycloak-revocation").await;
-    let values = [
-        ("client_id", "rotating"),
-        ("client_secret", "rotating-secret"),
-        ("username", "ada"),
-        ("password", "ada-password"),
-    ];
-    world.secret("credentials", &values).await;
+    world.secret("credentials", &ADA).await;
     let spec = json!({
         "issuer": keycloak.issuer(),
         "grantType": "password",

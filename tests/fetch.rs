@@ -34,6 +34,11 @@ struct Run {
 
 /// Runs `oauth-operator fetch` with arguments, in a folder, with a text as its standard input.
 fn fetch_in(folder: &TempDir, arguments: &[&str], input: &str) -> Run {
+    fetch_with(folder, arguments, input, &[])
+}
+
+/// The same, with more in its environment.
+fn fetch_with(folder: &TempDir, arguments: &[&str], input: &str, environment: &[(&str, &str)]) -> Run {
     let mut command = Command::new(env!("CARGO_BIN_EXE_oauth-operator"));
     command.arg("fetch").args(arguments).current_dir(folder.path());
     // What the machine has set for people must not reach the binary under test.
@@ -42,6 +47,7 @@ fn fetch_in(folder: &TempDir, arguments: &[&str], input: &str) -> Run {
     {
         command.env_remove(name);
     }
+    command.envs(environment.iter().copied());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the binary");
     // Whoever does not read standard input may be gone before it is written.
@@ -420,4 +426,36 @@ fn what_stands_in_no_secret_comes_from_the_files_as_well() {
     let run = fetch(&[integration("erp", &endpoint.url(), &changes), credentials()], &[]);
     assert_eq!(run.code, 3);
     assert!(run.err.contains("run where there is a cluster"), "{}", run.err);
+}
+
+#[test]
+fn the_proxy_of_the_environment_is_gone_through_but_for_what_it_leaves_out() {
+    let (proxy, direct) = (endpoint(), endpoint());
+    let folder = TempDir::new().expect("a folder");
+    let documents = [
+        integration("far", "http://login.erp.invalid/token", &json!({})),
+        integration("near", &direct.url(), &json!({})),
+        credentials(),
+    ];
+    write(&folder, "all.yaml", &documents);
+    let address = format!("http://{}", proxy.address());
+    let environment = [("HTTP_PROXY", address.as_str()), ("NO_PROXY", "127.0.0.1")];
+    let run = fetch_with(&folder, &["all.yaml"], "", &environment);
+    assert_eq!((run.code, run.err.as_str()), (0, ""));
+    let paths = |endpoint: &Endpoint| endpoint.requests().into_iter().map(|request| request.path).collect::<Vec<_>>();
+    assert_eq!(paths(&proxy), ["http://login.erp.invalid/token"]);
+    assert_eq!(paths(&direct), ["/token"]);
+}
+
+/// The API server refuses these; files are checked by nobody else.
+#[test]
+fn a_header_that_would_split_the_request_is_refused_and_nothing_is_sent() {
+    let endpoint = endpoint();
+    for headers in [json!({"X-Tenant": "a\r\nX-Injected: b"}), json!({"X Tenant": "a"}), json!({"X-Tenant\n": "a"})] {
+        let changes = json!({"request": {"headers": headers}});
+        let run = fetch(&[integration("erp", &endpoint.url(), &changes), credentials()], &[]);
+        assert_eq!(run.code, 3, "{headers}: {}", run.err);
+        assert!(run.err.contains("spec.request.headers"), "{headers}: {}", run.err);
+    }
+    assert_eq!(endpoint.count(), 0);
 }

@@ -93,7 +93,8 @@ async fn metadata_that_cannot_be_used_lead_to_no_request() {
     let other = change(|document| document["token_endpoint"] = json!("ftp://example.com/token"));
     let methods =
         change(|document| document["token_endpoint_auth_methods_supported"] = json!(["private_key_jwt", "tls"]));
-    let cases: Vec<(&str, Box<dyn Fn(&str) -> Reply + Send + Sync>, &str, &str)> = vec![
+    type Document = Box<dyn Fn(&str) -> Reply + Send + Sync>;
+    let cases: Vec<(&str, Document, &str, &str)> = vec![
         ("another issuer", Box::new(evil), "InvalidMetadata", "name another issuer, https://evil.example.com"),
         ("the issuer with a slash more", Box::new(slash), "InvalidMetadata", "correct spec.issuer"),
         ("no token endpoint", Box::new(silent), "InvalidMetadata", "tell no token_endpoint"),

@@ -1,4 +1,4 @@
-//! What some grants need beside the credentials: `assertion`, `tokenExchange`.
+//! What is asked for: `grantType`, and what some grants need beside the credentials: `assertion`, `tokenExchange`, `dpop`.
 
 use kube::KubeSchema;
 use kube::core::Duration;
@@ -6,6 +6,49 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{SigningAlgorithm, rules};
+
+/// The grant, by its name in the request where it has one.
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[serde(rename_all = "snake_case")]
+pub enum GrantType {
+    /// RFC 6749, section 4.4: client id and secret.
+    ClientCredentials,
+    /// A log-in endpoint that takes user name and password; not RFC 6749.
+    UserPassword,
+    /// RFC 6749, section 6: a refresh token.
+    RefreshToken,
+    /// RFC 6749, section 4.3: user name and password, with the client.
+    Password,
+    /// RFC 7523, section 2.1: a signed assertion.
+    JwtBearer,
+    /// RFC 8693: another token in exchange.
+    TokenExchange,
+}
+
+impl GrantType {
+    /// The word in the spec, in metrics and in logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientCredentials => "client_credentials",
+            Self::UserPassword => "user_password",
+            Self::RefreshToken => "refresh_token",
+            Self::Password => "password",
+            Self::JwtBearer => "jwt_bearer",
+            Self::TokenExchange => "token_exchange",
+        }
+    }
+
+    /// The value of `grant_type` in the request.
+    #[must_use]
+    pub const fn parameter(self) -> &'static str {
+        match self {
+            Self::JwtBearer => "urn:ietf:params:oauth:grant-type:jwt-bearer",
+            Self::TokenExchange => "urn:ietf:params:oauth:grant-type:token-exchange",
+            _ => self.as_str(),
+        }
+    }
+}
 
 /// The assertion of `grantType: jwt_bearer` (RFC 7523, section 2.1), signed with `credentials.keys.privateKey`. `iat`, `exp`
 /// and a fresh `jti` are always in it.
@@ -95,4 +138,21 @@ pub enum SubjectTokenSource {
     Secret,
     /// The API server, for `spec.serviceAccountToken`.
     ServiceAccount,
+}
+
+/// Tokens that are bound to a key (RFC 9449).
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Dpop {
+    /// How proofs are signed. Default, and the only one: `ES256`.
+    #[serde(default)]
+    pub algorithm: DpopAlgorithm,
+}
+
+/// How a DPoP proof is signed.
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum DpopAlgorithm {
+    /// ECDSA with P-256 and SHA-256.
+    #[default]
+    ES256,
 }

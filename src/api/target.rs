@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{default_access_token, default_refresh_token, rules};
+use super::response::{default_access_token, default_refresh_token};
+use super::rules;
 
 /// The Secret that the tokens are written into.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]

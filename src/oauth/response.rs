@@ -1,5 +1,8 @@
 //! What an answer of a token endpoint means: its tokens, or why it has none.
 
+mod told;
+mod values;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -9,10 +12,12 @@ use secrecy::SecretString;
 
 use super::body::Member;
 use super::expression::Bindings;
-use super::redact::shown;
-use super::{Ask, Expression, Expressions, Grant};
-use crate::api::{ClientAuthenticationMethod as Method, Format, Reason};
+use super::{Ask, Expression};
+use crate::api::Reason;
 use crate::error::{Failure, KeptToken};
+
+use told::{Told, clocks, hint};
+use values::{refresh_token, tokens};
 
 /// The longest wait that an endpoint may ask for; one that asks for more is asked again after a day.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(24);
@@ -160,77 +165,6 @@ fn succeeded(success: &Expression, body: &JValue, raw: &Raw, told: &Told) -> Res
     })
 }
 
-/// The errors of RFC 6749, section 5.2. They tell nothing of what was sent, not even where a client is called `client`.
-const ERRORS: [&str; 6] = [
-    "invalid_request",
-    "invalid_client",
-    "invalid_grant",
-    "unauthorized_client",
-    "unsupported_grant_type",
-    "invalid_scope",
-];
-
-/// The OAuth error fields of a body (RFC 6749, section 5.2), made safe to be shown.
-#[derive(Debug, Default)]
-struct Told {
-    error: Option<String>,
-    description: Option<String>,
-}
-
-impl Told {
-    fn of(body: Option<&JValue>, sent: &[Member]) -> Self {
-        let field = |name| body.and_then(|body| text(body, name));
-        let error = field("error").map(|word| if ERRORS.contains(&word.as_str()) { word } else { shown(&word, sent) });
-        Self { error, description: field("error_description").map(|text| shown(&text, sent)) }
-    }
-}
-
-impl std::fmt::Display for Told {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for part in [&self.error, &self.description].into_iter().flatten() {
-            write!(f, ": {part}")?;
-        }
-        Ok(())
-    }
-}
-
-fn text(body: &JValue, name: &str) -> Option<String> {
-    let JValue::Object(members) = body else { return None };
-    members.get(name)?.as_str().filter(|text| !text.is_empty()).map(ToOwned::to_owned)
-}
-
-/// The commonest mistake is the wrong body format, and endpoints do not say so in words that help.
-fn hint(status: u16, told: &Told, ask: &Ask) -> &'static str {
-    match (ask.format, status, told.error.as_deref()) {
-        (Format::Json, 415, _) | (Format::Json, _, Some("invalid_request" | "unsupported_grant_type")) => {
-            "; the endpoint may not take JSON: try spec.request.format: form"
-        }
-        (Format::Form, 415, _) | (Format::Form, _, Some("unsupported_grant_type")) => {
-            "; the endpoint may not take forms: try spec.request.format: json"
-        }
-        (_, _, Some("invalid_grant")) if ask.grant.is_refresh() => {
-            "; the refresh token is not valid (any more): put a new one into the credentials Secret"
-        }
-        (_, _, Some("invalid_client" | "unauthorized_client")) | (_, 401, _) => match (&ask.grant, ask.client.method) {
-            (Grant::UserPassword, _) => "; check user name and password in the credentials Secret",
-            (_, Method::ClientSecretJwt | Method::ClientSecretBasic) => {
-                "; check client id and client secret in the credentials Secret, and spec.clientAuthentication.method"
-            }
-            (_, Method::PrivateKeyJwt) => {
-                "; check client id, private key, and spec.clientAuthentication.assertion (keyId, audience, algorithm)"
-            }
-            (_, Method::TlsClientAuth) => "; check client id and certificate, and that the server knows them",
-            (_, Method::ServiceAccountToken) => {
-                "; check client id and spec.serviceAccountToken.audience, and that the server trusts the cluster's issuer"
-            }
-            (_, Method::None) => "; the client may have to show who it is: set spec.clientAuthentication.method",
-            (_, Method::ClientSecretPost) => "; check client id and client secret in the credentials Secret",
-        },
-        (_, 404 | 405, _) => "; check spec.tokenEndpoint",
-        _ => "",
-    }
-}
-
 /// Whether the endpoint wants to see a nonce of its own in the proof (RFC 9449, section 8).
 #[must_use]
 pub fn wants_nonce(raw: &Raw) -> bool {
@@ -254,15 +188,9 @@ pub fn revoked(raw: &Raw, sent: &[Member]) -> Result<(), Failure> {
     Err(Failure::new(reason, format!("the revocation endpoint answered {}{told}", raw.status)))
 }
 
-/// What is signed with a time is refused by a server whose clock is another one, in words that seldom say so.
-fn clocks(date: Timestamp, now: Timestamp, ask: &Ask) -> String {
-    const TOLERATED: SignedDuration = SignedDuration::from_secs(30);
-    let ahead = date.duration_since(now);
-    if !ask.signs() || ahead.abs() < TOLERATED {
-        return String::new();
-    }
-    let direction = if ahead.is_positive() { "ahead of" } else { "behind" };
-    format!("; the endpoint's clock is {} s {direction} this machine's: set the clocks", ahead.abs().as_secs())
+fn text(body: &JValue, name: &str) -> Option<String> {
+    let JValue::Object(members) = body else { return None };
+    members.get(name)?.as_str().filter(|text| !text.is_empty()).map(ToOwned::to_owned)
 }
 
 fn not_json(raw: &Raw, ask: &Ask) -> Failure {
@@ -284,108 +212,6 @@ fn no_token(status: u16, problem: &str, told: &Told) -> Failure {
         None => format!(" of the answer ({status})"),
     };
     Failure::new(Reason::InvalidResponse, format!("{problem}{told}"))
-}
-
-fn tokens(body: &JValue, raw: &Raw, expressions: &Expressions) -> Result<Answer, String> {
-    let Expressions { access_token, refresh_token: _, expires_in, expires_at, success: _, extra } = expressions;
-    let access = token("spec.response.accessToken", access_token, body, raw)?
-        .ok_or_else(|| format!("spec.response.accessToken ({}) yields nothing in the body", access_token.text()))?;
-    Ok(Answer {
-        access_token: access,
-        refresh_token: self::refresh_token(expressions, body, raw)?,
-        expires_in: seconds(expires_in, body, raw),
-        expires_at: expires_at.as_ref().and_then(|expression| moment(expression, body, raw)),
-        token_type: text(body, "token_type"),
-        scope: text(body, "scope"),
-        extra: extra
-            .iter()
-            .filter_map(|(key, expression)| value(key, expression, body, raw).transpose())
-            .collect::<Result<_, _>>()?,
-        date: None,
-    })
-}
-
-fn refresh_token(expressions: &Expressions, body: &JValue, raw: &Raw) -> Result<Option<SecretString>, String> {
-    token("spec.response.refreshToken", &expressions.refresh_token, body, raw)
-}
-
-/// The token that an expression yields; `None` where it yields nothing or an empty string.
-fn token(field: &str, expression: &Expression, body: &JValue, raw: &Raw) -> Result<Option<SecretString>, String> {
-    let value = expression
-        .evaluate(body, raw.bindings())
-        .map_err(|error| format!("{field} ({}) ends in {error} on the body", expression.text()))?;
-    let token = match &value {
-        JValue::Undefined | JValue::Null => return Ok(None),
-        JValue::String(token) if token.is_empty() => return Ok(None),
-        JValue::String(token) => token,
-        other => {
-            let kind = kind(other);
-            return Err(format!("{field} ({}) yields {kind} instead of a string in the body", expression.text()));
-        }
-    };
-    // RFC 6749, appendix A: a token is of VSCHAR. A line break would split the header that carries it.
-    if token.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) {
-        Ok(Some(SecretString::from(token.to_string())))
-    } else {
-        Err(format!(
-            "{field} ({}) yields a token with characters that RFC 6749 does not allow in the body",
-            expression.text()
-        ))
-    }
-}
-
-/// One more value for the target, as text. It may be as secret as a token.
-fn value(
-    key: &str,
-    expression: &Expression,
-    body: &JValue,
-    raw: &Raw,
-) -> Result<Option<(String, SecretString)>, String> {
-    let field = format!("spec.response.extra.{key} ({})", expression.text());
-    let value =
-        expression.evaluate(body, raw.bindings()).map_err(|error| format!("{field} ends in {error} on the body"))?;
-    let text = match &value {
-        JValue::Undefined | JValue::Null => return Ok(None),
-        JValue::String(text) => text.to_string(),
-        other => other.to_json_string().map_err(|_| format!("{field} yields what cannot be written as text"))?,
-    };
-    Ok(Some((key.to_owned(), text.into())))
-}
-
-const fn kind(value: &JValue) -> &'static str {
-    match value {
-        JValue::Bool(_) => "a boolean",
-        JValue::Number(_) => "a number",
-        JValue::Array(_) => "a list",
-        JValue::Object(_) => "an object",
-        _ => "something else",
-    }
-}
-
-/// The life in seconds, also where it comes as text. What cannot be understood is no reason to throw a good token
-/// away (the old refresh token may be gone by now): it counts as not told.
-fn seconds(expression: &Expression, body: &JValue, raw: &Raw) -> Option<SignedDuration> {
-    let seconds = match expression.evaluate(body, raw.bindings()).ok()? {
-        JValue::Number(seconds) => seconds,
-        JValue::String(text) => text.trim().parse().ok()?,
-        _ => return None,
-    };
-    SignedDuration::try_from_secs_f64(seconds).ok().filter(SignedDuration::is_positive)
-}
-
-/// A moment: RFC 3339, or a number of seconds since 1970, or of milliseconds where it is too large for that (the year 5138).
-fn moment(expression: &Expression, body: &JValue, raw: &Raw) -> Option<Timestamp> {
-    const LARGEST_SECONDS: f64 = 1e11;
-    let number = match expression.evaluate(body, raw.bindings()).ok()? {
-        JValue::Number(number) => number,
-        JValue::String(text) => match text.trim().parse::<Timestamp>() {
-            Ok(moment) => return Some(moment),
-            Err(_) => text.trim().parse().ok()?,
-        },
-        _ => return None,
-    };
-    let seconds = if number.abs() < LARGEST_SECONDS { number } else { number / 1_000.0 };
-    Timestamp::UNIX_EPOCH.checked_add(SignedDuration::try_from_secs_f64(seconds).ok()?).ok()
 }
 
 fn http_date(header: &str) -> Option<Timestamp> {

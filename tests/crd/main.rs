@@ -124,6 +124,7 @@ async fn bounds_and_patterns_are_the_schemas() {
         (json!({"resource": {"key": "resource", "values": vec!["x"; 17]}}), "spec.resource.values"),
         (json!({"clientAuthentication": {"method": "magic"}}), "spec.clientAuthentication.method"),
         (json!({"dpop": {"algorithm": "HS256"}}), "spec.dpop.algorithm"),
+        (json!({"grantType": "jwt_bearer", "assertion": {"claims": "not an object"}}), "spec.assertion.claims"),
         (json!({"target": {"deletionPolicy": "Keep"}}), "spec.target.deletionPolicy"),
     ] {
         let refusal = world.try_integration("it", &changed("it", &change)).await;
