@@ -8,6 +8,11 @@ SHELL := /bin/bash
 CRD := crds/oauthintegrations.yaml
 CHART_CRD := charts/oauth-operator/files/oauthintegrations.yaml
 
+# Tests whose time goes by with waiting for tokens and leases to end.
+WAITING := leading renewing rotation
+# `faults` needs a build of its own.
+OTHERS := $(filter-out $(WAITING) faults,$(basename $(notdir $(wildcard tests/*.rs))) crd)
+
 .PHONY: help
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -23,8 +28,12 @@ test: lint ## Everything that CI runs
 	tests/tools/install kubernetes helm keycloak django oidc-provider buildah preload >/dev/null
 	@echo "==> the image that one of the tests starts"
 	hack/image
-	@echo "==> tests, on real servers"
-	cargo test --locked --no-fail-fast
+	@echo "==> tests, on real servers; those that mostly wait run beside the others, and are shown after them"
+	cargo test --locked --no-run
+	log=$$(mktemp); code=0; \
+	cargo test --locked --no-fail-fast $(addprefix --test ,$(WAITING)) >"$$log" 2>&1 & waiting=$$!; \
+	cargo test --locked --no-fail-fast --lib --bins $(addprefix --test ,$(OTHERS)) || code=1; \
+	wait $$waiting || code=1; cat "$$log"; rm -f "$$log"; exit $$code
 	@echo "==> faults, in the short form (all of them: make test-faults)"
 	FAULTS_SHORT=1 FAULT_SECONDS=1 cargo test --locked --features failpoints --test faults -- --nocapture
 

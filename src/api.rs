@@ -102,6 +102,9 @@ pub const MANAGER: &str = "oauth-operator";
     validation = Rule::new("!has(self.revocation) || has(self.revocation.endpoint) || has(self.issuer)")
         .message("revocation.endpoint must be given where there is no issuer whose metadata tells it")
         .field_path(".revocation"),
+    validation = Rule::new("!has(self.revocation) || !has(self.revocation.onDeletion) || !self.revocation.onDeletion || !has(self.target) || !has(self.target.deletionPolicy) || self.target.deletionPolicy != 'Retain'")
+        .message("target.deletionPolicy Retain keeps what revocation.onDeletion makes worthless: take one of them out")
+        .field_path(".revocation"),
     validation = Rule::new(rules::EXTRA_NOT_TOKENS)
         .message("response.extra must not use a key of target.keys: two values cannot stand under one key")
         .field_path(".response")

@@ -6,12 +6,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use crate::api::OAuthIntegrationStatus;
 use crate::grant::Granted;
+use crate::revocation::GiveBack;
 use crate::target::{Facts, Shape};
 
 /// A Secret: its namespace and its name.
@@ -190,6 +192,8 @@ pub struct HeldAnswer {
     pub shape: Shape,
     /// What goes into it.
     pub granted: Granted,
+    /// The token that it replaces, to be given back some time after it was written.
+    pub former: Option<(Duration, GiveBack)>,
 }
 
 /// What is kept of an integration between two looks at it.

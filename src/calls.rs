@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
+use zeroize::Zeroize;
 
 use crate::api::MANAGER;
 use crate::error::ApiError;
@@ -23,6 +24,11 @@ pub async fn in_time<T>(call: impl Future<Output = Result<T, kube::Error>>) -> R
         Ok(result) => result.map_err(ApiError::from),
         Err(_) => Err(ApiError::TimedOut(TIMEOUT)),
     }
+}
+
+/// A Secret was read: what was needed of it is kept elsewhere, and its data are wiped.
+pub fn wipe(secret: &mut Secret) {
+    secret.data.iter_mut().flat_map(|data| data.values_mut()).for_each(|value| value.0.zeroize());
 }
 
 /// Whether a Secret carries the operator's label, by which the watch finds it.

@@ -6,8 +6,10 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
 
 use crate::gate::Limits;
+use crate::oauth::reach::{HostPattern, Reach};
 
 /// Keeps OAuth 2.0 tokens fresh in Kubernetes Secrets.
 #[derive(Debug, Parser)]
@@ -30,7 +32,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the operator
-    Run(RunArguments),
+    Run(Box<RunArguments>),
     /// Print the CustomResourceDefinition
     Crd,
     /// Run the same code once on manifests from disk, without a cluster, and print the Secret it would write
@@ -71,6 +73,30 @@ pub struct RunArguments {
     /// How many token requests are under way at once to all hosts
     #[arg(long, env = "OAUTH_OPERATOR_MAX_IN_FLIGHT", default_value = "64")]
     pub max_in_flight: NonZeroU16,
+
+    /// Ask endpoints without TLS as well
+    #[arg(long, env = "OAUTH_OPERATOR_ALLOW_HTTP", num_args = 0..=1, default_value_t = false,
+          default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
+    pub allow_http: bool,
+
+    /// Addresses that may be asked although they are loopback, link-local, a metadata service or the API server;
+    /// may be given more than once, or with commas
+    #[arg(long = "allow-cidr", env = "OAUTH_OPERATOR_ALLOW_CIDR", value_delimiter = ',', value_name = "CIDR")]
+    pub allow_cidrs: Vec<IpNet>,
+
+    /// Addresses that may not be asked, whatever else is said; may be given more than once, or with commas
+    #[arg(long = "deny-cidr", env = "OAUTH_OPERATOR_DENY_CIDR", value_delimiter = ',', value_name = "CIDR")]
+    pub deny_cidrs: Vec<IpNet>,
+
+    /// Hosts that may be asked, such as `login.example.com` or `*.example.com`; may be given more than once, or with
+    /// commas. Default: all
+    #[arg(long = "allow-host", env = "OAUTH_OPERATOR_ALLOW_HOST", value_delimiter = ',', value_name = "HOST")]
+    pub allow_hosts: Vec<HostPattern>,
+
+    /// Send credentials only where their own annotation oauth.evolutionx.io/allowed-endpoints says
+    #[arg(long, env = "OAUTH_OPERATOR_REQUIRE_ENDPOINT_PIN", num_args = 0..=1, default_value_t = false,
+          default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
+    pub require_endpoint_pin: bool,
 
     /// Take part in a leader election: of several replicas one acts, the others stand by
     #[arg(long, env = "OAUTH_OPERATOR_LEADER_ELECT", num_args = 0..=1, default_value_t = false,
@@ -128,6 +154,8 @@ pub struct Config {
     pub concurrency: NonZeroU16,
     /// Limits of token requests.
     pub limits: Limits,
+    /// Where requests may go; the API server's own addresses come later.
+    pub reach: Reach,
     /// The leader election; `None` where this process is alone.
     pub election: Option<Election>,
     /// Name of this process in events and in the lease.
@@ -161,6 +189,11 @@ impl From<RunArguments> for Config {
             concurrency,
             max_in_flight_per_host,
             max_in_flight,
+            allow_http,
+            allow_cidrs,
+            deny_cidrs,
+            allow_hosts,
+            require_endpoint_pin,
             leader_elect,
             lease_name,
             lease_namespace,
@@ -171,7 +204,15 @@ impl From<RunArguments> for Config {
         let non_empty = |value: Option<String>| value.filter(|text| !text.is_empty());
         let identity = non_empty(identity).or_else(|| non_empty(std::env::var("POD_NAME").ok()));
         let limits = Limits { per_host: max_in_flight_per_host.get().into(), total: max_in_flight.get().into() };
+        let reach = Reach {
+            allow_http,
+            allow: allow_cidrs,
+            deny: deny_cidrs,
+            hosts: allow_hosts,
+            require_pin: require_endpoint_pin,
+            ..Reach::default()
+        };
         let election = leader_elect.then(|| Election { name: lease_name, namespace: non_empty(lease_namespace) });
-        Self { scopes, selector: non_empty(selector), listen, concurrency, limits, election, identity }
+        Self { scopes, selector: non_empty(selector), listen, concurrency, limits, reach, election, identity }
     }
 }

@@ -1,5 +1,6 @@
 //! Ties the steps together: watch → observe → plan → perform → settle → requeue.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +11,13 @@ use kube::runtime::controller::{self, Action, applier};
 use kube::runtime::events::Reporter;
 use kube::runtime::reflector::Store;
 use kube::runtime::watcher;
-use kube::{Client, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use tokio::sync::{OnceCell, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
-use crate::api::{MANAGER, OAuthIntegration};
+use crate::api::{FINALIZER, MANAGER, OAuthIntegration};
 use crate::cache::{Named, Notes, Targets};
 use crate::clock;
 use crate::config::{Config, Election};
@@ -27,6 +28,7 @@ use crate::leadership::Leadership;
 use crate::lease::Candidate;
 use crate::metrics::Metrics;
 use crate::oauth;
+use crate::oauth::reach::Reach;
 use crate::plan::{Observed, Plan, plan};
 use crate::revocation::Revocations;
 use crate::settle::settle;
@@ -54,11 +56,12 @@ const LONGEST_PAUSE_WITH_ANSWER: Duration = Duration::from_secs(2);
 pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Result<(), Error> {
     #[cfg(feature = "failpoints")]
     crate::failpoints::arm();
-    let http = oauth::Client::new()?;
     let mut kube_config = kube::Config::infer().await.map_err(|error| Error::InferKubeConfig(Box::new(error)))?;
     // Each call has its own time-out here, and what is retried is decided here: the client's own retries of up to 15
     // attempts would hold on to a place in the queue.
     kube_config.default_retry = false;
+    let api_server = addresses(&kube_config).await;
+    let http = oauth::Client::new(Reach { api_server, ..config.reach.clone() })?;
     let client = Client::try_from(kube_config).map_err(|error| Error::MakeKubeClient(Box::new(error)))?;
     let namespace = client.default_namespace().to_owned();
     let integrations = Arc::new(Integrations::default());
@@ -100,6 +103,20 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
     server.abort();
     info!("stopped");
     Ok(())
+}
+
+/// The addresses of the API server, as this process knows it.
+async fn addresses(config: &kube::Config) -> Vec<IpAddr> {
+    let service = std::env::var("KUBERNETES_SERVICE_HOST").ok();
+    let url = config.cluster_url.host().map(|host| host.trim_matches(['[', ']']).to_owned());
+    let mut found = Vec::new();
+    for host in [service, url, Some("kubernetes.default.svc".to_owned())].into_iter().flatten() {
+        // A name that leads nowhere here is none by which the API server could be reached from here.
+        if let Ok(addresses) = tokio::net::lookup_host((host.as_str(), 443)).await {
+            found.extend(addresses.map(|address| address.ip()));
+        }
+    }
+    found
 }
 
 async fn run_gate(context: Arc<Context>) {
@@ -210,7 +227,7 @@ fn reconcile_all(
 
 /// One look at one integration.
 async fn reconcile(watched: Arc<Watched>, context: Arc<Context>) -> Result<Action, Error> {
-    let DeserializeGuard(Ok(integration)) = watched.as_ref() else { return malformed(&watched) };
+    let DeserializeGuard(Ok(integration)) = watched.as_ref() else { return malformed(&watched, &context).await };
     context.synced.until_all_done().await;
     let (observed, permit) = observe::observe(&context, integration).await?; // reads
     let plan = plan(&observed); // pure
@@ -221,8 +238,13 @@ async fn reconcile(watched: Arc<Watched>, context: Arc<Context>) -> Result<Actio
     Ok(requeue(settled.next, observe::now()))
 }
 
-/// The API server let something through that is no integration: only a change can mend it.
-fn malformed(watched: &Watched) -> Result<Action, Error> {
+/// The API server let something through that is no integration: only a change can mend it. Its deletion waits for nobody.
+async fn malformed(watched: &Watched, context: &Context) -> Result<Action, Error> {
+    let waits = watched.finalizers().iter().any(|name| name == FINALIZER);
+    if watched.meta().deletion_timestamp.is_some() && waits && context.leadership.leads() {
+        perform::release(context, watched).await?;
+        return Ok(Action::await_change());
+    }
     let message = watched.0.as_ref().err().map(|invalid| invalid.error.clone()).unwrap_or_default();
     Err(Error::Malformed(message))
 }

@@ -3,8 +3,11 @@
 #![deny(clippy::disallowed_methods)]
 
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::api::CaBundleKind;
+use crate::oauth::pin::{ALLOW_CA_BUNDLE, ALLOWED_ENDPOINTS, Pin};
 use crate::oauth::{Credential, Credentials};
 use crate::validated::{CredentialsSource, Field};
 
@@ -19,7 +22,32 @@ pub fn read(source: &CredentialsSource, secret: Option<&Secret>) -> Result<Crede
         Err(message) => Some(Err(message)),
     });
     let inline = source.client_id.iter().map(|id| Ok((Credential::ClientId, id.as_str().into())));
-    values.chain(inline).collect()
+    let mut credentials: Credentials = values.chain(inline).collect::<Result<_, _>>()?;
+    if let (Some(name), Some(secret)) = (&source.secret_name, secret) {
+        pin(&mut credentials, &format!("Secret {name}"), &secret.metadata)?;
+    }
+    credentials.foreign_authority = source
+        .ca_bundle
+        .as_ref()
+        .is_some_and(|bundle| bundle.kind != CaBundleKind::Secret || Some(&bundle.name) != source.secret_name.as_ref());
+    Ok(credentials)
+}
+
+/// Learns from the annotations of a Secret, or of a ServiceAccount, where it may be sent.
+///
+/// # Errors
+///
+/// A sentence that says what is wrong with them.
+pub fn pin(credentials: &mut Credentials, of: &str, meta: &ObjectMeta) -> Result<(), String> {
+    let annotation = |name: &str| meta.annotations.as_ref()?.get(name).map(String::as_str);
+    match annotation(ALLOWED_ENDPOINTS) {
+        Some(text) => {
+            let allow_ca_bundle = annotation(ALLOW_CA_BUNDLE) == Some("true");
+            credentials.pins.push(Pin::parse(of, text, allow_ca_bundle)?);
+        }
+        None => credentials.unpinned.push(of.to_owned()),
+    }
+    Ok(())
 }
 
 fn value(source: &CredentialsSource, field: &Field, secret: Option<&Secret>) -> Result<Option<SecretString>, String> {

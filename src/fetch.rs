@@ -17,6 +17,7 @@ use kube::{Resource, ResourceExt};
 use crate::api::{Class, OAuthIntegration, RENEW_REQUESTED_AT};
 use crate::config::FetchArguments;
 use crate::error::{Error, Failure};
+use crate::oauth::reach::Reach;
 use crate::oauth::{Client, Credential, life};
 use crate::observe::now;
 use crate::plan::{CredentialsSeen, Holding, Observed, Plan, TargetSeen, plan};
@@ -41,7 +42,7 @@ pub async fn run(arguments: FetchArguments) -> ExitCode {
         if manifests.integrations.is_empty() {
             return Err(Error::Manifest("the files hold no OAuthIntegration".to_owned()));
         }
-        let client = Client::new()?;
+        let client = Client::new(Reach::everywhere())?;
         Ok((if explain { client.seen_by(Arc::new(explain::print)) } else { client }, manifests))
     };
     let (client, manifests) = match work.await {

@@ -50,7 +50,7 @@ pub async fn run(client: &Client, observed: &Observed, spec: &Validated, count: 
     let refused = match observed.refresh_token() {
         Some(token) => match attempt.send(&spec.ask, Some(token)).await {
             // A process that was frozen meanwhile has no time left for a second request: another may act by now.
-            Err(failure) if failure.invalid_grant && begun.passed() <= spec.ask.timeout => Some(failure),
+            Err(failure) if is_refused(spec, &failure) && begun.passed() <= spec.ask.longest() => Some(failure),
             done => return done,
         },
         None => None,
@@ -77,11 +77,19 @@ pub async fn run(client: &Client, observed: &Observed, spec: &Validated, count: 
     Ok(granted)
 }
 
+/// Whether a refresh token is of no use any more. By strategy, the grant can be run whatever the words are: log-ins of one's own
+/// making do not use those of RFC 6749.
+fn is_refused(spec: &Validated, failure: &Failure) -> bool {
+    failure.invalid_grant || (spec.by_strategy && failure.reason == Reason::RequestRefused)
+}
+
 /// The key that the tokens are bound to: the one that they are bound to already, or a new one.
 fn dpop_key(observed: &Observed, spec: &Validated) -> Result<Option<SecretString>, Failure> {
-    match &observed.holding.dpop_key {
+    let usable = |key: &&SecretString| Key::from_pem(key.expose_secret()).is_ok_and(|key| key.point().is_some());
+    match observed.holding.dpop_key.as_ref().filter(usable) {
         _ if !spec.ask.dpop => Ok(None),
         Some(key) => Ok(Some(key.clone())),
+        // There is none yet, or somebody has spoiled it.
         None => {
             let problem =
                 |problem| Failure::new(Reason::CredentialsUnusable, format!("the key of spec.dpop {problem}"));
@@ -192,7 +200,7 @@ fn origin(observed: &Observed, spec: &Validated, first: &Credentials, version: &
 #[must_use]
 pub fn kept(observed: &Observed, spec: &Validated, token: SecretString, now: Timestamp) -> Option<Content> {
     let CredentialsSeen::Read(first, version) = &observed.credentials else { return None };
-    if !spec.ask.grant.is_refresh() || spec.by_strategy {
+    if !spec.ask.grant.is_refresh() || (spec.by_strategy && observed.holding.content.is_none()) {
         // The other grants can always be run again.
         return None;
     }

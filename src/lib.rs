@@ -16,6 +16,7 @@
 //! | [`observe`] | the only reader of the cluster and the clock |
 //! | [`plan`] | decides what to do; pure |
 //! | [`grant`], [`oauth`] | the token request and its answer; know no cluster |
+//! | [`sandbox`] | evaluates expressions in processes of their own |
 //! | [`perform`] | the only writer |
 //! | [`revocation`] | gives tokens back |
 //! | [`settle`], [`status`] | what follows from what was done; pure |
@@ -24,7 +25,7 @@
 //! | [`gate`] | who may ask a token endpoint now, and who waits |
 //! | [`leadership`], [`lease`] | of several replicas one acts |
 //! | [`fetch`] | the same steps on files instead of a cluster |
-//! | [`config`], [`context`], [`clock`], [`telemetry`], [`metrics`], [`server`], [`error`], [`calls`], [`fingerprint`] | the rest |
+//! | [`config`], [`confine`], [`context`], [`clock`], [`telemetry`], [`metrics`], [`server`], [`error`], [`calls`], [`fingerprint`] | the rest |
 
 #![warn(clippy::pedantic, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 // The same text is what `kubectl explain` and `--help` print, where backticks are noise.
@@ -37,6 +38,7 @@ pub mod cache;
 pub mod calls;
 pub mod clock;
 pub mod config;
+pub mod confine;
 pub mod context;
 pub mod controller;
 pub mod credentials;
@@ -54,6 +56,7 @@ pub mod observe;
 pub mod perform;
 pub mod plan;
 pub mod revocation;
+pub mod sandbox;
 pub mod server;
 pub mod settle;
 pub mod status;

@@ -8,13 +8,16 @@
 pub mod body;
 pub mod client;
 pub mod credentials;
+mod decode;
 pub mod discovery;
 pub mod expression;
 pub mod jwt;
 pub mod key;
 pub mod life;
 mod needs;
+pub mod pin;
 pub mod prepare;
+pub mod reach;
 pub mod redact;
 pub mod response;
 pub mod transport;
@@ -62,6 +65,15 @@ pub struct Ask {
     pub proxy: Option<Url>,
     /// Whether the token is bound to a key (RFC 9449).
     pub dpop: bool,
+}
+
+impl Ask {
+    /// How long it may take with all that belongs to it: the look for the endpoint, and a second request where the server wants
+    /// a nonce. Each of them has the whole time-out, so that what spends a refresh token is never cut short by what came before.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        self.timeout * (1 + u32::from(self.endpoint.url.is_none()) + u32::from(self.dpop))
+    }
 }
 
 /// Where a request goes.

@@ -15,7 +15,7 @@ mod inputs;
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt};
 
@@ -27,9 +27,13 @@ use crate::credentials;
 use crate::error::{ApiError, Error};
 use crate::failpoints::failpoint;
 use crate::gate::{Caller, Permit, Turn};
+use crate::perform;
 use crate::plan::{CredentialsSeen, Holding, Observed, Plan, TargetSeen, plan};
 use crate::target::{self, Facts};
 use crate::validated::Validated;
+
+/// How long a deletion waits for what has to be read before tokens can be given back.
+const LONGEST_DELETION: SignedDuration = SignedDuration::from_secs(30);
 
 /// The wall clock, in whole milliseconds: what is finer is of no use to those who read it.
 #[must_use]
@@ -55,7 +59,17 @@ pub async fn observe(context: &Context, integration: &OAuthIntegration) -> Resul
     let Ok(spec) = spec else { return Ok((observed, None)) };
     let goes_on = permit.is_some() || matches!(first_plan, Plan::Write { .. } | Plan::GiveBack { .. });
     if goes_on {
-        read(context, integration, &mut observed, &spec, &first_plan).await?;
+        let reading = read(context, integration, &mut observed, &spec, &first_plan).await;
+        match reading {
+            // A deletion does not wait for ever for what cannot be read.
+            Err(error)
+                if matches!(first_plan, Plan::GiveBack { .. })
+                    && perform::is_overdue(integration, now(), LONGEST_DELETION) =>
+            {
+                observed.credentials = CredentialsSeen::DependencyMissing(error.to_string());
+            }
+            done => done?,
+        }
         failpoint!("after-reads");
     }
     Ok((observed, permit))
@@ -119,9 +133,9 @@ fn glance(context: &Context, integration: &OAuthIntegration) -> Observed {
     let watched = integration.status.clone().unwrap_or_default();
     let status = context.notes.newest_status(&uid, target::version(&integration.metadata), &watched);
     let spec = Validated::parse(&name, &integration.spec).map(Arc::new);
-    let known = context.targets.of(&uid);
+    let known = context.targets.of(&uid).into_iter().filter(|facts| facts.namespace == namespace);
     let wanted = spec.as_ref().map_or(name.as_str(), |spec| spec.shape.secret_name.as_str());
-    let (current, former_targets): (Vec<_>, Vec<_>) = known.into_iter().partition(|facts| facts.name == wanted);
+    let (current, former_targets): (Vec<_>, Vec<_>) = known.partition(|facts| facts.name == wanted);
     let target = match current.into_iter().next() {
         None => TargetSeen::Absent,
         Some(facts) if facts.is_owned_by(&uid) => TargetSeen::Ours(facts),
@@ -215,14 +229,17 @@ async fn get(secrets: &Api<Secret>, name: &str) -> Result<Option<Box<Secret>>, E
 fn see_target(context: &Context, name: &str, observed: &mut Observed, spec: &Validated, found: Found) {
     match found {
         Found::NotLooked => {}
-        Found::Former(secret) => observed.holding = holding(&secret, spec),
+        Found::Former(mut secret) => {
+            observed.holding = holding(&secret, spec);
+            calls::wipe(&mut secret);
+        }
         Found::Target(None) => {
             if let TargetSeen::Ours(facts) = &observed.target {
                 context.targets.forget(facts);
             }
             observed.target = TargetSeen::Absent;
         }
-        Found::Target(Some(secret)) => {
+        Found::Target(Some(mut secret)) => {
             let facts = Facts::of(&secret);
             let owned = facts.is_owned_by(&observed.uid) || facts.is_retained_for(name);
             let ours = owned && calls::is_managed(&secret);
@@ -231,6 +248,7 @@ fn see_target(context: &Context, name: &str, observed: &mut Observed, spec: &Val
                 observed.holding = holding(&secret, spec);
                 context.targets.learn(facts);
             }
+            calls::wipe(&mut secret);
         }
     }
 }

@@ -9,12 +9,13 @@ mod report;
 mod save;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, Resource, ResourceExt};
 
-use crate::api::{GrantType, MANAGER, OAuthIntegration, Reason};
+use crate::api::{Class, GrantType, MANAGER, OAuthIntegration, Reason};
 use crate::cache::HeldAnswer;
 use crate::calls::in_time;
 use crate::context::Context;
@@ -24,10 +25,12 @@ use crate::gate::{Permit, Verdict};
 use crate::grant::{self, Granted};
 use crate::observe::now;
 use crate::plan::{Observed, Plan};
+use crate::revocation::GiveBack;
 use crate::settle::Outcome;
 use crate::target::{self, Content};
 use crate::validated::Validated;
 
+pub use give_back::{is_overdue, release};
 pub use report::report;
 pub use save::flush;
 use save::{save, why};
@@ -76,13 +79,15 @@ async fn renew(
     failpoint!("before-request");
     let granted = grant::run(&context.http, observed, spec, &count).await;
     failpoint!("after-answer");
-    permit.end(verdict(granted.as_ref().err()));
+    if let Some(verdict) = verdict(granted.as_ref().err()) {
+        permit.end(verdict);
+    }
     match granted {
         Ok(granted) => {
             let undone = matches!(reason, Reason::TargetMissing | Reason::TargetDrifted | Reason::CredentialsChanged);
             context.notes.given(&observed.uid, now(), undone);
-            give_back::former(context, integration, observed, &granted.content);
-            let held = hold(context, integration, observed, spec, granted);
+            let former = give_back::former(integration, observed, &granted.content);
+            let held = hold(context, integration, observed, spec, granted, former);
             failpoint!("before-secret");
             save(context, observed, &held, true).await
         }
@@ -93,14 +98,14 @@ async fn renew(
     }
 }
 
-/// What an attempt tells of the endpoint's host.
-fn verdict(failure: Option<&Failure>) -> Verdict {
-    let Some(failure) = failure else { return Verdict::Answers };
-    match failure.reason {
-        Reason::EndpointUnreachable | Reason::RequestTimedOut | Reason::EndpointUnavailable => {
-            Verdict::Fails(failure.retry_after)
+/// What an attempt tells of the endpoint's host: nothing, where nothing was sent.
+fn verdict(failure: Option<&Failure>) -> Option<Verdict> {
+    match failure.map(|failure| (failure.reason, failure.reason.class(), failure.retry_after)) {
+        Some((_, Class::Configuration, _)) => None,
+        Some((Reason::EndpointUnreachable | Reason::RequestTimedOut | Reason::EndpointUnavailable, _, retry_after)) => {
+            Some(Verdict::Fails(retry_after))
         }
-        _ => Verdict::Answers,
+        _ => Some(Verdict::Answers),
     }
 }
 
@@ -145,7 +150,7 @@ async fn keep(
 ) {
     let Some(KeptToken(token)) = &failure.refresh_token else { return };
     if let Some(content) = grant::kept(observed, spec, token.clone(), now()) {
-        let held = hold(context, integration, observed, spec, Granted { content, warning: None });
+        let held = hold(context, integration, observed, spec, Granted { content, warning: None }, None);
         save(context, observed, &held, false).await;
     }
 }
@@ -157,8 +162,9 @@ fn hold(
     observed: &Observed,
     spec: &Validated,
     granted: Granted,
+    former: Option<(Duration, GiveBack)>,
 ) -> Arc<HeldAnswer> {
-    let held = Arc::new(to_write(integration, spec, granted));
+    let held = Arc::new(HeldAnswer { former, ..to_write(integration, spec, granted) });
     context.notes.hold(&observed.uid, Arc::clone(&held));
     held
 }
@@ -169,6 +175,7 @@ fn to_write(integration: &OAuthIntegration, spec: &Validated, granted: Granted) 
         owner: integration.controller_owner_ref(&()).unwrap_or_default(),
         shape: spec.shape.clone(),
         granted,
+        former: None,
     }
 }
 

@@ -84,6 +84,7 @@ pub fn settle(observed: &Observed, plan: &Plan, outcome: &Outcome, now: Timestam
         let (next, event) = match outcome {
             Outcome::Failed(_) => (Some(now + PAUSE_WITH_ANSWER), None),
             Outcome::GivenBack(failure) => (None, Some(given_back(failure.as_ref()))),
+            Outcome::Nothing if matches!(plan, Plan::GiveBack { .. }) => (Some(now + PAUSE_AFTER_NOTHING), None),
             Outcome::Nothing | Outcome::Written(_) => (None, None),
         };
         return Settled { status: observed.status.clone(), event, next };

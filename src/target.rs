@@ -39,7 +39,8 @@ const REFRESH_TOKEN_HASH: &str = "oauth.evolutionx.io/first-refresh-token-hash";
 const DATA_HASH: &str = "oauth.evolutionx.io/data-hash";
 /// Annotation with the keys under which the values were written, as JSON.
 pub const KEYS: &str = "oauth.evolutionx.io/keys";
-/// Name of the integration whose Secret it is, where it has no owner, so that it stays when the integration goes.
+/// Whose Secret it is where it has no owner, so that it stays when the integration goes: `namespace/Secret/integration`. A copy under
+/// another name, or in another namespace, is nobody's.
 const RETAINED_FOR: &str = "oauth.evolutionx.io/retained-for";
 /// Key of the private key of `spec.dpop`, where the spec names none.
 const DPOP_KEY: &str = "dpop_key";
@@ -166,7 +167,7 @@ pub fn secret(namespace: &str, owner: &OwnerReference, uid: Option<&str>, shape:
     let mut annotations = shape.annotations.clone();
     annotations.extend(memory(shape, content, &written, &data));
     if shape.retained {
-        annotations.insert(RETAINED_FOR.to_owned(), owner.name.clone());
+        annotations.insert(RETAINED_FOR.to_owned(), retained_for(namespace, &shape.secret_name, &owner.name));
     }
     Secret {
         metadata: ObjectMeta {
@@ -182,6 +183,10 @@ pub fn secret(namespace: &str, owner: &OwnerReference, uid: Option<&str>, shape:
         data: Some(data),
         ..Secret::default()
     }
+}
+
+fn retained_for(namespace: &str, secret: &str, integration: &str) -> String {
+    format!("{namespace}/{secret}/{integration}")
 }
 
 fn data(keys: &TargetKeys, content: &Content) -> BTreeMap<String, ByteString> {

@@ -11,7 +11,7 @@ use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
 use url::Url;
 
-use crate::api::{OAuthIntegrationSpec, Strategy};
+use crate::api::{DeletionPolicy, Format, OAuthIntegrationSpec, Strategy};
 use crate::fingerprint;
 use crate::oauth::Ask;
 use crate::target::Shape;
@@ -49,6 +49,8 @@ pub struct Validated {
 pub struct Revocation {
     /// The endpoint, where the issuer's metadata do not tell it.
     pub endpoint: Option<Url>,
+    /// Format of the body.
+    pub format: Format,
     /// How long after its renewal a token is given back.
     pub after_renewal: Option<Duration>,
     /// Whether all are given back when the integration is deleted.
@@ -94,7 +96,7 @@ impl Validated {
     /// How long one attempt may take, with its fallback.
     #[must_use]
     pub fn longest_attempt(&self) -> Duration {
-        self.ask.timeout + self.fallback.as_ref().map_or(Duration::ZERO, |fallback| fallback.timeout)
+        self.ask.longest() + self.fallback.as_ref().map_or(Duration::ZERO, Ask::longest)
     }
 
     /// Whether nothing can be asked for without a refresh token.
@@ -120,7 +122,13 @@ impl Validated {
 
 fn revocation(spec: &OAuthIntegrationSpec) -> Result<Option<Revocation>, String> {
     let Some(revocation) = &spec.revocation else { return Ok(None) };
-    let crate::api::Revocation { endpoint, after_renewal, on_deletion } = revocation;
+    let crate::api::Revocation { endpoint, format, after_renewal, on_deletion } = revocation;
+    if *on_deletion && spec.target.deletion_policy == Some(DeletionPolicy::Retain) {
+        return Err(
+            "spec.target.deletionPolicy Retain keeps what spec.revocation.onDeletion makes worthless: take one of them out"
+                .to_owned(),
+        );
+    }
     let after_renewal = after_renewal.map(Duration::from);
     let lifetime = spec.service_account_token.as_ref().map(sources::lifetime);
     if let (Some(after), Some(lifetime)) = (after_renewal, lifetime)
@@ -134,7 +142,8 @@ fn revocation(spec: &OAuthIntegrationSpec) -> Result<Option<Revocation>, String>
     if endpoint.is_none() && spec.issuer.is_none() {
         return Err("spec.revocation.endpoint must be given where there is no spec.issuer".to_owned());
     }
-    Ok(Some(Revocation { endpoint, after_renewal, on_deletion: *on_deletion }))
+    let format = format.unwrap_or(Format::Form);
+    Ok(Some(Revocation { endpoint, format, after_renewal, on_deletion: *on_deletion }))
 }
 
 /// What the token depends on; times and looks are left out. A rename of a target key counts, since the value under

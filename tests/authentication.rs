@@ -314,6 +314,9 @@ async fn oidc_provider_takes_assertions_by_all_keys() {
     ];
     let connection = json!({"caBundle": {"kind": "Secret", "name": "authority", "key": "ca.pem"}});
     all_ready(&world, provider.issuer(), &clients, &json!({"connection": connection})).await;
+    let log = provider.log();
+    let spoken = log.lines().filter(|line| line.starts_with("POST /token"));
+    assert!(spoken.clone().count() >= 5 && spoken.clone().all(|line| line.ends_with("HTTP/2.0")), "{log}");
 }
 
 /// A spec for the provider, and its authority.

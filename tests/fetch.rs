@@ -459,3 +459,19 @@ fn a_header_that_would_split_the_request_is_refused_and_nothing_is_sent() {
     }
     assert_eq!(endpoint.count(), 0);
 }
+
+#[test]
+fn a_token_that_is_a_number_or_a_text_of_base64_is_not_explained() {
+    let number = Endpoint::start(|_| Reply::json(200, &json!({"token": 48_151_623, "ttl": 60})));
+    let response = json!({"response": {"accessToken": "token", "expiresIn": "ttl"}});
+    let run = fetch(&[integration("erp", &number.url(), &response), credentials()], &["--explain"]);
+    assert!(!run.err.contains("48151623"), "{}", run.err);
+    assert!(run.err.contains("spec.response.accessToken (token) yields a number"), "{}", run.err);
+    assert!(run.err.contains("spec.response.expiresIn (ttl) yields the number 60"), "{}", run.err);
+    for body in [STANDARD.encode(CANARY), format!("{}==", STANDARD.encode("KANARI").trim_end_matches('='))] {
+        let text = Endpoint::start(move |_| Reply::text(200, &body));
+        let run = fetch(&[integration("erp", &text.url(), &json!({})), credentials()], &["--explain"]);
+        assert!(!run.err.contains(&STANDARD.encode("KANARI")[..8]), "{}", run.err);
+        assert!(run.err.contains("neither JSON nor a form"), "{}", run.err);
+    }
+}

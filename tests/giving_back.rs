@@ -98,7 +98,6 @@ async fn what_is_given_back_is_sent_as_rfc_7009_says() {
     let world = World::new("rfc-7009").await;
     world.credentials().await;
     let mut spec = revoking(&endpoint, json!({"onDeletion": true}));
-    spec["request"] = json!({"format": "form"});
     spec["clientAuthentication"] = json!({"method": "client_secret_basic"});
     world.integration("it", &spec).await;
     world.ready("it").await;
@@ -121,7 +120,8 @@ async fn a_secret_that_is_retained_outlives_its_integration_and_is_taken_over() 
     world.ready("it").await;
     let secret = world.secrets().get("it").await.expect("the target");
     assert!(secret.owner_references().is_empty());
-    assert_eq!(secret.annotations()["oauth.evolutionx.io/retained-for"], "it");
+    let retained_for = format!("{}/it/it", world.namespace);
+    assert_eq!(secret.annotations()["oauth.evolutionx.io/retained-for"], retained_for);
     world.delete("it").await;
     let another = json!({"tokenEndpoint": endpoint.url(), "grantType": "client_credentials",
         "credentials": {"secretName": "credentials"}, "target": {"secretName": "it"}});
@@ -172,4 +172,80 @@ async fn an_owned_secret_becomes_a_retained_one() {
     gone(&world, "owned").await;
     assert!(world.values("it").await.is_some(), "it stays");
     assert_eq!(endpoint.count(), 2, "and no other token was asked for on the way");
+}
+
+/// A server that counts what is given back to it.
+fn revoked(endpoint: &Endpoint) -> Vec<String> {
+    let sent = endpoint.requests().into_iter().filter(|request| request.path == "/revoke");
+    sent.map(|request| request.form().remove("token").unwrap_or_default()).collect()
+}
+
+#[tokio::test]
+async fn the_token_that_workloads_still_have_is_not_given_back() {
+    let endpoint = endpoint(Reply::text(200, ""));
+    let world = World::new("still-had").await;
+    world.credentials().await;
+    world.integration("it", &revoking(&endpoint, json!({"afterRenewal": "1s"}))).await;
+    world.ready("it").await;
+    let first = world.value("it", "access_token").await;
+    // From now on the Secret cannot be written: what comes is held.
+    let locked = json!({"immutable": true});
+    let params = kube::api::PatchParams::default();
+    world.secrets().patch("it", &params, &kube::api::Patch::Merge(&locked)).await.expect("it is locked");
+    world.change("it", &json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": "now"}}})).await;
+    world.condition("it", "Ready", "True", "TargetNotWritten").await;
+    let second_attempt = world.get("it").await.status.expect("a status").last_failure.expect("a failure").attempts;
+    eventually("the write was tried again", Duration::from_secs(30), async || {
+        let attempts =
+            world.get("it").await.status.and_then(|status| status.last_failure).map_or(0, |last| last.attempts);
+        if attempts > second_attempt { Ok(()) } else { Err(attempts.to_string()) }
+    })
+    .await;
+    // Longer than `afterRenewal` has passed between two attempts, and the old token is the one in the Secret.
+    assert_eq!(world.value("it", "access_token").await, first);
+    assert!(revoked(&endpoint).is_empty(), "{:?}", revoked(&endpoint));
+}
+
+#[tokio::test]
+async fn tokens_of_another_spec_are_given_back_to_nobody() {
+    let (first, second) = (endpoint(Reply::text(200, "")), endpoint(Reply::text(200, "")));
+    let world = World::new("another-spec").await;
+    world.credentials().await;
+    let more = json!({"afterRenewal": "1s", "onDeletion": true});
+    world.integration("it", &revoking(&first, more.clone())).await;
+    world.ready("it").await;
+    let old = world.value("it", "access_token").await;
+    world.change("it", &json!({"spec": revoking(&second, more.clone())})).await;
+    let new = world.other_value("it", "access_token", &old).await;
+    world.ready("it").await;
+    // Moved to a place that gives nothing, and deleted before it did.
+    let nowhere = Endpoint::start(|_| Reply::refused(401, "invalid_client", "no"));
+    world.change("it", &json!({"spec": revoking(&nowhere, more)})).await;
+    world.condition("it", "Ready", "False", "RequestRefused").await;
+    world.delete("it").await;
+    let event = world.event("it", "RevocationFailed").await;
+    assert!(event.note.as_deref().is_some_and(|note| note.contains("had for another spec")), "{event:?}");
+    for endpoint in [&first, &second, &nowhere] {
+        let given = revoked(endpoint);
+        assert!(!given.contains(&old) && !given.contains(&new), "{given:?}");
+    }
+}
+
+#[tokio::test]
+async fn where_there_is_nothing_to_give_back_nothing_is_told() {
+    let endpoint = endpoint(Reply::text(200, ""));
+    let world = World::new("nothing-there").await;
+    let spec = revoking(&endpoint, json!({"onDeletion": true}));
+    // Without credentials there never was a token.
+    world.integration("it", &spec).await;
+    world.condition("it", "Stalled", "True", "CredentialsMissing").await;
+    world.credentials().await;
+    world.ready("it").await;
+    world.change("it", &json!({"spec": {"suspend": true}})).await;
+    world.condition("it", "Ready", "True", "Suspended").await;
+    world.delete_secret("it").await;
+    world.change("it", &json!({"spec": {"suspend": false, "grantType": "refresh_token"}})).await;
+    world.delete("it").await;
+    assert!(revoked(&endpoint).is_empty());
+    assert!(!world.events("it").await.iter().any(|event| event.reason.as_deref() == Some("Revoked")));
 }

@@ -468,12 +468,16 @@ fn members_are_renamed_listed_and_repeated() {
     let ask = validated(form.clone()).ask;
     let sent = prepared(form, &[]).expect("a request");
     let body = oauth_operator::oauth::body::encode(ask.format, &sent.members, &[]);
-    assert!(body.ends_with("&resource=https%3A%2F%2Fa&resource=https%3A%2F%2Fb"), "RFC 8707, section 2: {body}");
+    assert!(
+        body.ends_with("&resource=https%3A%2F%2Fa&resource=https%3A%2F%2Fb"),
+        "RFC 8707, section 2: {}",
+        body.as_str()
+    );
 
     let one = json!({"scope": "x", "request": {"scopeFormat": "list"}});
     let sent = prepared(one.clone(), &[]).expect("a request");
     let body = oauth_operator::oauth::body::encode(validated(one).ask.format, &sent.members, &["scope"]);
-    assert!(body.contains(r#""scope":["x"]"#), "a list of one is a list: {body}");
+    assert!(body.contains(r#""scope":["x"]"#), "a list of one is a list: {}", body.as_str());
 }
 
 #[test]

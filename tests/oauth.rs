@@ -18,7 +18,7 @@ use oauth_operator::oauth::jwt::Fresh;
 use oauth_operator::oauth::life::{self, Known, Life, Spread};
 use oauth_operator::oauth::prepare::{Purpose, prepare};
 use oauth_operator::oauth::redact::shown;
-use oauth_operator::oauth::response::{self, Raw};
+use oauth_operator::oauth::response::{self, Evaluated, Raw};
 use oauth_operator::oauth::{Answer, Ask, Credential, Credentials, Expression};
 use oauth_operator::validated::Validated;
 use proptest::prelude::*;
@@ -366,6 +366,39 @@ mod redaction {
     }
 
     #[test]
+    fn a_text_that_repeats_a_value_in_another_way_is_not_shown() {
+        let secret = "hunter2-hunter2";
+        let sent = members(&[("client_secret", secret)]);
+        let escaped = |lead: &str, width: usize| -> String {
+            secret.chars().map(|c| format!("{lead}{:0width$x}", u32::from(c))).collect()
+        };
+        let base64 = STANDARD_NO_PAD.encode(format!("a longer text with {secret} in it"));
+        let cases = [
+            ("each character escaped", escaped("\\u", 4)),
+            ("escaped as in a program", escaped("\\x", 2)),
+            ("some characters escaped", secret.replace('h', "\\u0068")),
+            ("percent-encoded, each character", escaped("%", 2)),
+            ("percent-encoded twice", escaped("%25", 2)),
+            ("as HTML", secret.chars().map(|c| format!("&#{};", u32::from(c))).collect()),
+            ("as HTML in hexadecimal", secret.chars().map(|c| format!("&#x{:x};", u32::from(c))).collect()),
+            ("in hexadecimal", hex::encode(secret)),
+            ("inside base64", base64.clone()),
+            ("inside base64 whose beginning was cut off", base64[1..].to_owned()),
+            ("inside base64 for URLs", base64.replace('+', "-").replace('/', "_")),
+            ("behind the cut", format!("{} {}", "x".repeat(190), hex::encode(secret))),
+        ];
+        for (case, text) in cases {
+            let result = shown(&format!("no: {text}"), &sent);
+            assert_eq!(result, "[withheld: it repeats what was sent]", "{case}");
+        }
+        for harmless in
+            ["the client is disabled", "trace 4bf92f3577b34da6a3ce929d0e0e4736", "50% of 100%", "a &amp; b \\u00e4"]
+        {
+            assert_eq!(shown(harmless, &sent), harmless);
+        }
+    }
+
+    #[test]
     fn values_that_hold_others_are_taken_out_whole() {
         let sent = members(&[("client_id", "erp"), ("client_secret", "erp-secret"), ("username", "client")]);
         let cases = [
@@ -438,12 +471,12 @@ mod answers {
 
     fn raw_with(status: u16, headers: &[(&str, &str)], body: &str) -> Raw {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Raw { status, headers, body: body.as_bytes().to_vec() }
+        Raw { status, headers, body: body.as_bytes().to_vec().into() }
     }
 
     fn read(raw: &Raw, ask: &Ask) -> Result<Answer, Failure> {
         let sent = members(&[("client_id", "the-client"), ("client_secret", "the-client-secret")]);
-        response::read(raw, ask, &sent, NOW)
+        response::read(raw, ask, &sent, NOW, &Evaluated::default())
     }
 
     fn failure(raw: &Raw, ask: &Ask) -> Failure {
@@ -631,7 +664,8 @@ mod answers {
     fn the_words_of_the_rfc_are_shown_whatever_was_sent() {
         let sent = members(&[("client_id", "client"), ("scope", "invalid")]);
         let body = r#"{"error":"invalid_client","error_description":"client is unknown"}"#;
-        let failure = response::read(&raw(400, body), &ask(json!({})), &sent, NOW).expect_err("a failure");
+        let failure =
+            response::read(&raw(400, body), &ask(json!({})), &sent, NOW, &Evaluated::default()).expect_err("a failure");
         assert!(failure.message.contains("invalid_client: [client_id] is unknown"), "{}", failure.message);
         assert!(failure.message.contains("credentials Secret"), "{}", failure.message);
     }
@@ -687,7 +721,7 @@ mod answers {
         #[test]
         fn no_answer_makes_reading_panic(status in 100_u16..600, body in prop::collection::vec(any::<u8>(), 0..200), header in prop::option::of(".*")) {
             let headers = header.map(|value| ("retry-after".to_owned(), value)).into_iter().collect();
-            let _ = read(&Raw { status, headers, body }, &ask(json!({})));
+            let _ = read(&Raw { status, headers, body: body.into() }, &ask(json!({})));
         }
     }
 }
@@ -800,8 +834,8 @@ mod expressions {
             assert!(error.contains("JSONata error"), "{text}: {error}");
         }
         let ask = ask(json!({"response": {"accessToken": "$number(token)"}}));
-        let raw = Raw { status: 200, headers: vec![], body: body.into() };
-        let failure = response::read(&raw, &ask, &[], NOW).expect_err("a failure");
+        let raw = Raw { status: 200, headers: vec![], body: body.as_bytes().to_vec().into() };
+        let failure = response::read(&raw, &ask, &[], NOW, &Evaluated::default()).expect_err("a failure");
         assert!(failure.message.contains("spec.response.accessToken ($number(token))"), "{}", failure.message);
         assert!(!failure.message.contains("hidden"), "{}", failure.message);
     }
@@ -845,8 +879,9 @@ fn a_refusal_names_what_this_grant_has_sent() {
         }))
         .expect("a spec");
         let ask = Validated::parse("it", &spec).expect("a valid spec").ask;
-        let raw = Raw { status: 400, headers: vec![], body: json!({"error": error}).to_string().into_bytes() };
-        let failure = response::read(&raw, &ask, &[], Timestamp::UNIX_EPOCH).expect_err("a refusal");
+        let raw = Raw { status: 400, headers: vec![], body: json!({"error": error}).to_string().into_bytes().into() };
+        let failure =
+            response::read(&raw, &ask, &[], Timestamp::UNIX_EPOCH, &Evaluated::default()).expect_err("a refusal");
         assert!(failure.message.contains(advice), "{grant}, {error}: {}", failure.message);
     }
 }

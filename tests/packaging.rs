@@ -74,10 +74,12 @@ fn rules(role: &Value) -> Vec<String> {
     rules
 }
 
-const RULES: [&str; 4] = [
+const RULES: [&str; 6] = [
+    "/configmaps: get",
     "/secrets: create,delete,get,list,patch,watch",
-    "events.k8s.io/events: create,patch",
+    "events.k8s.io/events: create",
     "oauth.evolutionx.io/oauthintegrations/status: patch",
+    "oauth.evolutionx.io/oauthintegrations: get,patch",
     "oauth.evolutionx.io/oauthintegrations: list,watch",
 ];
 
@@ -97,6 +99,7 @@ async fn issue(control_plane: &ControlPlane, namespace: &str, arguments: &[Strin
     let world =
         World { client: control_plane.client().await, namespace: namespace.to_owned(), operator, kubeconfig: config };
     world.credentials().await;
+    world.pin("credentials", &endpoint.url()).await;
     world.integration("it", &client_credentials(&endpoint.url())).await;
     world.ready("it").await;
     world.event("it", "Issued").await;

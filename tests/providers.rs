@@ -26,10 +26,23 @@ fn blocks(page: &str) -> Vec<Vec<Value>> {
 
 /// Where the endpoint of a manifest is moved to: the host is another one, the path stays.
 fn moved(documents: &mut [Value], to: &str) {
+    pinned(documents, to);
     for field in ["tokenEndpoint", "issuer"] {
         for document in documents.iter_mut().filter(|document| document["spec"][field].is_string()) {
             let url = Url::parse(document["spec"][field].as_str().expect("a text")).expect("a URL");
             document["spec"][field] = json!(format!("{to}{}", url.path()));
+        }
+    }
+}
+
+/// What the manifests pin, moved as well.
+fn pinned(documents: &mut [Value], to: &str) {
+    for document in documents {
+        let pin = &mut document["metadata"]["annotations"]["oauth.evolutionx.io/allowed-endpoints"];
+        if pin.is_string() {
+            *pin = json!(to);
+        } else if let Some(metadata) = document["metadata"].as_object_mut() {
+            metadata.remove("annotations");
         }
     }
 }
@@ -148,6 +161,7 @@ async fn keycloak() {
     for document in &mut documents {
         if document["kind"] == "Secret" {
             document["stringData"] = json!({"client_id": "service", "client_secret": "service-secret"});
+            document["metadata"]["annotations"]["oauth.evolutionx.io/allowed-endpoints"] = json!(keycloak.issuer());
         } else {
             document["spec"]["issuer"] = json!(keycloak.issuer());
         }

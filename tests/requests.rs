@@ -150,12 +150,19 @@ async fn authorities_are_trusted_where_the_spec_names_them_and_connections_are_s
     assert!(stalled.message.contains("ConfigMap authority does not exist"), "{}", stalled.message);
     world.config_map("authority", "bundle.pem", "no certificate").await;
     world.change("it", &json!({"spec": {"tokenLife": "50m"}})).await;
-    let stalled = world.condition("it", "Stalled", "True", "CredentialsUnusable").await;
-    assert!(stalled.message.contains("holds no certificates as PEM"), "{}", stalled.message);
+    eventually("the text is told to be none", common::world::SOON, async || {
+        let stalled = world.condition("it", "Stalled", "True", "DependencyMissing").await;
+        if stalled.message.contains("holds no certificates as PEM") { Ok(()) } else { Err(stalled.message) }
+    })
+    .await;
     let authority = std::fs::read_to_string(identity.authority_file()).expect("the authority");
     world.config_map("authority", "bundle.pem", &authority).await;
-    world.change("it", &json!({"spec": {"tokenLife": "40m"}})).await;
-    world.ready("it").await;
+    // Not watched, but looked for again every 30 s.
+    eventually("the mended ConfigMap is found", Duration::from_secs(45), async || {
+        let token = world.value("it", "access_token").await;
+        if token.is_empty() { Err("no token".to_owned()) } else { Ok(()) }
+    })
+    .await;
     let before = endpoint.connections();
     for number in 0..30 {
         world.integration(&format!("more-{number}"), &spec).await;
@@ -384,4 +391,94 @@ async fn bad_input_is_told_and_the_token_stays() {
     assert!(stalled.message.contains("private_key"), "{}", stalled.message);
     assert_eq!((world.value("it", "access_token").await, endpoint.count()), (token, sent));
     assert!(!world.public_text().await.contains("CANARY"));
+}
+
+/// A log-in of one's own making does not use the words of RFC 6749.
+#[tokio::test]
+async fn a_refresh_that_is_refused_in_other_words_leads_to_the_grant_as_well() {
+    let endpoint = Endpoint::start(|request| match request.path.as_str() {
+        "/login" => Reply::json(200, &json!({"access_token": "by-login", "refresh_token": "first", "expires_in": 9})),
+        _ => Reply::json(401, &json!({"message": "refresh token expired"})),
+    });
+    let world = World::new("other-words").await;
+    world.secret("credentials", &[("username", "ada"), ("password", "word")]).await;
+    let base = format!("http://{}", endpoint.address());
+    let spec = json!({
+        "tokenEndpoint": format!("{base}/login"), "grantType": "user_password",
+        "credentials": {"secretName": "credentials"},
+        "renewal": {"strategy": "refresh_token", "refresh": {"tokenEndpoint": format!("{base}/refresh")}},
+    });
+    world.integration("it", &spec).await;
+    world.ready("it").await;
+    let path = |at: usize| endpoint.requests().get(at).map(|request| request.path.clone());
+    eventually("the user logs in again", Duration::from_secs(30), async || {
+        if endpoint.count() >= 3 { Ok(()) } else { Err(endpoint.count().to_string()) }
+    })
+    .await;
+    assert_eq!((path(1).as_deref(), path(2).as_deref()), (Some("/refresh"), Some("/login")));
+    world.ready("it").await;
+    assert_eq!(world.get("it").await.status.and_then(|status| status.last_failure), None);
+}
+
+/// The answer is no success, but the refresh token that was sent is worth nothing any more.
+#[tokio::test]
+async fn a_new_refresh_token_beside_an_error_is_kept() {
+    let server = common::endpoint::Rotating::new(3600);
+    let first = server.first();
+    let answering = Arc::clone(&server);
+    let endpoint = Endpoint::start(move |request| match answering.reply(request) {
+        // Rotated, and yet told to be no success, once.
+        Reply::Http(200, headers, body) if answering.renewed() == 1 => {
+            Reply::Http(200, headers, body.replace("{", "{\"ok\":false,"))
+        }
+        Reply::Http(200, headers, body) => Reply::Http(200, headers, body.replace("{", "{\"ok\":true,")),
+        other => other,
+    });
+    let world = World::new("beside-an-error").await;
+    let values = [("client_id", "c"), ("client_secret", "s"), ("refresh_token", first.as_str())];
+    world.secret("credentials", &values).await;
+    let mut spec = client_credentials(&endpoint.url());
+    spec["grantType"] = json!("refresh_token");
+    spec["response"] = json!({"success": "ok"});
+    world.integration("it", &spec).await;
+    let ready = world.condition("it", "Ready", "False", "RequestRefused").await;
+    assert!(ready.message.contains("spec.response.success (ok) does not hold"), "{}", ready.message);
+    world.change("it", &json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": "now"}}})).await;
+    world.ready("it").await;
+    assert!(server.reused().is_empty(), "{:?}", server.reused());
+}
+
+#[tokio::test]
+async fn a_key_that_somebody_has_spoiled_is_made_anew() {
+    let endpoint = Endpoint::start(|_| Reply::token(3600));
+    let world = World::new("spoiled-key").await;
+    world.credentials().await;
+    let mut spec = client_credentials(&endpoint.url());
+    spec["dpop"] = json!({});
+    world.integration("it", &spec).await;
+    world.ready("it").await;
+    let key = world.value("it", "dpop_key").await;
+    let spoiled = json!({"stringData": {"dpop_key": "spoiled"}});
+    let params = kube::api::PatchParams::default();
+    world.secrets().patch("it", &params, &kube::api::Patch::Merge(&spoiled)).await.expect("a patch");
+    eventually("the key is a key again", common::world::SOON, async || {
+        let now = world.value("it", "dpop_key").await;
+        if now.contains("BEGIN PRIVATE KEY") && now != key { Ok(()) } else { Err("spoiled".to_owned()) }
+    })
+    .await;
+    world.ready("it").await;
+}
+
+#[tokio::test]
+async fn several_resources_are_asked_for_in_one_form() {
+    let endpoint = Endpoint::start(|_| Reply::token(3600));
+    let world = World::new("resources").await;
+    world.credentials().await;
+    let mut spec = client_credentials(&endpoint.url());
+    spec["request"] = json!({"format": "form"});
+    spec["resource"] = json!({"key": "resource", "values": ["https://a.example.com", "https://b.example.com"]});
+    world.integration("it", &spec).await;
+    world.ready("it").await;
+    let body = endpoint.requests()[0].body.clone();
+    assert!(body.ends_with("&resource=https%3A%2F%2Fa.example.com&resource=https%3A%2F%2Fb.example.com"), "{body}");
 }

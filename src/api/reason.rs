@@ -107,6 +107,8 @@ reasons! {
     RevocationFailed: Fine,
 
     // What failed.
+    /// The endpoint may not be asked: by its scheme, host or address, or since the credentials may not be sent there.
+    EndpointForbidden: Configuration,
     /// A credential is there and of no use: a key that cannot be read or does not fit, a certificate that has ended.
     CredentialsUnusable: Configuration,
     /// The issuer's metadata cannot be used: they name another issuer, lack an endpoint, or are not JSON.

@@ -56,6 +56,9 @@ pub(super) const SECRET_TYPE: &str =
 pub(super) const NOT_RESERVED: &str =
     "self.all(key, key != 'app.kubernetes.io/managed-by' && !key.startsWith('oauth.evolutionx.io/'))";
 pub(super) const LABELS: &str = r"self.all(key, key.matches('^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') && self[key].matches('^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$'))";
+/// Keys by which others are told what to do with a Secret: to mirror it into other namespaces, to take it for a cluster's or a
+/// repository's credentials. Who may write an integration need not be allowed to write such a Secret.
+pub(super) const NOT_STEERING: &str = r"self.all(key, key.startsWith('app.kubernetes.io/') || !key.matches('^([^/]+[.])?(kubernetes[.]io|k8s[.]io|argoproj[.]io|fluxcd[.]io|helm[.]sh|cert-manager[.]io|external-secrets[.]io|crossplane[.]io|emberstack[.]com|mittwald[.]de|istio[.]io|tekton[.]dev|cattle[.]io|rancher[.]io|openshift[.]io|jenkins[.]io|vmware[.]com)/'))";
 pub(super) const ANNOTATIONS: &str = r"self.all(key, key.matches('^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))";
 
 /// Each key against the ones before it, so that no pair is left out.

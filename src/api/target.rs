@@ -40,6 +40,7 @@ pub struct Target {
     #[schemars(schema_with = "rules::labels")]
     #[x_kube(
         validation = Rule::new(rules::NOT_RESERVED).message("target.labels must not set app.kubernetes.io/managed-by or anything under oauth.evolutionx.io/: the operator finds its Secrets by these"),
+        validation = Rule::new(rules::NOT_STEERING).message("target.labels must not set keys by which other controllers are steered, such as argocd.argoproj.io/secret-type: use keys of your own (app.kubernetes.io/ is fine)"),
         validation = Rule::new(rules::LABELS).message("target.labels must be valid labels: a key such as example.com/team, a value of at most 63 letters, digits, '-', '_' and '.'")
     )]
     pub labels: BTreeMap<String, String>,
@@ -48,6 +49,7 @@ pub struct Target {
     #[schemars(schema_with = "rules::annotations")]
     #[x_kube(
         validation = Rule::new(rules::NOT_RESERVED).message("target.annotations must not set anything under oauth.evolutionx.io/: the operator keeps its memory there"),
+        validation = Rule::new(rules::NOT_STEERING).message("target.annotations must not set keys by which other controllers are steered, such as reflector.v1.k8s.emberstack.com/reflection-allowed: use keys of your own"),
         validation = Rule::new(rules::ANNOTATIONS).message("target.annotations must have valid keys, such as example.com/team")
     )]
     pub annotations: BTreeMap<String, String>,

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use jsonata_core::value::JValue;
 
-use crate::oauth::response::{self, Raw};
+use crate::oauth::response::{self, Evaluated, Raw};
 use crate::oauth::{Ask, Expression, Expressions};
 
 /// How deep a shape is shown.
@@ -12,14 +12,17 @@ const DEPTH: usize = 8;
 /// How many members or items of one value are shown.
 const WIDTH: usize = 40;
 
+/// The fields whose numbers are told.
+const TOLD: [&str; 3] = ["expiresIn", "expiresAt", "success"];
+
 /// Prints an answer to standard error, where it does not mix with the Secret.
-pub fn print(ask: &Ask, raw: &Raw) {
-    eprint!("{}", explained(ask, raw));
+pub fn print(ask: &Ask, raw: &Raw, evaluated: &Evaluated) {
+    eprint!("{}", explained(ask, raw, evaluated));
 }
 
 /// The text that is printed.
 #[must_use]
-fn explained(ask: &Ask, raw: &Raw) -> String {
+fn explained(ask: &Ask, raw: &Raw, evaluated: &Evaluated) -> String {
     let mut text = format!("# the answer to {}: status {}\n", ask.grant.kind().as_str(), raw.status);
     for (name, value) in &raw.headers {
         let _ = writeln!(text, "#   header {name}: {}", masked(value));
@@ -36,9 +39,9 @@ fn explained(ask: &Ask, raw: &Raw) -> String {
     }
     let body = body.unwrap_or(JValue::Null);
     for (field, expression) in fields(&ask.expressions) {
-        let yields = match expression.evaluate(&body, raw.bindings()) {
+        let yields = match evaluated.get(expression, &body, raw) {
             // Lives, ends and a sign of success are told; what may be a token is not.
-            Ok(JValue::Number(number)) if !field.starts_with("extra") => format!("the number {number}"),
+            Ok(JValue::Number(number)) if TOLD.contains(&field.as_str()) => format!("the number {number}"),
             Ok(value) => described(&value),
             Err(error) => error,
         };

@@ -3,40 +3,76 @@
 #![deny(clippy::disallowed_methods)]
 
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Map, Value};
+use zeroize::Zeroizing;
 
 use crate::api::Format;
 
 /// One member of the body: its name and its value.
 pub type Member = (String, SecretString);
 
-/// The bytes that are sent. In JSON, members of one name make a list, as do those that are named in `lists`.
+/// The text that is sent, wiped when it is dropped. In JSON, members of one name make a list, as do those that are named in
+/// `lists`.
 #[must_use]
-pub fn encode(format: Format, members: &[Member], lists: &[&str]) -> String {
+pub fn encode(format: Format, members: &[Member], lists: &[&str]) -> Zeroizing<String> {
     match format {
-        Format::Json => {
-            let mut object = Map::new();
-            for (name, value) in members {
-                let value = Value::from(value.expose_secret());
-                match object.get_mut(name) {
-                    None => {
-                        let is_list = lists.contains(&name.as_str());
-                        object.insert(name.clone(), if is_list { Value::Array(vec![value]) } else { value });
-                    }
-                    Some(Value::Array(values)) => values.push(value),
-                    Some(single) => *single = Value::Array(vec![single.take(), value]),
-                }
-            }
-            Value::Object(object).to_string()
-        }
+        Format::Json => json(members, lists),
         Format::Form => {
-            let mut form = url::form_urlencoded::Serializer::new(String::new());
+            // Room for all, so that no part of it is left behind where it grew.
+            let mut form = url::form_urlencoded::Serializer::new(String::with_capacity(room(members)));
             for (name, value) in members {
                 form.append_pair(name, value.expose_secret());
             }
-            form.finish()
+            Zeroizing::new(form.finish())
         }
     }
+}
+
+/// The most characters that members can become.
+fn room(members: &[Member]) -> usize {
+    /// `\\u0041` for each byte; a form takes three.
+    const WORST: usize = 6;
+    members.iter().map(|(name, value)| (name.len() + value.expose_secret().len()) * WORST + 8).sum()
+}
+
+fn json(members: &[Member], lists: &[&str]) -> Zeroizing<String> {
+    let mut names: Vec<&str> = Vec::new();
+    for (name, _) in members {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    let mut text = Zeroizing::new(String::with_capacity(room(members)));
+    text.push('{');
+    for (number, name) in names.into_iter().enumerate() {
+        if number > 0 {
+            text.push(',');
+        }
+        quote(&mut text, name);
+        text.push(':');
+        let values: Vec<&SecretString> =
+            members.iter().filter(|(other, _)| other == name).map(|(_, value)| value).collect();
+        let is_list = values.len() > 1 || lists.contains(&name);
+        if is_list {
+            text.push('[');
+        }
+        for (number, value) in values.into_iter().enumerate() {
+            if number > 0 {
+                text.push(',');
+            }
+            quote(&mut text, value.expose_secret());
+        }
+        if is_list {
+            text.push(']');
+        }
+    }
+    text.push('}');
+    text
+}
+
+/// A string of JSON, by serde's own rules for escapes.
+fn quote(text: &mut String, value: &str) {
+    let quoted = Zeroizing::new(serde_json::Value::from(value).to_string());
+    text.push_str(&quoted);
 }
 
 /// The media type of the body.

@@ -12,14 +12,17 @@ use url::Url;
 
 use super::body::Member;
 use super::discovery::Discovery;
+use super::pin::ALLOWED_ENDPOINTS;
 use super::prepare::Purpose;
+use super::reach::{Forbidden, Reach};
 use super::redact::shown;
-use super::response::{self, Answer, Raw};
+use super::response::{self, Answer, Evaluated, Raw};
 use super::transport::{Connection, Transport};
 use super::{Ask, Credentials};
 use crate::api::Reason;
 use crate::error::{Error, Failure, chain};
 use crate::leadership::Moment;
+use crate::sandbox::{Job, Sandbox};
 
 use sending::Sending;
 
@@ -35,13 +38,15 @@ const NONCES: usize = 1_024;
 pub struct Client {
     transport: Transport,
     discovery: Discovery,
+    reach: Arc<Reach>,
+    sandbox: Sandbox,
     /// The nonces that origins want to see in proofs (RFC 9449, section 8.2).
     nonces: Arc<Mutex<HashMap<String, String>>>,
     witness: Option<Arc<Witness>>,
 }
 
 /// Sees each answer as it came: for `fetch --explain`.
-pub type Witness = dyn Fn(&Ask, &Raw) + Send + Sync;
+pub type Witness = dyn Fn(&Ask, &Raw, &Evaluated) + Send + Sync;
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -61,15 +66,18 @@ pub struct Revocation {
 }
 
 impl Client {
-    /// A client; see [`Transport::new`].
+    /// A client that goes only where `reach` says; see [`Transport::new`].
     ///
     /// # Errors
     ///
-    /// When TLS cannot be set up.
-    pub fn new() -> Result<Self, Error> {
+    /// When TLS cannot be set up, or the system does not tell which binary this is.
+    pub fn new(reach: Reach) -> Result<Self, Error> {
+        let reach = Arc::new(reach);
         Ok(Self {
-            transport: Transport::new()?,
+            transport: Transport::new(Arc::clone(&reach))?,
             discovery: Discovery::default(),
+            reach,
+            sandbox: Sandbox::new().map_err(Error::FindBinary)?,
             nonces: Arc::default(),
             witness: None,
         })
@@ -88,17 +96,32 @@ impl Client {
     /// A [`Failure`] that names what to change and holds nothing secret.
     pub async fn fetch(&self, ask: &Ask, credentials: &Credentials) -> Result<Answer, Failure> {
         let (raw, sent) = self.exchange(ask, credentials, &Purpose::Token).await?;
+        let evaluated = self.evaluate(ask, &raw).await;
         if let Some(witness) = &self.witness {
-            witness(ask, &raw);
+            witness(ask, &raw, &evaluated);
         }
-        if ask.expressions.are_paths() && raw.body.len() <= SMALL {
-            return response::read(&raw, ask, &sent, Timestamp::now());
+        if raw.body.len() <= SMALL {
+            return response::read(&raw, ask, &sent, Timestamp::now(), &evaluated);
         }
         let ask = ask.clone();
-        // An expression may keep a thread busy for a second, which must not be one that serves others.
-        tokio::task::spawn_blocking(move || response::read(&raw, &ask, &sent, Timestamp::now())).await.unwrap_or_else(
-            |_| Err(Failure::new(Reason::InvalidResponse, "reading the answer failed: please report this")),
-        )
+        // A large body may keep a thread busy, which must not be the one that serves others.
+        let reading = move || response::read(&raw, &ask, &sent, Timestamp::now(), &evaluated);
+        tokio::task::spawn_blocking(reading).await.unwrap_or_else(|_| {
+            Err(Failure::new(Reason::InvalidResponse, "reading the answer failed: please report this"))
+        })
+    }
+
+    /// Evaluates what is more than a path of names, where it can do no harm.
+    async fn evaluate(&self, ask: &Ask, raw: &Raw) -> Evaluated {
+        let others = ask.expressions.all().filter(|expression| !expression.is_path());
+        let expressions: Vec<String> = others.map(|expression| expression.text().to_owned()).collect();
+        if expressions.is_empty() {
+            return Evaluated::default();
+        }
+        let body = std::str::from_utf8(&raw.body).unwrap_or_default().to_owned();
+        let job = Job { expressions, status: raw.status, headers: raw.headers.clone(), body };
+        let yields = self.sandbox.evaluate(&job).await;
+        Evaluated::of(job.expressions, yields)
     }
 
     /// Gives a token back.
@@ -119,11 +142,12 @@ impl Client {
         credentials: &Credentials,
         purpose: &Purpose<'_>,
     ) -> Result<(Raw, Vec<Member>), Failure> {
-        let begun = Moment::now();
+        let whole = Moment::now();
         let connection = self.transport.connection(ask, credentials)?;
         let url = self.address(&connection, ask, purpose).await?;
+        self.admit(ask, credentials, purpose, &url)?;
         let nonce = ask.dpop.then(|| self.nonce(&url)).flatten();
-        let sending = Sending { connection: &connection, url: &url, ask, credentials, purpose, begun };
+        let sending = Sending { connection: &connection, url: &url, ask, credentials, purpose, whole };
         let (mut raw, mut sent) = sending.send(nonce.as_deref()).await.inspect_err(|failure| {
             // The endpoint may have moved.
             if failure.reason == Reason::EndpointUnreachable {
@@ -158,10 +182,51 @@ impl Client {
                 "neither an endpoint nor an issuer is given: set spec.tokenEndpoint or spec.issuer",
             ));
         };
+        self.reach.judge(issuer).map_err(|why| forbidden("spec.issuer", &why))?;
         let metadata = self.discovery.metadata(connection, issuer, &ask.endpoint.audience, ask.timeout).await?;
         match purpose {
             Purpose::Token => metadata.token_endpoint(ask),
             Purpose::Revocation(_) => metadata.revocation_endpoint(ask),
+        }
+    }
+
+    /// Whether the endpoint may be asked at all, and by these credentials.
+    fn admit(&self, ask: &Ask, credentials: &Credentials, purpose: &Purpose<'_>, url: &Url) -> Result<(), Failure> {
+        let field = match purpose {
+            Purpose::Token => ask.endpoint.field,
+            Purpose::Revocation(_) => "spec.revocation.endpoint",
+        };
+        self.reach.judge(url).map_err(|why| forbidden(field, &why))?;
+        for pin in &credentials.pins {
+            let of = &pin.of;
+            if !pin.admits(url) {
+                let (origin, path, list) = (url.origin().ascii_serialization(), url.path(), pin.list());
+                return Err(Failure::new(
+                    Reason::EndpointForbidden,
+                    format!(
+                        "{of} may be sent only to {list}, as its annotation {ALLOWED_ENDPOINTS} says, and not to {origin}{path}: change {field}, or the annotation"
+                    ),
+                ));
+            }
+            if credentials.foreign_authority && !pin.allow_ca_bundle {
+                return Err(Failure::new(
+                    Reason::EndpointForbidden,
+                    format!(
+                        "{of} says where it may be sent, and an authority of others could stand in that place: take the certificates of spec.connection.caBundle from that very Secret, or let its owner set the annotation {}",
+                        super::pin::ALLOW_CA_BUNDLE,
+                    ),
+                ));
+            }
+        }
+        match credentials.unpinned.first() {
+            Some(of) if self.reach.require_pin => Err(Failure::new(
+                Reason::EndpointForbidden,
+                format!(
+                    "{of} does not say where it may be sent, and --require-endpoint-pin is set: add the annotation {ALLOWED_ENDPOINTS} with {}",
+                    url.origin().ascii_serialization()
+                ),
+            )),
+            _ => Ok(()),
         }
     }
 
@@ -178,8 +243,28 @@ impl Client {
     }
 }
 
+/// What may not be asked.
+pub(super) fn forbidden(field: &str, why: &Forbidden) -> Failure {
+    Failure::new(Reason::EndpointForbidden, format!("{field} is not asked: {why}"))
+}
+
+/// What the resolver has said, among the causes of an error.
+fn forbidden_in<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Forbidden> {
+    let mut cause = Some(error);
+    while let Some(inner) = cause {
+        if let Some(found) = inner.downcast_ref() {
+            return Some(found);
+        }
+        cause = inner.source();
+    }
+    None
+}
+
 /// Why there is no answer. `field` is the member of the spec that tells where it was sent.
 pub(super) fn unanswered(error: &reqwest::Error, host: &str, field: &str, sent: &[Member]) -> Failure {
+    if let Some(why) = forbidden_in(error) {
+        return forbidden(field, why);
+    }
     // The outermost error repeats the URL; what happened is in its causes.
     let cause = error.source().map_or_else(|| error.to_string(), chain);
     let cause = shown(&cause, sent);

@@ -69,6 +69,12 @@ pub struct Credentials {
     pub service_account_token: Option<SecretString>,
     /// Certificates of trusted authorities, as PEM; public, and here since it is read with the others.
     pub ca_bundle: Option<String>,
+    /// Where they may be sent, by those who own them; each has to agree.
+    pub pins: Vec<super::pin::Pin>,
+    /// Those that do not say where they may be sent.
+    pub unpinned: Vec<String>,
+    /// Whether the trusted authorities come from another place than the credentials.
+    pub foreign_authority: bool,
     /// The key that tokens are bound to, PKCS#8 as PEM (RFC 9449).
     pub dpop_key: Option<SecretString>,
 }

@@ -9,16 +9,50 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use secrecy::ExposeSecret;
 
 use super::body::Member;
+use super::decode;
 
 /// The longest text that is shown, in characters.
 const SHOWN: usize = 200;
+/// How much of a text is looked at, in characters: more than what is shown.
+const LOOKED_AT: usize = 2_000;
+/// What is shown of a text that repeats what was sent.
+const WITHHELD: &str = "[withheld: it repeats what was sent]";
+/// A shorter value is found by chance in what something else was decoded from.
+const LEAST: usize = 6;
 
 /// Takes every value that was sent out of `text` (each is replaced by the name of its member in brackets, also where the
 /// text holds it as a form, a URL, JSON or base64 writes it), drops what is not printable, and cuts at 200 characters.
 ///
 /// The value of `grant_type` stays: it is a word of the RFC, and messages are about it.
+///
+/// A text that holds a value in yet another way (escaped, in hexadecimal, cut out of base64) is not shown at all.
 #[must_use]
 pub fn shown(text: &str, sent: &[Member]) -> String {
+    // Printable before anything is looked for: a mark of no width could hide a value from the search.
+    let text = printable(&text.chars().take(LOOKED_AT).collect::<String>());
+    // What is cut off is looked at as well, since half of a value may stand before the cut; what stands in for a value is not.
+    if repeats(&replaced(&text, sent, |_| "\u{0}".to_owned()), sent) {
+        return WITHHELD.to_owned();
+    }
+    let whole = replaced(&text, sent, |name| format!("[{name}]"));
+    match whole.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &whole[..end]),
+        None => whole,
+    }
+}
+
+/// Whether a text from which values were taken out, decoded in one way or another, still holds one.
+fn repeats(text: &str, sent: &[Member]) -> bool {
+    let values: Vec<&str> = sent
+        .iter()
+        .filter(|(name, _)| name != "grant_type")
+        .map(|(_, value)| value.expose_secret().trim())
+        .filter(|value| value.len() >= LEAST)
+        .collect();
+    decode::all(text).iter().any(|decoded| values.iter().any(|value| decoded.contains(value)))
+}
+
+fn replaced(text: &str, sent: &[Member], stand_in: impl Fn(&str) -> String) -> String {
     let mut forms: Vec<(String, &str)> = sent
         .iter()
         .filter(|(name, _)| name != "grant_type")
@@ -27,28 +61,19 @@ pub fn shown(text: &str, sent: &[Member]) -> String {
         .collect();
     // The longest first: a value that holds another is taken out whole.
     forms.sort_by_key(|(form, _)| Reverse(form.len()));
-    // Printable before anything is looked for: a mark of no width could hide a value from the search.
-    let text = printable(text);
-    let (mut shown, mut rest) = (String::new(), text.as_str());
+    let (mut replaced, mut rest) = (String::new(), text);
     // One way through: what stands in for a value is not looked at again.
     while let Some(next) = rest.chars().next() {
-        if shown.chars().count() >= SHOWN {
-            break;
-        }
         let found = forms.iter().find(|(form, _)| rest.starts_with(form.as_str()));
         if let Some((form, name)) = found {
-            shown.extend(["[", name, "]"]);
+            replaced.push_str(&stand_in(name));
             rest = &rest[form.len()..];
         } else {
-            shown.push(next);
+            replaced.push(next);
             rest = &rest[next.len_utf8()..];
         }
     }
-    match shown.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &shown[..end]),
-        None if rest.is_empty() => shown,
-        None => shown + "…",
-    }
+    replaced
 }
 
 /// The ways in which a text may hold a value. Without the line break at its end, which comes from `echo` and which many

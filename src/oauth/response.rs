@@ -3,21 +3,23 @@
 mod told;
 mod values;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use jsonata_core::value::JValue;
 use secrecy::SecretString;
+use zeroize::Zeroizing;
 
 use super::body::Member;
 use super::expression::Bindings;
 use super::{Ask, Expression};
 use crate::api::Reason;
 use crate::error::{Failure, KeptToken};
+use crate::sandbox::Yield;
 
 use told::{Told, clocks, hint};
-use values::{refresh_token, tokens};
+use values::Values;
 
 /// The longest wait that an endpoint may ask for; one that asks for more is asked again after a day.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(24);
@@ -51,7 +53,7 @@ pub struct Raw {
     /// The headers: names in small letters, and values that are text.
     pub headers: Vec<(String, String)>,
     /// The body, at most [`super::client::MAX_BODY`] bytes.
-    pub body: Vec<u8>,
+    pub body: Zeroizing<Vec<u8>>,
 }
 
 impl Raw {
@@ -68,12 +70,44 @@ impl Raw {
     }
 }
 
-/// Reads an answer. Evaluates expressions, so it may block for some seconds at worst.
+/// What expressions yield that were evaluated elsewhere, by their text.
+#[derive(Clone, Debug, Default)]
+pub struct Evaluated(HashMap<String, Yield>);
+
+impl Evaluated {
+    /// What these expressions yield; where they took too much of something, none of them yields anything.
+    #[must_use]
+    pub fn of(expressions: Vec<String>, yields: Result<Vec<Yield>, String>) -> Self {
+        let yields = match yields {
+            Ok(yields) => yields,
+            Err(error) => vec![Err(error); expressions.len()],
+        };
+        Self(expressions.into_iter().zip(yields).collect())
+    }
+
+    /// What an expression yields on an answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Expression::evaluate`].
+    pub fn get(&self, expression: &Expression, body: &JValue, raw: &Raw) -> Result<JValue, String> {
+        match self.0.get(expression.text()) {
+            Some(Ok(None)) => Ok(JValue::Undefined),
+            Some(Ok(Some(value))) => {
+                JValue::from_json_str(&value.to_string()).map_err(|_| "what is no JSON".to_owned())
+            }
+            Some(Err(error)) => Err(error.clone()),
+            None => expression.evaluate(body, raw.bindings()),
+        }
+    }
+}
+
+/// Reads an answer. Evaluates the expressions that are not `evaluated` yet.
 ///
 /// # Errors
 ///
 /// A [`Failure`] for every answer without a usable access token.
-pub fn read(raw: &Raw, ask: &Ask, sent: &[Member], now: Timestamp) -> Result<Answer, Failure> {
+pub fn read(raw: &Raw, ask: &Ask, sent: &[Member], now: Timestamp, evaluated: &Evaluated) -> Result<Answer, Failure> {
     let body = parse(&raw.body);
     let told = Told::of(body.as_ref(), sent);
     let date = raw.header("date").and_then(http_date);
@@ -86,14 +120,17 @@ pub fn read(raw: &Raw, ask: &Ask, sent: &[Member], now: Timestamp) -> Result<Ans
                 None if ask.expressions.access_token.text().contains("$headers") => JValue::Null,
                 None => return Err(not_json(raw, ask)),
             };
-            if let Some(success) = &ask.expressions.success {
-                succeeded(success, &body, raw, &told)?;
-            }
-            let tokens = tokens(&body, raw, &ask.expressions).map(|answer| Answer { date, ..answer });
-            tokens.map_err(|problem| Failure {
-                refresh_token: refresh_token(&ask.expressions, &body, raw).ok().flatten().map(KeptToken),
-                ..no_token(raw.status, &problem, &told)
-            })
+            let values = Values { body: &body, raw, expressions: &ask.expressions, evaluated };
+            let read = || {
+                if let Some(success) = &ask.expressions.success {
+                    succeeded(success, &body, raw, &told, evaluated)?;
+                }
+                let tokens = values.tokens().map(|answer| Answer { date, ..answer });
+                tokens.map_err(|problem| no_token(raw.status, &problem, &told))
+            };
+            // Whatever is wrong with the rest of it, the refresh token that was sent may be worth nothing by now.
+            let kept = || values.refresh_token().ok().flatten().map(KeptToken);
+            read().map_err(|failure| Failure { refresh_token: kept(), ..failure })
         }
         300..400 => Err(Failure::new(
             Reason::Redirected,
@@ -128,8 +165,7 @@ pub fn parse(body: &[u8]) -> Option<JValue> {
     let text = std::str::from_utf8(body).ok()?;
     JValue::from_json_str(text).ok().or_else(|| {
         let text = text.trim();
-        let is_form =
-            text.contains('=') && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>{}\"".contains(&byte));
+        let is_form = is_form(text);
         let members: serde_json::Map<String, serde_json::Value> = is_form.then(|| {
             url::form_urlencoded::parse(text.as_bytes())
                 .map(|(name, value)| (name.into_owned(), value.into()))
@@ -139,10 +175,28 @@ pub fn parse(body: &[u8]) -> Option<JValue> {
     })
 }
 
+/// Whether a text is a form: names of letters, digits, `_`, `-` and `.`, and encoded values of which one at least is there. A
+/// token in base64, with `=` at its end, is none.
+fn is_form(text: &str) -> bool {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    let is_value = |c: char| c.is_ascii_graphic() && !"<>{}\"=".contains(c);
+    let mut members = text.split('&').map(|member| member.split_once('='));
+    let whole = members.clone().all(|member| {
+        member.is_some_and(|(name, value)| !name.is_empty() && name.chars().all(is_name) && value.chars().all(is_value))
+    });
+    whole && members.any(|member| member.is_some_and(|(_, value)| !value.is_empty()))
+}
+
 /// Whether a server that answers 200 with an error inside means a success.
-fn succeeded(success: &Expression, body: &JValue, raw: &Raw, told: &Told) -> Result<(), Failure> {
+fn succeeded(
+    success: &Expression,
+    body: &JValue,
+    raw: &Raw,
+    told: &Told,
+    evaluated: &Evaluated,
+) -> Result<(), Failure> {
     let text = success.text();
-    let value = success.evaluate(body, raw.bindings()).map_err(|error| {
+    let value = evaluated.get(success, body, raw).map_err(|error| {
         Failure::new(Reason::InvalidResponse, format!("spec.response.success ({text}) ends in {error} on the body"))
     })?;
     let holds = match &value {

@@ -1,8 +1,8 @@
 //! The HTTP clients: one for each set of TLS settings and proxy, shared by all that have the same.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use reqwest::redirect::Policy;
@@ -13,7 +13,9 @@ use rustls::pki_types::pem::PemObject;
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 
+use super::client::forbidden;
 use super::prepare::unusable;
+use super::reach::{Reach, Resolver};
 use super::{Ask, Credential, Credentials};
 use crate::api::{ClientAuthenticationMethod, Reason};
 use crate::error::{Error, Failure};
@@ -21,16 +23,25 @@ use crate::error::{Error, Failure};
 /// How long a connection without a request is kept: longer than the distance of two renewals of a short-lived
 /// token, shorter than what common load balancers keep.
 const IDLE: Duration = Duration::from_secs(50);
-/// How many clients with settings of their own are kept. Past this number all are made anew when they are needed.
+/// How many clients with settings of their own are kept; past this number the one that was not used for the longest time goes.
 const KEPT: usize = 256;
+/// A client that was not used for so long goes when another one comes, and with it the private key that it may hold.
+const UNUSED: Duration = Duration::from_hours(2);
+
+/// The authorities of Mozilla and of the system, read once.
+static ROOTS: LazyLock<Vec<Certificate>> = LazyLock::new(roots);
+
+/// Clients by a fingerprint of their settings, with the time of their last use.
+type Others = HashMap<[u8; 32], (Instant, Client)>;
 
 /// All HTTP clients. Clones share them, and their connections.
 #[derive(Clone, Debug)]
 pub struct Transport {
     /// For everyone who wants nothing special.
     usual: Client,
-    /// By a fingerprint of what is special.
-    others: Arc<Mutex<HashMap<[u8; 32], Client>>>,
+    /// For those who want something special.
+    others: Arc<Mutex<Others>>,
+    reach: Arc<Reach>,
 }
 
 /// The way to an endpoint.
@@ -58,11 +69,11 @@ impl Transport {
     /// # Errors
     ///
     /// When TLS cannot be set up.
-    pub fn new() -> Result<Self, Error> {
+    pub fn new(reach: Arc<Reach>) -> Result<Self, Error> {
         // Fails only where the process has a provider already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let usual = builder().tls_certs_only(roots()).build().map_err(Error::MakeHttpClient)?;
-        Ok(Self { usual, others: Arc::default() })
+        let usual = builder(&reach).tls_certs_only(ROOTS.iter().cloned()).build().map_err(Error::MakeHttpClient)?;
+        Ok(Self { usual, others: Arc::default(), reach })
     }
 
     /// The way for a request.
@@ -73,19 +84,32 @@ impl Transport {
     pub fn connection(&self, ask: &Ask, credentials: &Credentials) -> Result<Connection, Failure> {
         let settings = Settings::of(ask, credentials)?;
         let Some(id) = settings.fingerprint() else { return Ok(Connection { http: self.usual.clone(), id: None }) };
+        if let Some(proxy) = &ask.proxy {
+            self.reach.judge_host(proxy).map_err(|why| forbidden("spec.connection.proxy", &why))?;
+        }
         if let Some((certificate, _)) = settings.identity {
             check_validity(certificate, Timestamp::now())?;
         }
-        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = others.get(&id) {
+        let now = Instant::now();
+        if let Some((used, known)) = self.others().get_mut(&id) {
+            *used = now;
             return Ok(Connection { http: known.clone(), id: Some(id) });
         }
-        let http = settings.build()?;
-        if others.len() >= KEPT {
-            others.clear();
+        let http = settings.build(&self.reach)?;
+        let mut others = self.others();
+        others.retain(|_, (used, _)| now.duration_since(*used) < UNUSED);
+        if others.len() >= KEPT
+            && let Some(oldest) = others.iter().min_by_key(|(_, (used, _))| *used).map(|(id, _)| *id)
+        {
+            others.remove(&oldest);
         }
-        others.insert(id, http.clone());
-        Ok(Connection { http, id: Some(id) })
+        // Another may have made the same one meanwhile: all that have the same settings share one.
+        let (_, http) = others.entry(id).or_insert((now, http));
+        Ok(Connection { http: http.clone(), id: Some(id) })
+    }
+
+    fn others(&self) -> MutexGuard<'_, Others> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -105,7 +129,7 @@ impl<'a> Settings<'a> {
         Ok(Self { ca_bundle: credentials.ca_bundle.as_deref(), identity, proxy })
     }
 
-    /// `None` where nothing is special. Only a fingerprint, so that no key stays in memory for longer than its connection.
+    /// `None` where nothing is special.
     fn fingerprint(&self) -> Option<[u8; 32]> {
         let Self { ca_bundle, identity, proxy } = self;
         if ca_bundle.is_none() && identity.is_none() && proxy.is_none() {
@@ -120,11 +144,11 @@ impl<'a> Settings<'a> {
         Some(hash.finalize().into())
     }
 
-    fn build(&self) -> Result<Client, Failure> {
+    fn build(&self, reach: &Arc<Reach>) -> Result<Client, Failure> {
         let Self { ca_bundle, identity, proxy } = self;
         let mut builder = match ca_bundle {
-            Some(pem) => builder().tls_certs_only(certificates(pem)?),
-            None => builder().tls_certs_only(roots()),
+            Some(pem) => builder(reach).tls_certs_only(certificates(pem)?),
+            None => builder(reach).tls_certs_only(ROOTS.iter().cloned()),
         };
         if let Some(proxy) = proxy {
             let problem = |_| {
@@ -148,8 +172,9 @@ fn mismatch() -> Failure {
     )
 }
 
-fn builder() -> ClientBuilder {
+fn builder(reach: &Arc<Reach>) -> ClientBuilder {
     Client::builder()
+        .dns_resolver(Resolver(Arc::clone(reach)))
         .user_agent(concat!("oauth-operator/", env!("CARGO_PKG_VERSION")))
         .redirect(Policy::none())
         .pool_idle_timeout(IDLE)
@@ -163,6 +188,15 @@ fn roots() -> Vec<Certificate> {
         .chain(&system)
         .filter_map(|der| Certificate::from_der(der).ok())
         .collect()
+}
+
+/// Whether a text holds certificates of authorities.
+///
+/// # Errors
+///
+/// A [`Failure`] that says that it does not.
+pub fn check_authorities(pem: &str) -> Result<(), Failure> {
+    certificates(pem).map(|_| ())
 }
 
 fn certificates(pem: &str) -> Result<Vec<Certificate>, Failure> {

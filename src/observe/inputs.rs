@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
 use kube::core::Status;
 use kube::{Api, ResourceExt};
 use secrecy::SecretString;
 
 use crate::api::{CaBundle, CaBundleKind};
-use crate::calls::in_time;
+use crate::calls::{self, in_time};
 use crate::context::Context;
 use crate::credentials;
 use crate::error::{ApiError, Error};
-use crate::oauth::Credentials;
+use crate::oauth::{Credentials, transport};
 use crate::plan::CredentialsSeen;
 use crate::target;
 use crate::validated::{self, Validated};
@@ -29,14 +30,18 @@ type Lacking = CredentialsSeen;
 /// Reads them: one call for each that the spec names.
 pub async fn read(context: &Context, secrets: &Api<Secret>, spec: &Validated) -> Result<CredentialsSeen, Error> {
     let source = &spec.credentials;
-    let (secret, version) = match &source.secret_name {
+    let (mut secret, version) = match &source.secret_name {
         Some(name) => match read_secret(context, secrets, name).await? {
             Ok((secret, version)) => (Some(secret), version),
             Err(lacking) => return Ok(lacking),
         },
         None => (None, NO_SECRET.to_owned()),
     };
-    let mut values = match credentials::read(source, secret.as_ref()) {
+    let values = credentials::read(source, secret.as_ref());
+    if let Some(secret) = &mut secret {
+        calls::wipe(secret);
+    }
+    let mut values = match values {
         Ok(values) => values,
         Err(message) => return Ok(CredentialsSeen::Missing(message)),
     };
@@ -81,7 +86,12 @@ async fn read_others(
     }
     if let Some(account) = &spec.credentials.service_account {
         match request_token(context, namespace, account).await? {
-            Ok(token) => values.service_account_token = Some(token),
+            Ok((token, meta)) => {
+                values.service_account_token = Some(token);
+                if let Err(message) = credentials::pin(values, &format!("ServiceAccount {}", account.name), &meta) {
+                    return Ok(Some(CredentialsSeen::Missing(message)));
+                }
+            }
             Err(lacking) => return Ok(Some(lacking)),
         }
     }
@@ -109,7 +119,10 @@ async fn read_ca_bundle(
         }
     };
     match found {
-        Ok(Some(Some(pem))) => Ok(Ok(pem)),
+        Ok(Some(Some(pem))) => Ok(match transport::check_authorities(&pem) {
+            Ok(()) => Ok(pem),
+            Err(failure) => Err(CredentialsSeen::DependencyMissing(failure.message)),
+        }),
         Ok(Some(None)) => Ok(Err(CredentialsSeen::DependencyMissing(format!(
             "{kind:?} {name} has no text under key {key}: add the certificates as PEM, or name another key in spec.connection.caBundle.key"
         )))),
@@ -129,7 +142,7 @@ async fn request_token(
     context: &Context,
     namespace: &str,
     account: &validated::ServiceAccount,
-) -> Result<Result<SecretString, Lacking>, Error> {
+) -> Result<Result<(SecretString, ObjectMeta), Lacking>, Error> {
     let validated::ServiceAccount { name, audience, lifetime } = account;
     let accounts = Api::<ServiceAccount>::namespaced(context.client.clone(), namespace);
     let request = |audiences: Vec<String>| TokenRequest {
@@ -152,9 +165,10 @@ async fn request_token(
                 "{audience} is the audience of the cluster's own API server, and such a token is sent nowhere: name another in spec.serviceAccountToken.audience"
             ))));
         }
+        let meta = in_time(accounts.get_metadata(name)).await?.metadata;
         let (params, request) = (PostParams::default(), request(vec![audience.clone()]));
         let answer = in_time(accounts.create_token_request(name, &params, &request)).await?;
-        Ok(Ok(SecretString::from(answer.status.map(|status| status.token).unwrap_or_default())))
+        Ok(Ok((SecretString::from(answer.status.map(|status| status.token).unwrap_or_default()), meta)))
     }
     .await;
     match token {

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
+use kube::core::Status;
 use kube::{Api, ResourceExt};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
@@ -13,7 +15,7 @@ use crate::api::{FINALIZER, OAuthIntegration, Reason};
 use crate::calls::in_time;
 use crate::context::Context;
 use crate::error::{Error, Failure};
-use crate::oauth::Revocation;
+use crate::oauth::{Ask, Revocation};
 use crate::plan::{CredentialsSeen, Observed};
 use crate::revocation::GiveBack;
 use crate::settle::Outcome;
@@ -22,44 +24,71 @@ use crate::validated::Validated;
 
 /// The longest time for which a deletion waits.
 const LONGEST: Duration = Duration::from_secs(20);
+/// The longest time for which one waits for its turn, where very many are deleted at once.
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(1);
 /// RFC 7009, section 2.1.
 const ACCESS_TOKEN: &str = "access_token";
 const REFRESH_TOKEN: &str = "refresh_token";
 
-/// The token that was in the target is given back once all workloads have the new one.
-pub(super) fn former(context: &Context, integration: &OAuthIntegration, observed: &Observed, new: &Content) {
-    let Ok(spec) = &observed.spec else { return };
-    let after = spec.revocation.as_ref().and_then(|revocation| revocation.after_renewal);
-    let (Some(after), Some(old)) = (after, &observed.holding.content) else { return };
-    let Some(token) = &old.access_token else { return };
+/// The token that was in the target, to be given back once all workloads have the new one. One that was had for another spec or
+/// by other credentials is not: nobody knows any more who gave it.
+pub(super) fn former(
+    integration: &OAuthIntegration,
+    observed: &Observed,
+    new: &Content,
+) -> Option<(Duration, GiveBack)> {
+    let spec = observed.spec.as_ref().ok()?;
+    let after = spec.revocation.as_ref()?.after_renewal?;
+    let old = observed.holding.content.as_ref().filter(|old| observed.is_of_these(&old.origin))?;
+    let token = old.access_token.as_ref()?;
     let same = new.access_token.as_ref().is_some_and(|new| new.expose_secret() == token.expose_secret());
-    if same || old.times.expires_at <= observed.now {
-        return;
+    // By then it may have ended by itself.
+    let lives = old.times.expires_at.duration_since(observed.now) > SignedDuration::try_from(after).ok()?;
+    if same || !lives {
+        return None;
     }
-    if let Some(deed) = deed(integration, observed, spec, token, ACCESS_TOKEN) {
-        context.revocations.later(after, deed);
-    }
+    Some((after, deed(integration, observed, spec, token, ACCESS_TOKEN)?))
 }
 
-/// Gives back all tokens of an integration that is deleted, and lets it go, also where that fails.
+/// Gives back all tokens of an integration that is deleted, and lets it go, also where that fails. Many at once wait for each
+/// other, but not for ever, and never hold up those who renew.
 pub(super) async fn all(
     context: &Context,
     integration: &OAuthIntegration,
     observed: &Observed,
 ) -> Result<Outcome, Error> {
     let wanted = observed.spec.as_ref().map_or(true, |spec| spec.revokes_on_deletion());
-    let outcome = if wanted {
-        let done = tokio::time::timeout(LONGEST, revoke_all(context, integration, observed)).await;
-        let late = || Failure::new(Reason::RequestTimedOut, format!("it took longer than {LONGEST:?}"));
-        Outcome::GivenBack(done.unwrap_or_else(|_| Err(late())).err())
-    } else {
-        Outcome::Nothing
+    let outcome = match context.revocations.place_for_deletion() {
+        _ if !wanted => Outcome::Nothing,
+        Some(_place) => {
+            let done = tokio::time::timeout(LONGEST, revoke_all(context, integration, observed)).await;
+            let late = || Failure::new(Reason::RequestTimedOut, format!("it took longer than {LONGEST:?}"));
+            match done.unwrap_or_else(|_| Err(late())) {
+                Ok(0) => Outcome::Nothing,
+                Ok(_) => Outcome::GivenBack(None),
+                Err(failure) => Outcome::GivenBack(Some(failure)),
+            }
+        }
+        None if is_overdue(integration, observed.now, LONGEST_WAIT) => {
+            let failure = Failure::new(Reason::RequestTimedOut, "too many are deleted at once");
+            Outcome::GivenBack(Some(failure))
+        }
+        // Looked at again in a moment.
+        None => return Ok(Outcome::Nothing),
     };
-    set_finalizer(context, integration, false).await?;
+    release(context, integration).await?;
     Ok(outcome)
 }
 
-async fn revoke_all(context: &Context, integration: &OAuthIntegration, observed: &Observed) -> Result<(), Failure> {
+/// Whether a deletion has waited for so long already.
+#[must_use]
+pub fn is_overdue(integration: &OAuthIntegration, now: Timestamp, longest: SignedDuration) -> bool {
+    let since = integration.metadata.deletion_timestamp.as_ref();
+    since.is_some_and(|since| now.duration_since(since.0) > longest)
+}
+
+/// Gives back what is held and what is in the Secret, and returns how many that were.
+async fn revoke_all(context: &Context, integration: &OAuthIntegration, observed: &Observed) -> Result<usize, Failure> {
     let spec = observed.spec.as_ref().map_err(|message| Failure::new(Reason::InvalidSpec, message.clone()))?;
     if observed.suspend {
         return Err(Failure::new(Reason::Suspended, "the integration is suspended: nothing is sent"));
@@ -72,24 +101,30 @@ async fn revoke_all(context: &Context, integration: &OAuthIntegration, observed:
             return Err(Failure::new(Reason::CredentialsMissing, message.clone()));
         }
         CredentialsSeen::Unread(_) => {
-            return Err(Failure::new(Reason::CredentialsMissing, "the credentials were not read: please report this"));
+            return Err(Failure::new(Reason::CredentialsMissing, "the credentials were not read"));
         }
     }
     // What is held has not reached the Secret, and what is in the Secret may be older.
     let held = context.notes.held(&observed.uid).map(|held| held.granted.content.clone());
-    let contents = held.iter().chain(observed.holding.content.as_deref());
     let mut outcome = Ok(());
-    for content in contents {
+    let mut count = 0;
+    for content in held.iter().chain(observed.holding.content.as_deref()) {
+        if !observed.is_of_these(&content.origin) {
+            let why = "the tokens were had for another spec or by other credentials, and are sent nowhere else";
+            outcome = outcome.and(Err(Failure::new(Reason::SpecChanged, why)));
+            continue;
+        }
         let tokens = [(&content.refresh_token, REFRESH_TOKEN), (&content.access_token, ACCESS_TOKEN)];
         for (token, hint) in tokens {
             let Some(deed) = token.as_ref().and_then(|token| deed(integration, observed, spec, token, hint)) else {
                 continue;
             };
+            count += 1;
             // One that fails is no reason to keep the next.
             outcome = outcome.and(context.revocations.now(&deed).await);
         }
     }
-    outcome
+    outcome.map(|()| count)
 }
 
 fn deed(
@@ -100,10 +135,12 @@ fn deed(
     hint: &'static str,
 ) -> Option<GiveBack> {
     let CredentialsSeen::Read(credentials, _) = &observed.credentials else { return None };
-    let endpoint = spec.revocation.as_ref()?.endpoint.clone();
+    let revocation = spec.revocation.as_ref()?;
+    let endpoint = revocation.endpoint.clone();
     Some(GiveBack {
         integration: format!("{}/{}", integration.namespace().unwrap_or_default(), integration.name_any()),
-        ask: spec.ask.clone(),
+        // A proof is for token requests; a revocation endpoint knows the client by itself.
+        ask: Ask { format: revocation.format, dpop: false, ..spec.ask.clone() },
         credentials: Arc::clone(credentials),
         revocation: Revocation { endpoint, token: token.clone(), hint },
     })
@@ -117,26 +154,45 @@ pub(super) async fn mark(context: &Context, integration: &OAuthIntegration, obse
     if observed.deleting || !observed.leads || wanted == observed.finalizer {
         return Ok(());
     }
-    set_finalizer(context, integration, wanted).await
+    let mut finalizers = integration.finalizers().to_vec();
+    finalizers.retain(|known| known != FINALIZER);
+    finalizers.extend(wanted.then(|| FINALIZER.to_owned()));
+    write_finalizers(context, integration, integration.resource_version(), finalizers).await
 }
 
-async fn set_finalizer(context: &Context, integration: &OAuthIntegration, wanted: bool) -> Result<(), Error> {
-    let name = integration.name_any();
-    let mut finalizers: Vec<&str> = integration.finalizers().iter().map(String::as_str).collect();
-    finalizers.retain(|known| *known != FINALIZER);
-    if wanted {
-        finalizers.push(FINALIZER);
-    }
-    let api = Api::<OAuthIntegration>::namespaced(context.client.clone(), &integration.namespace().unwrap_or_default());
+/// Lets a deletion go on. What others have done to the object meanwhile is no reason to give tokens back once more.
+///
+/// # Errors
+///
+/// When the API server does not take it.
+pub async fn release<K: ResourceExt>(context: &Context, object: &K) -> Result<(), Error> {
+    let api = api(context, object);
+    let live = match in_time(api.get_metadata(&object.name_any())).await {
+        Ok(live) => live,
+        Err(error) if error.status().is_some_and(Status::is_not_found) => return Ok(()),
+        Err(error) => return Err(Error::WriteFinalizers(Box::new(error))),
+    };
+    let mut finalizers = live.finalizers().to_vec();
+    finalizers.retain(|known| known != FINALIZER);
+    write_finalizers(context, object, live.resource_version(), finalizers).await
+}
+
+fn api<K: ResourceExt>(context: &Context, object: &K) -> Api<OAuthIntegration> {
+    Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default())
+}
+
+async fn write_finalizers<K: ResourceExt>(
+    context: &Context,
+    object: &K,
+    version: Option<String>,
+    finalizers: Vec<String>,
+) -> Result<(), Error> {
+    let name = object.name_any();
     // The list is replaced as a whole: the version says that nobody has changed it since.
-    let patch = json!({"metadata": {
-        "uid": integration.uid(),
-        "resourceVersion": integration.resource_version(),
-        "finalizers": finalizers,
-    }});
-    match in_time(api.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(&patch))).await {
+    let patch = json!({"metadata": {"uid": object.uid(), "resourceVersion": version, "finalizers": finalizers}});
+    match in_time(api(context, object).patch_metadata(&name, &PatchParams::default(), &Patch::Merge(&patch))).await {
         Ok(_) => Ok(()),
-        Err(error) if error.status().is_some_and(kube::core::Status::is_not_found) => {
+        Err(error) if error.status().is_some_and(Status::is_not_found) => {
             info!(%name, "the integration is gone");
             Ok(())
         }

@@ -35,6 +35,10 @@ pub(super) async fn save(context: &Context, observed: &Observed, answer: &HeldAn
             }
             context.targets.learn(facts);
             context.notes.release(&observed.uid);
+            // Not before its successor is where the workloads look.
+            if let Some((after, deed)) = answer.former.clone() {
+                context.revocations.later(after, deed);
+            }
             let Granted { content, warning } = &answer.granted;
             Outcome::Written(Written { times: content.times, fresh, warning: *warning })
         }
@@ -60,7 +64,7 @@ fn is_about_another(status: &Status) -> bool {
 /// The first write is a create; every later one carries the uid of the Secret that was looked at. So there is no gap
 /// between the look and the deed in which a Secret of others could be overwritten.
 async fn write_secret(context: &Context, known: Option<&Facts>, answer: &HeldAnswer) -> Result<Facts, ApiError> {
-    let HeldAnswer { namespace, owner, shape, granted } = answer;
+    let HeldAnswer { namespace, owner, shape, granted, former: _ } = answer;
     let secrets = Api::<Secret>::namespaced(context.client.clone(), namespace);
     let known = known.filter(|known| known.name == shape.secret_name);
     let mut secret = target::secret(namespace, owner, known.map(|known| known.uid.as_str()), shape, &granted.content);

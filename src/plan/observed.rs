@@ -12,7 +12,7 @@ use crate::fingerprint;
 use crate::gate::Closed;
 use crate::oauth::life::{Spread, Times};
 use crate::oauth::{Credential, Credentials};
-use crate::target::{Content, Facts, Shape};
+use crate::target::{Content, Facts, Origin, Shape};
 use crate::validated::Validated;
 
 /// The most by which the clocks of two nodes of a healthy cluster differ.
@@ -176,7 +176,11 @@ impl Observed {
         let CredentialsSeen::Read(credentials, _) = &self.credentials else { return None };
         if self.spec.as_ref().is_ok_and(|spec| spec.by_strategy) {
             // What it stands for was granted for a spec and to credentials: with others, the grant is run.
-            return self.holding.refresh_token.clone().filter(|_| self.is_of_these(credentials));
+            return self
+                .holding
+                .refresh_token
+                .clone()
+                .filter(|_| self.facts().is_some_and(|facts| self.is_of_these(&facts.origin)));
         }
         let first = credentials.get(Credential::RefreshToken).cloned();
         let Holding { refresh_token: current, first_hash, dpop_key: _, content: _ } = &self.holding;
@@ -189,10 +193,10 @@ impl Observed {
 }
 
 impl Observed {
-    /// Whether the target's tokens were had for the current spec and by these credentials.
-    fn is_of_these(&self, credentials: &Credentials) -> bool {
-        let (Ok(spec), Some(facts)) = (&self.spec, self.facts()) else { return false };
-        let origin = &facts.origin;
+    /// Whether tokens of this origin were had for the current spec and by the credentials that were read.
+    #[must_use]
+    pub fn is_of_these(&self, origin: &Origin) -> bool {
+        let (Ok(spec), CredentialsSeen::Read(credentials, _)) = (&self.spec, &self.credentials) else { return false };
         origin.spec_hash == spec.spec_hash
             && fingerprint::matches(&origin.credentials_hash, &credentials.hashed_parts())
     }

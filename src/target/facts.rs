@@ -119,12 +119,19 @@ impl Facts {
 
 /// With an owner of whatever kind it is not kept, whatever the annotation says.
 fn is_retained(meta: &ObjectMeta) -> bool {
-    meta.owner_references.as_ref().is_none_or(Vec::is_empty) && annotation(meta, RETAINED_FOR).is_some()
+    meta.owner_references.as_ref().is_none_or(Vec::is_empty) && retained_for(meta).is_some()
+}
+
+/// The integration that a Secret is kept for; `None` for a copy.
+fn retained_for(meta: &ObjectMeta) -> Option<&str> {
+    let (namespace, name) = (meta.namespace.as_deref()?, meta.name.as_deref()?);
+    let own = annotation(meta, RETAINED_FOR)?;
+    own.strip_prefix(namespace)?.strip_prefix('/')?.strip_prefix(name)?.strip_prefix('/')
 }
 
 fn owner(meta: &ObjectMeta) -> Option<(String, String)> {
     if is_retained(meta) {
-        return Some((annotation(meta, RETAINED_FOR)?.to_owned(), label(meta, INTEGRATION_UID)?.to_owned()));
+        return Some((retained_for(meta)?.to_owned(), label(meta, INTEGRATION_UID)?.to_owned()));
     }
     let owners = meta.owner_references.iter().flatten();
     owners

@@ -31,6 +31,8 @@ pub struct ControlPlane {
     dir: PathBuf,
     port: u16,
     etcd_port: u16,
+    /// More for the API server.
+    arguments: Vec<String>,
     // In the order in which they end: those that need the others first.
     processes: Mutex<Vec<Process>>,
 }
@@ -52,9 +54,20 @@ impl ControlPlane {
 
     /// One of its own, empty.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// One of its own, whose API server gets more arguments.
+    pub fn start_with(arguments: &[String]) -> Self {
         let work = WorkDir::new("control-plane");
         let dir = work.path().to_owned();
-        let control_plane = Self { dir, port: free_port(), etcd_port: free_port(), processes: Mutex::default() };
+        let control_plane = Self {
+            dir,
+            port: free_port(),
+            etcd_port: free_port(),
+            arguments: arguments.to_vec(),
+            processes: Mutex::default(),
+        };
         fs::write(control_plane.path("tokens.csv"), format!("{ADMIN_TOKEN},admin,admin,system:masters\n"))
             .unwrap_or_else(|error| panic!("the token file cannot be written: {error}"));
         let etcd = control_plane.start_etcd(work);
@@ -106,7 +119,8 @@ impl ControlPlane {
             .arg(format!("--service-account-key-file={}", key.display()))
             .arg(format!("--service-account-signing-key-file={}", key.display()))
             // Tests ask a lot at once; fairness among them is not what they are about.
-            .arg("--enable-priority-and-fairness=false");
+            .arg("--enable-priority-and-fairness=false")
+            .args(&self.arguments);
         let apiserver = Process::start("kube-apiserver", WorkDir::new("kube-apiserver"), command);
         apiserver.wait_until("it is ready", BOOT, || {
             self.kubectl_with(&["get", "--raw=/readyz"], &self.connection()).status.success()

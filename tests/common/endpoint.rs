@@ -115,13 +115,25 @@ impl Endpoint {
         Self::start_with(None, handler)
     }
 
+    /// One at another address of loopback.
+    pub fn start_at(address: &str, handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start_on(TcpListener::bind((address, 0)).expect("a port on loopback"), None, handler)
+    }
+
     /// One that speaks TLS.
     pub fn start_tls(tls: Arc<ServerConfig>, handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         Self::start_with(Some(tls), handler)
     }
 
     fn start_with(tls: Option<Arc<ServerConfig>>, handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port on loopback");
+        Self::start_on(TcpListener::bind("127.0.0.1:0").expect("a port on loopback"), tls, handler)
+    }
+
+    fn start_on(
+        listener: TcpListener,
+        tls: Option<Arc<ServerConfig>>,
+        handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared {
             handler: Mutex::new(Arc::new(Box::new(handler))),

@@ -16,11 +16,11 @@ pub const OPERATOR: &str = "oauth-operator";
 pub fn install_crd(control_plane: &ControlPlane) {
     let file = tools::root().join("crds/oauthintegrations.yaml");
     control_plane.kubectl(&["apply", "--server-side", "-f", &file.display().to_string()]);
-    // `kubectl wait` fails on an object that has no conditions yet.
+    // Of an object that has no conditions yet, `kubectl` tells by an error.
     let established = r#"jsonpath={.status.conditions[?(@.type=="Established")].status}"#;
     let look = ["get", "crd/oauthintegrations.oauth.evolutionx.io", "-o", established];
     let deadline = Instant::now() + ESTABLISHED;
-    while control_plane.kubectl(&look) != "True" {
+    while control_plane.try_kubectl(&look).stdout != b"True" {
         assert!(Instant::now() < deadline, "the CRD is not established");
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -31,6 +31,15 @@ pub fn install_crd(control_plane: &ControlPlane) {
 pub fn install_rights(control_plane: &ControlPlane) {
     control_plane.kubectl(&["create", "namespace", OPERATOR]);
     apply(control_plane, OPERATOR, &rights(&helm_template(&[])));
+}
+
+/// Applies the chart's admission policy.
+pub fn install_admission_policy(control_plane: &ControlPlane) {
+    apply(
+        control_plane,
+        OPERATOR,
+        &of_kinds(&helm_template(&[]), &["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"]),
+    );
 }
 
 /// The same, with the right to ask for tokens of ServiceAccounts.
@@ -46,11 +55,16 @@ pub fn install_rights_in(control_plane: &ControlPlane, namespace: &str) {
 }
 
 fn rights(rendered: &str) -> String {
+    of_kinds(rendered, &["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"])
+}
+
+/// The documents of some kinds.
+fn of_kinds(rendered: &str, kinds: &[&str]) -> String {
     rendered
         .split("\n---")
         .filter(|document| {
             let kind = document.lines().find_map(|line| line.strip_prefix("kind: ")).unwrap_or_default();
-            matches!(kind.trim(), "ServiceAccount" | "ClusterRole" | "ClusterRoleBinding" | "Role" | "RoleBinding")
+            kinds.contains(&kind.trim())
         })
         .collect::<Vec<_>>()
         .join("\n---")
@@ -90,8 +104,12 @@ pub fn try_apply(control_plane: &ControlPlane, namespace: &str, text: &str) -> (
 pub fn example(name: &str, endpoint: &str) -> String {
     let path = tools::root().join("examples").join(name);
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let replaced = |line: &str| match line.split_once("tokenEndpoint:") {
-        Some((indent, _)) => format!("{indent}tokenEndpoint: {endpoint}"),
+    // The endpoint, and where the credentials may be sent.
+    let replaced = |line: &str| match ["tokenEndpoint:", "oauth.evolutionx.io/allowed-endpoints:"]
+        .iter()
+        .find_map(|name| Some((line.split_once(name)?.0, name)))
+    {
+        Some((indent, name)) => format!("{indent}{name} {endpoint}"),
         None => line.to_owned(),
     };
     text.lines().map(replaced).collect::<Vec<_>>().join("\n")

@@ -65,6 +65,9 @@ impl Operator {
             .args(arguments)
             // By environment, so that a test may give any of them as a flag.
             .env("OAUTH_OPERATOR_LISTEN", "127.0.0.1:0")
+            // The endpoints of the tests are on loopback.
+            .env("OAUTH_OPERATOR_ALLOW_HTTP", "true")
+            .env("OAUTH_OPERATOR_ALLOW_CIDR", "127.0.0.0/8")
             .env("OAUTH_OPERATOR_LOG_FORMAT", "json")
             .env("OAUTH_OPERATOR_LOG", "oauth_operator=debug,info")
             .env("KUBECONFIG", kubeconfig)

@@ -75,6 +75,13 @@ impl World {
         written.unwrap_or_else(|error| panic!("Secret {name} cannot be written: {error}"));
     }
 
+    /// Says where a Secret may be sent.
+    pub async fn pin(&self, secret: &str, endpoints: &str) {
+        let patch = json!({"metadata": {"annotations": {"oauth.evolutionx.io/allowed-endpoints": endpoints}}});
+        let pinned = self.secrets().patch(secret, &PatchParams::default(), &Patch::Merge(&patch)).await;
+        pinned.unwrap_or_else(|error| panic!("Secret {secret} cannot be pinned: {error}"));
+    }
+
     /// Makes a ConfigMap with one value.
     pub async fn config_map(&self, name: &str, key: &str, value: &str) {
         let config_map = json!({

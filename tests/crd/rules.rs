@@ -156,6 +156,26 @@ pub fn rules() -> Vec<Rule> {
             vec![json!({"target": {"annotations": {"oauth.evolutionx.io/renew-at": "x"}}})],
         ),
         rule(
+            "target.labels must not set keys by which other controllers are steered",
+            vec![
+                json!({"target": {"labels": {"app.kubernetes.io/part-of": "erp", "example.com/team": "x", "team": "x"}}}),
+            ],
+            vec![
+                json!({"target": {"labels": {"argocd.argoproj.io/secret-type": "cluster"}}}),
+                json!({"target": {"labels": {"kubernetes.io/cluster-service": "true"}}}),
+                json!({"target": {"labels": {"toolkit.fluxcd.io/tenant": "x"}}}),
+            ],
+        ),
+        rule(
+            "target.annotations must not set keys by which other controllers are steered",
+            vec![json!({"target": {"annotations": {"example.com/reflection-allowed": "true"}}})],
+            vec![
+                json!({"target": {"annotations": {"reflector.v1.k8s.emberstack.com/reflection-allowed": "true"}}}),
+                json!({"target": {"annotations": {"replicator.v1.mittwald.de/replicate-to": "x"}}}),
+                json!({"target": {"annotations": {"kubernetes.io/service-account.name": "admin"}}}),
+            ],
+        ),
+        rule(
             "target.annotations must have valid keys",
             vec![json!({"target": {"annotations": {"note": "x"}}})],
             vec![json!({"target": {"annotations": {"a b": "x"}}})],
@@ -334,6 +354,16 @@ pub fn rules() -> Vec<Rule> {
             "revocation.endpoint must be an absolute http or https URL",
             each("revocation.endpoint", &["https://login.example.com/revoke"]),
             each("revocation.endpoint", &["/revoke", "ftp://example.com"]),
+        ),
+        rule(
+            "target.deletionPolicy Retain keeps what revocation.onDeletion makes worthless",
+            vec![
+                json!({"issuer": "https://a", "revocation": {"onDeletion": true}, "target": {"deletionPolicy": "Delete"}}),
+                json!({"issuer": "https://a", "revocation": {"afterRenewal": "1m"}, "target": {"deletionPolicy": "Retain"}}),
+            ],
+            vec![json!({
+                "issuer": "https://a", "revocation": {"onDeletion": true}, "target": {"deletionPolicy": "Retain"},
+            })],
         ),
         rule(
             "revocation.afterRenewal must be a duration from 1s to 24h",

@@ -27,6 +27,15 @@ app.kubernetes.io/name: {{ include "oauth-operator.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
+{{/* Where all namespaces are looked after, those who write integrations and those who own Secrets are many. */}}
+{{- define "oauth-operator.requireEndpointPin" -}}
+{{- if kindIs "bool" .Values.reach.requireEndpointPin }}
+{{- .Values.reach.requireEndpointPin }}
+{{- else }}
+{{- empty .Values.watchNamespaces }}
+{{- end }}
+{{- end }}
+
 {{- define "oauth-operator.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create }}
 {{- default (include "oauth-operator.fullname" .) .Values.serviceAccount.name }}

@@ -11,6 +11,7 @@ use reqwest::Body;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
+use zeroize::Zeroizing;
 
 use super::super::body::{self, Member};
 use super::super::jwt::{self, Fresh};
@@ -40,7 +41,8 @@ pub(super) struct Sending<'a> {
     pub(super) ask: &'a Ask,
     pub(super) credentials: &'a Credentials,
     pub(super) purpose: &'a Purpose<'a>,
-    pub(super) begun: Moment,
+    /// When all of it began, with the look for the endpoint.
+    pub(super) whole: Moment,
 }
 
 impl Sending<'_> {
@@ -136,12 +138,13 @@ impl Sending<'_> {
     /// The time-out is ours and not the HTTP client's: of a process that was frozen meanwhile, the answer may be there although
     /// the time is over, and it may be the only copy of a refresh token.
     async fn send_in_time(&self, prepared: &Prepared, headers: HeaderMap) -> Sent {
-        let timeout = self.ask.timeout;
-        let sending = self.post(prepared, headers);
+        // Each request has its time, unless the process was frozen before: the whole must not outlast the fence.
+        let begun = Moment::now();
+        let timeout = self.ask.timeout.min(self.ask.longest().saturating_sub(self.whole.passed()));
+        let sending = self.post(prepared, headers, begun, timeout);
         tokio::pin!(sending);
-        let left = timeout.saturating_sub(self.begun.passed());
-        let answered = match tokio::time::timeout(left, &mut sending).await {
-            Err(_) if self.begun.passed() > timeout + FROZEN => tokio::time::timeout(LAST_LOOK, sending).await,
+        let answered = match tokio::time::timeout(timeout, &mut sending).await {
+            Err(_) if begun.passed() > timeout + FROZEN => tokio::time::timeout(LAST_LOOK, sending).await,
             done => done,
         };
         match answered {
@@ -151,15 +154,23 @@ impl Sending<'_> {
         }
     }
 
-    async fn post(&self, prepared: &Prepared, headers: HeaderMap) -> Result<Sent, reqwest::Error> {
+    async fn post(
+        &self,
+        prepared: &Prepared,
+        headers: HeaderMap,
+        begun: Moment,
+        timeout: Duration,
+    ) -> Result<Sent, reqwest::Error> {
         let lists: &[&str] = if self.ask.scope_as_list { &["scope"] } else { &[] };
-        let bytes = body::encode(self.ask.format, &prepared.members, lists).into();
-        let body = Timely { bytes: Some(bytes), begun: self.begun, timeout: self.ask.timeout };
+        let bytes = Bytes::from_owner(Wiped(body::encode(self.ask.format, &prepared.members, lists)));
+        let body = Timely { bytes: Some(bytes), begun, timeout };
         let request = self.connection.http.post(self.url.clone()).headers(headers).body(Body::wrap(body));
         let mut answer = request.send().await?;
         let status = answer.status().as_u16();
         let headers = self.headers_of(&answer);
-        let mut body = Vec::new();
+        // With room for all where its length is told, so that no part of it is left behind where it grew.
+        let length = answer.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
+        let mut body = Zeroizing::new(Vec::with_capacity(length.min(MAX_BODY)));
         while let Some(chunk) = answer.chunk().await? {
             if body.len() + chunk.len() > MAX_BODY {
                 return Ok(Sent::TooLarge(status));
@@ -190,6 +201,15 @@ impl Sending<'_> {
             Reason::RequestTimedOut,
             format!("{host} did not answer within {timeout:?}: check {field}, or raise spec.request.timeout"),
         )
+    }
+}
+
+/// Bytes that are wiped when the last one who sends them lets them go.
+struct Wiped(Zeroizing<String>);
+
+impl AsRef<[u8]> for Wiped {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
     }
 }
 

@@ -3,7 +3,7 @@
 
 import { readFileSync } from 'node:fs';
 import { randomBytes } from 'node:crypto';
-import { createServer } from 'node:https';
+import { createSecureServer } from 'node:http2';
 import { createRequire } from 'node:module';
 
 const require = createRequire(process.env.PACKAGES);
@@ -50,5 +50,11 @@ const tls = {
   ca: readFileSync(process.env.AUTHORITY),
   requestCert: true,
   rejectUnauthorized: false,
+  allowHTTP1: true,
 };
-createServer(tls, provider.callback()).listen(port, '127.0.0.1', () => console.log('listening'));
+const answer = provider.callback();
+const server = createSecureServer(tls, (request, response) => {
+  console.log(`${request.method} ${request.url} HTTP/${request.httpVersion}`);
+  answer(request, response);
+});
+server.listen(port, '127.0.0.1', () => console.log('listening'));
