@@ -37,6 +37,8 @@ use crate::{observe, perform, server};
 
 /// How long an orderly end may take; the chart's grace period is 30 s.
 const GRACE: Duration = Duration::from_secs(25);
+/// How long a look for the API server's own addresses may hold up the start.
+const LOOK_UP: Duration = Duration::from_secs(3);
 /// A received token gets at least this long to reach its Secret, also where the grace is used up.
 const LAST_ATTEMPT: Duration = Duration::from_secs(3);
 /// First pause after a look that failed, doubled for each further one.
@@ -112,7 +114,8 @@ async fn addresses(config: &kube::Config) -> Vec<IpAddr> {
     let mut found = Vec::new();
     for host in [service, url, Some("kubernetes.default.svc".to_owned())].into_iter().flatten() {
         // A name that leads nowhere here is none by which the API server could be reached from here.
-        if let Ok(addresses) = tokio::net::lookup_host((host.as_str(), 443)).await {
+        let looking = tokio::time::timeout(LOOK_UP, tokio::net::lookup_host((host.as_str(), 443)));
+        if let Ok(Ok(addresses)) = looking.await {
             found.extend(addresses.map(|address| address.ip()));
         }
     }

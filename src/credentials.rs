@@ -24,12 +24,10 @@ pub fn read(source: &CredentialsSource, secret: Option<&Secret>) -> Result<Crede
     let inline = source.client_id.iter().map(|id| Ok((Credential::ClientId, id.as_str().into())));
     let mut credentials: Credentials = values.chain(inline).collect::<Result<_, _>>()?;
     if let (Some(name), Some(secret)) = (&source.secret_name, secret) {
-        pin(&mut credentials, &format!("Secret {name}"), &secret.metadata)?;
+        pin(&mut credentials, &format!("Secret {name}"), Some(name), &secret.metadata)?;
     }
-    credentials.foreign_authority = source
-        .ca_bundle
-        .as_ref()
-        .is_some_and(|bundle| bundle.kind != CaBundleKind::Secret || Some(&bundle.name) != source.secret_name.as_ref());
+    let bundle = source.ca_bundle.as_ref().filter(|bundle| bundle.kind == CaBundleKind::Secret);
+    credentials.authority_of = bundle.map(|bundle| bundle.name.clone());
     Ok(credentials)
 }
 
@@ -38,12 +36,12 @@ pub fn read(source: &CredentialsSource, secret: Option<&Secret>) -> Result<Crede
 /// # Errors
 ///
 /// A sentence that says what is wrong with them.
-pub fn pin(credentials: &mut Credentials, of: &str, meta: &ObjectMeta) -> Result<(), String> {
+pub fn pin(credentials: &mut Credentials, of: &str, secret: Option<&str>, meta: &ObjectMeta) -> Result<(), String> {
     let annotation = |name: &str| meta.annotations.as_ref()?.get(name).map(String::as_str);
     match annotation(ALLOWED_ENDPOINTS) {
         Some(text) => {
             let allow_ca_bundle = annotation(ALLOW_CA_BUNDLE) == Some("true");
-            credentials.pins.push(Pin::parse(of, text, allow_ca_bundle)?);
+            credentials.pins.push(Pin::parse(of, secret, text, allow_ca_bundle)?);
         }
         None => credentials.unpinned.push(of.to_owned()),
     }

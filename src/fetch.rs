@@ -82,7 +82,7 @@ async fn fetch(client: &Client, integration: &OAuthIntegration, manifests: &Mani
         (Plan::Refuse { reason, message }, _) => Err(Failure::new(reason, message)),
         (_, Err(message)) => Err(Failure::new(crate::api::Reason::InvalidSpec, message.clone())),
         (_, Ok(spec)) => {
-            let granted = grant::run(client, &observed, spec, &|_, _, _| {}).await?;
+            let granted = grant::run(client, &observed, spec, &|_, _, _| {}, &|| {}).await?;
             if let Some(warning) = granted.warning {
                 eprintln!("warning: {}: {warning}: {}", integration.name_any(), life::advice(warning));
             }

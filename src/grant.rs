@@ -32,17 +32,27 @@ pub struct Granted {
 /// Told of each request: its grant, how it failed, how long it took.
 pub type Count<'a> = &'a (dyn Fn(GrantType, Option<&Failure>, SignedDuration) + Sync);
 
+/// Told of an answer that is a success, before it is read.
+pub type Answered<'a> = &'a (dyn Fn() + Sync);
+
 /// Asks for a token and turns the answer into the content of the target: one request, or two where a refresh token is
 /// refused and the spec names another way.
 ///
 /// # Errors
 ///
 /// A [`Failure`] that names what to change and holds nothing secret.
-pub async fn run(client: &Client, observed: &Observed, spec: &Validated, count: Count<'_>) -> Result<Granted, Failure> {
+pub async fn run(
+    client: &Client,
+    observed: &Observed,
+    spec: &Validated,
+    count: Count<'_>,
+    answered: Answered<'_>,
+) -> Result<Granted, Failure> {
     let CredentialsSeen::Read(first, version) = &observed.credentials else {
         return Err(Failure::new(Reason::CredentialsMissing, "the credentials were not read: please report this"));
     };
-    let attempt = Attempt { client, observed, spec, first, version, dpop_key: dpop_key(observed, spec)?, count };
+    let dpop_key = dpop_key(observed, spec)?;
+    let attempt = Attempt { client, observed, spec, first, version, dpop_key, count, answered };
     let Some(fallback) = &spec.fallback else {
         return attempt.send(&spec.ask, observed.refresh_token()).await;
     };
@@ -133,6 +143,7 @@ struct Attempt<'a> {
     version: &'a str,
     dpop_key: Option<SecretString>,
     count: Count<'a>,
+    answered: Answered<'a>,
 }
 
 impl Attempt<'_> {
@@ -141,7 +152,7 @@ impl Attempt<'_> {
         let mut credentials = self.first.with_refresh_token(refresh_token.filter(|_| ask.grant.is_refresh()));
         credentials.dpop_key.clone_from(&self.dpop_key);
         let issued_at = now();
-        let answer = self.client.fetch(ask, &credentials).await;
+        let answer = self.client.fetch(ask, &credentials, self.answered).await;
         (self.count)(ask.grant.kind(), answer.as_ref().err(), now().duration_since(issued_at));
         let answer = answer.map_err(|mut failure| {
             if failure.reason == Reason::RequestRefused {
@@ -189,6 +200,7 @@ fn origin(observed: &Observed, spec: &Validated, first: &Credentials, version: &
     Origin {
         spec_hash: spec.spec_hash.clone(),
         credentials_hash: fingerprint::salted(&first.hashed_parts()),
+        credentials_name: spec.credentials_name.clone(),
         credentials_version: version.to_owned(),
         refresh_token_hash: first_token.or_else(|| observed.holding.first_hash.clone()),
         renew_requested_at: observed.renew_requested_at.clone(),

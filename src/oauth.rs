@@ -34,6 +34,9 @@ pub use credentials::{Credential, Credentials};
 pub use expression::Expression;
 pub use response::Answer;
 
+/// What is reckoned for expressions that are more than paths: the time of one evaluation, and of one before it.
+const EVALUATION: Duration = Duration::from_secs(4);
+
 /// What is asked of a token endpoint, parsed and checked.
 #[derive(Clone, Debug)]
 pub struct Ask {
@@ -72,7 +75,8 @@ impl Ask {
     /// a nonce. Each of them has the whole time-out, so that what spends a refresh token is never cut short by what came before.
     #[must_use]
     pub fn longest(&self) -> Duration {
-        self.timeout * (1 + u32::from(self.endpoint.url.is_none()) + u32::from(self.dpop))
+        let expressions = if self.expressions.are_paths() { Duration::ZERO } else { EVALUATION };
+        self.timeout * (1 + u32::from(self.endpoint.url.is_none()) + u32::from(self.dpop)) + expressions
     }
 }
 

@@ -254,10 +254,12 @@ fn see_target(context: &Context, name: &str, observed: &mut Observed, spec: &Val
 }
 
 fn holding(secret: &Secret, spec: &Validated) -> Holding {
+    let origin = Facts::of(secret).origin;
     Holding {
         content: target::content(secret).map(Arc::new),
         refresh_token: target::value(secret, &spec.shape.keys, |keys| Some(keys.refresh_token.clone())),
         dpop_key: target::value(secret, &spec.shape.keys, |keys| keys.dpop_key.clone()),
-        first_hash: Facts::of(secret).origin.refresh_token_hash,
+        first_hash: origin.refresh_token_hash,
+        credentials_name: origin.credentials_name,
     }
 }

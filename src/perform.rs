@@ -8,7 +8,7 @@ mod give_back;
 mod report;
 mod save;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
@@ -77,9 +77,13 @@ async fn renew(
     let Some(_fence) = context.leadership.fence(spec.longest_attempt()).await else { return Outcome::Nothing };
     let count = |grant: GrantType, failure: Option<&Failure>, took| context.metrics.token_request(grant, failure, took);
     failpoint!("before-request");
-    let granted = grant::run(&context.http, observed, spec, &count).await;
+    let permit = Mutex::new(Some(permit));
+    let take = || permit.lock().unwrap_or_else(PoisonError::into_inner).take();
+    // What is done with a good answer takes no place at the endpoint.
+    let answered = || take().into_iter().for_each(|permit| permit.end(Verdict::Answers));
+    let granted = grant::run(&context.http, observed, spec, &count, &answered).await;
     failpoint!("after-answer");
-    if let Some(verdict) = verdict(granted.as_ref().err()) {
+    if let (Some(permit), Some(verdict)) = (take(), verdict(granted.as_ref().err())) {
         permit.end(verdict);
     }
     match granted {

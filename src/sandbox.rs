@@ -8,7 +8,7 @@
 
 pub mod worker;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,15 +19,19 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Semaphore;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 /// How long the expressions of one answer may take together.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// How many workers there are at most: one for expressions that have ended well before, one for all others. So nobody whose
-/// expressions are good waits for those of somebody who means harm; who uses only paths waits for nobody at all.
+/// How many workers there are at most: one for expressions that have ended well in this namespace before, one for all others.
+/// Of the others at most one of each namespace is in line, so those who mean harm wait for each other.
 const WORKERS: usize = 2;
-/// How many sets of expressions are remembered as good; past this number all have to show it anew.
-const PROVEN: usize = 1_024;
+/// How long one waits for others of one's own namespace.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How many sets of expressions are remembered as good, and namespaces that have a line; past this number all begin anew.
+const REMEMBERED: usize = 1_024;
+/// How many jobs a worker does before another takes its place.
+const LONGEST_SERVICE: u32 = 1_000;
 /// The longest result that is read, in bytes.
 const LONGEST_RESULT: u32 = 4 << 20;
 /// The memory of a worker, in bytes.
@@ -46,6 +50,12 @@ pub struct Job {
     pub body: String,
 }
 
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.body.zeroize();
+    }
+}
+
 /// What an expression yields: `None` for nothing, or the code of its failure.
 pub type Yield = Result<Option<Value>, String>;
 
@@ -54,8 +64,10 @@ pub type Yield = Result<Option<Value>, String>;
 pub struct Sandbox {
     program: Arc<PathBuf>,
     idle: Arc<Mutex<Vec<Worker>>>,
-    /// Expressions that have ended well.
-    proven: Arc<Mutex<HashSet<Vec<String>>>>,
+    /// Expressions that have ended well, by namespace.
+    proven: Arc<Mutex<HashSet<Proven>>>,
+    /// The line of each namespace.
+    lines: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
     for_proven: Arc<Semaphore>,
     for_others: Arc<Semaphore>,
 }
@@ -78,53 +90,98 @@ impl Sandbox {
             program: Arc::new(program),
             idle: Arc::default(),
             proven: Arc::default(),
+            lines: Arc::default(),
             for_proven: place(),
             for_others: place(),
         }
     }
 
-    /// Evaluates the expressions of one answer.
+    /// Evaluates the expressions of one answer, for a namespace.
     ///
     /// # Errors
     ///
     /// What the expressions took too much of: "its limit of …".
-    pub async fn evaluate(&self, job: &Job) -> Result<Vec<Yield>, String> {
-        let is_proven = self.proven().contains(&job.expressions);
-        let places = if is_proven { &self.for_proven } else { &self.for_others };
+    pub async fn evaluate(&self, namespace: &str, job: &Job) -> Result<Vec<Yield>, String> {
+        let key: Proven = (namespace.to_owned(), job.expressions.clone());
+        let is_proven = self.proven().contains(&key);
         // An error says that nobody gives out places any more, which nobody does.
-        let _place = places.acquire().await;
+        let (_turn, _place) = if is_proven {
+            (None, self.for_proven.acquire().await)
+        } else {
+            let turn = tokio::time::timeout(PATIENCE, self.line(namespace).acquire_owned()).await;
+            let turn = turn.map_err(|_| "its turn: others of its namespace take all their time".to_owned())?;
+            (Some(turn), self.for_others.acquire().await)
+        };
         let outcome = self.work(job).await;
         let mut proven = self.proven();
         if outcome.is_err() {
-            proven.remove(&job.expressions);
+            proven.remove(&key);
         } else if !is_proven {
-            if proven.len() >= PROVEN {
+            if proven.len() >= REMEMBERED {
                 proven.clear();
             }
-            proven.insert(job.expressions.clone());
+            proven.insert(key);
         }
         outcome
     }
 
-    fn proven(&self) -> MutexGuard<'_, HashSet<Vec<String>>> {
+    fn proven(&self) -> MutexGuard<'_, HashSet<Proven>> {
         self.proven.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn line(&self, namespace: &str) -> Arc<Semaphore> {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() >= REMEMBERED {
+            // Who stands in one keeps it.
+            lines.retain(|_, line| Arc::strong_count(line) > 1);
+        }
+        Arc::clone(lines.entry(namespace.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(1))))
     }
 
     async fn work(&self, job: &Job) -> Result<Vec<Yield>, String> {
         let known = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut worker = match known {
-            Some(worker) => worker,
-            None => Worker::start(&self.program).map_err(|error| format!("no process of its own ({error})"))?,
-        };
-        let done = tokio::time::timeout(TIMEOUT, worker.work(job)).await;
-        match done {
-            Ok(Ok(yields)) => {
-                self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
-                Ok(yields)
+        if let Some(worker) = known {
+            match self.work_with(worker, job).await {
+                // It may have been worn out by what it did before, which is not this one's doing.
+                Err(Broken::Gone) => {}
+                done => return done.map_err(Broken::text),
             }
-            // Dropped, the worker is killed.
-            Ok(Err(_)) => Err(format!("its limit of {} MiB of memory", MEMORY >> 20)),
-            Err(_) => Err(format!("its limit of {TIMEOUT:?}")),
+        }
+        let worker = Worker::start(&self.program).map_err(|error| format!("no process of its own ({error})"))?;
+        self.work_with(worker, job).await.map_err(Broken::text)
+    }
+
+    async fn work_with(&self, mut worker: Worker, job: &Job) -> Result<Vec<Yield>, Broken> {
+        // Dropped, a worker is killed.
+        let yields = match tokio::time::timeout(TIMEOUT, worker.work(job)).await {
+            Ok(Ok(yields)) => yields,
+            Ok(Err(_)) => return Err(Broken::Gone),
+            Err(_) => return Err(Broken::Late),
+        };
+        worker.jobs += 1;
+        if worker.jobs < LONGEST_SERVICE {
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
+        }
+        Ok(yields)
+    }
+}
+
+/// Expressions, with the namespace for which they have ended well.
+type Proven = (String, Vec<String>);
+
+/// Why a worker did not do its work.
+enum Broken {
+    /// It has died.
+    Gone,
+    /// It took too long.
+    Late,
+}
+
+impl Broken {
+    fn text(self) -> String {
+        match self {
+            Self::Gone => format!("its limit of {} MiB of memory", MEMORY >> 20),
+            Self::Late => format!("its limit of {TIMEOUT:?}"),
         }
     }
 }
@@ -136,6 +193,8 @@ struct Worker {
     _process: Child,
     input: ChildStdin,
     output: ChildStdout,
+    /// How many jobs it has done.
+    jobs: u32,
 }
 
 impl Worker {
@@ -154,11 +213,14 @@ impl Worker {
             .spawn()?;
         let lacking = || std::io::Error::other("no pipe");
         let (input, output) = (process.stdin.take().ok_or_else(lacking)?, process.stdout.take().ok_or_else(lacking)?);
-        Ok(Self { _process: process, input, output })
+        Ok(Self { _process: process, input, output, jobs: 0 })
     }
 
     async fn work(&mut self, job: &Job) -> std::io::Result<Vec<Yield>> {
-        let bytes = Zeroizing::new(serde_json::to_vec(job)?);
+        // With room for all, so that no part of it is left behind where it grew.
+        let room = 6 * job.body.len() + job.expressions.iter().map(|text| 6 * text.len() + 8).sum::<usize>();
+        let mut bytes = Zeroizing::new(Vec::with_capacity(room + 1_024));
+        serde_json::to_writer(&mut *bytes, job)?;
         self.input.write_u32(u32::try_from(bytes.len()).map_err(std::io::Error::other)?).await?;
         self.input.write_all(&bytes).await?;
         let length = self.output.read_u32().await?;

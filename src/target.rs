@@ -34,6 +34,8 @@ const RENEW_AT: &str = "oauth.evolutionx.io/renew-at";
 const SPEC_HASH: &str = "oauth.evolutionx.io/spec-hash";
 const SHAPE_HASH: &str = "oauth.evolutionx.io/shape-hash";
 const CREDENTIALS_HASH: &str = "oauth.evolutionx.io/credentials-hash";
+/// Annotation with the name of the credentials Secret by which the tokens were had.
+const CREDENTIALS_NAME: &str = "oauth.evolutionx.io/credentials-name";
 const CREDENTIALS_VERSION: &str = "oauth.evolutionx.io/credentials-version";
 const REFRESH_TOKEN_HASH: &str = "oauth.evolutionx.io/first-refresh-token-hash";
 const DATA_HASH: &str = "oauth.evolutionx.io/data-hash";
@@ -148,6 +150,9 @@ pub struct Origin {
     pub spec_hash: String,
     /// Salted fingerprint of the credentials.
     pub credentials_hash: String,
+    /// Name of the credentials Secret, or where the tokens came from where there is none. A refresh token goes on only with
+    /// these: who may name other credentials need not be allowed to read what the target holds.
+    pub credentials_name: String,
     /// Version of the credentials Secret, which tells without a look into it that nothing changed.
     pub credentials_version: String,
     /// Salted fingerprint of the refresh token that stood in the credentials Secret.
@@ -237,8 +242,14 @@ fn memory(
     data: &BTreeMap<String, ByteString>,
 ) -> BTreeMap<String, String> {
     let Times { issued_at, expires_at, renew_at } = content.times;
-    let Origin { spec_hash, credentials_hash, credentials_version, refresh_token_hash, renew_requested_at } =
-        &content.origin;
+    let Origin {
+        spec_hash,
+        credentials_hash,
+        credentials_name,
+        credentials_version,
+        refresh_token_hash,
+        renew_requested_at,
+    } = &content.origin;
     let always = [
         (ISSUED_AT, issued_at.to_string()),
         (EXPIRES_AT, expires_at.to_string()),
@@ -246,6 +257,7 @@ fn memory(
         (SPEC_HASH, spec_hash.clone()),
         (SHAPE_HASH, shape.hash.clone()),
         (CREDENTIALS_HASH, credentials_hash.clone()),
+        (CREDENTIALS_NAME, credentials_name.clone()),
         (CREDENTIALS_VERSION, credentials_version.clone()),
         (DATA_HASH, fingerprint::salted(&parts(data.iter()))),
         (KEYS, json!(written).to_string()),

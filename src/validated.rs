@@ -36,6 +36,8 @@ pub struct Validated {
     pub renew_before: Option<SignedDuration>,
     /// Where the credentials stand.
     pub credentials: CredentialsSource,
+    /// Name of the credentials Secret; where there is none, where the tokens come from.
+    pub credentials_name: String,
     /// What the target Secret looks like.
     pub shape: Shape,
     /// Giving tokens back.
@@ -80,7 +82,9 @@ impl Validated {
             let fallback = fallback.map(|fallback| asks::fallback(&grant, spec, fallback)).transpose()?;
             (grant, fallback)
         };
+        let secret_name = spec.credentials.as_ref().map(|credentials| credentials.secret_name.clone());
         Ok(Self {
+            credentials_name: secret_name.unwrap_or_else(|| ask.endpoint.origin()),
             credentials: sources::of(spec, &ask, fallback.as_ref(), by_strategy),
             ask,
             fallback,

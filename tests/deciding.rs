@@ -65,6 +65,7 @@ fn healthy() -> Observed {
         origin: Origin {
             spec_hash: spec.spec_hash.clone(),
             credentials_hash: fingerprint::salted(&known.hashed_parts()),
+            credentials_name: "credentials".to_owned(),
             credentials_version: "1".to_owned(),
             refresh_token_hash: Some(fingerprint::salted(&["first"])),
             renew_requested_at: None,
@@ -685,6 +686,7 @@ impl Model {
             facts.origin = Origin {
                 spec_hash: spec.spec_hash.clone(),
                 credentials_hash: fingerprint::salted(&credentials("any").hashed_parts()),
+                credentials_name: "credentials".to_owned(),
                 credentials_version: self.version.to_string(),
                 refresh_token_hash: Some(fingerprint::salted(&[&self.first])),
                 renew_requested_at: self.observed.renew_requested_at.clone(),
@@ -695,6 +697,7 @@ impl Model {
             content: None,
             refresh_token: Some(self.current.clone().into()),
             dpop_key: None,
+            credentials_name: "credentials".to_owned(),
             first_hash: self.observed.facts().and_then(|facts| facts.origin.refresh_token_hash.clone()),
         };
         times

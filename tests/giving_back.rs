@@ -28,9 +28,12 @@ fn revoking(endpoint: &Endpoint, more: Value) -> Value {
 
 /// Waits until a Secret has gone along with its integration.
 async fn gone(world: &World, name: &str) {
-    eventually(&format!("Secret {name} goes along"), SOON, async || match world.values(name).await {
-        None => Ok(()),
-        Some(_) => Err("it is there".to_owned()),
+    // The garbage collector learns of a new kind of owner at its next look, each 30 s.
+    eventually(&format!("Secret {name} goes along"), Duration::from_secs(60), async || {
+        match world.values(name).await {
+            None => Ok(()),
+            Some(_) => Err("it is there".to_owned()),
+        }
     })
     .await;
 }

@@ -387,27 +387,27 @@ async fn good_expressions_do_not_wait_for_those_that_take_all_their_time() {
     };
     let good = job("data.token & '!'");
     let expected = vec![Ok(Some(json!("at!")))];
-    assert_eq!(sandbox.evaluate(&good).await, Ok(expected.clone()));
+    assert_eq!(sandbox.evaluate("good", &good).await, Ok(expected.clone()));
     let begun = Instant::now();
     for _ in 0..200 {
-        assert_eq!(sandbox.evaluate(&good).await, Ok(expected.clone()));
+        assert_eq!(sandbox.evaluate("good", &good).await, Ok(expected.clone()));
     }
     println!("an answer in a worker: {:?}", begun.elapsed() / 200);
     let bad: Vec<_> = (0..3)
         .map(|number| {
             let (sandbox, job) = (sandbox.clone(), job(&format!("($f := function() {{ $f() }}; $f() + {number})")));
-            tokio::spawn(async move { sandbox.evaluate(&job).await })
+            tokio::spawn(async move { sandbox.evaluate("bad", &job).await })
         })
         .collect();
     let begun = Instant::now();
-    assert_eq!(sandbox.evaluate(&good).await, Ok(expected));
+    assert_eq!(sandbox.evaluate("good", &good).await, Ok(expected));
     assert!(begun.elapsed() < Duration::from_millis(500), "{:?}", begun.elapsed());
     for bad in bad {
         let ended = bad.await.expect("an end");
         assert!(!matches!(ended.as_deref(), Ok([Ok(_)])), "{ended:?}");
     }
-    let greedy = sandbox.evaluate(&job("$pad('x', 2000000000)")).await;
+    let greedy = sandbox.evaluate("bad", &job("$pad('x', 2000000000)")).await;
     assert_eq!(greedy, Err("its limit of 24 MiB of memory".to_owned()));
     // The next one gets a new worker.
-    assert!(sandbox.evaluate(&good).await.is_ok());
+    assert!(sandbox.evaluate("good", &good).await.is_ok());
 }

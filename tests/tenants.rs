@@ -193,6 +193,8 @@ async fn a_secret_is_sent_only_where_its_owner_says() {
         ("the same, encoded", format!("{base}/token/%2e%2e/other")),
         ("another port", format!("http://127.0.0.1:{}/token", thief.address().port())),
         ("another scheme", format!("https://{}/token", good.address())),
+        ("a path that some servers lead out", format!("{base}/token/..%2fother")),
+        ("another that some servers lead out", format!("{base}/token/..;/other")),
     ];
     let sent = good.count();
     for (number, (case, url)) in elsewhere.iter().enumerate() {
@@ -210,6 +212,51 @@ async fn a_secret_is_sent_only_where_its_owner_says() {
     let told = world.condition("it", "Stalled", "True", "CredentialsMissing").await;
     assert!(told.message.contains("is not an absolute http or https URL"), "{}", told.message);
     assert!(!world.public_text().await.contains(CANARY));
+}
+
+/// Who may name other credentials gets nothing of what the target holds: a refresh token goes on only with its own.
+#[tokio::test]
+async fn a_refresh_token_goes_nowhere_with_other_credentials() {
+    let server = common::endpoint::Rotating::new(3600);
+    let first = server.first();
+    let answering = server.clone();
+    let (good, thief) =
+        (Endpoint::start(move |request| answering.reply(request)), Endpoint::start(|_| Reply::token(60)));
+    let world = World::new("other-credentials").await;
+    let values = [("client_id", "c"), ("client_secret", "s"), ("refresh_token", first.as_str())];
+    world.secret("owners", &values).await;
+    world.secret("mine", &[("client_id", "c"), ("client_secret", "s")]).await;
+    let mut spec = client_credentials(&good.url());
+    spec["grantType"] = json!("refresh_token");
+    spec["credentials"] = json!({"secretName": "owners"});
+    world.integration("it", &spec).await;
+    world.ready("it").await;
+    let current = world.value("it", "refresh_token").await;
+    let moved = json!({"spec": {"tokenEndpoint": thief.url(), "credentials": {"secretName": "mine"}}});
+    world.change("it", &moved).await;
+    let stalled = world.condition("it", "Stalled", "True", "CredentialsMissing").await;
+    assert!(stalled.message.contains("refresh_token"), "{}", stalled.message);
+    assert_eq!(thief.count(), 0, "nothing was sent");
+    assert_eq!(world.value("it", "refresh_token").await, current, "and it is still there");
+    // Back with its own, it goes on.
+    let back = json!({"spec": {"tokenEndpoint": good.url(), "credentials": {"secretName": "owners"}, "scope": "more"}});
+    world.change("it", &back).await;
+    world.ready("it").await;
+    assert!(server.reused().is_empty() && server.is_current(&world.value("it", "refresh_token").await));
+}
+
+#[tokio::test]
+async fn a_proxy_of_ones_own_sees_nothing_that_is_pinned() {
+    let proxy = Endpoint::start(|_| Reply::token(3600));
+    let world = strict("pinned-proxy").await;
+    world.secret("credentials", &[("client_id", "c"), ("client_secret", CANARY)]).await;
+    world.pin("credentials", "http://login.erp.invalid/token").await;
+    let mut spec = client_credentials("http://login.erp.invalid/token");
+    spec["connection"] = json!({"proxy": format!("http://{}", proxy.address())});
+    world.integration("it", &spec).await;
+    let stalled = world.condition("it", "Stalled", "True", "EndpointForbidden").await;
+    assert!(stalled.message.contains("the proxy would see them"), "{}", stalled.message);
+    assert_eq!(proxy.count(), 0);
 }
 
 #[tokio::test]

@@ -41,38 +41,39 @@ fn json(members: &[Member], lists: &[&str]) -> Zeroizing<String> {
             names.push(name);
         }
     }
-    let mut text = Zeroizing::new(String::with_capacity(room(members)));
-    text.push('{');
+    let mut text = Zeroizing::new(Vec::with_capacity(room(members)));
+    text.push(b'{');
     for (number, name) in names.into_iter().enumerate() {
         if number > 0 {
-            text.push(',');
+            text.push(b',');
         }
         quote(&mut text, name);
-        text.push(':');
+        text.push(b':');
         let values: Vec<&SecretString> =
             members.iter().filter(|(other, _)| other == name).map(|(_, value)| value).collect();
         let is_list = values.len() > 1 || lists.contains(&name);
         if is_list {
-            text.push('[');
+            text.push(b'[');
         }
         for (number, value) in values.into_iter().enumerate() {
             if number > 0 {
-                text.push(',');
+                text.push(b',');
             }
             quote(&mut text, value.expose_secret());
         }
         if is_list {
-            text.push(']');
+            text.push(b']');
         }
     }
-    text.push('}');
-    text
+    text.push(b'}');
+    // What serde writes is UTF-8.
+    Zeroizing::new(String::from_utf8(std::mem::take(&mut *text)).unwrap_or_default())
 }
 
-/// A string of JSON, by serde's own rules for escapes.
-fn quote(text: &mut String, value: &str) {
-    let quoted = Zeroizing::new(serde_json::Value::from(value).to_string());
-    text.push_str(&quoted);
+/// A string of JSON, by serde's own rules for escapes, onto what has room for it.
+fn quote(text: &mut Vec<u8>, value: &str) {
+    // Writing to memory does not fail.
+    let _ = serde_json::to_writer(text, value);
 }
 
 /// The media type of the body.

@@ -94,9 +94,24 @@ impl Client {
     /// # Errors
     ///
     /// A [`Failure`] that names what to change and holds nothing secret.
-    pub async fn fetch(&self, ask: &Ask, credentials: &Credentials) -> Result<Answer, Failure> {
+    ///
+    /// `answered` is told as soon as there is an answer that is a success: what follows takes no time of the endpoint's.
+    pub async fn fetch(
+        &self,
+        ask: &Ask,
+        credentials: &Credentials,
+        answered: &(dyn Fn() + Sync),
+    ) -> Result<Answer, Failure> {
         let (raw, sent) = self.exchange(ask, credentials, &Purpose::Token).await?;
-        let evaluated = self.evaluate(ask, &raw).await;
+        let is_success = matches!(raw.status, 200..300);
+        if is_success {
+            answered();
+        }
+        let evaluated = if is_success || self.witness.is_some() {
+            self.evaluate(&credentials.tenant, ask, &raw).await
+        } else {
+            Evaluated::default()
+        };
         if let Some(witness) = &self.witness {
             witness(ask, &raw, &evaluated);
         }
@@ -112,7 +127,7 @@ impl Client {
     }
 
     /// Evaluates what is more than a path of names, where it can do no harm.
-    async fn evaluate(&self, ask: &Ask, raw: &Raw) -> Evaluated {
+    async fn evaluate(&self, tenant: &str, ask: &Ask, raw: &Raw) -> Evaluated {
         let others = ask.expressions.all().filter(|expression| !expression.is_path());
         let expressions: Vec<String> = others.map(|expression| expression.text().to_owned()).collect();
         if expressions.is_empty() {
@@ -120,8 +135,8 @@ impl Client {
         }
         let body = std::str::from_utf8(&raw.body).unwrap_or_default().to_owned();
         let job = Job { expressions, status: raw.status, headers: raw.headers.clone(), body };
-        let yields = self.sandbox.evaluate(&job).await;
-        Evaluated::of(job.expressions, yields)
+        let yields = self.sandbox.evaluate(tenant, &job).await;
+        Evaluated::of(&job.expressions, yields)
     }
 
     /// Gives a token back.
@@ -208,7 +223,8 @@ impl Client {
                     ),
                 ));
             }
-            if credentials.foreign_authority && !pin.allow_ca_bundle {
+            let own_authority = pin.secret.is_some() && pin.secret == credentials.authority_of;
+            if credentials.ca_bundle.is_some() && !own_authority && !pin.allow_ca_bundle {
                 return Err(Failure::new(
                     Reason::EndpointForbidden,
                     format!(
@@ -217,6 +233,14 @@ impl Client {
                     ),
                 ));
             }
+        }
+        let pinned = self.reach.require_pin || !credentials.pins.is_empty();
+        if pinned && url.scheme() == "http" && ask.proxy.is_some() {
+            return Err(Failure::new(
+                Reason::EndpointForbidden,
+                "through spec.connection.proxy credentials that say where they may be sent go only by https: the proxy would see them"
+                    .to_owned(),
+            ));
         }
         match credentials.unpinned.first() {
             Some(of) if self.reach.require_pin => Err(Failure::new(

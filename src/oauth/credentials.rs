@@ -73,8 +73,10 @@ pub struct Credentials {
     pub pins: Vec<super::pin::Pin>,
     /// Those that do not say where they may be sent.
     pub unpinned: Vec<String>,
-    /// Whether the trusted authorities come from another place than the credentials.
-    pub foreign_authority: bool,
+    /// The Secret from which the trusted authorities come.
+    pub authority_of: Option<String>,
+    /// The namespace whose they are.
+    pub tenant: String,
     /// The key that tokens are bound to, PKCS#8 as PEM (RFC 9449).
     pub dpop_key: Option<SecretString>,
 }

@@ -15,17 +15,27 @@ const TIMEOUT_MS: u64 = 1_000;
 const MAX_STACK_DEPTH: usize = 500;
 /// How long a sequence may become.
 const MAX_SEQUENCE_LENGTH: usize = 100_000;
-/// How many parsed texts are kept. Nearly all integrations share the defaults; past this number the oldest
-/// knowledge is worth less than the memory, and everything is parsed anew.
-const CACHED: usize = 1_024;
+/// How many characters of texts are remembered that have been parsed. Nearly all integrations share the defaults; past this
+/// everything is parsed anew.
+const REMEMBERED: usize = 1 << 19;
 
-static PARSED: LazyLock<Mutex<HashMap<String, Expression>>> = LazyLock::new(Mutex::default);
+static PARSED: LazyLock<Mutex<Parsed>> = LazyLock::new(Mutex::default);
 
-/// A parsed expression. Clones share the parsed form.
+/// What was parsed already.
+#[derive(Default)]
+struct Parsed {
+    known: HashMap<String, Expression>,
+    characters: usize,
+}
+
+/// An expression that can be parsed. Clones share the parsed form.
+///
+/// That of a path of names is kept. Of all others, which are evaluated elsewhere, it is not: it can be a hundred times as large
+/// as its text.
 #[derive(Clone)]
 pub struct Expression {
     text: Arc<str>,
-    ast: Arc<AstNode>,
+    ast: Option<Arc<AstNode>>,
 }
 
 /// What an expression may use beside the body.
@@ -58,15 +68,17 @@ impl Expression {
     pub fn parse(text: &str) -> Result<Self, String> {
         // A poisoned lock means that a parse panicked; the map itself is still whole.
         let mut parsed = PARSED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = parsed.get(text) {
+        if let Some(known) = parsed.known.get(text) {
             return Ok(known.clone());
         }
         let ast = parser::parse(text).map_err(|error| format!("{error} (at character {})", position(text)))?;
-        let expression = Self { text: text.into(), ast: Arc::new(ast) };
-        if parsed.len() >= CACHED {
-            parsed.clear();
+        let ast = is_path(text).then(|| Arc::new(ast));
+        let expression = Self { text: text.into(), ast };
+        if parsed.characters + text.len() > REMEMBERED {
+            *parsed = Parsed::default();
         }
-        parsed.insert(text.to_owned(), expression.clone());
+        parsed.characters += text.len();
+        parsed.known.insert(text.to_owned(), expression.clone());
         Ok(expression)
     }
 
@@ -79,11 +91,7 @@ impl Expression {
     /// Whether it only names a member, or a path of members: looking that up takes no time worth speaking of.
     #[must_use]
     pub fn is_path(&self) -> bool {
-        self.text.split('.').all(|name| {
-            name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-                && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-                && !["and", "or", "in", "null", "true", "false", "function"].contains(&name)
-        })
+        self.ast.is_some()
     }
 
     /// Evaluates the expression over a response body. Blocks for at most [`TIMEOUT_MS`].
@@ -101,7 +109,11 @@ impl Expression {
         };
         // Headers are not looked at in vain: nearly all expressions are paths.
         let context = if self.text.contains('$') { bindings.context() } else { Context::new() };
-        Evaluator::with_options(context, options).evaluate(&self.ast, body).map_err(|error| code(error.message()))
+        let parsed = match &self.ast {
+            Some(known) => Arc::clone(known),
+            None => Arc::new(parser::parse(&self.text).map_err(|_| "a JSONata error".to_owned())?),
+        };
+        Evaluator::with_options(context, options).evaluate(&parsed, body).map_err(|error| code(error.message()))
     }
 }
 
@@ -109,6 +121,15 @@ impl fmt::Debug for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Expression").field(&self.text).finish()
     }
+}
+
+/// Whether a text is a name, or a path of names.
+fn is_path(text: &str) -> bool {
+    text.split('.').all(|name| {
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+            && !["and", "or", "in", "null", "true", "false", "function"].contains(&name)
+    })
 }
 
 /// Where a text stops being an expression, counted in characters from 1: at the end of the shortest beginning that nothing

@@ -18,6 +18,8 @@ pub const ALLOW_CA_BUNDLE: &str = "oauth.evolutionx.io/allow-ca-bundle";
 pub struct Pin {
     /// What is pinned, for messages.
     pub of: String,
+    /// Its name, where it is a Secret.
+    pub secret: Option<String>,
     /// The endpoints, and all below them.
     pub endpoints: Vec<Url>,
     /// Whether the spec may name the authorities to trust.
@@ -30,7 +32,7 @@ impl Pin {
     /// # Errors
     ///
     /// A sentence that names the text which is not a URL.
-    pub fn parse(of: &str, text: &str, allow_ca_bundle: bool) -> Result<Self, String> {
+    pub fn parse(of: &str, secret: Option<&str>, text: &str, allow_ca_bundle: bool) -> Result<Self, String> {
         let endpoints = text
             .split([' ', ',', '\n', '\t'])
             .filter(|part| !part.is_empty())
@@ -43,7 +45,7 @@ impl Pin {
                 )),
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { of: of.to_owned(), endpoints, allow_ca_bundle })
+        Ok(Self { of: of.to_owned(), secret: secret.map(ToOwned::to_owned), endpoints, allow_ca_bundle })
     }
 
     /// Whether an endpoint is one of those, or below one: same scheme, host and port, and a path that begins with the whole
@@ -53,7 +55,13 @@ impl Pin {
         self.endpoints.iter().any(|pinned| {
             let path = pinned.path().trim_end_matches('/');
             let below = url.path().strip_prefix(path);
-            pinned.origin() == url.origin() && below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            // Some servers read these as a way up again.
+            let leads_out = |rest: &str| {
+                let rest = rest.to_ascii_lowercase();
+                !path.is_empty() && ["%2f", "%5c", "%25", ";"].iter().any(|sign| rest.contains(sign))
+            };
+            pinned.origin() == url.origin()
+                && below.is_some_and(|rest| rest.is_empty() || (rest.starts_with('/') && !leads_out(rest)))
         })
     }
 

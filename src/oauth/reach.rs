@@ -163,11 +163,11 @@ fn kind_v4(address: Ipv4Addr) -> Option<&'static str> {
 }
 
 fn kind_v6(address: Ipv6Addr) -> Option<&'static str> {
-    /// Metadata services: AWS, Google Cloud.
-    const METADATA: [Ipv6Addr; 2] =
-        [Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)];
     match address.segments() {
-        _ if METADATA.contains(&address) => Some("a metadata service"),
+        // AWS with all its services of this kind, Google Cloud.
+        [0xfd00, 0xec2, ..] | [0xfd20, 0xce, ..] => Some("a metadata service"),
+        // RFC 8215: where in it the other address stands is a matter of the network.
+        [0x64, 0xff9b, 1, ..] => Some("a translated address"),
         [0, 0, 0, 0, 0, 0, 0, 0] => Some("unspecified"),
         [0, 0, 0, 0, 0, 0, 0, 1] => Some("loopback"),
         [0xfe80..=0xfebf, ..] => Some("link-local, where metadata services are"),

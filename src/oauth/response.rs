@@ -77,12 +77,12 @@ pub struct Evaluated(HashMap<String, Yield>);
 impl Evaluated {
     /// What these expressions yield; where they took too much of something, none of them yields anything.
     #[must_use]
-    pub fn of(expressions: Vec<String>, yields: Result<Vec<Yield>, String>) -> Self {
+    pub fn of(expressions: &[String], yields: Result<Vec<Yield>, String>) -> Self {
         let yields = match yields {
             Ok(yields) => yields,
             Err(error) => vec![Err(error); expressions.len()],
         };
-        Self(expressions.into_iter().zip(yields).collect())
+        Self(expressions.iter().cloned().zip(yields).collect())
     }
 
     /// What an expression yields on an answer.

@@ -78,6 +78,7 @@ async fn read_others(
     values: &mut Credentials,
 ) -> Result<Option<Lacking>, Error> {
     let namespace = secrets.namespace().unwrap_or_default();
+    namespace.clone_into(&mut values.tenant);
     if let Some(bundle) = &spec.credentials.ca_bundle {
         match read_ca_bundle(context, secrets, namespace, bundle).await? {
             Ok(pem) => values.ca_bundle = Some(pem),
@@ -88,7 +89,8 @@ async fn read_others(
         match request_token(context, namespace, account).await? {
             Ok((token, meta)) => {
                 values.service_account_token = Some(token);
-                if let Err(message) = credentials::pin(values, &format!("ServiceAccount {}", account.name), &meta) {
+                if let Err(message) = credentials::pin(values, &format!("ServiceAccount {}", account.name), None, &meta)
+                {
                     return Ok(Some(CredentialsSeen::Missing(message)));
                 }
             }
@@ -107,9 +109,11 @@ async fn read_ca_bundle(
     let CaBundle { kind, name, key } = bundle;
     let found = match kind {
         CaBundleKind::Secret => in_time(secrets.get_opt(name)).await.map(|found| {
-            found.map(|secret| {
+            found.map(|mut secret| {
                 let bytes = secret.data.as_ref().and_then(|data| data.get(key));
-                bytes.and_then(|bytes| String::from_utf8(bytes.0.clone()).ok())
+                let pem = bytes.and_then(|bytes| String::from_utf8(bytes.0.clone()).ok());
+                calls::wipe(&mut secret);
+                pem
             })
         }),
         CaBundleKind::ConfigMap => {

@@ -112,6 +112,8 @@ pub struct Holding {
     pub dpop_key: Option<SecretString>,
     /// Fingerprint of the credentials' refresh token with which the chain of renewals began.
     pub first_hash: Option<String>,
+    /// Name of the credentials by which its tokens were had.
+    pub credentials_name: String,
 }
 
 impl Observed {
@@ -183,7 +185,8 @@ impl Observed {
                 .filter(|_| self.facts().is_some_and(|facts| self.is_of_these(&facts.origin)));
         }
         let first = credentials.get(Credential::RefreshToken).cloned();
-        let Holding { refresh_token: current, first_hash, dpop_key: _, content: _ } = &self.holding;
+        let Holding { refresh_token: current, first_hash, credentials_name, dpop_key: _, content: _ } = &self.holding;
+        let current = current.as_ref().filter(|_| self.is_of_the_name(credentials_name));
         match (first, current) {
             (first, None) => first,
             (Some(first), Some(_)) if is_other(&first, first_hash.as_deref()) => Some(first),
@@ -193,11 +196,17 @@ impl Observed {
 }
 
 impl Observed {
+    /// Whether tokens were had by the credentials that the spec names now; an earlier release did not write that down.
+    fn is_of_the_name(&self, credentials_name: &str) -> bool {
+        credentials_name.is_empty() || self.spec.as_ref().is_ok_and(|spec| spec.credentials_name == credentials_name)
+    }
+
     /// Whether tokens of this origin were had for the current spec and by the credentials that were read.
     #[must_use]
     pub fn is_of_these(&self, origin: &Origin) -> bool {
         let (Ok(spec), CredentialsSeen::Read(credentials, _)) = (&self.spec, &self.credentials) else { return false };
         origin.spec_hash == spec.spec_hash
+            && self.is_of_the_name(&origin.credentials_name)
             && fingerprint::matches(&origin.credentials_hash, &credentials.hashed_parts())
     }
 }

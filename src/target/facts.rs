@@ -10,9 +10,9 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 
 use super::{
-    CREDENTIALS_HASH, CREDENTIALS_VERSION, INTEGRATION_UID, KEYS, MANAGED_BY, OWN_PREFIX, Origin, REFRESH_TOKEN_HASH,
-    RENEW_REQUESTED_AT, RETAINED_FOR, SHAPE_HASH, SPEC_HASH, Shape, WrittenKeys, annotation, intact, label, times,
-    version,
+    CREDENTIALS_HASH, CREDENTIALS_NAME, CREDENTIALS_VERSION, INTEGRATION_UID, KEYS, MANAGED_BY, OWN_PREFIX, Origin,
+    REFRESH_TOKEN_HASH, RENEW_REQUESTED_AT, RETAINED_FOR, SHAPE_HASH, SPEC_HASH, Shape, WrittenKeys, annotation,
+    intact, label, times, version,
 };
 use crate::api::{MANAGER, TargetKeys};
 use crate::oauth::life::Times;
@@ -62,6 +62,7 @@ impl Facts {
         let origin = Origin {
             spec_hash: text(SPEC_HASH),
             credentials_hash: text(CREDENTIALS_HASH),
+            credentials_name: text(CREDENTIALS_NAME),
             credentials_version: text(CREDENTIALS_VERSION),
             refresh_token_hash: annotation(meta, REFRESH_TOKEN_HASH).map(ToOwned::to_owned),
             renew_requested_at: annotation(meta, RENEW_REQUESTED_AT).map(ToOwned::to_owned),

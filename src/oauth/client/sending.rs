@@ -175,7 +175,7 @@ impl Sending<'_> {
             if body.len() + chunk.len() > MAX_BODY {
                 return Ok(Sent::TooLarge(status));
             }
-            body.extend_from_slice(&chunk);
+            extend(&mut body, &chunk);
         }
         Ok(Sent::Answered(Raw { status, headers, body }))
     }
@@ -202,6 +202,17 @@ impl Sending<'_> {
             format!("{host} did not answer within {timeout:?}: check {field}, or raise spec.request.timeout"),
         )
     }
+}
+
+/// Adds to a body. Where it has to grow, what it leaves behind is wiped.
+fn extend(body: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
+    let needed = body.len() + chunk.len();
+    if needed > body.capacity() {
+        let mut larger = Zeroizing::new(Vec::with_capacity(needed.max(2 * body.capacity())));
+        larger.extend_from_slice(body);
+        *body = larger;
+    }
+    body.extend_from_slice(chunk);
 }
 
 /// Bytes that are wiped when the last one who sends them lets them go.
