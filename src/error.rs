@@ -106,9 +106,6 @@ pub enum Error {
     /// The HTTP client for token endpoints could not be made.
     #[error("failed to make the HTTP client")]
     MakeHttpClient(#[source] reqwest::Error),
-    /// The system does not tell which binary this is, whose workers evaluate expressions.
-    #[error("failed to find this binary")]
-    FindBinary(#[source] std::io::Error),
     /// The address for health and metrics could not be listened on.
     #[error("failed to listen on {address}")]
     Listen {
@@ -161,7 +158,6 @@ impl Error {
             Self::InferKubeConfig(_) => "infer_kube_config",
             Self::MakeKubeClient(_) => "make_kube_client",
             Self::MakeHttpClient(_) => "make_http_client",
-            Self::FindBinary(_) => "find_binary",
             Self::Listen { .. } => "listen",
             Self::ListenForSignals(_) => "listen_for_signals",
             Self::Panicked => "panicked",

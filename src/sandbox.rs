@@ -72,14 +72,18 @@ pub struct Sandbox {
     for_others: Arc<Semaphore>,
 }
 
+impl Default for Sandbox {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Sandbox {
-    /// Workers of this very binary.
-    ///
-    /// # Errors
-    ///
-    /// Where the system does not tell which that is.
-    pub fn new() -> std::io::Result<Self> {
-        Ok(Self::of(std::env::current_exe()?))
+    /// Workers of this very binary: what the system says that it is, or, where it has no `/proc`, as it was called.
+    #[must_use]
+    pub fn new() -> Self {
+        let called = || std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+        Self::of(std::env::current_exe().unwrap_or_else(|_| called()))
     }
 
     /// Workers of a binary.

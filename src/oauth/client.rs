@@ -70,14 +70,14 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When TLS cannot be set up, or the system does not tell which binary this is.
+    /// When TLS cannot be set up.
     pub fn new(reach: Reach) -> Result<Self, Error> {
         let reach = Arc::new(reach);
         Ok(Self {
             transport: Transport::new(Arc::clone(&reach))?,
             discovery: Discovery::default(),
             reach,
-            sandbox: Sandbox::new().map_err(Error::FindBinary)?,
+            sandbox: Sandbox::new(),
             nonces: Arc::default(),
             witness: None,
         })
