@@ -11,14 +11,14 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use common::keys;
+use common::spec::validated;
 use jiff::Timestamp;
-use oauth_operator::api::{OAuthIntegrationSpec, SigningAlgorithm};
+use oauth_operator::api::SigningAlgorithm;
 use oauth_operator::error::Failure;
 use oauth_operator::oauth::jwt::{self, Claims, Fresh, Header};
 use oauth_operator::oauth::key::Key;
 use oauth_operator::oauth::prepare::{Prepared, Purpose, prepare};
 use oauth_operator::oauth::{Credential, Credentials, Revocation};
-use oauth_operator::validated::Validated;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256, RsaPublicKeyComponents,
     UnparsedPublicKey,
@@ -272,19 +272,6 @@ fn a_key_that_is_of_no_use_says_why() {
         let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
         assert!(body.len() < 8 || !failure.message.contains(&body[..8]), "{case}: a part of the key is shown");
     }
-}
-
-fn validated(mut spec: Value) -> Validated {
-    let defaults = json!({
-        "tokenEndpoint": "https://login.example.com/token",
-        "grantType": "client_credentials",
-        "credentials": {"secretName": "credentials"},
-    });
-    for (name, value) in defaults.as_object().expect("an object") {
-        spec.as_object_mut().expect("an object").entry(name).or_insert_with(|| value.clone());
-    }
-    let spec: OAuthIntegrationSpec = serde_json::from_value(spec).expect("a spec");
-    Validated::parse("it", &spec).expect("a spec that can work")
 }
 
 fn credentials(more: &[(Credential, &str)]) -> Credentials {

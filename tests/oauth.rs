@@ -4,10 +4,13 @@
 // A test that cannot go on has failed.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod common;
+
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+use common::spec::validated;
 use jiff::{SignedDuration, Timestamp};
 use jsonata_core::value::JValue;
 use oauth_operator::api::{Class, OAuthIntegrationSpec, Reason};
@@ -29,17 +32,8 @@ use serde_json::{Value, json};
 const NOW: Timestamp = Timestamp::constant(1_767_225_600, 0);
 
 /// What a spec asks for; what is left out of it is filled in.
-fn ask(mut spec: Value) -> Ask {
-    let defaults = json!({
-        "tokenEndpoint": "https://login.example.com/token",
-        "grantType": "client_credentials",
-        "credentials": {"secretName": "credentials"},
-    });
-    for (name, value) in defaults.as_object().expect("an object") {
-        spec.as_object_mut().expect("an object").entry(name).or_insert_with(|| value.clone());
-    }
-    let spec: OAuthIntegrationSpec = serde_json::from_value(spec).expect("a spec");
-    Validated::parse("it", &spec).expect("a spec that can work").ask
+fn ask(spec: Value) -> Ask {
+    validated(spec).ask
 }
 
 fn members(values: &[(&str, &str)]) -> Vec<Member> {

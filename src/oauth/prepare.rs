@@ -15,8 +15,8 @@ use super::jwt::{self, Claims, Fresh, Header};
 use super::key::Key;
 use super::{Ask, Credential, Credentials, Grant, Revocation};
 use crate::api::{
-    Assertion, AssertionPlace, ClientAssertion, ClientAuthenticationMethod as Method, Reason, SubjectTokenSource,
-    TokenExchange,
+    Assertion, AssertionPlace, ClientAssertion, ClientAuthenticationMethod as Method, Reason, SigningAlgorithm,
+    SubjectTokenSource, TokenExchange,
 };
 use crate::error::Failure;
 
@@ -178,13 +178,20 @@ impl From<'_> {
         let thumbprint = assertion.certificate_thumbprint.then(|| self.certificate_thumbprint()).transpose()?;
         let header = Header { key_id: assertion.key_id.as_deref(), certificate_thumbprint: thumbprint };
         let claims = self.client_claims(assertion)?;
-        jwt::signed(&self.key()?, assertion.algorithm, &header, &claims, self.fresh)
-            .map_err(|problem| unusable(Credential::PrivateKey, &problem))
+        self.signed(assertion.algorithm, &header, &claims)
     }
 
-    fn key(&self) -> Result<Key, Failure> {
+    /// By the private key of the credentials.
+    fn signed(
+        &self,
+        algorithm: Option<SigningAlgorithm>,
+        header: &Header<'_>,
+        claims: &Claims<'_>,
+    ) -> Result<SecretString, Failure> {
         let pem = self.needed(Credential::PrivateKey)?;
-        Key::from_pem(pem.expose_secret()).map_err(|problem| unusable(Credential::PrivateKey, &problem))
+        Key::from_pem(pem.expose_secret())
+            .and_then(|key| jwt::signed(&key, algorithm, header, claims, self.fresh))
+            .map_err(|problem| unusable(Credential::PrivateKey, &problem))
     }
 
     fn certificate_thumbprint(&self) -> Result<String, Failure> {
@@ -237,8 +244,7 @@ impl From<'_> {
             others: Some(&assertion.claims),
         };
         let header = Header { key_id: assertion.key_id.as_deref(), certificate_thumbprint: None };
-        jwt::signed(&self.key()?, assertion.algorithm, &header, &claims, self.fresh)
-            .map_err(|problem| unusable(Credential::PrivateKey, &problem))
+        self.signed(assertion.algorithm, &header, &claims)
     }
 
     fn exchange(&self, exchange: &TokenExchange) -> Result<Vec<Member>, Failure> {
