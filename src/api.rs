@@ -7,6 +7,7 @@
 mod client_authentication;
 mod connection;
 mod credentials;
+mod duration;
 mod grants;
 mod reason;
 mod renewal;
@@ -17,7 +18,6 @@ mod rules;
 mod status;
 mod target;
 
-use kube::core::Duration;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,7 @@ pub use client_authentication::{
 };
 pub use connection::{CaBundle, CaBundleKind, Connection};
 pub use credentials::{CredentialKeys, Credentials};
+pub use duration::Duration;
 pub use grants::{Assertion, AssertionPlace, Dpop, DpopAlgorithm, GrantType, SubjectTokenSource, TokenExchange};
 pub use reason::{Class, Reason};
 pub use renewal::{Fallback, FallbackGrant, Refresh, Renewal, Strategy};

@@ -181,6 +181,6 @@ fn spec_hash(spec: &OAuthIntegrationSpec) -> String {
     fingerprint::plain(&parts)
 }
 
-fn signed(duration: kube::core::Duration) -> SignedDuration {
+fn signed(duration: crate::api::Duration) -> SignedDuration {
     SignedDuration::try_from(Duration::from(duration)).unwrap_or(SignedDuration::MAX)
 }

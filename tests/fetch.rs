@@ -330,7 +330,13 @@ fn wrong_usage_and_files_that_cannot_be_read_end_with_2() {
     write(&folder, "not-base64.yaml", &[wrong]);
     write(&folder, "secret-only.yaml", &[credentials()]);
     write(&folder, "no-grant.yaml", &[integration("it", "http://127.0.0.1/", &json!({"grantType": "magic"}))]);
-    let cases: [(&str, &[&str], &[&str]); 9] = [
+    write(&folder, "negative.yaml", &[integration("it", "http://127.0.0.1/", &json!({"tokenLife": "5s-3s"}))]);
+    write(
+        &folder,
+        "endless.yaml",
+        &[integration("it", "http://127.0.0.1/", &json!({"renewBefore": "9".repeat(30) + "h"}))],
+    );
+    let cases: [(&str, &[&str], &[&str]); 11] = [
         ("no file", &[], &["<FILE>"]),
         ("a flag that there is not", &["--tokens", "secret-only.yaml"], &["--tokens"]),
         ("a file that is not there", &["nowhere.yaml"], &["nowhere.yaml"]),
@@ -339,6 +345,8 @@ fn wrong_usage_and_files_that_cannot_be_read_end_with_2() {
         ("a Secret that is not base64", &["not-base64.yaml"], &["not-base64.yaml", "base64"]),
         ("nothing to try", &["secret-only.yaml"], &["hold no OAuthIntegration"]),
         ("an empty file", &["empty.yaml"], &["hold no OAuthIntegration"]),
+        ("a duration with a sign inside", &["negative.yaml"], &["negative.yaml", "5s-3s", "such as 90s"]),
+        ("a duration without end", &["endless.yaml"], &["endless.yaml", "such as 90s"]),
         ("a grant that there is not", &["no-grant.yaml"], &["no-grant.yaml", "magic", "client_credentials"]),
     ];
     for (case, arguments, says) in cases {

@@ -335,6 +335,62 @@ mod lives {
     }
 }
 
+mod durations {
+    use super::*;
+    use oauth_operator::api;
+
+    #[test]
+    fn what_the_api_server_takes_is_read() {
+        let cases = [
+            ("90s", 90.0),
+            ("1h30m", 5_400.0),
+            ("1.5h", 5_400.0),
+            ("+5s", 5.0),
+            (".5h", 1_800.0),
+            ("5.s", 5.0),
+            ("1h1h", 7_200.0),
+            ("1500ms", 1.5),
+            ("5\u{b5}s", 5e-6),
+            ("5\u{3bc}s", 5e-6),
+            ("8760h", 31_536_000.0),
+            ("31535999.999999999s", 31_536_000.0),
+            ("0", 0.0),
+        ];
+        for (text, seconds) in cases {
+            let read: api::Duration = text.parse().unwrap_or_else(|problem| panic!("{problem}"));
+            let (read, seconds) = (Duration::from(read), Duration::from_secs_f64(seconds));
+            assert!(read.abs_diff(seconds) < Duration::from_nanos(10), "{text} is {read:?}");
+        }
+    }
+
+    /// Found by fuzzing: kube's own reader panics where a number is negative or too large, and drops the sign of all.
+    #[test]
+    fn what_is_no_duration_or_too_long_is_told_as_such() {
+        let long = "9h".repeat(20);
+        let texts = [
+            "",
+            "+",
+            "5",
+            "5 s",
+            "1d",
+            "5s-3s",
+            "-5s",
+            "-0.5h",
+            "8761h",
+            "1e3s",
+            "99999999999999999999999999h",
+            &long,
+            "infs",
+            "NaNs",
+            "1.2.3s",
+        ];
+        for text in texts {
+            let problem = text.parse::<api::Duration>().expect_err(text);
+            assert!(problem.contains("such as 90s or 1h30m"), "{text}: {problem}");
+        }
+    }
+}
+
 mod redaction {
     use super::*;
 
@@ -409,6 +465,15 @@ mod redaction {
         let sent = members(&[("password", "word1234\n")]);
         assert_eq!(shown("word1234 is wrong", &sent), "[password] is wrong");
         assert_eq!(shown("word1234\nis wrong", &sent), "[password] is wrong");
+    }
+
+    /// Found by fuzzing.
+    #[test]
+    fn a_value_with_what_is_not_printable_is_found_without_it() {
+        let sent = members(&[("password", "\u{1} \u{5}word1234\u{0}")]);
+        assert_eq!(shown("word1234 is wrong", &sent), "[password] is wrong");
+        let base64 = STANDARD_NO_PAD.encode("user:word1234");
+        assert_eq!(shown(&base64, &sent), "[withheld: it repeats what was sent]");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Who asks, and how that is shown: `clientAuthentication`, `serviceAccountToken`.
 
+use super::Duration;
 use kube::KubeSchema;
-use kube::core::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::rules;

@@ -1,7 +1,7 @@
 //! What is asked for: `grantType`, and what some grants need beside the credentials: `assertion`, `tokenExchange`, `dpop`.
 
+use super::Duration;
 use kube::KubeSchema;
-use kube::core::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 

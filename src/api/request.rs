@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::Duration;
 use kube::KubeSchema;
-use kube::core::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::rules;

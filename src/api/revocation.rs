@@ -1,7 +1,7 @@
 //! Giving tokens back: `revocation`.
 
+use super::Duration;
 use kube::KubeSchema;
-use kube::core::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Format, rules};

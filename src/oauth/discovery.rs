@@ -85,6 +85,24 @@ impl Discovery {
 }
 
 impl Metadata {
+    /// Reads the metadata that `issuer` has given.
+    ///
+    /// # Errors
+    ///
+    /// Where they are none, or those of another issuer.
+    pub fn parse(issuer: &str, body: &[u8]) -> Result<Self, Failure> {
+        let metadata: Self = serde_json::from_slice(body).map_err(|_| {
+            invalid("the metadata of the issuer are not those of RFC 8414, section 2: check spec.issuer")
+        })?;
+        if metadata.issuer == issuer {
+            Ok(metadata)
+        } else {
+            // RFC 8414, section 3.3: it must be identical, and metadata where it is not must not be used.
+            let other = printable(&metadata.issuer);
+            Err(invalid(&format!("the metadata name another issuer, {other}, and are not used: correct spec.issuer")))
+        }
+    }
+
     /// The token endpoint for a request.
     ///
     /// # Errors
@@ -159,9 +177,9 @@ fn places(issuer: &Url) -> [String; 2] {
 async fn ask(http: &reqwest::Client, issuer: &Url, name: &str) -> Result<Metadata, Failure> {
     let [openid, oauth] = places(issuer);
     match read(http, issuer, &openid).await? {
-        Ok(body) => parse(name, &body),
+        Ok(body) => Metadata::parse(name, &body),
         Err(400..500) => match read(http, issuer, &oauth).await? {
-            Ok(body) => parse(name, &body),
+            Ok(body) => Metadata::parse(name, &body),
             Err(status) => Err(unavailable(status)),
         },
         Err(status) => Err(unavailable(status)),
@@ -185,18 +203,6 @@ async fn read(http: &reqwest::Client, issuer: &Url, place: &str) -> Result<Resul
         body.extend_from_slice(&chunk);
     }
     Ok(Ok(body))
-}
-
-fn parse(issuer: &str, body: &[u8]) -> Result<Metadata, Failure> {
-    let metadata: Metadata = serde_json::from_slice(body)
-        .map_err(|_| invalid("the metadata of the issuer are not those of RFC 8414, section 2: check spec.issuer"))?;
-    if metadata.issuer == issuer {
-        Ok(metadata)
-    } else {
-        // RFC 8414, section 3.3: it must be identical, and metadata where it is not must not be used.
-        let other = printable(&metadata.issuer);
-        Err(invalid(&format!("the metadata name another issuer, {other}, and are not used: correct spec.issuer")))
-    }
 }
 
 fn invalid(message: &str) -> Failure {

@@ -43,21 +43,27 @@ pub fn shown(text: &str, sent: &[Member]) -> String {
 
 /// Whether a text from which values were taken out, decoded in one way or another, still holds one.
 fn repeats(text: &str, sent: &[Member]) -> bool {
-    let values: Vec<&str> = sent
+    let values: Vec<String> = sent
         .iter()
         .filter(|(name, _)| name != "grant_type")
-        .map(|(_, value)| value.expose_secret().trim())
+        .flat_map(|(_, value)| {
+            let value = value.expose_secret();
+            // As it is, and as a server writes it that drops what is not printable.
+            [value.trim().to_owned(), printable(value).trim().to_owned()]
+        })
         .filter(|value| value.len() >= LEAST)
         .collect();
-    decode::all(text).iter().any(|decoded| values.iter().any(|value| decoded.contains(value)))
+    decode::all(text).iter().any(|decoded| values.iter().any(|value| decoded.contains(value.as_str())))
 }
 
 fn replaced(text: &str, sent: &[Member], stand_in: impl Fn(&str) -> String) -> String {
     let mut forms: Vec<(String, &str)> = sent
         .iter()
         .filter(|(name, _)| name != "grant_type")
-        .flat_map(|(name, value)| forms(value.expose_secret()).map(|form| (printable(&form), name.as_str())))
-        .filter(|(form, _)| !form.trim().is_empty())
+        .flat_map(|(name, value)| {
+            forms(value.expose_secret()).map(|form| (printable(&form).trim().to_owned(), name.as_str()))
+        })
+        .filter(|(form, _)| !form.is_empty())
         .collect();
     // The longest first: a value that holds another is taken out whole.
     forms.sort_by_key(|(form, _)| Reverse(form.len()));

@@ -212,8 +212,12 @@ fn certificates(pem: &str) -> Result<Vec<Certificate>, Failure> {
     if found.is_empty() { Err(problem()) } else { Ok(found) }
 }
 
-/// A server would refuse a certificate whose time is over with a word that tells nobody why.
-fn check_validity(pem: &str, now: Timestamp) -> Result<(), Failure> {
+/// Whether the time of a certificate is now. A server would refuse one whose time is over with a word that tells nobody why.
+///
+/// # Errors
+///
+/// A [`Failure`] that says what is wrong with it.
+pub fn check_validity(pem: &str, now: Timestamp) -> Result<(), Failure> {
     let unusable = |problem: String| unusable(Credential::TlsCertificate, &problem);
     let der = CertificateDer::from_pem_slice(pem.as_bytes())
         .map_err(|_| unusable("is not a certificate as PEM (-----BEGIN CERTIFICATE-----)".to_owned()))?;
