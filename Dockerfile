@@ -1,9 +1,9 @@
-# The image: one static binary, nothing else. There are two ways to build it.
+# The image: one static binary and the list of what is in it, nothing else. There are two ways to build it.
 #
 #   docker build --tag oauth-operator .     compiles in the first stage; with buildx also for another
 #                                           CPU (--platform linux/amd64,linux/arm64)
 #   hack/image                              compiles with this machine's cargo and pulls no base image:
-#                                           --build-context builder=<directory with the binary> stands
+#                                           --build-context builder=<directory with both> stands
 #                                           in for the first stage, which then is not run
 
 FROM --platform=$BUILDPLATFORM rust:1.95-slim AS builder
@@ -26,13 +26,18 @@ ENV CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=x86_64-linux-gnu-gcc \
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 # crt-static because there is no libc in the image. Cargo applies it to the binary alone, and not to build
 # scripts and macros, only where --target is given.
-ENV RUSTFLAGS="-C target-feature=+crt-static"
+ENV RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=/usr/local/cargo/registry/src=/cargo"
 WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --locked --release --bin oauth-operator --target "$(cat /triple)" \
     && cp "target/$(cat /triple)/release/oauth-operator" /oauth-operator
+# CycloneDX, as hack/build makes it.
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    env --unset=RUSTFLAGS cargo install --quiet --locked cargo-cyclonedx --version 0.5.9 \
+    && cargo cyclonedx --quiet --format json --spec-version 1.5 --describe binaries --no-build-deps --target "$(cat /triple)" \
+    && mv oauth-operator_bin.cdx.json /sbom.cdx.json
 
 FROM scratch
 ARG VERSION=unknown
@@ -43,7 +48,7 @@ LABEL org.opencontainers.image.title="oauth-operator" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"
 # CA certificates are compiled into the binary.
-COPY --from=builder /oauth-operator /oauth-operator
+COPY --from=builder /oauth-operator /sbom.cdx.json /
 # By number, so that the kubelet can see that it is not root.
 USER 65532:65532
 ENTRYPOINT ["/oauth-operator"]

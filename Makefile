@@ -10,8 +10,8 @@ CHART_CRD := charts/oauth-operator/files/oauthintegrations.yaml
 
 # Tests whose time goes by with waiting for tokens and leases to end.
 WAITING := leading renewing rotation
-# `faults` needs a build of its own.
-OTHERS := $(filter-out $(WAITING) faults,$(basename $(notdir $(wildcard tests/*.rs))) crd)
+# `faults` needs a build of its own; `canary` searches what all the others have shown.
+OTHERS := $(filter-out $(WAITING) faults canary,$(basename $(notdir $(wildcard tests/*.rs))) crd)
 
 .PHONY: help
 help: ## What can be made
@@ -23,7 +23,13 @@ demo: ## The main job, live on this machine: an integration becomes a Secret tha
 	cargo test --locked --test demo
 
 .PHONY: test
-test: lint ## Everything that CI runs
+test: ## Everything that CI runs
+	hack/shared-target $(MAKE) --no-print-directory all-tests
+
+.PHONY: all-tests
+all-tests: export CANARY_RECORD := $(CURDIR)/target/canary
+all-tests: lint
+	rm -rf "$$CANARY_RECORD"
 	@echo "==> tools for the tests (built once, then taken from the cache)"
 	tests/tools/install kubernetes helm keycloak django oidc-provider buildah preload >/dev/null
 	@echo "==> the image that one of the tests starts"
@@ -36,6 +42,10 @@ test: lint ## Everything that CI runs
 	wait $$waiting || code=1; cat "$$log"; rm -f "$$log"; exit $$code
 	@echo "==> faults, in the short form (all of them: make test-faults)"
 	FAULTS_SHORT=1 FAULT_SECONDS=1 cargo test --locked --features failpoints --test faults -- --nocapture
+	@echo "==> nothing secret was shown by all of this"
+	cargo test --locked --test canary
+	@echo "==> fuzzing, in the short form (longer: make fuzz FUZZ_SECONDS=600)"
+	hack/fuzz
 
 .PHONY: test-faults
 test-faults: ## Every token is fresh again after each of 46 faults; FAULT_SECONDS=3 and FAULTS=text choose
@@ -45,12 +55,24 @@ test-faults: ## Every token is fresh again after each of 46 faults; FAULT_SECOND
 test-unit: ## The tests that need no server
 	cargo test --locked --lib --bins --test deciding --test oauth --test fetch
 
+.PHONY: fuzz
+fuzz: ## Inputs that nobody has thought of, for each target of fuzz/; FUZZ_SECONDS=60 for each of them
+	hack/fuzz
+
+.PHONY: audit
+audit: ## Known weaknesses of the dependencies; ADVISORY_DB=folder where there is no network
+	hack/audit
+
+.PHONY: reproducible
+reproducible: ## The binary built twice, elsewhere, and compared (10 min)
+	hack/reproducible
+
 .PHONY: lint
 lint: ## Format, clippy, licences and sources of dependencies
 	@echo "==> format"
-	cargo fmt --check
+	cargo fmt --all --check
 	@echo "==> clippy"
-	cargo clippy --locked --all-targets --all-features -- --deny warnings
+	cargo clippy --locked --workspace --all-targets --all-features -- --deny warnings
 	@echo "==> licences, bans and sources of the dependencies"
 	"$$(tests/tools/install cargo-deny)/cargo-deny" --log-level error check licenses bans sources
 

@@ -62,9 +62,10 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
     // Each call has its own time-out here, and what is retried is decided here: the client's own retries of up to 15
     // attempts would hold on to a place in the queue.
     kube_config.default_retry = false;
-    let api_server = addresses(&kube_config).await;
-    let http = oauth::Client::new(Reach { api_server, ..config.reach.clone() })?;
+    let host = kube_config.cluster_url.host().map(ToOwned::to_owned);
     let client = Client::try_from(kube_config).map_err(|error| Error::MakeKubeClient(Box::new(error)))?;
+    let api_server = addresses(host, &client).await;
+    let http = oauth::Client::new(Reach { api_server, ..config.reach.clone() })?;
     let namespace = client.default_namespace().to_owned();
     let integrations = Arc::new(Integrations::default());
     let nudges = Arc::new(Nudges::default());
@@ -107,12 +108,17 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
     Ok(())
 }
 
-/// The addresses of the API server, as this process knows it.
-async fn addresses(config: &kube::Config) -> Vec<IpAddr> {
+/// The addresses of the API server: as this process knows it, and as it knows itself, which everyone may ask who may ask it
+/// anything.
+async fn addresses(configured: Option<String>, client: &Client) -> Vec<IpAddr> {
     let service = std::env::var("KUBERNETES_SERVICE_HOST").ok();
-    let url = config.cluster_url.host().map(|host| host.trim_matches(['[', ']']).to_owned());
+    let own = tokio::time::timeout(LOOK_UP, client.list_core_api_versions()).await;
+    let own = own.ok().and_then(Result::ok).map(|versions| versions.server_address_by_client_cidrs);
+    let host = |address: String| address.rsplit_once(':').map(|(host, _)| host.to_owned());
+    let own = own.into_iter().flatten().filter_map(|own| host(own.server_address));
     let mut found = Vec::new();
-    for host in [service, url, Some("kubernetes.default.svc".to_owned())].into_iter().flatten() {
+    let known = [service, configured, Some("kubernetes.default.svc".to_owned())].into_iter().flatten();
+    for host in known.chain(own).map(|host| host.trim_matches(['[', ']']).to_owned()) {
         // A name that leads nowhere here is none by which the API server could be reached from here.
         let looking = tokio::time::timeout(LOOK_UP, tokio::net::lookup_host((host.as_str(), 443)));
         if let Ok(Ok(addresses)) = looking.await {

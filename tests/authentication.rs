@@ -165,7 +165,7 @@ async fn keycloak_gives_tokens_for_user_name_and_password() {
     assert!(requests("grant=\"refresh_token\"") >= 3.0);
     assert_eq!(requests(""), requests("outcome=\"Success\""), "nothing was refused");
     // Other credentials get another grant, not another refresh.
-    world.secret("credentials", &[&ADA[..3], &[("password", "wrong")]].concat()).await;
+    world.secret("credentials", &[&ADA[..3], &[("password", "kanarie-wrong-password")]].concat()).await;
     let ready = world.condition("it", "Ready", "True", "RequestRefused").await;
     assert!(ready.message.contains("Invalid user credentials"), "{}", ready.message);
 }

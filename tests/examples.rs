@@ -34,7 +34,7 @@ async fn erp_live() {
 
 #[tokio::test]
 async fn evox_orders() {
-    let endpoint = Endpoint::start(|_| Reply::json(200, &json!({"access_token": "opaque"})));
+    let endpoint = Endpoint::start(|_| Reply::json(200, &json!({"access_token": "kanarie-opaque"})));
     let (world, request) = run("evox-orders.yaml", "evox-orders", &endpoint).await;
     let expected = json!({"username": "replace-with-your-user-name", "password": "replace-with-your-password"});
     assert_eq!(request.json(), expected);
@@ -73,7 +73,7 @@ async fn keycloak() {
 
 #[tokio::test]
 async fn custom_response() {
-    let body = json!({"data": {"session": {"jwt": "the-jwt", "renew": "the-renewal", "ttlMinutes": 15}}});
+    let body = json!({"data": {"session": {"jwt": "kanarie-jwt", "renew": "kanarie-renewal", "ttlMinutes": 15}}});
     let endpoint = Endpoint::start(move |_| Reply::json(200, &body));
     let (world, request) = run("custom-response.yaml", "warehouse", &endpoint).await;
     let expected = json!({
@@ -82,7 +82,7 @@ async fn custom_response() {
     assert_eq!(request.json(), expected);
     assert_eq!(request.headers["x-api-version"], "2");
     let values = world.values("warehouse-token").await.expect("the target");
-    assert_eq!((values["jwt"].as_str(), values["renew"].as_str()), ("the-jwt", "the-renewal"));
+    assert_eq!((values["jwt"].as_str(), values["renew"].as_str()), ("kanarie-jwt", "kanarie-renewal"));
     let status = world.get("warehouse").await.status.expect("a status");
     let life = status.expires_at.expect("an end").0.duration_since(status.issued_at.expect("a beginning").0);
     assert_eq!(life.as_secs(), 15 * 60);

@@ -327,7 +327,8 @@ async fn a_secret_of_others_is_never_touched() {
     let mut foreign = BTreeMap::new();
     for (name, labels) in &labels {
         put_secret(&world, &credentials_of(name), &credentials("first")).await;
-        let secret = json!({"metadata": {"name": name, "labels": labels}, "stringData": {"access_token": "theirs"}});
+        let secret =
+            json!({"metadata": {"name": name, "labels": labels}, "stringData": {"access_token": "kanarie-theirs"}});
         let secret: Secret = serde_json::from_value(secret).expect("a Secret");
         let made = world.secrets().create(&PostParams::default(), &secret).await.expect("a Secret");
         foreign.insert(*name, made);

@@ -16,6 +16,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use common::endpoint::{Endpoint, Reply, Request};
 use common::process::free_port;
+use common::record;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -54,7 +55,14 @@ fn fetch_with(folder: &TempDir, arguments: &[&str], input: &str, environment: &[
     let _ = child.stdin.take().expect("standard input").write_all(input.as_bytes());
     let output = child.wait_with_output().expect("its end");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-    Run { code: output.status.code().expect("a code"), out: text(output.stdout), err: text(output.stderr) }
+    let run = Run { code: output.status.code().expect("a code"), out: text(output.stdout), err: text(output.stderr) };
+    record::keep("given", CANARY);
+    record::keep("fetch", &run.err);
+    // With this it prints what it was asked to print.
+    if !arguments.contains(&"--show-tokens") {
+        record::keep("fetch", &run.out);
+    }
+    run
 }
 
 /// Runs `fetch` on one file with these documents.

@@ -162,6 +162,14 @@ async fn no_way_to_write_an_address_leads_to_a_forbidden_one() {
     }
     let api_server = client_credentials(&format!("{}/api/v1/namespaces", ControlPlane::shared().url()));
     refused(&besieged, "api-server", &api_server, "the API server").await;
+    // An address that no configuration of the operator names.
+    let versions: Value =
+        serde_json::from_str(&ControlPlane::shared().kubectl(&["get", "--raw", "/api"])).expect("versions");
+    let own = versions["serverAddressByClientCIDRs"][0]["serverAddress"].as_str().expect("an address");
+    let by_own = client_credentials(&format!("https://{own}/api/v1/namespaces"));
+    refused(&besieged, "api-server-by-its-own", &by_own, "the API server by what it says of itself").await;
+    let told = condition(&besieged.world.get("api-server-by-its-own").await, "Ready").expect("told");
+    assert!(told.message.contains("the cluster's own API server"), "{}", told.message);
     assert_eq!(trap.came.load(Ordering::SeqCst), 0, "somebody came by");
     besieged.stands().await;
 }

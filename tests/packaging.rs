@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -180,11 +181,12 @@ fn image() -> (Value, WorkDir) {
     tools::install("buildah");
     let mut build = Command::new(tools::root().join("hack/image"));
     // What cargo tells this test of itself would make another build of some crates of it.
-    std::env::vars().map(|(name, _)| name).filter(|name| name.starts_with("CARGO_") && name != "CARGO_HOME").for_each(
-        |name| {
+    std::env::vars()
+        .map(|(name, _)| name)
+        .filter(|name| name.starts_with("CARGO_") && !["CARGO_HOME", "CARGO_TARGET_DIR"].contains(&name.as_str()))
+        .for_each(|name| {
             build.env_remove(name);
-        },
-    );
+        });
     let built = build.output().expect("hack/image");
     assert!(built.status.success(), "{}", text(&built));
     let work = WorkDir::new("image");
@@ -230,15 +232,63 @@ fn surroundings(control_plane: &ControlPlane, kubeconfig: &Path, rootfs: &Path) 
     assert!(control_plane.admin_kubeconfig().exists());
 }
 
+/// The crates that an SBOM lists, each with its version, its licence and the hash of what crates.io has.
+fn listed(sbom: &Path) -> BTreeSet<String> {
+    let sbom = read_json(sbom);
+    assert_eq!((&sbom["bomFormat"], &sbom["specVersion"]), (&json!("CycloneDX"), &json!("1.5")));
+    let component = &sbom["metadata"]["component"];
+    assert_eq!(
+        (&component["name"], &component["version"]),
+        (&json!("oauth-operator"), &json!(env!("CARGO_PKG_VERSION")))
+    );
+    let crates = sbom["components"].as_array().expect("components");
+    let name = |component: &Value| {
+        let text = |name: &str| component[name].as_str().unwrap_or_default().to_owned();
+        assert_eq!(component["hashes"][0]["alg"], "SHA-256", "{component}");
+        assert!(component["licenses"][0]["expression"].is_string(), "{component}");
+        format!("{} v{}", text("name"), text("version"))
+    };
+    crates.iter().map(name).collect()
+}
+
+/// The crates that cargo compiles into the binary, or runs to make its code.
+fn compiled_in() -> BTreeSet<String> {
+    let mut tree = Command::new(env!("CARGO"));
+    tree.args([
+        "tree",
+        "--locked",
+        "--package",
+        "oauth-operator",
+        "--edges",
+        "normal",
+        "--prefix",
+        "none",
+        "--format",
+        "{p}",
+    ]);
+    let tree = tree.current_dir(tools::root()).output().expect("cargo tree");
+    assert!(tree.status.success(), "{}", text(&tree));
+    let own = format!("oauth-operator v{}", env!("CARGO_PKG_VERSION"));
+    // A crate that makes code is marked as such.
+    let name = |line: &str| line.split(' ').take(2).collect::<Vec<_>>().join(" ");
+    String::from_utf8_lossy(&tree.stdout).lines().map(name).filter(|name| *name != own).collect()
+}
+
 #[tokio::test]
-async fn the_image_is_one_file_that_runs_as_nobody() {
+async fn the_image_is_one_binary_that_runs_as_nobody_and_a_list_of_what_is_in_it() {
     let (config, work) = image();
     assert_eq!(config["config"]["User"], "65532:65532");
     assert_eq!(config["config"]["Entrypoint"], json!(["/oauth-operator"]));
     let rootfs = work.path().join("rootfs");
-    let files: Vec<_> =
+    let mut files: Vec<_> =
         fs::read_dir(&rootfs).expect("the files").map(|entry| entry.expect("a file").file_name()).collect();
-    assert_eq!(files, ["oauth-operator"]);
+    files.sort();
+    assert_eq!(files, ["oauth-operator", "sbom.cdx.json"]);
+    let (listed, compiled_in) = (listed(&rootfs.join("sbom.cdx.json")), compiled_in());
+    assert_eq!(compiled_in.difference(&listed).collect::<Vec<_>>(), Vec::<&String>::new(), "the list lacks something");
+    // It is there for its version alone, behind a condition that nothing meets.
+    let more: Vec<_> = listed.difference(&compiled_in).filter(|name| !name.starts_with("jiff-static ")).collect();
+    assert_eq!(more, Vec::<&String>::new(), "the list holds what is not compiled in");
 
     let control_plane = ControlPlane::shared();
     let kubeconfig = control_plane.kubeconfig_for(OPERATOR, OPERATOR).await;

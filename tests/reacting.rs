@@ -92,10 +92,10 @@ async fn a_deleted_target_is_made_again_and_a_changed_one_is_put_right() {
     let first = world.value("it", "access_token").await;
     world.delete_secret("it").await;
     let second = world.other_value("it", "access_token", &first).await;
-    world.secret("it", &[("access_token", "forged")]).await;
+    world.secret("it", &[("access_token", "kanarie-forged")]).await;
     let third = eventually("the forged token is gone", common::world::SOON, async || {
         let value = world.value("it", "access_token").await;
-        if value == "forged" || value == second { Err(value) } else { Ok(value) }
+        if value == "kanarie-forged" || value == second { Err(value) } else { Ok(value) }
     })
     .await;
     assert!(third.starts_with("token-"));
@@ -111,10 +111,10 @@ async fn a_value_that_others_add_is_theirs_and_costs_nothing() {
     let (world, endpoint) = world_with("added", 10).await;
     world.integration("it", &client_credentials(&endpoint.url())).await;
     world.ready("it").await;
-    world.secret("it", &[("theirs", "value")]).await;
+    world.secret("it", &[("theirs", "kanarie-theirs")]).await;
     let token = world.value("it", "access_token").await;
     world.other_value("it", "access_token", &token).await;
-    assert_eq!(world.value("it", "theirs").await, "value");
+    assert_eq!(world.value("it", "theirs").await, "kanarie-theirs");
     assert_eq!(endpoint.count(), 2, "one issue, one renewal");
 }
 
@@ -133,16 +133,16 @@ async fn credentials_that_come_later_change_and_go() {
     // A change that is none: a label.
     let patch = json!({"metadata": {"labels": {"touched": "yes"}}});
     world.secrets().patch("credentials", &PatchParams::default(), &Patch::Merge(&patch)).await.expect("a patch");
-    world.secret("credentials", &[("client_id", "the-client"), ("client_secret", "another")]).await;
+    world.secret("credentials", &[("client_id", "the-client"), ("client_secret", "kanarie-other-secret")]).await;
     let second = world.other_value("it", "access_token", &first).await;
     assert_eq!(endpoint.count(), 2, "a label on the credentials is no reason for a token");
-    assert_eq!(endpoint.requests()[1].member("client_secret"), "another");
+    assert_eq!(endpoint.requests()[1].member("client_secret"), "kanarie-other-secret");
     world.delete_secret("credentials").await;
     world.condition("it", "Stalled", "True", "CredentialsMissing").await;
     let ready = world.condition("it", "Ready", "True", "CredentialsMissing").await;
     assert!(ready.message.contains("valid until"), "{}", ready.message);
     assert_eq!(world.value("it", "access_token").await, second, "the token that is good stays");
-    world.secret("credentials", &[("client_id", "the-client"), ("client_secret", "another")]).await;
+    world.secret("credentials", &[("client_id", "the-client"), ("client_secret", "kanarie-other-secret")]).await;
     world.ready("it").await;
     assert_eq!(endpoint.count(), 2, "the same credentials are back: the token is theirs");
 }
@@ -202,7 +202,12 @@ async fn another_target_name_moves_the_refresh_token_and_removes_the_old_secret(
     let answering = server.clone();
     let endpoint = Endpoint::start(move |request| answering.reply(request));
     let world = World::new("rename").await;
-    world.secret("credentials", &[("client_id", "c"), ("client_secret", "s"), ("refresh_token", &first)]).await;
+    world
+        .secret(
+            "credentials",
+            &[("client_id", "c"), ("client_secret", "kanarie-client-secret"), ("refresh_token", &first)],
+        )
+        .await;
     let mut spec = client_credentials(&endpoint.url());
     spec["grantType"] = json!("refresh_token");
     spec["target"] = json!({"secretName": "before"});
@@ -252,13 +257,23 @@ async fn a_new_refresh_token_in_the_credentials_begins_a_new_chain() {
     let answering = server.clone();
     let endpoint = Endpoint::start(move |request| answering.reply(request));
     let world = World::new("new-chain").await;
-    world.secret("credentials", &[("client_id", "c"), ("client_secret", "s"), ("refresh_token", &first)]).await;
+    world
+        .secret(
+            "credentials",
+            &[("client_id", "c"), ("client_secret", "kanarie-client-secret"), ("refresh_token", &first)],
+        )
+        .await;
     let mut spec = client_credentials(&endpoint.url());
     spec["grantType"] = json!("refresh_token");
     world.integration("it", &spec).await;
     world.ready("it").await;
     let token = world.value("it", "access_token").await;
-    world.secret("credentials", &[("client_id", "c"), ("client_secret", "s"), ("refresh_token", &second)]).await;
+    world
+        .secret(
+            "credentials",
+            &[("client_id", "c"), ("client_secret", "kanarie-client-secret"), ("refresh_token", &second)],
+        )
+        .await;
     world.other_value("it", "access_token", &token).await;
     assert_eq!(endpoint.requests()[1].member("refresh_token"), second);
     assert_eq!(server.reused(), Vec::<String>::new());
@@ -271,7 +286,7 @@ async fn a_writer_that_never_stops_does_not_become_a_stream_of_requests() {
     world.ready("it").await;
     let secrets = world.secrets();
     let fighter = tokio::spawn(async move {
-        let patch = json!({"stringData": {"access_token": "forged"}});
+        let patch = json!({"stringData": {"access_token": "kanarie-forged"}});
         loop {
             let _: Result<Secret, _> = secrets.patch("it", &PatchParams::default(), &Patch::Merge(&patch)).await;
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -288,7 +303,7 @@ async fn a_writer_that_never_stops_does_not_become_a_stream_of_requests() {
     let _ = fighter.await;
     eventually("peace", Duration::from_secs(90), async || {
         let value = world.value("it", "access_token").await;
-        if value == "forged" { Err(value) } else { Ok(()) }
+        if value == "kanarie-forged" { Err(value) } else { Ok(()) }
     })
     .await;
 }
@@ -300,7 +315,12 @@ async fn a_refresh_token_is_kept_also_from_an_answer_that_is_of_no_use_otherwise
     let answering = server.clone();
     let endpoint = Endpoint::start(move |request| answering.reply(request));
     let world = World::new("kept").await;
-    world.secret("credentials", &[("client_id", "c"), ("client_secret", "s"), ("refresh_token", &first)]).await;
+    world
+        .secret(
+            "credentials",
+            &[("client_id", "c"), ("client_secret", "kanarie-client-secret"), ("refresh_token", &first)],
+        )
+        .await;
     let mut spec = client_credentials(&endpoint.url());
     spec["grantType"] = json!("refresh_token");
     spec["response"] = json!({"accessToken": "no.such.member"});
@@ -324,9 +344,9 @@ async fn what_the_endpoint_gives_no_more_goes_from_the_secret() {
     let given = std::sync::atomic::AtomicU32::new(0);
     let endpoint = Endpoint::start(move |_| {
         let number = given.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let mut body = json!({"access_token": format!("token-{number}"), "expires_in": 3600});
+        let mut body = json!({"access_token": format!("kanarie-token-{number}."), "expires_in": 3600});
         if number.is_multiple_of(2) {
-            body["refresh_token"] = json!(format!("refresh-{number}"));
+            body["refresh_token"] = json!(format!("kanarie-refresh-{number}."));
         }
         Reply::json(200, &body)
     });
@@ -334,8 +354,8 @@ async fn what_the_endpoint_gives_no_more_goes_from_the_secret() {
     world.credentials().await;
     world.integration("it", &client_credentials(&endpoint.url())).await;
     world.ready("it").await;
-    assert_eq!(world.value("it", "refresh_token").await, "refresh-0");
-    for (request, expected) in [("one", ""), ("two", "refresh-2"), ("three", "")] {
+    assert_eq!(world.value("it", "refresh_token").await, "kanarie-refresh-0.");
+    for (request, expected) in [("one", ""), ("two", "kanarie-refresh-2."), ("three", "")] {
         let token = world.value("it", "access_token").await;
         world
             .change("it", &json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": request}}}))

@@ -179,7 +179,7 @@ async fn answers_of_all_shapes_are_understood() {
     let world = World::new("shapes").await;
     world.credentials().await;
     let in_an_hour = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
-    let ends = |value: Value| Reply::json(200, &json!({"access_token": "at", "expires_at": value}));
+    let ends = |value: Value| Reply::json(200, &json!({"access_token": "kanarie-token", "expires_at": value}));
     let by_end = json!({"expiresAt": "expires_at"});
     let form = "access_token=at&scope=repo%2Cgist&token_type=bearer&expires_in=3600";
     let cases: Vec<(&str, Value, Reply)> = vec![
@@ -187,7 +187,7 @@ async fn answers_of_all_shapes_are_understood() {
         (
             "a token in a header",
             json!({"accessToken": "$headers.`x-auth-token`", "expiresIn": "$number($headers.`x-ttl`)"}),
-            Reply::text(200, "").with_header("X-Auth-Token", "at").with_header("X-TTL", "3600"),
+            Reply::text(200, "").with_header("X-Auth-Token", "kanarie-token").with_header("X-TTL", "3600"),
         ),
         ("an end in RFC 3339", by_end.clone(), ends(json!(in_an_hour.to_string()))),
         ("an end in seconds", by_end.clone(), ends(json!(in_an_hour.as_second()))),
@@ -196,12 +196,12 @@ async fn answers_of_all_shapes_are_understood() {
         (
             "a status inside",
             json!({"success": "status = 0", "accessToken": "body.token", "expiresIn": "body.ttl"}),
-            Reply::json(200, &json!({"status": 0, "body": {"token": "at", "ttl": 3600}})),
+            Reply::json(200, &json!({"status": 0, "body": {"token": "kanarie-token", "ttl": 3600}})),
         ),
         (
             "by the status code",
             json!({"accessToken": "$status = 201 ? token : nothing", "expiresIn": "3600"}),
-            Reply::json(201, &json!({"token": "at"})),
+            Reply::json(201, &json!({"token": "kanarie-token"})),
         ),
     ];
     for (number, (case, response, reply)) in cases.into_iter().enumerate() {
@@ -211,7 +211,7 @@ async fn answers_of_all_shapes_are_understood() {
         spec["response"] = response;
         world.integration(&name, &spec).await;
         world.ready(&name).await;
-        assert_eq!(world.value(&name, "access_token").await, "at", "{case}");
+        assert_eq!(world.value(&name, "access_token").await, "kanarie-token", "{case}");
         let status = world.get(&name).await.status.expect("a status");
         let (begins, ends) = (status.issued_at.expect("a beginning").0, status.expires_at.expect("an end").0);
         let life = ends.duration_since(begins).as_secs();
@@ -238,7 +238,7 @@ async fn more_values_are_written_kept_and_taken_away() {
     let world = World::new("extra").await;
     world.credentials().await;
     let answer = json!({
-        "access_token": "at", "expires_in": 3600, "instance_url": "https://eu1.example.com",
+        "access_token": "kanarie-token", "expires_in": 3600, "instance_url": "https://eu1.example.com",
         "limits": {"calls": 100}, "quota": 5, "nothing": null,
     });
     let endpoint = Endpoint::start(move |_| Reply::json(200, &answer));
@@ -284,14 +284,14 @@ async fn the_refresh_token_of_a_grant_is_used_until_it_is_refused() {
     let endpoint = Endpoint::start(move |request| match request.path.as_str() {
         "/login" => Reply::json(
             200,
-            &json!({"access_token": "by-login", "refresh_token": "first", "expires_in": 9, "tenant": "evox"}),
+            &json!({"access_token": "kanarie-by-login", "refresh_token": "kanarie-first", "expires_in": 9, "tenant": "evox"}),
         ),
         _ if refuses.swap(false, std::sync::atomic::Ordering::SeqCst) => Reply::refused(400, "invalid_grant", "ended"),
         // What does not change is not told again.
         _ => Reply::json(200, &json!({"access_token": format!("by-{}", request.member("token")), "expires_in": 9})),
     });
     let world = World::new("strategy").await;
-    world.secret("credentials", &[("username", "ada"), ("password", "word")]).await;
+    world.secret("credentials", &[("username", "ada"), ("password", "kanarie-word")]).await;
     let base = format!("http://{}", endpoint.address());
     let spec = json!({
         "tokenEndpoint": format!("{base}/login"),
@@ -307,12 +307,16 @@ async fn the_refresh_token_of_a_grant_is_used_until_it_is_refused() {
     world.integration("it", &spec).await;
     world.ready("it").await;
     let login = endpoint.requests()[0].clone();
-    assert_eq!(login.json(), json!({"email": "ada", "pass": "word"}));
-    world.other_value("it", "access_token", "by-login").await;
+    assert_eq!(login.json(), json!({"email": "ada", "pass": "kanarie-word"}));
+    world.other_value("it", "access_token", "kanarie-by-login").await;
     let refresh = endpoint.requests()[1].clone();
     assert_eq!((refresh.path.as_str(), refresh.body.as_str()), ("/refresh", "token=first"));
     let values = world.values("it").await.expect("the target");
-    assert_eq!((values["refresh_token"].as_str(), values["tenant"].as_str()), ("first", "evox"), "what goes on");
+    assert_eq!(
+        (values["refresh_token"].as_str(), values["tenant"].as_str()),
+        ("kanarie-first", "evox"),
+        "what goes on"
+    );
     // Refused, the grant is run again in the same attempt.
     refused.store(true, std::sync::atomic::Ordering::SeqCst);
     eventually("the user logs in again", Duration::from_secs(30), async || {
@@ -358,7 +362,9 @@ async fn a_clock_that_is_off_is_told_where_something_is_signed() {
     let endpoint = Endpoint::start(behind);
     let world = World::new("clocks").await;
     let key = keys::rsa().pem;
-    world.secret("credentials", &[("client_id", "c"), ("client_secret", "s"), ("private_key", &key)]).await;
+    world
+        .secret("credentials", &[("client_id", "c"), ("client_secret", "kanarie-client-secret"), ("private_key", &key)])
+        .await;
     let mut spec = client_credentials(&endpoint.url());
     world.integration("unsigned", &spec).await;
     spec["clientAuthentication"] = json!({"method": "private_key_jwt"});
@@ -397,11 +403,14 @@ async fn bad_input_is_told_and_the_token_stays() {
 #[tokio::test]
 async fn a_refresh_that_is_refused_in_other_words_leads_to_the_grant_as_well() {
     let endpoint = Endpoint::start(|request| match request.path.as_str() {
-        "/login" => Reply::json(200, &json!({"access_token": "by-login", "refresh_token": "first", "expires_in": 9})),
+        "/login" => Reply::json(
+            200,
+            &json!({"access_token": "kanarie-by-login", "refresh_token": "kanarie-first", "expires_in": 9}),
+        ),
         _ => Reply::json(401, &json!({"message": "refresh token expired"})),
     });
     let world = World::new("other-words").await;
-    world.secret("credentials", &[("username", "ada"), ("password", "word")]).await;
+    world.secret("credentials", &[("username", "ada"), ("password", "kanarie-word")]).await;
     let base = format!("http://{}", endpoint.address());
     let spec = json!({
         "tokenEndpoint": format!("{base}/login"), "grantType": "user_password",
@@ -435,7 +444,7 @@ async fn a_new_refresh_token_beside_an_error_is_kept() {
         other => other,
     });
     let world = World::new("beside-an-error").await;
-    let values = [("client_id", "c"), ("client_secret", "s"), ("refresh_token", first.as_str())];
+    let values = [("client_id", "c"), ("client_secret", "kanarie-client-secret"), ("refresh_token", first.as_str())];
     world.secret("credentials", &values).await;
     let mut spec = client_credentials(&endpoint.url());
     spec["grantType"] = json!("refresh_token");
@@ -458,7 +467,7 @@ async fn a_key_that_somebody_has_spoiled_is_made_anew() {
     world.integration("it", &spec).await;
     world.ready("it").await;
     let key = world.value("it", "dpop_key").await;
-    let spoiled = json!({"stringData": {"dpop_key": "spoiled"}});
+    let spoiled = json!({"stringData": {"dpop_key": "kanarie-spoiled-key"}});
     let params = kube::api::PatchParams::default();
     world.secrets().patch("it", &params, &kube::api::Patch::Merge(&spoiled)).await.expect("a patch");
     eventually("the key is a key again", common::world::SOON, async || {

@@ -92,6 +92,6 @@ async fn a_back_off_survives_a_restart() {
     assert_eq!(endpoint.count(), 1, "the minute is not over, whoever counts it");
     // A change is followed at once, also by the new process.
     endpoint.answer(|_| Reply::token(3600));
-    world.secret("credentials", &[("client_id", "the-client"), ("client_secret", "mended")]).await;
+    world.secret("credentials", &[("client_id", "the-client"), ("client_secret", "kanarie-mended-secret")]).await;
     world.ready("it").await;
 }

@@ -154,7 +154,12 @@ async fn a_fallback_that_fails_too_backs_off_and_follows_new_credentials_at_once
     let ready = world.condition("it", "Ready", "False", "RequestRefused").await;
     assert!(ready.message.contains("spec.renewal.fallback needs user name and password"), "{}", ready.message);
     assert_eq!(endpoint.count(), 1);
-    let wrong = [("client_id", "the-client"), ("refresh_token", &first), ("username", "me"), ("password", "wrong")];
+    let wrong = [
+        ("client_id", "the-client"),
+        ("refresh_token", &first),
+        ("username", "me"),
+        ("password", "kanarie-wrong-password"),
+    ];
     world.secret("credentials", &wrong).await;
     eventually("the fallback is refused", SOON, async || {
         let ready = common::world::condition(&world.get("it").await, "Ready").map(|found| found.message);

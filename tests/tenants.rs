@@ -89,7 +89,9 @@ async fn who_may_not_read_a_secret_may_not_have_it_sent() {
     let other = World::new("tenant-b").await;
     for world in [&world, &other] {
         world.secret("credentials", &[("client_id", "c"), ("client_secret", CANARY)]).await;
-        world.secret("theirs", &[("client_id", "c"), ("client_secret", "own"), ("ca.crt", CANARY)]).await;
+        world
+            .secret("theirs", &[("client_id", "c"), ("client_secret", "kanarie-own-secret"), ("ca.crt", CANARY)])
+            .await;
     }
     let tenant = tenant(&world, "tenant", &["theirs"], &["own-account"]).await;
     policy_in_force(&tenant, &world.namespace).await;
@@ -223,9 +225,9 @@ async fn a_refresh_token_goes_nowhere_with_other_credentials() {
     let (good, thief) =
         (Endpoint::start(move |request| answering.reply(request)), Endpoint::start(|_| Reply::token(60)));
     let world = World::new("other-credentials").await;
-    let values = [("client_id", "c"), ("client_secret", "s"), ("refresh_token", first.as_str())];
+    let values = [("client_id", "c"), ("client_secret", "kanarie-client-secret"), ("refresh_token", first.as_str())];
     world.secret("owners", &values).await;
-    world.secret("mine", &[("client_id", "c"), ("client_secret", "s")]).await;
+    world.secret("mine", &[("client_id", "c"), ("client_secret", "kanarie-client-secret")]).await;
     let mut spec = client_credentials(&good.url());
     spec["grantType"] = json!("refresh_token");
     spec["credentials"] = json!({"secretName": "owners"});

@@ -19,7 +19,7 @@ use kube::{Api, Client};
 use serde_json::json;
 
 use super::process::{Process, WorkDir, free_port};
-use super::{manifests, tools};
+use super::{manifests, record, tools};
 
 /// Cold starts on a busy machine included.
 const BOOT: Duration = Duration::from_secs(60);
@@ -121,6 +121,9 @@ impl ControlPlane {
             // Tests ask a lot at once; fairness among them is not what they are about.
             .arg("--enable-priority-and-fairness=false")
             .args(&self.arguments);
+        if !self.arguments.iter().any(|argument| argument.starts_with("--audit")) {
+            command.args(record::audit());
+        }
         let apiserver = Process::start("kube-apiserver", WorkDir::new("kube-apiserver"), command);
         apiserver.wait_until("it is ready", BOOT, || {
             self.kubectl_with(&["get", "--raw=/readyz"], &self.connection()).status.success()

@@ -75,7 +75,10 @@ impl Reply {
     pub fn token(life: u64) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        Self::json(200, &json!({"access_token": format!("token-{number}"), "token_type": "Bearer", "expires_in": life}))
+        Self::json(
+            200,
+            &json!({"access_token": format!("token-{number}-{}", canary()), "token_type": "Bearer", "expires_in": life}),
+        )
     }
 
     /// An error in the words of RFC 6749, section 5.2.
@@ -277,6 +280,11 @@ fn write(stream: &mut (impl Read + Write), reply: &Reply) -> bool {
     }
 }
 
+/// What makes a token of the tests one that stands nowhere by chance.
+pub fn canary() -> String {
+    format!("kanarie-{}", std::process::id())
+}
+
 /// A strict server with rotating refresh tokens, which revokes the family of one that comes again. Who logs in with a user
 /// name and the right password gets a new family.
 #[derive(Debug)]
@@ -307,7 +315,7 @@ struct Family {
 impl RotatingState {
     fn next(&mut self, family: usize) -> String {
         self.issued += 1;
-        let token = format!("refresh-{family}-{}", self.issued);
+        let token = format!("refresh-{family}-{}-{}", self.issued, canary());
         self.by_token.insert(token.clone(), family);
         self.families[family].current.clone_from(&token);
         token
@@ -384,7 +392,7 @@ impl Rotating {
             return Reply::refused(401, "access_denied", "wrong password");
         };
         let next = state.next(family);
-        let access = format!("access-{}", state.issued);
+        let access = format!("access-{}-{}", state.issued, canary());
         Reply::json(200, &json!({"access_token": access, "refresh_token": next, "expires_in": self.life}))
     }
 

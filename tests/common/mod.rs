@@ -22,6 +22,7 @@ pub mod operator;
 pub mod preload;
 pub mod process;
 pub mod proxy;
+pub mod record;
 pub mod spec;
 pub mod tools;
 pub mod wait;

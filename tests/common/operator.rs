@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::control_plane::ControlPlane;
 use super::manifests::OPERATOR;
 use super::process::{Process, WorkDir};
+use super::record;
 
 /// The first lists of a busy control plane included.
 const READY: Duration = Duration::from_secs(30);
@@ -103,7 +104,9 @@ impl Operator {
 
     /// What it has counted.
     pub fn metrics(&self) -> String {
-        self.get("/metrics").1
+        let metrics = self.get("/metrics").1;
+        record::keep("metrics", &metrics);
+        metrics
     }
 
     /// The value of one metric, by name and all its labels, in any order (`a="b",c="d"`).
@@ -135,6 +138,7 @@ impl Operator {
 
     /// Sends SIGTERM and waits for the end.
     pub fn terminate(&self, within: Duration) -> i32 {
+        self.record();
         self.process.signal("TERM");
         self.process.wait_for_end(within)
     }
@@ -142,6 +146,13 @@ impl Operator {
     /// Waits until it has died by itself.
     pub fn wait_for_death(&self, within: Duration) {
         self.process.wait_for_end(within);
+    }
+
+    /// Keeps what it has counted, where a record is made and it is there to tell.
+    fn record(&self) {
+        if record::folder("metrics").is_some() && self.process.is_running() {
+            self.metrics();
+        }
     }
 
     /// Kills it in the middle of whatever it does.
@@ -178,6 +189,12 @@ pub async fn kubeconfig(control_plane: &ControlPlane) -> std::path::PathBuf {
 /// The binary that cargo built for this test.
 pub fn binary() -> &'static str {
     env!("CARGO_BIN_EXE_oauth-operator")
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        self.record();
+    }
 }
 
 fn listening(log: &str) -> Option<String> {

@@ -14,6 +14,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use super::record;
+
 /// Starts `"$@"` in a group of its own, tells its pid and, in a file, how it ended. Descriptor 3 is the pipe, which the
 /// child must not hold open. When it closes, the whole group is killed: nothing here has anything to lose, and a server that
 /// ends in order waits for another that has gone first.
@@ -27,8 +29,12 @@ reader=$!
 wait "$pid"
 echo $? >"$WORK/exit"
 wait "$reader"
+[ -z "$RECORD" ] || cp "$LOG" "$RECORD"
 rm -rf "$WORK"
 "#;
+
+/// The processes whose words are searched for secrets: those that are the operator.
+const RECORDED: [&str; 2] = ["oauth-operator", "image"];
 
 /// A folder for one process, removed when the process ends.
 #[derive(Debug)]
@@ -73,6 +79,10 @@ impl Process {
             supervised.current_dir(folder);
         }
         supervised.env("WORK", dir.path()).env("LOG", dir.path().join("log"));
+        supervised.env_remove("RECORD");
+        if let Some(record) = record::file("logs").filter(|_| RECORDED.contains(&name)) {
+            supervised.env("RECORD", record);
+        }
         // A group of its own: Ctrl-C in the terminal reaches the test binary, and through the pipe all the rest in order.
         supervised.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut watchdog = supervised.spawn().unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
@@ -125,6 +135,12 @@ impl Process {
     pub fn is_alive(&self) -> bool {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
+    }
+
+    /// Whether the process is there and neither a zombie nor stopped.
+    pub fn is_running(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['R', 'S', 'D']))
     }
 
     /// Waits until the process has ended, and returns its exit code (128 and more: the signal that ended it).
