@@ -33,9 +33,10 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --locked --release --bin oauth-operator --target "$(cat /triple)" \
     && cp "target/$(cat /triple)/release/oauth-operator" /oauth-operator
-# CycloneDX, as hack/build makes it.
+# CycloneDX, as hack/build makes it; with the commit's time it is the same each time.
+ARG SOURCE_DATE_EPOCH=0
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
-    env --unset=RUSTFLAGS cargo install --quiet --locked cargo-cyclonedx --version 0.5.9 \
+    export SOURCE_DATE_EPOCH; env --unset=RUSTFLAGS cargo install --quiet --locked cargo-cyclonedx --version 0.5.9 \
     && cargo cyclonedx --quiet --format json --spec-version 1.5 --describe binaries --no-build-deps --target "$(cat /triple)" \
     && mv oauth-operator_bin.cdx.json /sbom.cdx.json
 

@@ -9,7 +9,7 @@ CRD := crds/oauthintegrations.yaml
 CHART_CRD := charts/oauth-operator/files/oauthintegrations.yaml
 
 # Tests whose time goes by with waiting for tokens and leases to end.
-WAITING := leading renewing rotation
+WAITING := failing giving_back leading renewing rotation
 # `faults` needs a build of its own; `canary` searches what all the others have shown.
 OTHERS := $(filter-out $(WAITING) faults canary,$(basename $(notdir $(wildcard tests/*.rs))) crd)
 
@@ -74,7 +74,7 @@ lint: ## Format, clippy, licences and sources of dependencies
 	@echo "==> clippy"
 	cargo clippy --locked --workspace --all-targets --all-features -- --deny warnings
 	@echo "==> licences, bans and sources of the dependencies"
-	"$$(tests/tools/install cargo-deny)/cargo-deny" --log-level error check licenses bans sources
+	"$$(tests/tools/install cargo-deny)/cargo-deny" --log-level error --workspace check licenses bans sources
 
 .PHONY: crds
 crds: ## The CRD, generated from src/api.rs, for kubectl and for the chart

@@ -1,6 +1,5 @@
 //! Ties the steps together: watch → observe → plan → perform → settle → requeue.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,12 +32,10 @@ use crate::plan::{Observed, Plan, plan};
 use crate::revocation::Revocations;
 use crate::settle::settle;
 use crate::watches::{self, Request, Watched};
-use crate::{observe, perform, server};
+use crate::{api_server, observe, perform, server};
 
 /// How long an orderly end may take; the chart's grace period is 30 s.
 const GRACE: Duration = Duration::from_secs(25);
-/// How long a look for the API server's own addresses may hold up the start.
-const LOOK_UP: Duration = Duration::from_secs(3);
 /// A received token gets at least this long to reach its Secret, also where the grace is used up.
 const LAST_ATTEMPT: Duration = Duration::from_secs(3);
 /// First pause after a look that failed, doubled for each further one.
@@ -64,8 +61,8 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
     kube_config.default_retry = false;
     let host = kube_config.cluster_url.host().map(ToOwned::to_owned);
     let client = Client::try_from(kube_config).map_err(|error| Error::MakeKubeClient(Box::new(error)))?;
-    let api_server = addresses(host, &client).await;
-    let http = oauth::Client::new(Reach { api_server, ..config.reach.clone() })?;
+    let known = api_server::look(host, &client).await;
+    let http = oauth::Client::new(Reach { api_server: known.clone(), ..config.reach.clone() })?;
     let namespace = client.default_namespace().to_owned();
     let integrations = Arc::new(Integrations::default());
     let nudges = Arc::new(Nudges::default());
@@ -90,7 +87,11 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
         integrations,
     });
     let server = tokio::spawn(server::serve(config.listen, Arc::clone(&context)).await?);
-    let looking_after = [tokio::spawn(run_gate(Arc::clone(&context))), tokio::spawn(watch_clock(Arc::clone(&context)))];
+    let looking_after = [
+        tokio::spawn(run_gate(Arc::clone(&context))),
+        tokio::spawn(watch_clock(Arc::clone(&context))),
+        tokio::spawn(api_server::keep_looking(known, client)),
+    ];
     let (finished, until_finished) = watch::channel(false);
     let election = config.election.clone().map(|election| {
         let candidate = candidate(&context, &election, &namespace, &config);
@@ -106,26 +107,6 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
     server.abort();
     info!("stopped");
     Ok(())
-}
-
-/// The addresses of the API server: as this process knows it, and as it knows itself, which everyone may ask who may ask it
-/// anything.
-async fn addresses(configured: Option<String>, client: &Client) -> Vec<IpAddr> {
-    let service = std::env::var("KUBERNETES_SERVICE_HOST").ok();
-    let own = tokio::time::timeout(LOOK_UP, client.list_core_api_versions()).await;
-    let own = own.ok().and_then(Result::ok).map(|versions| versions.server_address_by_client_cidrs);
-    let host = |address: String| address.rsplit_once(':').map(|(host, _)| host.to_owned());
-    let own = own.into_iter().flatten().filter_map(|own| host(own.server_address));
-    let mut found = Vec::new();
-    let known = [service, configured, Some("kubernetes.default.svc".to_owned())].into_iter().flatten();
-    for host in known.chain(own).map(|host| host.trim_matches(['[', ']']).to_owned()) {
-        // A name that leads nowhere here is none by which the API server could be reached from here.
-        let looking = tokio::time::timeout(LOOK_UP, tokio::net::lookup_host((host.as_str(), 443)));
-        if let Ok(Ok(addresses)) = looking.await {
-            found.extend(addresses.map(|address| address.ip()));
-        }
-    }
-    found
 }
 
 async fn run_gate(context: Arc<Context>) {

@@ -25,7 +25,7 @@
 //! | [`gate`] | who may ask a token endpoint now, and who waits |
 //! | [`leadership`], [`lease`] | of several replicas one acts |
 //! | [`fetch`] | the same steps on files instead of a cluster |
-//! | [`config`], [`confine`], [`context`], [`clock`], [`telemetry`], [`metrics`], [`server`], [`error`], [`calls`], [`fingerprint`] | the rest |
+//! | [`api_server`], [`config`], [`confine`], [`context`], [`clock`], [`telemetry`], [`metrics`], [`server`], [`error`], [`calls`], [`fingerprint`] | the rest |
 
 #![warn(clippy::pedantic, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 // The same text is what `kubectl explain` and `--help` print, where backticks are noise.
@@ -34,6 +34,7 @@
 #![allow(clippy::similar_names)]
 
 pub mod api;
+pub mod api_server;
 pub mod cache;
 pub mod calls;
 pub mod clock;

@@ -95,7 +95,9 @@ async fn a_deletion_goes_on_without_credentials_or_with_a_spec_that_cannot_work(
 #[tokio::test]
 async fn what_is_given_back_is_sent_as_rfc_7009_says() {
     let endpoint = Endpoint::start(|request| match request.path.as_str() {
-        "/token" => Reply::json(200, &json!({"access_token": "at", "refresh_token": "rt", "expires_in": 3600})),
+        "/token" => {
+            Reply::json(200, &json!({"access_token": "kanarie-at", "refresh_token": "kanarie-rt", "expires_in": 3600}))
+        }
         _ => Reply::text(200, ""),
     });
     let world = World::new("rfc-7009").await;
@@ -107,7 +109,10 @@ async fn what_is_given_back_is_sent_as_rfc_7009_says() {
     world.delete("it").await;
     let sent: Vec<_> = endpoint.requests().into_iter().filter(|request| request.path == "/revoke").collect();
     let bodies: Vec<&str> = sent.iter().map(|request| request.body.as_str()).collect();
-    assert_eq!(bodies, ["token=rt&token_type_hint=refresh_token", "token=at&token_type_hint=access_token"]);
+    assert_eq!(
+        bodies,
+        ["token=kanarie-rt&token_type_hint=refresh_token", "token=kanarie-at&token_type_hint=access_token"]
+    );
     assert!(sent.iter().all(|request| request.headers["authorization"].starts_with("Basic ")));
     gone(&world, "it").await;
 }

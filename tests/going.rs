@@ -117,13 +117,14 @@ async fn an_integration_that_is_made_anew_during_its_request_gets_a_token_of_its
     eventually("it asks", SOON, async || if endpoint.count() == 1 { Ok(()) } else { Err(world.operator.logs()) }).await;
     world.integrations().delete("it", &DeleteParams::default()).await.expect("a deletion");
     let second = world.integration("it", &spec).await;
-    world.ready("it").await;
+    // What the first one was given goes by the garbage collector, which learns of a new kind of owner every 30 s.
     eventually("the Secret is the second one's", Duration::from_secs(60), async || {
         let secret = world.secrets().get("it").await.map_err(|error| error.to_string())?;
         let owner = secret.metadata.owner_references.unwrap_or_default().first().map(|owner| owner.uid.clone());
         if owner == second.metadata.uid { Ok(()) } else { Err(format!("{owner:?}\n{}", world.operator.logs())) }
     })
     .await;
+    world.ready("it").await;
 }
 
 #[tokio::test]

@@ -448,6 +448,37 @@ mod redaction {
         }
     }
 
+    /// Found by the search for canaries: of a value in base64 all but its first character was shown.
+    #[test]
+    fn a_text_that_repeats_a_piece_of_a_value_is_not_shown() {
+        let token = format!("eyJhbGciOiJSUzI1NiJ9.{}", "abcdefghijklmnop0123456789".repeat(20));
+        let sent = members(&[
+            ("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"),
+            ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+            ("client_secret", "hunter2-hunter2"),
+            ("assertion", &token),
+            ("scope", "customer order add.order"),
+            ("resource", "https://orders.example.com/v1"),
+        ]);
+        let cases = [
+            ("the beginning of a token", format!("the token {}... has expired", &token[..20])),
+            ("a part of its middle", format!("bad segment {}", &token[100..112])),
+            ("all but the first character", "no: unter2-hunter2".to_owned()),
+            ("all but the first character, in base64", STANDARD_NO_PAD.encode("unter2-hunter2")),
+        ];
+        for (case, text) in cases {
+            assert_eq!(shown(&text, &sent), "[withheld: it repeats what was sent]", "{case}");
+        }
+        for harmless in [
+            "urn:ietf:params:oauth:token-type:jwt is not supported",
+            "customer order is not allowed",
+            "https://orders.example.com is not known",
+            "hunter2 is not a client",
+        ] {
+            assert_eq!(shown(harmless, &sent), harmless);
+        }
+    }
+
     #[test]
     fn values_that_hold_others_are_taken_out_whole() {
         let sent = members(&[("client_id", "erp"), ("client_secret", "erp-secret"), ("username", "client")]);

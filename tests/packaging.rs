@@ -232,6 +232,24 @@ fn surroundings(control_plane: &ControlPlane, kubeconfig: &Path, rootfs: &Path) 
     assert!(control_plane.admin_kubeconfig().exists());
 }
 
+/// What `docker build` is given, by .dockerignore: everything is left out but the lines with a mark before them.
+#[test]
+fn cargo_can_load_what_docker_is_given() {
+    let given = tempfile::TempDir::new().expect("a folder");
+    let ignore = fs::read_to_string(tools::root().join(".dockerignore")).expect("what is left out");
+    assert!(ignore.lines().any(|line| line == "*"), "not everything is left out");
+    for path in ignore.lines().filter_map(|line| line.strip_prefix('!')) {
+        let to = given.path().join(path);
+        fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
+        let copied = Command::new("cp").arg("-r").arg(tools::root().join(path)).arg(&to).output().expect("cp");
+        assert!(copied.status.success(), "{}", text(&copied));
+    }
+    let mut metadata = Command::new(env!("CARGO"));
+    metadata.args(["metadata", "--locked", "--offline", "--format-version", "1"]).current_dir(given.path());
+    let metadata = metadata.output().expect("cargo metadata");
+    assert!(metadata.status.success(), "{}", text(&metadata));
+}
+
 /// The crates that an SBOM lists, each with its version, its licence and the hash of what crates.io has.
 fn listed(sbom: &Path) -> BTreeSet<String> {
     let sbom = read_json(sbom);

@@ -181,7 +181,7 @@ async fn answers_of_all_shapes_are_understood() {
     let in_an_hour = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
     let ends = |value: Value| Reply::json(200, &json!({"access_token": "kanarie-token", "expires_at": value}));
     let by_end = json!({"expiresAt": "expires_at"});
-    let form = "access_token=at&scope=repo%2Cgist&token_type=bearer&expires_in=3600";
+    let form = "access_token=kanarie-token&scope=repo%2Cgist&token_type=bearer&expires_in=3600";
     let cases: Vec<(&str, Value, Reply)> = vec![
         ("a form", json!({}), Reply::text(200, form)),
         (
@@ -310,7 +310,7 @@ async fn the_refresh_token_of_a_grant_is_used_until_it_is_refused() {
     assert_eq!(login.json(), json!({"email": "ada", "pass": "kanarie-word"}));
     world.other_value("it", "access_token", "kanarie-by-login").await;
     let refresh = endpoint.requests()[1].clone();
-    assert_eq!((refresh.path.as_str(), refresh.body.as_str()), ("/refresh", "token=first"));
+    assert_eq!((refresh.path.as_str(), refresh.body.as_str()), ("/refresh", "token=kanarie-first"));
     let values = world.values("it").await.expect("the target");
     assert_eq!(
         (values["refresh_token"].as_str(), values["tenant"].as_str()),

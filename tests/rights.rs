@@ -9,6 +9,7 @@ use std::time::Duration;
 use common::endpoint::{Endpoint, Reply};
 use common::manifests::{OPERATOR, helm_template, install_crd, install_rights, install_rights_with_service_accounts};
 use common::process::WorkDir;
+use common::record;
 use common::world::client_credentials;
 use common::{ControlPlane, Operator, World, eventually};
 use serde_json::{Value, json};
@@ -68,9 +69,9 @@ fn granted() -> BTreeSet<Call> {
 #[tokio::test]
 async fn every_right_is_used_and_none_is_lacking() {
     let work = WorkDir::new("audit");
-    let (policy, log) = (work.path().join("policy.yaml"), work.path().join("audit.log"));
-    let rules = json!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [{"level": "Metadata", "omitStages": ["RequestReceived"]}]});
-    std::fs::write(&policy, rules.to_string()).expect("a policy");
+    let policy = work.path().join("policy.yaml");
+    let log = record::file("audit").unwrap_or_else(|| work.path().join("audit.log"));
+    std::fs::write(&policy, record::policy_of_all()).expect("a policy");
     let control_plane = ControlPlane::start_with(&[
         format!("--audit-policy-file={}", policy.display()),
         format!("--audit-log-path={}", log.display()),

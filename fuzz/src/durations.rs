@@ -1,19 +1,70 @@
 //! Durations as people write them. The input: a duration.
 
 use jiff::{SignedDuration, Timestamp};
-use oauth_operator::api::OAuthIntegrationSpec;
+use oauth_operator::api::{Duration, OAuthIntegrationSpec};
 use oauth_operator::oauth::life::{self, Spread};
 use oauth_operator::validated::Validated;
 use serde_json::json;
 
 use crate::{NOW, usual};
 
+/// All that hold a duration.
+const FIELDS: [&str; 7] = [
+    "/tokenLife",
+    "/renewBefore",
+    "/request/timeout",
+    "/clientAuthentication/assertion/lifetime",
+    "/serviceAccountToken/lifetime",
+    "/assertion/lifetime",
+    "/revocation/afterRenewal",
+];
+
+/// A spec that has them all.
+fn whole() -> serde_json::Value {
+    let mut spec = usual();
+    spec["request"] = json!({});
+    spec["clientAuthentication"] = json!({"method": "private_key_jwt", "assertion": {}});
+    spec["serviceAccountToken"] = json!({"serviceAccountName": "it", "audience": "it"});
+    spec["assertion"] = json!({});
+    spec["revocation"] = json!({"endpoint": "https://login.example.com/revoke"});
+    spec
+}
+
+/// What is read is what Go reads: the sum of numbers with a unit each, in nanoseconds.
+fn check_meaning(text: &str) {
+    let Ok(read) = text.parse::<Duration>() else { return };
+    let read = std::time::Duration::from(read).as_nanos() as f64;
+    let mut meant = 0.0;
+    let mut rest = text.trim_start_matches('+');
+    while let Some(end) = rest.find(|c: char| !c.is_ascii_digit() && c != '.') {
+        let number: f64 = rest[..end].parse().expect("a number");
+        let (unit, nanoseconds) = [
+            ("ns", 1.0),
+            ("us", 1e3),
+            ("\u{b5}s", 1e3),
+            ("\u{3bc}s", 1e3),
+            ("ms", 1e6),
+            ("s", 1e9),
+            ("m", 6e10),
+            ("h", 3.6e12),
+        ]
+        .into_iter()
+        .find(|(unit, _)| rest[end..].starts_with(unit))
+        .expect("a unit");
+        meant += number * nanoseconds;
+        rest = &rest[end + unit.len()..];
+    }
+    // A float of that size is known to some nanoseconds, and each part is rounded.
+    assert!((read - meant).abs() < 100.0, "{text} is {read} and not {meant}");
+    assert!(rest.is_empty() || rest == "0", "{rest} was left out of {text}");
+}
+
 /// Reads a duration wherever the spec has one, and reckons with it.
 pub fn durations(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    for field in ["/tokenLife", "/renewBefore", "/request/timeout"] {
-        let mut spec = usual();
-        spec["request"] = json!({});
+    check_meaning(text);
+    for field in FIELDS {
+        let mut spec = whole();
         let (parent, name) = field.rsplit_once('/').expect("a path");
         spec.pointer_mut(parent).expect("an object")[name] = text.into();
         let Ok(spec) = serde_json::from_value::<OAuthIntegrationSpec>(spec) else { continue };

@@ -13,6 +13,8 @@ mod spec_to_request;
 
 use std::sync::LazyLock;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use jiff::Timestamp;
 use oauth_operator::api::OAuthIntegrationSpec;
 use oauth_operator::oauth::body::Member;
@@ -63,7 +65,15 @@ fn check_message(message: &str) {
     const LONGEST: usize = 1_024;
     assert!(message.len() <= LONGEST, "a message of {} bytes: {message}", message.len());
     assert!(!message.chars().any(char::is_control), "a message with control characters: {message:?}");
-    assert!(!message.contains(SECRET), "a message with a secret: {message}");
+    let written = [
+        SECRET.to_owned(),
+        STANDARD_NO_PAD.encode(SECRET),
+        hex::encode(SECRET),
+        url::form_urlencoded::byte_serialize(SECRET.as_bytes()).collect(),
+    ];
+    for secret in &written {
+        assert!(!message.contains(secret), "a message with a secret: {message}");
+    }
 }
 
 /// The lines before the first empty one, and what follows it.

@@ -7,7 +7,7 @@ use oauth_operator::oauth::body::{self, Member};
 use oauth_operator::oauth::jwt::Fresh;
 use oauth_operator::oauth::key::Key;
 use oauth_operator::oauth::prepare::{Purpose, prepare};
-use oauth_operator::oauth::{Ask, Credential, Credentials};
+use oauth_operator::oauth::{Ask, Credential, Credentials, Revocation};
 use oauth_operator::validated::Validated;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
@@ -59,6 +59,28 @@ fn check_request(ask: &Ask) {
     }
     check_form(members);
     check_json(members);
+    check_endpoint(ask);
+    check_revocation(ask, &fresh);
+}
+
+/// Where it goes is a URL of the web, and holds nothing secret.
+fn check_endpoint(ask: &Ask) {
+    for url in [&ask.endpoint.url, &ask.endpoint.issuer, &ask.proxy].into_iter().flatten() {
+        assert!(matches!(url.scheme(), "https" | "http") && url.has_host(), "{url}");
+        assert!(url.username().is_empty() && url.password().is_none() && url.fragment().is_none(), "{url}");
+    }
+}
+
+/// RFC 7009, section 2.1: the token is there once, under its name, whatever else the spec says.
+fn check_revocation(ask: &Ask, fresh: &Fresh) {
+    let revocation = Revocation { endpoint: None, token: "the-token".into(), hint: "refresh_token" };
+    match prepare(ask, &CREDENTIALS, &Purpose::Revocation(&revocation), fresh) {
+        Ok(prepared) => {
+            let tokens: Vec<&str> = prepared.members.iter().filter(|(name, _)| name == "token").map(text).collect();
+            assert_eq!(tokens, ["the-token"]);
+        }
+        Err(failure) => check_message(&failure.message),
+    }
 }
 
 fn text((_, value): &Member) -> &str {

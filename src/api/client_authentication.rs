@@ -1,10 +1,9 @@
 //! Who asks, and how that is shown: `clientAuthentication`, `serviceAccountToken`.
 
-use super::Duration;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::rules;
+use super::{Duration, rules};
 
 /// How the client shows who it is.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]

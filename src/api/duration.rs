@@ -10,8 +10,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 /// The longest one that any field takes: a year.
 const LONGEST: time::Duration = time::Duration::from_hours(8_760);
-/// The longest text, as in the CRD, and the most digits before a point: of these no sum is more than a `u64` of seconds.
-const CHARACTERS: usize = 32;
+/// The longest text in bytes, and the most digits before a point: of these no sum is more than a `u64` of seconds. The CRD takes
+/// less, and no other units than h, m, s and ms; this is for files and for objects that are older than it.
+const BYTES: usize = 32;
 const DIGITS: usize = 15;
 
 /// A time from nothing to a year.
@@ -44,7 +45,7 @@ impl std::str::FromStr for Duration {
             whole.len() <= DIGITS && number.chars().all(|c| c.is_ascii_digit() || c == '.')
         };
         let has_digits = text.contains(|c: char| c.is_ascii_digit());
-        if text.len() > CHARACTERS || !has_digits || !numbers.into_iter().all(is_number) {
+        if text.len() > BYTES || !has_digits || !numbers.into_iter().all(is_number) {
             return Err(problem());
         }
         let duration: core::Duration = text.parse().map_err(|_| problem())?;

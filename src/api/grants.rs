@@ -1,11 +1,10 @@
 //! What is asked for: `grantType`, and what some grants need beside the credentials: `assertion`, `tokenExchange`, `dpop`.
 
-use super::Duration;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{SigningAlgorithm, rules};
+use super::{Duration, SigningAlgorithm, rules};
 
 /// The grant, by its name in the request where it has one.
 #[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]

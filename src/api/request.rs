@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::Duration;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::rules;
+use super::{Duration, rules};
 
 /// The resource that a token is for.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]

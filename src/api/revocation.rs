@@ -1,10 +1,9 @@
 //! Giving tokens back: `revocation`.
 
-use super::Duration;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Format, rules};
+use super::{Duration, Format, rules};
 
 /// Giving tokens back that are not used any more (RFC 7009). A revocation that fails is told in the log and the metrics, and
 /// holds nothing up.

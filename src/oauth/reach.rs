@@ -4,7 +4,7 @@
 #![deny(clippy::disallowed_methods)]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -22,11 +22,33 @@ pub struct Reach {
     /// Hosts that may be asked; empty: all.
     pub hosts: Vec<HostPattern>,
     /// Addresses of the cluster's own API server.
-    pub api_server: Vec<IpAddr>,
+    pub api_server: Addresses,
     /// Whether credentials have to say where they may be sent.
     pub require_pin: bool,
     /// Whether nothing is judged: for people who try a manifest on their own machine.
     pub everywhere: bool,
+}
+
+/// Addresses that become more while they are looked at. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Addresses(Arc<RwLock<Vec<IpAddr>>>);
+
+impl Addresses {
+    /// Whether an address is one of them.
+    #[must_use]
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).contains(&address)
+    }
+
+    /// Adds those that are not known yet; none is ever taken out.
+    pub fn add(&self, addresses: Vec<IpAddr>) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for address in addresses {
+            if !known.contains(&address) {
+                known.push(address);
+            }
+        }
+    }
 }
 
 /// A host, or with `*.` before it all below it.
@@ -127,7 +149,7 @@ impl Reach {
         if is_in(&self.allow) {
             return Ok(());
         }
-        let own = all.iter().flatten().any(|address| self.api_server.contains(address));
+        let own = all.iter().flatten().any(|address| self.api_server.has(*address));
         let what =
             if own { Some("the cluster's own API server") } else { all.iter().flatten().find_map(|ip| kind(*ip)) };
         match what {

@@ -3,6 +3,7 @@
 #![deny(clippy::disallowed_methods)]
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -19,13 +20,17 @@ const LOOKED_AT: usize = 2_000;
 const WITHHELD: &str = "[withheld: it repeats what was sent]";
 /// A shorter value is found by chance in what something else was decoded from.
 const LEAST: usize = 6;
+/// Of a longer value no piece of so many bytes is shown.
+const PIECE: usize = 12;
 
 /// Takes every value that was sent out of `text` (each is replaced by the name of its member in brackets, also where the
 /// text holds it as a form, a URL, JSON or base64 writes it), drops what is not printable, and cuts at 200 characters.
 ///
 /// The value of `grant_type` stays: it is a word of the RFC, and messages are about it.
 ///
-/// A text that holds a value in yet another way (escaped, in hexadecimal, cut out of base64) is not shown at all.
+/// A text that holds a value in yet another way (escaped, in hexadecimal, cut out of base64), or a piece of 12 characters of one, is
+/// not shown at all: servers like to quote the beginning of a token. Pieces of a scope and of URLs and URNs are no secrets, and are
+/// what messages are about.
 #[must_use]
 pub fn shown(text: &str, sent: &[Member]) -> String {
     // Printable before anything is looked for: a mark of no width could hide a value from the search.
@@ -41,19 +46,26 @@ pub fn shown(text: &str, sent: &[Member]) -> String {
     }
 }
 
-/// Whether a text from which values were taken out, decoded in one way or another, still holds one.
+/// Whether a text from which values were taken out, as it is or decoded in one way or another, still holds one, or a piece of one.
 fn repeats(text: &str, sent: &[Member]) -> bool {
-    let values: Vec<String> = sent
-        .iter()
-        .filter(|(name, _)| name != "grant_type")
-        .flat_map(|(_, value)| {
+    let mut texts = decode::all(text);
+    let of_value = |whole: bool| {
+        let values = sent.iter().filter(move |(name, _)| name != "grant_type" && (whole || name != "scope"));
+        values.flat_map(|(_, value)| {
             let value = value.expose_secret();
             // As it is, and as a server writes it that drops what is not printable.
             [value.trim().to_owned(), printable(value).trim().to_owned()]
         })
-        .filter(|value| value.len() >= LEAST)
-        .collect();
-    decode::all(text).iter().any(|decoded| values.iter().any(|value| decoded.contains(value.as_str())))
+    };
+    if of_value(true).filter(|value| value.len() >= LEAST).any(|value| texts.iter().any(|text| text.contains(&value))) {
+        return true;
+    }
+    texts.push(text.to_owned());
+    let known: HashSet<&[u8]> = texts.iter().flat_map(|text| text.as_bytes().windows(PIECE)).collect();
+    of_value(false).filter(|value| !value.contains(":/") && !value.starts_with("urn:")).any(|value| {
+        let mut pieces = value.as_bytes().windows(PIECE);
+        pieces.any(|piece| known.contains(piece))
+    })
 }
 
 fn replaced(text: &str, sent: &[Member], stand_in: impl Fn(&str) -> String) -> String {

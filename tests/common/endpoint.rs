@@ -13,6 +13,8 @@ use std::time::{Duration, SystemTime};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
+use super::record;
+
 /// A request, as it came.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -215,9 +217,39 @@ fn converse(stream: impl Read + Write, shared: &Shared) {
     while let Some(request) = read(&mut reader) {
         let handler = Arc::clone(&lock(&shared.handler));
         lock(&shared.requests).push(request.clone());
-        if shared.ended.load(Ordering::Relaxed) || !write(reader.get_mut(), &handler(&request)) {
+        if shared.ended.load(Ordering::Relaxed) {
             return;
         }
+        let reply = handler(&request);
+        keep_secrets(&request, &reply);
+        if !write(reader.get_mut(), &reply) {
+            return;
+        }
+    }
+}
+
+/// What was sent to prove something, and what was given for it, also where that reaches no Secret: nobody may see it.
+fn keep_secrets(request: &Request, reply: &Reply) {
+    const SENT: [&str; 8] = [
+        "client_secret",
+        "password",
+        "refresh_token",
+        "assertion",
+        "client_assertion",
+        "subject_token",
+        "actor_token",
+        "token",
+    ];
+    const GIVEN: [&str; 2] = ["access_token", "refresh_token"];
+    let proofs = ["authorization", "dpop"].map(|name| request.headers.get(name).cloned().unwrap_or_default());
+    let answer = match reply {
+        Reply::Http(_, _, body) => serde_json::from_str(body).unwrap_or_default(),
+        _ => Value::Null,
+    };
+    let given = GIVEN.map(|name| answer[name].as_str().unwrap_or_default().to_owned());
+    for secret in SENT.map(|name| request.member(name)).into_iter().chain(proofs).chain(given) {
+        // One on each line; of several lines each is one.
+        record::keep("given", secret.trim_start_matches("Bearer ").trim_start_matches("Basic "));
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// What the API server writes down: every value of a Secret and every token that it was given or gave away, and all that others may
 /// read of an integration.
 const POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": [
-    {"level": "None", "verbs": ["get", "list", "watch", "delete", "deletecollection"]},
+    READS
     {"level": "RequestResponse", "resources": [
         {"group": "", "resources": ["secrets", "serviceaccounts/token"]}]},
     {"level": "Request", "resources": [
@@ -33,16 +33,25 @@ pub fn file(kind: &str) -> Option<PathBuf> {
 
 /// Keeps a text.
 pub fn keep(kind: &str, text: &str) {
-    let Some(folder) = folder(kind) else { return };
+    let Some(folder) = folder(kind).filter(|_| !text.is_empty()) else { return };
     let path = folder.join(std::process::id().to_string());
     let kept = OpenOptions::new().create(true).append(true).open(&path).and_then(|mut file| writeln!(file, "{text}"));
     kept.unwrap_or_else(|error| panic!("{} cannot be written: {error}", path.display()));
+}
+
+/// A policy by which an API server writes down every call, and of those that are searched as much as for the search.
+pub fn policy_of_all() -> String {
+    POLICY
+        .replace("READS", r#"{"level": "Metadata", "verbs": ["get", "list", "watch", "delete", "deletecollection"]},"#)
+        .replace(r#"{"level": "None"}"#, r#"{"level": "Metadata"}"#)
 }
 
 /// The arguments with which an API server keeps its part.
 pub fn audit() -> Vec<String> {
     let Some(log) = file("audit") else { return vec![] };
     let policy = log.with_extension("policy");
-    fs::write(&policy, POLICY).unwrap_or_else(|error| panic!("{} cannot be written: {error}", policy.display()));
+    let reads = r#"{"level": "None", "verbs": ["get", "list", "watch", "delete", "deletecollection"]},"#;
+    fs::write(&policy, POLICY.replace("READS", reads))
+        .unwrap_or_else(|error| panic!("{} cannot be written: {error}", policy.display()));
     vec![format!("--audit-policy-file={}", policy.display()), format!("--audit-log-path={}", log.display())]
 }
