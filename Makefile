@@ -8,10 +8,11 @@ SHELL := /bin/bash
 CRD := crds/oauthintegrations.yaml
 CHART_CRD := charts/oauth-operator/files/oauthintegrations.yaml
 
-# Tests whose time goes by with waiting for tokens and leases to end.
-WAITING := failing giving_back leading renewing rotation
+# The tests run in three lanes beside each other: most of their time goes by with waiting for tokens, leases and servers.
+LANE_1 := leading renewing rotation
+LANE_2 := failing giving_back going hostile reacting requests sacred
 # `faults` needs a build of its own; `canary` searches what all the others have shown.
-OTHERS := $(filter-out $(WAITING) faults canary,$(basename $(notdir $(wildcard tests/*.rs))) crd)
+LANE_3 := $(filter-out $(LANE_1) $(LANE_2) faults canary,$(basename $(notdir $(wildcard tests/*.rs))) crd)
 
 .PHONY: help
 help: ## What can be made
@@ -34,12 +35,13 @@ all-tests: lint
 	tests/tools/install kubernetes helm keycloak django oidc-provider buildah preload >/dev/null
 	@echo "==> the image that one of the tests starts"
 	hack/image
-	@echo "==> tests, on real servers; those that mostly wait run beside the others, and are shown after them"
+	@echo "==> tests, on real servers, in three lanes; two of them are shown when they have ended"
 	cargo test --locked --no-run
-	log=$$(mktemp); code=0; \
-	cargo test --locked --no-fail-fast $(addprefix --test ,$(WAITING)) >"$$log" 2>&1 & waiting=$$!; \
-	cargo test --locked --no-fail-fast --lib --bins $(addprefix --test ,$(OTHERS)) || code=1; \
-	wait $$waiting || code=1; cat "$$log"; rm -f "$$log"; exit $$code
+	logs=$$(mktemp -d); code=0; \
+	cargo test --locked --no-fail-fast $(addprefix --test ,$(LANE_1)) >"$$logs/1" 2>&1 & first=$$!; \
+	cargo test --locked --no-fail-fast $(addprefix --test ,$(LANE_2)) >"$$logs/2" 2>&1 & second=$$!; \
+	cargo test --locked --no-fail-fast --lib --bins $(addprefix --test ,$(LANE_3)) || code=1; \
+	wait $$first || code=1; wait $$second || code=1; cat "$$logs"/*; rm -rf "$$logs"; exit $$code
 	@echo "==> faults, in the short form (all of them: make test-faults)"
 	FAULTS_SHORT=1 FAULT_SECONDS=1 cargo test --locked --features failpoints --test faults -- --nocapture
 	@echo "==> nothing secret was shown by all of this"

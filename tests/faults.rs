@@ -452,7 +452,7 @@ impl Fleet {
     async fn edit_secrets(&self) {
         for number in (0..INTEGRATIONS).step_by(10) {
             let annotations = json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-at": null}}});
-            let data = json!({"data": {"access_token": "b3RoZXI="}});
+            let data = json!({"data": {"access_token": "a2FuYXJpZS1vdGhlcg=="}});
             for (offset, patch) in [(0, annotations), (1, data)] {
                 let name = format!("it-{}", number + offset);
                 self.secrets().patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.expect("an edit");
