@@ -434,6 +434,8 @@ mod redaction {
             ("in hexadecimal", hex::encode(secret)),
             ("inside base64", base64.clone()),
             ("inside base64 whose beginning was cut off", base64[1..].to_owned()),
+            ("inside base64 behind a name", format!("authorization={base64}")),
+            ("inside base64 with more behind it", format!("{base64}=ter2")),
             ("inside base64 for URLs", base64.replace('+', "-").replace('/', "_")),
             ("behind the cut", format!("{} {}", "x".repeat(190), hex::encode(secret))),
         ];

@@ -17,7 +17,8 @@ const LEAST_RUN: usize = 8;
 #[must_use]
 pub fn all(text: &str) -> Vec<String> {
     let mut all = vec![percent(text), unescaped(text)];
-    for run in text.split(|c: char| !c.is_ascii_alphanumeric() && !"+/-_=".contains(c)) {
+    // A sign of equality stands at the end of base64, and before what follows a name.
+    for run in text.split(|c: char| !c.is_ascii_alphanumeric() && !"+/-_".contains(c)) {
         if run.len() >= LEAST_RUN {
             all.extend(base64(run));
             all.extend(hexadecimal(run));
@@ -62,7 +63,7 @@ fn character(text: &str) -> Option<(char, usize)> {
 
 /// Of a part of an encoded text it is not known where a group of four begins.
 fn base64(run: &str) -> Vec<String> {
-    let standard: String = run.trim_end_matches('=').replace('-', "+").replace('_', "/");
+    let standard: String = run.replace('-', "+").replace('_', "/");
     let engine = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
     (0..4)
         .filter_map(|skipped| {
