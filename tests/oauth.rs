@@ -335,6 +335,52 @@ mod lives {
     }
 }
 
+mod host_patterns {
+    use super::*;
+    use oauth_operator::oauth::reach::{HostPattern, Reach};
+
+    #[test]
+    fn a_pattern_admits_its_host_or_what_is_below_its_domain() {
+        let cases = [
+            ("login.example.com", "https://login.example.com/token", true),
+            ("login.example.com", "https://LOGIN.example.com./token", true),
+            ("login.example.com", "https://other.example.com/token", false),
+            ("*.example.com", "https://a.b.example.com/token", true),
+            ("*.example.com", "https://example.com/token", false),
+            ("*.example.com", "https://badexample.com/token", false),
+            ("bücher.example", "https://xn--bcher-kva.example/token", true),
+            ("192.0.2.1", "https://192.0.2.1/token", true),
+        ];
+        for (pattern, url, admitted) in cases {
+            let hosts = vec![pattern.parse::<HostPattern>().unwrap_or_else(|problem| panic!("{problem}"))];
+            let reach = Reach { hosts, ..Reach::default() };
+            let url = url::Url::parse(url).expect("a URL");
+            assert_eq!(reach.judge(&url).is_ok(), admitted, "{pattern} and {url}");
+        }
+    }
+
+    /// Found by fuzzing: what stands before a host was left out.
+    #[test]
+    fn what_is_no_host_is_no_pattern() {
+        for text in [
+            "",
+            "*",
+            "*.",
+            "a.*.com",
+            "https://a.example",
+            "\\\\a.example",
+            "//a.example",
+            "a.example/",
+            "a.example:443",
+            "me@a.example",
+            "a\tb.example",
+            "a b",
+        ] {
+            assert!(text.parse::<HostPattern>().is_err(), "{text:?} is taken");
+        }
+    }
+}
+
 mod durations {
     use super::*;
     use oauth_operator::api;

@@ -60,6 +60,10 @@ impl std::str::FromStr for HostPattern {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let name = text.strip_prefix("*.").unwrap_or(text);
+        // The URL parser would leave out what stands before a host, or what no host holds.
+        if name.contains(|c: char| c.is_whitespace() || c.is_control() || "/\\@?#".contains(c)) {
+            return Err(format!("{text} is not a host, nor *. and a domain"));
+        }
         let url = Url::parse(&format!("https://{name}/"))
             .map_err(|_| format!("{text} is not a host, nor *. and a domain"))?;
         match url.host() {
