@@ -61,7 +61,8 @@ impl std::str::FromStr for HostPattern {
     fn from_str(text: &str) -> Result<Self, String> {
         let name = text.strip_prefix("*.").unwrap_or(text);
         // The URL parser would leave out what stands before a host, or what no host holds.
-        if name.contains(|c: char| c.is_whitespace() || c.is_control() || "/\\@?#".contains(c)) {
+        let has_port = !name.starts_with('[') && name.contains(':');
+        if has_port || name.contains(|c: char| c.is_whitespace() || c.is_control() || "/\\@?#".contains(c)) {
             return Err(format!("{text} is not a host, nor *. and a domain"));
         }
         let url = Url::parse(&format!("https://{name}/"))
