@@ -336,7 +336,6 @@ mod lives {
 }
 
 mod host_patterns {
-    use super::*;
     use oauth_operator::oauth::reach::{HostPattern, Reach};
 
     #[test]
