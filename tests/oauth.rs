@@ -477,6 +477,7 @@ mod redaction {
             ("as HTML", secret.chars().map(|c| format!("&#{};", u32::from(c))).collect()),
             ("as HTML in hexadecimal", secret.chars().map(|c| format!("&#x{:x};", u32::from(c))).collect()),
             ("in hexadecimal", hex::encode(secret)),
+            ("in hexadecimal between letters", format!("x{}FVoss", hex::encode(secret))),
             ("inside base64", base64.clone()),
             ("inside base64 whose beginning was cut off", base64[1..].to_owned()),
             ("inside base64 behind a name", format!("authorization={base64}")),

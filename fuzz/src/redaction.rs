@@ -7,6 +7,8 @@ use oauth_operator::oauth::redact::shown;
 
 use crate::head_and_body;
 
+/// What stands in for the secret.
+const NAME: &str = "[the_name]";
 /// The longest text that is shown, in characters, and the mark of a cut.
 const LONGEST: usize = 200 + 1;
 /// A shorter secret is found only as it is.
@@ -27,7 +29,10 @@ pub fn redaction(data: &[u8]) {
         return;
     }
     // What stands in for it is not the secret, whatever that is.
-    let rest = shown.replace("[the_name]", "\u{0}");
+    let rest = shown.replace(NAME, "\u{0}");
+    // Nor is what the cut has left of that.
+    let cut = (1..NAME.len()).rev().find_map(|length| rest.strip_suffix(&format!("{}…", &NAME[..length])));
+    let rest = cut.unwrap_or(&rest);
     let secret = printable(secret);
     let secret = secret.trim();
     if secret.is_empty() {
@@ -35,7 +40,7 @@ pub fn redaction(data: &[u8]) {
     }
     assert!(!rest.contains(secret), "{secret:?} is in {shown:?}");
     if secret.len() >= LEAST && secret.is_ascii() {
-        for (way, decoded) in decoded(&rest) {
+        for (way, decoded) in decoded(rest) {
             assert!(!decoded.contains(secret), "{secret:?} is in {shown:?}, by {way}");
         }
     }

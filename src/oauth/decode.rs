@@ -21,8 +21,11 @@ pub fn all(text: &str) -> Vec<String> {
     for run in text.split(|c: char| !c.is_ascii_alphanumeric() && !"+/-_".contains(c)) {
         if run.len() >= LEAST_RUN {
             all.extend(base64(run));
-            all.extend(hexadecimal(run));
         }
+    }
+    // Letters that are no digits may stand right beside it.
+    for run in text.split(|c: char| !c.is_ascii_hexdigit()).filter(|run| run.len() >= LEAST_RUN) {
+        all.extend(hexadecimal(run));
     }
     // One around another.
     let twice: Vec<String> = all.iter().take(2).flat_map(|once| [percent(once), unescaped(once)]).collect();
@@ -75,7 +78,11 @@ fn base64(run: &str) -> Vec<String> {
         .collect()
 }
 
-fn hexadecimal(run: &str) -> Vec<String> {
-    let read = |part: &str| hex::decode(part).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    [run, &run[..run.len() - 1], &run[1..]].into_iter().filter_map(read).collect()
+/// Two digits are a byte, and it is not known which two.
+fn hexadecimal(run: &str) -> impl Iterator<Item = String> {
+    (0..2).filter_map(|skipped| {
+        let part = run.get(skipped..)?;
+        let bytes = hex::decode(&part[..part.len() / 2 * 2]).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    })
 }
