@@ -349,6 +349,7 @@ mod host_patterns {
             ("*.example.com", "https://badexample.com/token", false),
             ("bücher.example", "https://xn--bcher-kva.example/token", true),
             ("192.0.2.1", "https://192.0.2.1/token", true),
+            ("[2001:db8::1]", "https://[2001:db8::1]/token", true),
         ];
         for (pattern, url, admitted) in cases {
             let hosts = vec![pattern.parse::<HostPattern>().unwrap_or_else(|problem| panic!("{problem}"))];
@@ -371,6 +372,7 @@ mod host_patterns {
             "//a.example",
             "a.example/",
             "a.example:443",
+            "[2001:db8::1]:443",
             "me@a.example",
             "a\tb.example",
             "a b",

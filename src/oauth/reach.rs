@@ -59,22 +59,17 @@ impl std::str::FromStr for HostPattern {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        let problem = || format!("{text} is not a host, nor *. and a domain");
         let name = text.strip_prefix("*.").unwrap_or(text);
-        // The URL parser would leave out what stands before a host, or what no host holds.
-        let has_port = !name.starts_with('[') && name.contains(':');
-        if has_port || name.contains(|c: char| c.is_whitespace() || c.is_control() || "/\\@?#".contains(c)) {
-            return Err(format!("{text} is not a host, nor *. and a domain"));
+        // The URL parser would leave out what stands before a host, and a port that is the usual one.
+        let is_foreign = |c: char| c.is_whitespace() || c.is_control() || "/\\@?#*".contains(c);
+        let has_port = name.rsplit(']').next().is_some_and(|end| end.contains(':'));
+        if has_port || name.contains(is_foreign) {
+            return Err(problem());
         }
-        let url = Url::parse(&format!("https://{name}/"))
-            .map_err(|_| format!("{text} is not a host, nor *. and a domain"))?;
-        match url.host() {
-            Some(host)
-                if url.path() == "/" && url.port().is_none() && url.username().is_empty() && !name.contains('*') =>
-            {
-                Ok(Self(format!("{}{}", &text[..text.len() - name.len()], bare(&host.to_string()))))
-            }
-            _ => Err(format!("{text} is not a host, nor *. and a domain")),
-        }
+        let url = Url::parse(&format!("https://{name}/")).map_err(|_| problem())?;
+        let host = url.host().ok_or_else(problem)?.to_string();
+        Ok(Self(format!("{}{}", &text[..text.len() - name.len()], bare(&host))))
     }
 }
 
