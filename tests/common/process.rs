@@ -133,14 +133,18 @@ impl Process {
 
     /// Whether the process is there and not a zombie.
     pub fn is_alive(&self) -> bool {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
-        stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
+        self.state().is_some_and(|state| state != 'Z')
     }
 
     /// Whether the process is there and neither a zombie nor stopped.
     pub fn is_running(&self) -> bool {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
-        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['R', 'S', 'D']))
+        self.state().is_some_and(|state| "RSD".contains(state))
+    }
+
+    /// The letter of `/proc/<pid>/stat`, behind the name of the program.
+    fn state(&self) -> Option<char> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        stat.rsplit(')').next()?.trim_start().chars().next()
     }
 
     /// Waits until the process has ended, and returns its exit code (128 and more: the signal that ended it).

@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// What the API server writes down: every value of a Secret and every token that it was given or gave away, and all that others may
 /// read of an integration.
 const POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": [
-    READS
+    {"level": "OTHERS", "verbs": ["get", "list", "watch", "delete", "deletecollection"]},
     {"level": "RequestResponse", "resources": [
         {"group": "", "resources": ["secrets", "serviceaccounts/token"]}]},
     {"level": "Request", "resources": [
         {"group": "oauth.evolutionx.io"},
         {"group": "events.k8s.io"},
         {"group": "coordination.k8s.io"}]},
-    {"level": "None"}]}"#;
+    {"level": "OTHERS"}]}"#;
 
 /// The part of the record for what is of this kind; `None` where nothing is recorded.
 pub fn folder(kind: &str) -> Option<PathBuf> {
@@ -39,19 +39,16 @@ pub fn keep(kind: &str, text: &str) {
     kept.unwrap_or_else(|error| panic!("{} cannot be written: {error}", path.display()));
 }
 
-/// A policy by which an API server writes down every call, and of those that are searched as much as for the search.
-pub fn policy_of_all() -> String {
-    POLICY
-        .replace("READS", r#"{"level": "Metadata", "verbs": ["get", "list", "watch", "delete", "deletecollection"]},"#)
-        .replace(r#"{"level": "None"}"#, r#"{"level": "Metadata"}"#)
+/// The policy, with a level for all calls that are not searched: `None`, or `Metadata` for whoever counts calls.
+pub fn policy(others: &str) -> String {
+    POLICY.replace("OTHERS", others)
 }
 
 /// The arguments with which an API server keeps its part.
 pub fn audit() -> Vec<String> {
     let Some(log) = file("audit") else { return vec![] };
     let policy = log.with_extension("policy");
-    let reads = r#"{"level": "None", "verbs": ["get", "list", "watch", "delete", "deletecollection"]},"#;
-    fs::write(&policy, POLICY.replace("READS", reads))
+    fs::write(&policy, self::policy("None"))
         .unwrap_or_else(|error| panic!("{} cannot be written: {error}", policy.display()));
     vec![format!("--audit-policy-file={}", policy.display()), format!("--audit-log-path={}", log.display())]
 }
