@@ -1,15 +1,17 @@
-# The image: one static binary and the list of what is in it, nothing else. There are two ways to build it.
+# The image contains one static binary and its SBOM, nothing else. There are two ways to build it.
 #
 #   docker build --tag oauth-operator .     compiles in the first stage; with buildx also for another
 #                                           CPU (--platform linux/amd64,linux/arm64)
 #   hack/image                              compiles with this machine's cargo and pulls no base image:
-#                                           --build-context builder=<directory with both> stands
-#                                           in for the first stage, which then is not run
+#                                           --build-context builder=<directory with both> replaces
+#                                           the first stage, which is then not run
 
-FROM --platform=$BUILDPLATFORM rust:1.95-slim AS builder
+# Pinned by digest, so that a commit is always built with the same image; the tag is for readers. To update it:
+# docker buildx imagetools inspect rust:1.95.0-slim-trixie
+FROM --platform=$BUILDPLATFORM rust:1.95.0-slim-trixie@sha256:e14e87345b4d5964ddcc3491d27ee046a0f23820f340c3c1e24da6880141f7c0 AS builder
 ARG TARGETARCH
-# For another CPU it is cross-compiled, as emulation takes ten times as long. A C compiler is needed as
-# well, because the cryptography (ring) is partly C.
+# For another CPU the binary is cross-compiled, because emulation takes ten times as long. A C compiler is
+# needed as well, because the cryptography (ring) is partly C.
 RUN set -eu; \
     case "$TARGETARCH" in \
       amd64) cpu=x86_64; compiler="gcc-x86-64-linux-gnu libc6-dev-amd64-cross" ;; \
@@ -24,8 +26,8 @@ RUN set -eu; \
     echo "$cpu-unknown-linux-gnu" > /triple
 ENV CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=x86_64-linux-gnu-gcc \
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
-# crt-static because there is no libc in the image. Cargo applies it to the binary alone, and not to build
-# scripts and macros, only where --target is given.
+# crt-static because there is no libc in the image. Cargo applies it to the binary only, and not to build
+# scripts and macros, if --target is given.
 ENV RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=/usr/local/cargo/registry/src=/cargo"
 WORKDIR /src
 COPY . .
@@ -33,12 +35,11 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --locked --release --bin oauth-operator --target "$(cat /triple)" \
     && cp "target/$(cat /triple)/release/oauth-operator" /oauth-operator
-# CycloneDX, as hack/build makes it; with the commit's time it is the same each time.
+# With the timestamp of the commit, the SBOM is reproducible.
 ARG SOURCE_DATE_EPOCH=0
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     export SOURCE_DATE_EPOCH; env --unset=RUSTFLAGS cargo install --quiet --locked cargo-cyclonedx --version 0.5.9 \
-    && cargo cyclonedx --quiet --format json --spec-version 1.5 --describe binaries --no-build-deps --target "$(cat /triple)" \
-    && mv oauth-operator_bin.cdx.json /sbom.cdx.json
+    && hack/sbom "$(cat /triple)" /sbom.cdx.json
 
 FROM scratch
 ARG VERSION=unknown
@@ -50,7 +51,7 @@ LABEL org.opencontainers.image.title="oauth-operator" \
       org.opencontainers.image.revision="$REVISION"
 # CA certificates are compiled into the binary.
 COPY --from=builder /oauth-operator /sbom.cdx.json /
-# By number, so that the kubelet can see that it is not root.
+# Numeric, so that the kubelet can verify that it is not root.
 USER 65532:65532
 ENTRYPOINT ["/oauth-operator"]
 CMD ["run"]

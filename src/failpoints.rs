@@ -1,6 +1,6 @@
-//! Places at which a process can be made to die, compiled only for tests (feature `failpoints`).
+//! Named points at which a test can crash the process; compiled only with the feature `failpoints`.
 
-/// A place, by its name. Without the feature it is nothing at all.
+/// A failpoint with this name. Without the feature, it expands to nothing.
 macro_rules! failpoint {
     ($name:literal) => {
         #[cfg(feature = "failpoints")]
@@ -9,12 +9,12 @@ macro_rules! failpoint {
 }
 pub(crate) use failpoint;
 
-/// Lets the process die, as by a signal, when it first comes by the place that `OAUTH_OPERATOR_FAILPOINT` names.
+/// Aborts the process, as if by a signal, when it first reaches the failpoint that `OAUTH_OPERATOR_FAILPOINT` names.
 #[cfg(feature = "failpoints")]
 pub fn arm() {
     if let Ok(name) = std::env::var("OAUTH_OPERATOR_FAILPOINT")
         && let Err(problem) = fail::cfg_callback(name, || std::process::abort())
     {
-        tracing::error!(problem, "the failpoint cannot be armed");
+        tracing::error!(problem, "failed to arm the failpoint");
     }
 }

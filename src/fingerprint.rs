@@ -1,16 +1,16 @@
-//! Fingerprints: whether something is still what it was, without keeping it.
+//! Fingerprints: detect whether a value has changed, without storing it.
 
 #![deny(clippy::disallowed_methods)]
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
-/// Characters of a fingerprint: 128 bits.
+/// Length of a fingerprint in hex digits: 128 bits.
 const LENGTH: usize = 32;
 
-/// Fingerprint of something that is no secret.
+/// Fingerprint of a value that is not secret.
 #[must_use]
-pub fn plain(value: &serde_json::Value) -> String {
+pub fn unsalted(value: &serde_json::Value) -> String {
     cut(hex::encode(Sha256::digest(value.to_string())))
 }
 
@@ -21,7 +21,7 @@ pub fn salted(parts: &[&str]) -> String {
     with_salt(&hex::encode(salt), parts)
 }
 
-/// Whether `fingerprint` is one of these parts.
+/// Whether `fingerprint` is that of these parts.
 #[must_use]
 pub fn matches(fingerprint: &str, parts: &[&str]) -> bool {
     fingerprint.split_once(':').is_some_and(|(salt, _)| with_salt(salt, parts) == fingerprint)
@@ -31,7 +31,7 @@ fn with_salt(salt: &str, parts: &[&str]) -> String {
     #[expect(clippy::expect_used, reason = "HMAC takes keys of any length (RFC 2104)")]
     let mut mac = Hmac::<Sha256>::new_from_slice(salt.as_bytes()).expect("a key of any length");
     for part in parts {
-        // The length keeps ["ab", "c"] and ["a", "bc"] apart.
+        // The length distinguishes ["ab", "c"] from ["a", "bc"].
         mac.update(&(part.len() as u64).to_be_bytes());
         mac.update(part.as_bytes());
     }

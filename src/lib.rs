@@ -1,67 +1,48 @@
 //! Keeps OAuth 2.0 tokens fresh in Kubernetes Secrets.
 //!
-//! Data goes one way, and each step is a module:
+//! Data flows one way, and every step is a module:
 //!
 //! ```text
-//!   watches ──► observe ──► plan ──► perform ──► settle ──► (status, event, next look)
+//!   watches ──► observe ──► plan ──► perform ──► settle ──► (status, event, requeue)
 //!     IO          IO        pure       IO         pure
 //! ```
 //!
-//! | module | what it is for |
+//! The layers, from the top to the bottom. A file uses its own folder and the layers below it; `tests/unit/layers.rs` enforces that.
+//!
+//! | layer | content |
 //! |---|---|
-//! | [`api`] | what people write and read: `OAuthIntegration`, its rules, and a word for each reason |
-//! | [`validated`] | the spec, parsed |
-//! | [`watches`] | which integration an event of the cluster is about |
-//! | [`controller`] | ties the steps together |
-//! | [`observe`] | the only reader of the cluster and the clock |
-//! | [`plan`] | decides what to do; pure |
-//! | [`grant`], [`oauth`] | the token request and its answer; know no cluster |
-//! | [`sandbox`] | evaluates expressions in processes of their own |
-//! | [`perform`] | the only writer |
-//! | [`revocation`] | gives tokens back |
-//! | [`settle`], [`status`] | what follows from what was done; pure |
-//! | [`target`], [`credentials`] | the two Secrets as data; pure |
-//! | [`cache`] | what is kept between two looks |
-//! | [`gate`] | who may ask a token endpoint now, and who waits |
-//! | [`leadership`], [`lease`] | of several replicas one acts |
-//! | [`fetch`] | the same steps on files instead of a cluster |
-//! | [`api_server`], [`config`], [`confine`], [`context`], [`clock`], [`telemetry`], [`metrics`], [`server`], [`error`], [`calls`], [`fingerprint`] | the rest |
+//! | [`cli`] | flags, logs, the subcommands `crd` and `fetch`, exit codes |
+//! | [`controller`] | watches, caches, reconciliations, metrics, the HTTP server |
+//! | `election` | leader election, and the fence of token requests |
+//! | [`kube_api`] | the client of the API server, whose responses are bounded before they are parsed |
+//! | [`acquisition`] | one attempt to obtain a token: request, refresh, fallback |
+//! | [`decision`] | `plan`, `settle`, the status and back-off; pure |
+//! | [`spec`] | the spec, parsed: requests, credential references, hashes; pure |
+//! | [`target`] | the target Secret as data; pure |
+//! | [`oauth`] | token and revocation requests and their responses; knows no cluster |
+//! | [`limiter`] | concurrency limits, circuit breakers, and queues that are fair by namespace |
+//! | [`api`] | `OAuthIntegration`, its validation, and one word for each reason |
+//! | `clock`, [`fingerprint`], `failpoints`, [`hardening`], `error_report` | helpers without dependencies on other layers |
 
 #![warn(clippy::pedantic, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
-// The same text is what `kubectl explain` and `--help` print, where backticks are noise.
+// `kubectl explain` and `--help` print these comments, where backticks are noise.
 #![allow(clippy::doc_markdown)]
-// The words of the domain are near each other: content and context, name and named.
+// Terms of the domain are similar: content and context, name and named.
 #![allow(clippy::similar_names)]
 
+pub mod acquisition;
 pub mod api;
-pub mod api_server;
-pub mod cache;
-pub mod calls;
-pub mod clock;
-pub mod config;
-pub mod confine;
-pub mod context;
+pub mod cli;
+pub(crate) mod clock;
 pub mod controller;
-pub mod credentials;
-pub mod error;
+pub mod decision;
+pub(crate) mod election;
+pub(crate) mod error_report;
 mod failpoints;
-pub mod fetch;
 pub mod fingerprint;
-pub mod gate;
-pub mod grant;
-pub mod leadership;
-pub mod lease;
-pub mod metrics;
+pub mod hardening;
+pub mod kube_api;
+pub mod limiter;
 pub mod oauth;
-pub mod observe;
-pub mod perform;
-pub mod plan;
-pub mod revocation;
-pub mod sandbox;
-pub mod server;
-pub mod settle;
-pub mod status;
+pub mod spec;
 pub mod target;
-pub mod telemetry;
-pub mod validated;
-pub mod watches;

@@ -3,35 +3,42 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use oauth_operator::config::{Arguments, Command};
-use oauth_operator::{api, confine, controller, error, fetch, sandbox, telemetry};
+use oauth_operator::cli::args::{Cli, Command};
+use oauth_operator::cli::crd;
+use oauth_operator::cli::exit;
+use oauth_operator::cli::fetch;
+use oauth_operator::cli::telemetry;
+use oauth_operator::controller::run;
+use oauth_operator::controller::shutdown;
+use oauth_operator::hardening;
+use oauth_operator::oauth::expression::worker;
 
-/// Gives back what short-lived work has used: resident memory is a fifth less than with the allocator of the system.
+/// Returns freed memory to the system: resident memory is a fifth less than with the default allocator.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some(sandbox::worker::COMMAND) {
-        return sandbox::worker::run();
+    if std::env::args().nth(1).as_deref() == Some(worker::COMMAND) {
+        return worker::run();
     }
-    confine::hide_memory();
-    work()
+    hardening::forbid_core_dumps_and_ptrace();
+    run()
 }
 
-/// One thread for all: the work is waiting, and what two threads would gain they lose by waking each other up.
+/// A single thread: most of the work is waiting, and a second thread would cost more in wake-ups than it gains.
 #[tokio::main(flavor = "current_thread")]
-async fn work() -> ExitCode {
-    let Arguments { command, log_format, log } = Arguments::parse();
-    if let Err(problem) = telemetry::start(log_format, &log) {
+async fn run() -> ExitCode {
+    let Cli { command, log_format, log } = Cli::parse();
+    if let Err(problem) = telemetry::init(log_format, &log) {
         eprintln!("error: {problem}");
         return ExitCode::from(2);
     }
     match command {
         Command::Run(arguments) => {
-            let work = async { controller::run((*arguments).into(), controller::signals()?).await };
-            error::exit(work.await)
+            let work = async { run::run((*arguments).into(), shutdown::shutdown_signal()?).await };
+            exit::exit_code(work.await)
         }
-        Command::Crd => error::exit(api::print_crd()),
+        Command::Crd => exit::exit_code(crd::print_crd()),
         Command::Fetch(arguments) => fetch::run(arguments).await,
     }
 }

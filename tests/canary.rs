@@ -1,7 +1,7 @@
-//! The promise: nothing secret is shown anywhere. All that a whole test run has shown (logs with their panics, events, statuses,
-//! leases, metrics, the output of `fetch`) is searched for every value of every Secret and every token that there was.
+//! The promise: nothing secret is shown anywhere. All output of a whole test run (logs including panics, events,
+//! statuses, leases, metrics, the output of `fetch`) is searched for every value of every Secret and every token.
 //!
-//! `make test` keeps both in the folder that `CANARY_RECORD` names; this is what comes after all other tests.
+//! `make test` records both in the folder that `CANARY_RECORD` names; this test runs after all others.
 
 #![allow(missing_docs, clippy::expect_used, clippy::panic)]
 
@@ -14,8 +14,8 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use serde_json::Value;
 
-/// Keys of Secrets whose values are no secrets: they stand in specs, name somebody, or tell of a token what everybody
-/// may know.
+/// Keys of Secrets whose values are not secret: they are also in specs, are names, or describe a token in a way that
+/// everybody may know.
 const PUBLIC: [&str; 15] = [
     "type",
     "ends",
@@ -33,16 +33,16 @@ const PUBLIC: [&str; 15] = [
     "namespace",
     "not-secret",
 ];
-/// A shorter value is found by chance: the tests must not have one.
+/// A shorter value would be found by chance: the tests must not use one.
 const SHORTEST: usize = 6;
-/// What values of the tests hold that stands nowhere else.
+/// A marker in values of the tests that does not occur elsewhere.
 const MARKS: [&str; 2] = ["kanarie-", "KANARIENVOGEL"];
-/// Of a long value each piece of so many characters is looked for.
+/// Each fragment of this length of a long value is searched for.
 const PIECE: usize = 32;
 
 fn main() -> ExitCode {
     let Some(folder) = std::env::var_os("CANARY_RECORD") else {
-        eprintln!("canary: there is no record of a test run; it is what `make test` searches in the end");
+        eprintln!("canary: there is no record of a test run; `make test` creates one and searches it at the end");
         return ExitCode::from(2);
     };
     let record = Record::read(Path::new(&folder));
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
         assert!(!text.is_empty(), "there is no record of {kind}: nothing was searched");
         let hits = search.hits(&text);
         println!("{kind:<10} {:>10} bytes, secrets found: {}", text.len(), hits.len());
-        // One line for each value: where it was first.
+        // One line per value: the first occurrence.
         let firsts: BTreeMap<_, _> = hits.iter().rev().cloned().collect();
         firsts.iter().for_each(|(secret, line)| println!("  {secret:?} in: {line}"));
         found += hits.len();
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
     if found == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// What was kept.
+/// The record.
 struct Record {
     audit: Vec<Value>,
     texts: BTreeMap<String, String>,
@@ -96,7 +96,7 @@ impl Record {
         self.audit.iter().filter(move |event| event["objectRef"]["resource"] == resource)
     }
 
-    /// Every value of every Secret that was written, the tokens of ServiceAccounts, and what was given to `fetch`.
+    /// Every value of every Secret that was written, the tokens of ServiceAccounts, and the input of `fetch`.
     fn secrets(&self) -> Secrets {
         let mut secrets = Secrets::default();
         for event in self.of("secrets") {
@@ -117,7 +117,7 @@ impl Record {
         secrets
     }
 
-    /// What others may read.
+    /// The output that others may read.
     fn shown(&self) -> Vec<(&str, String)> {
         let objects = |resource: &str| -> String {
             let by_operator = |event: &&Value| {
@@ -148,13 +148,39 @@ impl Secrets {
 
 type Way = fn(&str) -> Vec<String>;
 
-/// What an API server has written down. It is killed in the end, maybe in the middle of a line.
+/// The audit log of an API server. The server is killed at the end, perhaps in the middle of a line.
 fn events(text: &str) -> Vec<Value> {
     let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-    whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"))).collect()
+    let event = |line: &str| serde_json::from_str(&shallow(line)).unwrap_or_else(|error| panic!("{error} in {line}"));
+    whole.lines().map(event).collect()
 }
 
-/// The ways in which a value may stand in a text.
+/// A line of JSON without content that is nested too deep for parsers: attack tests write it, and it contains no value
+/// of a Secret.
+fn shallow(line: &str) -> String {
+    const DEEPEST: usize = 100;
+    let (mut kept, mut depth, mut in_string, mut escaped) = (String::with_capacity(line.len()), 0_usize, false, false);
+    for next in line.chars() {
+        let opens = !in_string && matches!(next, '[' | '{');
+        let closes = !in_string && matches!(next, ']' | '}');
+        depth += usize::from(opens);
+        if depth == DEEPEST + 1 && opens {
+            kept.push_str("null");
+        }
+        if depth <= DEEPEST {
+            kept.push(next);
+        }
+        depth -= usize::from(closes);
+        if in_string {
+            (in_string, escaped) = (escaped || next != '"', !escaped && next == '\\');
+        } else {
+            in_string = next == '"';
+        }
+    }
+    kept
+}
+
+/// The encodings of a value in a text.
 const WAYS: [(&str, Way); 7] = [
     ("as it is", |value| vec![value.to_owned()]),
     ("as JSON", |value| vec![Value::from(value).to_string().trim_matches('"').to_owned()]),
@@ -168,7 +194,8 @@ const WAYS: [(&str, Way); 7] = [
     ("hexadecimal", |value| vec![hex::encode(value), hex::encode_upper(value)]),
 ];
 
-/// Base64 of something that holds a value, in its three positions, without the characters that depend on what is around it.
+/// Base64 of data that contain a value, at each of the three offsets, without the characters that depend on adjacent
+/// data.
 fn inside(value: &str, encode: fn(&[u8]) -> String) -> Vec<String> {
     let at = |before: usize| {
         let bytes = [&[0; 2][..before], value.as_bytes()].concat();
@@ -179,7 +206,8 @@ fn inside(value: &str, encode: fn(&[u8]) -> String) -> Vec<String> {
     (0..3).map(at).collect()
 }
 
-/// What of a value is looked for: what is long may stand there cut, and what has lines, line by line.
+/// The search patterns of a value: fragments of a long value, which may be truncated in the text, and each line of a
+/// value with several lines.
 fn pieces(value: &str) -> Vec<String> {
     let lines = value.lines().filter(|line| line.len() >= PIECE / 2 && !line.starts_with("-----"));
     let characters: Vec<char> = value.chars().collect();
@@ -202,7 +230,7 @@ impl Search {
         Self { automaton: AhoCorasick::new(&patterns).expect("patterns"), patterns }
     }
 
-    /// What is found, and the lines in which it is.
+    /// The values that were found, and the lines that contain them.
     fn hits(&self, text: &str) -> Vec<(String, String)> {
         let hit = |line: &str| {
             let found = self.automaton.find(line)?;
@@ -211,7 +239,7 @@ impl Search {
         text.lines().filter_map(hit).collect()
     }
 
-    /// A search that finds nothing where something is would be worth nothing. Written by hand, not by the code above.
+    /// Checks that the search finds what it should. Written by hand, not with the code above.
     fn works() {
         let jwt = "eyJhbGciOiJSUzI1NiJ9.".to_owned() + &"abcdefghijklmnopqrstuvwxyz0123456789".repeat(10);
         let pem =

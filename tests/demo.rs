@@ -1,19 +1,17 @@
-//! `make demo`: the main job, live on this machine.
+//! `make demo`: the main use case, live on this machine.
 //!
-//! A control plane, a real identity provider (Django OAuth Toolkit), the operator under the chart's rights, and one
-//! integration, whose token is renewed before the reader's eyes. It runs among the tests as well, so it cannot rot.
-
-mod common;
+//! A control plane, a real identity provider (Django OAuth Toolkit), the operator with the chart's permissions, and one
+//! integration, whose token is renewed while you watch. It also runs as one of the tests, so that it stays correct.
 
 use std::time::{Duration, Instant};
 
-use common::django::Django;
-use common::manifests::{self, apply};
-use common::operator::kubeconfig;
-use common::{ControlPlane, Operator, tools};
+use test_support::django::Django;
+use test_support::manifests::{self, apply};
+use test_support::operator::kubeconfig;
+use test_support::{ControlPlane, Operator, tools};
 
-/// The life of the demo's tokens: long enough to be read about, short enough to be waited for.
-const LIFE_SECONDS: u32 = 20;
+/// The lifetime of the demo's tokens: long enough to read the output, short enough to wait for.
+const LIFETIME_SECONDS: u32 = 20;
 const RENEWALS: usize = 2;
 const NAMESPACE: &str = "erp";
 
@@ -23,20 +21,18 @@ fn main() {
 }
 
 async fn demo() {
-    say(
-        "tools: etcd, kube-apiserver, kubectl, helm and Django OAuth Toolkit, built once and then taken from the cache",
-    );
+    say("tools: etcd, kube-apiserver, kubectl, helm and Django OAuth Toolkit, built once and then cached");
     for tool in ["kubernetes", "helm", "django"] {
         tools::install(tool);
     }
     say("a control plane on loopback: etcd, kube-apiserver, kube-controller-manager");
     let control_plane = ControlPlane::start();
-    say("an identity provider on loopback: Django OAuth Toolkit, whose tokens live 20 s");
-    let django = Django::start(LIFE_SECONDS);
+    say("an identity provider on loopback: Django OAuth Toolkit, with a token lifetime of 20 s");
+    let django = Django::start(LIFETIME_SECONDS);
     say("the CRD, and the chart's ServiceAccount and roles");
     manifests::install_crd(&control_plane);
-    manifests::install_rights(&control_plane);
-    say("the operator, with just these rights");
+    manifests::install_permissions(&control_plane);
+    say("the operator, with only these permissions");
     let operator = Operator::start_with(&kubeconfig(&control_plane).await, &[]).await;
 
     let manifest = manifest(&django.token_endpoint());
@@ -45,25 +41,25 @@ async fn demo() {
     control_plane.kubectl(&["create", "namespace", NAMESPACE]);
     apply(&control_plane, NAMESPACE, &manifest);
     let mut seen = next_token(&control_plane, "").await;
-    show(&control_plane, "the Secret is there");
+    show(&control_plane, "the Secret was created");
     for renewal in 1..=RENEWALS {
         say(&format!("waiting for renewal {renewal}; nothing happens until it is due"));
         let end = expires_at(&control_plane);
         seen = next_token(&control_plane, &seen).await;
         let left = end.duration_since(jiff::Timestamp::now()).as_secs();
-        assert!(left > 0, "the old token ended before there was another");
+        assert!(left > 0, "the old token expired before there was a new one");
         show(&control_plane, &format!("renewed: another token is in the Secret, {left} s before the old one's end"));
     }
     say("kubectl describe oauthintegration erp-live (its events)");
     let described = control_plane.kubectl(&["describe", "oauthintegration", "erp-live", "-n", NAMESPACE]);
     println!("{}", described.split_once("Events:").map_or("", |(_, events)| events));
-    say("what it cost: the operator's own count");
+    say("the cost, according to the operator's metrics");
     for line in operator.metrics().lines().filter(|line| line.starts_with("oauth_operator_token_requests_total")) {
         println!("{line}");
     }
-    let ended = operator.terminate(Duration::from_secs(20));
-    assert_eq!(ended, 0, "the operator ends in order");
-    say(&format!("done: one issue and {RENEWALS} renewals; everything that was started is ended"));
+    let exit_code = operator.terminate(Duration::from_secs(20));
+    assert_eq!(exit_code, 0, "the operator shuts down gracefully");
+    say(&format!("done: one token issued and {RENEWALS} renewals; all processes are stopped"));
 }
 
 fn say(what: &str) {
@@ -99,7 +95,7 @@ spec:
     )
 }
 
-/// Waits until the Secret holds another token than `old`.
+/// Waits until the token in the Secret differs from `old`.
 async fn next_token(control_plane: &ControlPlane, old: &str) -> String {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
@@ -138,7 +134,7 @@ fn show(control_plane: &ControlPlane, what: &str) {
     }
 }
 
-/// Enough of a token to see that it is another one.
+/// The start of a token, enough to see that it has changed.
 fn masked(base64: &str) -> String {
     format!("{}… ({} characters)", base64.get(..6).unwrap_or_default(), base64.len() / 4 * 3)
 }

@@ -1,23 +1,22 @@
-//! Integrations on a control plane of their own, the operator beside them, and the floor.
+//! Integrations on a separate control plane, the operator, and the baseline.
 
 use std::time::{Duration, Instant};
 
-use crate::common;
-use common::control_plane::Calls;
-use common::operator::kubeconfig;
-use common::world::client_credentials;
-use common::{ControlPlane, Operator, eventually};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
-use oauth_operator::api::OAuthIntegration;
+use oauth_operator::api::spec::OAuthIntegration;
 use serde_json::json;
+use test_support::control_plane::Calls;
+use test_support::operator::kubeconfig;
+use test_support::world::client_credentials;
+use test_support::{ControlPlane, Operator, eventually};
 
-/// Bare calls at once.
+/// Concurrent calls of the baseline.
 pub const AT_ONCE: usize = 64;
 
-/// Integrations on a control plane of their own.
+/// Integrations on a separate control plane.
 pub struct Fleet {
     pub control_plane: ControlPlane,
     pub client: Client,
@@ -25,19 +24,19 @@ pub struct Fleet {
     pub size: usize,
 }
 
-/// What the same writes cost, made bare.
+/// The cost of the same writes without the operator.
 pub struct Floor {
     pub took: Duration,
-    /// Seconds of processor time of this process.
+    /// CPU time of this process, in seconds.
     pub cpu: f64,
 }
 
 impl Fleet {
-    /// A fleet whose integrations ask these endpoints in turn. No operator looks after it yet.
+    /// A fleet whose integrations use these endpoints in rotation. No operator watches it yet.
     pub async fn new(size: usize, endpoints: &[String]) -> Self {
         let control_plane = ControlPlane::start();
-        common::manifests::install_crd(&control_plane);
-        common::manifests::install_rights(&control_plane);
+        test_support::manifests::install_crd(&control_plane);
+        test_support::manifests::install_permissions(&control_plane);
         let client = control_plane.client().await;
         let namespace = control_plane.namespace("fleet").await;
         let fleet = Self { control_plane, client, namespace, size };
@@ -47,7 +46,7 @@ impl Fleet {
 
     pub async fn operator(&self) -> Operator {
         let config = kubeconfig(&self.control_plane).await;
-        let arguments = ["--namespace", &self.namespace, "--log", "warn,oauth_operator::server=info"];
+        let arguments = ["--namespace", &self.namespace, "--log", "warn,oauth_operator::controller::server=info"];
         Operator::start_with(&config, &arguments).await
     }
 
@@ -74,10 +73,10 @@ impl Fleet {
         futures::stream::iter(0..self.size).for_each_concurrent(AT_ONCE, work).await;
     }
 
-    /// Waits until the endpoints have given a token for each, and then until all are ready.
+    /// Waits until the endpoints have issued a token for each integration, and then until all are ready.
     pub async fn all_ready(&self, asked: impl Fn() -> usize) {
-        // The endpoints' count first, which costs nothing: lists of everything, again and again, would be the largest load.
-        eventually("all tokens are asked for", Duration::from_secs(600), async || match asked() {
+        // Checks the endpoints' counters first, which is cheap: repeated lists of everything would be the largest load.
+        eventually("all tokens are requested", Duration::from_secs(600), async || match asked() {
             all if all >= self.size => Ok(()),
             some => Err(format!("{some} are")),
         })
@@ -89,15 +88,15 @@ impl Fleet {
         .await;
     }
 
-    /// How many are ready.
+    /// The number of integrations that are ready.
     pub async fn ready(&self) -> usize {
         let integrations = Api::<OAuthIntegration>::namespaced(self.client.clone(), &self.namespace);
         let all = integrations.list(&ListParams::default()).await.expect("a list").items;
         let statuses = all.iter().filter_map(|one| one.status.as_ref());
-        statuses.filter(|status| oauth_operator::status::is_ready(status)).count()
+        statuses.filter(|status| oauth_operator::decision::status::is_ready(status)).count()
     }
 
-    /// The Secrets and statuses that the operator has made, written again under other names, as fast as a loop can.
+    /// Writes the Secrets and statuses of the operator again under other names, as fast as a loop can.
     pub async fn floor(&self) -> Floor {
         let namespace = self.control_plane.namespace("floor").await;
         self.make(&namespace, &["https://login.example.com/token".to_owned()]).await;
@@ -128,13 +127,13 @@ impl Fleet {
     }
 }
 
-/// The calls between two counts.
+/// The calls between two readings of the counters.
 pub fn difference(after: &Calls, before: &Calls) -> Calls {
     let more = |(call, count): (&_, &u64)| (Clone::clone(call), count - before.get(call).copied().unwrap_or_default());
     after.iter().map(more).filter(|(_, count)| *count > 0).collect()
 }
 
-/// Prints how often each call was made for each of so many.
+/// Prints the number of each call, divided by `number`.
 pub fn print_calls(calls: &Calls, all: usize) {
     let ours = |resource: &str| ["secrets", "oauthintegrations", "events"].contains(&resource);
     let named: Vec<_> = calls.iter().filter(|((verb, resource, _), _)| ours(resource) && verb != "WATCH").collect();
@@ -146,7 +145,7 @@ pub fn print_calls(calls: &Calls, all: usize) {
     }
 }
 
-/// Seconds of processor time of this process.
+/// CPU time of this process, in seconds.
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let rest = stat.rsplit(')').next().unwrap_or_default();

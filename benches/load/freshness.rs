@@ -1,4 +1,4 @@
-//! How long Secrets held tokens that had ended: by the endpoint's own record of what it gave, and a watch on the Secrets.
+//! How long Secrets contained expired tokens, according to the endpoint's own record and a watch on the Secrets.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,14 +9,14 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 
-/// When each token ends, by its text.
+/// The expiry of each token, by its value.
 pub type Ends = Arc<Mutex<HashMap<String, Instant>>>;
 
 #[derive(Default)]
 struct Seen {
-    /// When the token ends that each Secret holds.
+    /// The expiry of the token in each Secret.
     ends: HashMap<String, Instant>,
-    /// For how long each Secret held one that had ended, all times together; and the longest.
+    /// How long each Secret contained an expired token: the total and the longest period.
     expired: HashMap<String, (Duration, Duration)>,
 }
 
@@ -31,7 +31,7 @@ impl Seen {
     }
 }
 
-/// Looks at the Secrets of a namespace until asked for the sum.
+/// Watches the Secrets of a namespace until the sum is requested.
 pub struct Freshness {
     seen: Arc<Mutex<Seen>>,
     watching: tokio::task::JoinHandle<()>,
@@ -59,13 +59,14 @@ impl Freshness {
                 Ok(())
             });
             if let Err(error) = looking.await {
-                println!("  the watch has failed, and its figures are of no use: {error}");
+                println!("  the watch has failed, and its figures are invalid: {error}");
             }
         });
         Self { seen, watching }
     }
 
-    /// Seconds with tokens that had ended, and the longest such time of one Secret: of those whose number is chosen.
+    /// Seconds with expired tokens, and the longest such period of one Secret, for the Secrets whose number is
+    /// selected.
     pub fn expired(self, chosen: impl Fn(usize) -> bool) -> (f64, f64) {
         self.watching.abort();
         let mut seen = lock(&self.seen);

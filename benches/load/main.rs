@@ -1,13 +1,11 @@
-//! What the operator costs and how late it is, under load and when endpoints fail. Each scenario has a control plane of its
-//! own and, in the same run, its floor: the same Secrets and statuses written bare by a plain loop. Figures are to be compared
-//! as ratios; none is asserted.
+//! What the operator costs and how late it is, under load and when endpoints fail. Each scenario has its own control
+//! plane and, in the same run, its baseline: the same Secrets and statuses written by a plain loop. Figures are to be
+//! compared as ratios; none is asserted.
 //!
-//! `BENCH` picks the scenarios whose names hold a text; `BENCH_MINUTES` says how long the long ones last (10).
+//! `BENCH` selects scenarios by a part of their names; `BENCH_MINUTES` sets the duration of the long ones (10).
 
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
-#[path = "../../tests/common/mod.rs"]
-mod common;
 mod fleet;
 mod freshness;
 mod renewals;
@@ -26,7 +24,7 @@ async fn main() {
     if is_chosen("start") {
         start::run().await;
     }
-    let steady = Renewals { integrations: 2_000, life: 120, hosts: 10, lasts, trouble: Trouble::None };
+    let steady = Renewals { integrations: 2_000, lifetime: 120, hosts: 10, lasts, trouble: Trouble::None };
     for (name, renewals) in [
         ("steady", steady),
         ("away", Renewals { trouble: Trouble::Away(Duration::from_secs(20), 1), ..steady }),
@@ -35,9 +33,9 @@ async fn main() {
             "outage",
             Renewals {
                 integrations: 1_000,
-                life: 60,
+                lifetime: 60,
                 hosts: 1,
-                // The first outage comes when the renewals have spread evenly.
+                // The first outage starts when the renewals are evenly distributed.
                 lasts: Duration::from_secs(400),
                 trouble: Trouble::Away(Duration::from_secs(25), 3),
             },

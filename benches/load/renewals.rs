@@ -1,4 +1,4 @@
-//! Renewals for minutes, with and without endpoints that fail.
+//! Renewals for several minutes, with and without failing endpoints.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,19 +7,18 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::json;
 
-use crate::common;
 use crate::fleet::{AT_ONCE, Fleet, difference, print_calls};
 use crate::freshness::{Ends, Freshness, lock};
-use common::endpoint::{Endpoint, Reply};
-use common::proxy::{Network, Proxy};
+use test_support::endpoint::{Endpoint, Reply};
+use test_support::proxy::{Network, Proxy};
 
-/// What goes wrong in the middle.
+/// The fault in the middle of the run.
 #[derive(Clone, Copy, Debug)]
 pub enum Trouble {
     None,
-    /// All hosts are away for so long, so many times, at even distances.
+    /// All hosts are down for this time, this many times, at regular intervals.
     Away(Duration, u32),
-    /// One host takes requests and never answers, until the end.
+    /// One host accepts requests and never responds, until the end.
     OneHangs,
 }
 
@@ -27,8 +26,8 @@ pub enum Trouble {
 #[derive(Clone, Copy, Debug)]
 pub struct Renewals {
     pub integrations: usize,
-    /// Of a token, in seconds.
-    pub life: u64,
+    /// Lifetime of a token, in seconds.
+    pub lifetime: u64,
     pub hosts: usize,
     pub lasts: Duration,
     pub trouble: Trouble,
@@ -40,7 +39,7 @@ struct Host {
 }
 
 impl Host {
-    fn start(life: u64, ends: &Ends, hangs: Arc<AtomicBool>) -> Self {
+    fn start(lifetime: u64, ends: &Ends, hangs: Arc<AtomicBool>) -> Self {
         let ends = Arc::clone(ends);
         let number = Mutex::new(0_u64);
         let endpoint = Endpoint::start(move |request| {
@@ -50,8 +49,8 @@ impl Host {
             let mut number = lock(&number);
             *number += 1;
             let token = format!("{}-{number}", request.headers.get("host").cloned().unwrap_or_default());
-            lock(&ends).insert(token.clone(), Instant::now() + Duration::from_secs(life));
-            Reply::json(200, &json!({"access_token": token, "token_type": "Bearer", "expires_in": life}))
+            lock(&ends).insert(token.clone(), Instant::now() + Duration::from_secs(lifetime));
+            Reply::json(200, &json!({"access_token": token, "token_type": "Bearer", "expires_in": lifetime}))
         });
         let network = Proxy::start(endpoint.address());
         Self { endpoint, network }
@@ -64,15 +63,15 @@ impl Host {
 
 impl Renewals {
     pub async fn run(self, name: &str) {
-        let Self { integrations, life, lasts, trouble, hosts: count } = self;
+        let Self { integrations, lifetime, lasts, trouble, hosts: count } = self;
         println!(
-            "\n{name}: {integrations} integrations at {count} hosts, life {life} s, {lasts:?}, trouble: {trouble:?}"
+            "\n{name}: {integrations} integrations at {count} hosts, lifetime {lifetime} s, {lasts:?}, trouble: {trouble:?}"
         );
         let ends = Ends::default();
         let hangs = Arc::new(AtomicBool::new(false));
         let never = Arc::new(AtomicBool::new(false));
         let switch = |number| Arc::clone(if number == 0 { &hangs } else { &never });
-        let hosts: Vec<Host> = (0..count).map(|number| Host::start(life, &ends, switch(number))).collect();
+        let hosts: Vec<Host> = (0..count).map(|number| Host::start(lifetime, &ends, switch(number))).collect();
         let urls: Vec<String> = hosts.iter().map(Host::url).collect();
         let fleet = Fleet::new(integrations, &urls).await;
         let freshness = Freshness::watch(&fleet.client, &fleet.namespace, &ends);
@@ -134,7 +133,7 @@ fn is_hanging(trouble: Trouble) -> bool {
     matches!(trouble, Trouble::OneHangs)
 }
 
-/// The most requests in one second since then, as a part of their mean.
+/// The peak of requests in one second since then, relative to their mean.
 fn peak(times: &[SystemTime], since: SystemTime) -> f64 {
     let mut by_second = BTreeMap::<u64, usize>::new();
     for second in times.iter().filter_map(|at| at.duration_since(since).ok()) {

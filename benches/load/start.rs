@@ -1,13 +1,12 @@
-//! From nothing to ready, and from a restart to ready.
+//! Time from an empty cluster to ready, and from a restart to ready.
 
 use std::time::{Duration, Instant};
 
-use crate::common;
 use crate::fleet::{AT_ONCE, Fleet, difference, print_calls};
-use common::endpoint::{Endpoint, Reply};
-use common::eventually;
+use test_support::endpoint::{Endpoint, Reply};
+use test_support::eventually;
 
-/// How long idleness is looked at.
+/// Duration of the measurement of the idle operator.
 const IDLE: Duration = Duration::from_secs(60);
 
 /// 1,000 integrations get their first tokens.
@@ -15,7 +14,7 @@ pub async fn run() {
     first(1_000, "start").await;
 }
 
-/// 10,000 integrations get their first tokens, rest, and are found again by another process.
+/// 10,000 integrations get their first tokens, are idle, and are found again by another process.
 pub async fn many() {
     let (fleet, endpoint) = first(10_000, "many").await;
     let asked = endpoint.count();
@@ -30,10 +29,10 @@ pub async fn many() {
     let started = Instant::now();
     let operator = fleet.operator().await;
     println!("  restart       ready after {:.2} s", started.elapsed().as_secs_f64());
-    let looked_at = "oauth_operator_reconciles_total";
-    eventually("all were looked at", Duration::from_secs(60), async || {
-        let looks = operator.sum(looked_at, "reason=\"TokenValid\"");
-        if looks >= fleet.size as f64 { Ok(()) } else { Err(format!("{looks} looks")) }
+    let metric = "oauth_operator_reconciles_total";
+    eventually("all were reconciled", Duration::from_secs(60), async || {
+        let reconciliations = operator.sum(metric, "reason=\"TokenValid\"");
+        if reconciliations >= fleet.size as f64 { Ok(()) } else { Err(format!("{reconciliations} reconciliations")) }
     })
     .await;
     println!("                all looked at after {:.2} s", started.elapsed().as_secs_f64());

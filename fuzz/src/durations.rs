@@ -1,14 +1,16 @@
-//! Durations as people write them. The input: a duration.
+//! Durations as users write them. The input: a duration.
 
 use jiff::{SignedDuration, Timestamp};
-use oauth_operator::api::{Duration, OAuthIntegrationSpec};
-use oauth_operator::oauth::life::{self, Spread};
-use oauth_operator::validated::Validated;
+use oauth_operator::api::duration::Duration;
+use oauth_operator::api::spec::OAuthIntegrationSpec;
+use oauth_operator::oauth::lifetime;
+use oauth_operator::oauth::lifetime::Jitter;
+use oauth_operator::spec::validated::ValidatedSpec;
 use serde_json::json;
 
 use crate::{NOW, usual};
 
-/// All that hold a duration.
+/// All fields that contain a duration.
 const FIELDS: [&str; 7] = [
     "/tokenLife",
     "/renewBefore",
@@ -19,7 +21,7 @@ const FIELDS: [&str; 7] = [
     "/revocation/afterRenewal",
 ];
 
-/// A spec that has them all.
+/// A spec with all of them.
 fn whole() -> serde_json::Value {
     let mut spec = usual();
     spec["request"] = json!({});
@@ -30,7 +32,7 @@ fn whole() -> serde_json::Value {
     spec
 }
 
-/// What is read is what Go reads: the sum of numbers with a unit each, in nanoseconds.
+/// The result is that of Go: the sum of numbers with a unit each, in nanoseconds.
 fn check_meaning(text: &str) {
     let Ok(duration) = text.parse::<Duration>() else { return };
     let read = std::time::Duration::from(duration).as_nanos() as f64;
@@ -54,17 +56,17 @@ fn check_meaning(text: &str) {
         meant += number * nanoseconds;
         rest = &rest[end + unit.len()..];
     }
-    // As it is written into the API again, where the reader rounds to some nanoseconds too.
+    // As it is serialized for the API, where the parser also rounds to some nanoseconds.
     let written = serde_json::to_value(duration).expect("text");
     let again: Duration = serde_json::from_value(written.clone()).expect("what was written can be read");
     let apart = std::time::Duration::from(again).abs_diff(duration.into());
     assert!(apart.as_nanos() < 100, "{text} is another duration once it was written: {written}");
-    // A float of that size is known to some nanoseconds, and each part is rounded.
+    // A float of that size has a precision of some nanoseconds, and each part is rounded.
     assert!((read - meant).abs() < 100.0, "{text} is {read} and not {meant}");
     assert!(rest.is_empty() || rest == "0", "{rest} was left out of {text}");
 }
 
-/// Reads a duration wherever the spec has one, and reckons with it.
+/// Parses a duration in every field that has one, and calculates with it.
 pub fn durations(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     check_meaning(text);
@@ -73,13 +75,13 @@ pub fn durations(data: &[u8]) {
         let (parent, name) = field.rsplit_once('/').expect("a path");
         spec.pointer_mut(parent).expect("an object")[name] = text.into();
         let Ok(spec) = serde_json::from_value::<OAuthIntegrationSpec>(spec) else { continue };
-        let Ok(validated) = Validated::parse("it", &spec) else { continue };
-        assert!(!validated.longest_attempt().is_zero());
-        check_times(validated.token_life.unwrap_or(life::UNKNOWN), validated.renew_before);
+        let Ok(validated) = ValidatedSpec::parse("it", &spec) else { continue };
+        assert!(!validated.max_attempt_duration().is_zero());
+        check_times(validated.token_lifetime.unwrap_or(lifetime::DEFAULT_LIFETIME), validated.renew_before);
     }
 }
 
 fn check_times(life: SignedDuration, renew_before: Option<SignedDuration>) {
-    let times = life::times("uid", *NOW, life, renew_before, Spread::Wide);
+    let times = lifetime::schedule("uid", *NOW, life, renew_before, Jitter::Wide);
     assert!(times.expires_at <= Timestamp::MAX && times.renew_at <= times.expires_at, "{times:?}");
 }

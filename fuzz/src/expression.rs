@@ -1,6 +1,6 @@
-//! Expressions, which are parsed where everybody's tokens are. The input: an expression.
+//! Expressions, which are parsed in the process that holds all tokens. The input: an expression.
 
-use oauth_operator::oauth::Expression;
+use oauth_operator::oauth::expression::jsonata::Expression;
 
 /// The CRD's own bound.
 const LONGEST: usize = 4_096;
@@ -13,6 +13,6 @@ pub fn expression(data: &[u8]) {
     }
     match Expression::parse(text) {
         Ok(expression) => assert_eq!(expression.text(), text),
-        Err(error) => assert!(error.contains("at character"), "{error}"),
+        Err(error) => assert!(error.to_string().contains("at character"), "{error}"),
     }
 }

@@ -1,8 +1,9 @@
-//! What the fuzz targets check: not only that nothing panics, but the promises made of each piece of code that reads what strangers
-//! write. Inputs are texts, so that the corpora can be read and written by hand.
+//! What the fuzz targets check: not only that nothing panics, but the properties of each piece of code that reads
+//! untrusted input. Inputs are text, so that the corpora can be read and written by hand.
 
+mod api_responses;
 mod durations;
-mod endpoint_gate;
+mod egress_policy;
 mod expression;
 mod jwt_exp;
 mod keys;
@@ -16,13 +17,14 @@ use std::sync::LazyLock;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use jiff::Timestamp;
-use oauth_operator::api::OAuthIntegrationSpec;
-use oauth_operator::oauth::body::Member;
-use oauth_operator::validated::Validated;
+use oauth_operator::api::spec::OAuthIntegrationSpec;
+use oauth_operator::oauth::body::Parameter;
+use oauth_operator::spec::validated::ValidatedSpec;
 use serde_json::{Value, json};
 
+pub use api_responses::api_responses;
 pub use durations::durations;
-pub use endpoint_gate::endpoint_gate;
+pub use egress_policy::egress_policy;
 pub use expression::expression;
 pub use jwt_exp::jwt_exp;
 pub use keys::keys;
@@ -31,26 +33,26 @@ pub use redaction::redaction;
 pub use response::response;
 pub use spec_to_request::spec_to_request;
 
-/// What is sent; it must come back nowhere.
+/// The secret that is sent; it must not appear in any output.
 const SECRET: &str = "Kanarien/Vogel+4711=";
 
-/// The time of all targets.
-static NOW: LazyLock<Timestamp> = LazyLock::new(|| Timestamp::from_second(1_700_000_000).expect("a moment"));
+/// The current time in all targets.
+static NOW: LazyLock<Timestamp> = LazyLock::new(|| Timestamp::from_second(1_700_000_000).expect("a timestamp"));
 
-/// What was sent with the request that is answered.
-fn sent() -> Vec<Member> {
+/// The values that were sent with the request.
+fn sent() -> Vec<Parameter> {
     [("grant_type", "client_credentials"), ("client_id", "the-client"), ("client_secret", SECRET)]
         .map(|(name, value)| (name.to_owned(), value.into()))
         .to_vec()
 }
 
-/// A spec that can work.
-fn validated(spec: Value) -> Validated {
+/// A valid spec.
+fn validated(spec: Value) -> ValidatedSpec {
     let spec: OAuthIntegrationSpec = serde_json::from_value(spec).expect("a spec");
-    Validated::parse("it", &spec).expect("a spec that can work")
+    ValidatedSpec::parse("it", &spec).expect("a spec that can work")
 }
 
-/// The spec that most have.
+/// A typical spec.
 fn usual() -> Value {
     json!({
         "tokenEndpoint": "https://login.example.com/token",
@@ -59,9 +61,9 @@ fn usual() -> Value {
     })
 }
 
-/// A message is for people: short enough for an event, on one line, and holds nothing that was sent.
+/// A message is short enough for an event, on one line, and contains nothing that was sent.
 fn check_message(message: &str) {
-    /// An event's note has at most 1,024 bytes; what is quoted of an endpoint is cut.
+    /// The note of an event has at most 1,024 bytes; quotes of an endpoint are truncated.
     const LONGEST: usize = 1_024;
     assert!(message.len() <= LONGEST, "a message of {} bytes: {message}", message.len());
     assert!(!message.chars().any(char::is_control), "a message with control characters: {message:?}");

@@ -1,8 +1,8 @@
 //! The metadata of an issuer (RFC 8414). The input: a document in JSON.
 
-use oauth_operator::error::Failure;
-use oauth_operator::oauth::Ask;
-use oauth_operator::oauth::discovery::Metadata;
+use oauth_operator::oauth::error::RequestError;
+use oauth_operator::oauth::http::discovery::Metadata;
+use oauth_operator::oauth::request::TokenRequest;
 use serde_json::json;
 use url::Url;
 
@@ -17,20 +17,20 @@ pub fn metadata(data: &[u8]) {
         Err(failure) => return check_message(&failure.message),
     };
     for method in ["client_secret_post", "private_key_jwt", "tls_client_auth", "none"] {
-        let ask = ask(method);
-        check(metadata.token_endpoint(&ask));
-        check(metadata.revocation_endpoint(&ask));
+        let token_request = token_request(method);
+        check(metadata.token_endpoint(&token_request));
+        check(metadata.revocation_endpoint(&token_request));
     }
 }
 
-fn ask(method: &str) -> Ask {
+fn token_request(method: &str) -> TokenRequest {
     let mut spec = usual();
     spec["clientAuthentication"] = json!({"method": method});
-    validated(spec).ask
+    validated(spec).token_request
 }
 
-/// Secrets go there: by TLS only, and never with a log-in of somebody else's.
-fn check(endpoint: Result<Url, Failure>) {
+/// Secrets are sent there: only over TLS, and never with userinfo in the URL.
+fn check(endpoint: Result<Url, RequestError>) {
     match endpoint {
         Ok(url) => assert!(url.scheme() == "https" && url.username().is_empty() && url.password().is_none(), "{url}"),
         Err(failure) => check_message(&failure.message),

@@ -1,20 +1,27 @@
-//! The answer of a token endpoint, as a text: the status, headers, an empty line, the body.
+//! The response of a token endpoint as text: the status, headers, an empty line, the body.
 
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use oauth_operator::error::Failure;
-use oauth_operator::oauth::life::{self, Known, Spread};
-use oauth_operator::oauth::response::{self, Evaluated, Raw};
-use oauth_operator::oauth::{Answer, Ask};
+use oauth_operator::oauth::error::RequestError;
+use oauth_operator::oauth::expression::document;
+use oauth_operator::oauth::expression::document::Value;
+use oauth_operator::oauth::expression::jsonata::Expression;
+use oauth_operator::oauth::lifetime;
+use oauth_operator::oauth::lifetime::{Jitter, Known};
+use oauth_operator::oauth::request::TokenRequest;
+use oauth_operator::oauth::response::evaluation::EvaluatedExpressions;
+use oauth_operator::oauth::response::parse;
+use oauth_operator::oauth::response::raw::HttpResponse;
+use oauth_operator::oauth::response::token::TokenResponse;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 use crate::{NOW, check_message, head_and_body, sent, usual, validated};
 
-/// Who asks: by paths only, by expressions, and for a refresh.
-static ASKS: LazyLock<[Ask; 3]> = LazyLock::new(|| {
+/// The request: with paths only, with expressions, and for a refresh.
+static ASKS: LazyLock<[TokenRequest; 3]> = LazyLock::new(|| {
     let mut expressions = usual();
     expressions["response"] = json!({
         "accessToken": "data.token ? data.token : $headers.\"x-token\"",
@@ -25,25 +32,39 @@ static ASKS: LazyLock<[Ask; 3]> = LazyLock::new(|| {
     let mut refresh = usual();
     refresh["grantType"] = json!("refresh_token");
     refresh["request"] = json!({"format": "form"});
-    [usual(), expressions, refresh].map(|spec| validated(spec).ask)
+    [usual(), expressions, refresh].map(|spec| validated(spec).token_request)
 });
 
-/// Reads an answer.
+/// Reads a response.
 pub fn response(data: &[u8]) {
     let Some(raw) = raw(data) else { return };
-    for ask in ASKS.iter() {
-        match response::read(&raw, ask, &sent(), *NOW, &Evaluated::default()) {
+    for token_request in ASKS.iter() {
+        check_paths(&raw, token_request);
+        let evaluated = EvaluatedExpressions::in_this_process(&raw, &token_request.expressions);
+        match parse::parse_token_response(&raw, token_request, &sent(), *NOW, &evaluated) {
             Ok(answer) => check_answer(&answer, &raw),
             Err(failure) => check_failure(&failure),
         }
     }
-    if let Err(failure) = response::revoked(&raw, &sent()) {
+    if let Err(failure) = parse::parse_revocation_response(&raw, &sent()) {
         check_failure(&failure);
     }
-    assert!(!response::wants_nonce(&raw) || matches!(raw.status, 400 | 401));
+    assert!(!parse::is_use_dpop_nonce(&raw) || matches!(raw.status, 400 | 401));
 }
 
-fn raw(data: &[u8]) -> Option<Raw> {
+/// The values read from the bytes are those that JSONata finds in the parsed document.
+fn check_paths(raw: &HttpResponse, token_request: &TokenRequest) {
+    let Some(body) = document::parse(&raw.body) else { return };
+    let document = document::read(&raw.body, token_request.expressions.all());
+    assert!(document.is_readable, "a document that was not read");
+    for (text, found) in &document.values {
+        let expression = Expression::parse(text).expect("a path");
+        let expected = expression.evaluate(&body, raw.bindings()).expect("a value");
+        assert_eq!(*found, Value::of(&expected).expect("JSON"), "{text}");
+    }
+}
+
+fn raw(data: &[u8]) -> Option<HttpResponse> {
     let (head, body) = head_and_body(data)?;
     let mut lines = head.lines();
     let status = lines.next()?.trim().parse().ok()?;
@@ -51,25 +72,26 @@ fn raw(data: &[u8]) -> Option<Raw> {
         let (name, value) = line.split_once(':')?;
         Some((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
     };
-    Some(Raw { status, headers: lines.filter_map(header).collect(), body: body.to_vec().into() })
+    Some(HttpResponse { status, headers: lines.filter_map(header).collect(), body: body.to_vec().into() })
 }
 
-fn check_answer(answer: &Answer, raw: &Raw) {
-    assert!((200..300).contains(&raw.status), "tokens of an answer with {}", raw.status);
+fn check_answer(answer: &TokenResponse, raw: &HttpResponse) {
+    assert!((200..300).contains(&raw.status), "tokens of a response with {}", raw.status);
     check_token(&answer.access_token);
     answer.refresh_token.iter().for_each(check_token);
     let lives = [answer.expires_in, answer.expires_at.map(|end| end.duration_since(*NOW))];
     assert!(lives[0].is_none_or(|life| life.is_positive()));
     let known = Known {
         issued_at: answer.date.unwrap_or(*NOW),
-        token_life: None,
+        token_lifetime: None,
         expires_in: answer.expires_in,
         expires_at: answer.expires_at,
+        is_computed: !answer.is_verbatim,
         access_token: answer.access_token.expose_secret(),
     };
-    let life = life::of(&known).length;
-    assert!(life.is_positive() && life <= SignedDuration::from_hours(8_760), "a life of {life}");
-    let times = life::times("uid", *NOW, life, None, Spread::Wide);
+    let life = lifetime::resolve(&known).length;
+    assert!(life.is_positive() && life <= SignedDuration::from_hours(8_760), "a lifetime of {life}");
+    let times = lifetime::schedule("uid", *NOW, life, None, Jitter::Wide);
     assert!(*NOW <= times.renew_at && times.renew_at <= times.expires_at, "{times:?}");
 }
 
@@ -79,7 +101,7 @@ fn check_token(token: &SecretString) {
     assert!(!token.is_empty() && token.bytes().all(|byte| (0x20..=0x7e).contains(&byte)), "a token {token:?}");
 }
 
-fn check_failure(failure: &Failure) {
+fn check_failure(failure: &RequestError) {
     check_message(&failure.message);
     assert!(failure.retry_after.is_none_or(|wait| wait <= Duration::from_hours(24)));
     if let Some(kept) = &failure.refresh_token {

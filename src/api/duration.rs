@@ -1,4 +1,4 @@
-//! Durations, as Kubernetes writes them: `90s`, `1h30m`.
+//! Durations in the notation of Kubernetes: `90s`, `1h30m`.
 
 use std::borrow::Cow;
 use std::time;
@@ -8,17 +8,18 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// The longest one that any field takes: a year.
-const LONGEST: time::Duration = time::Duration::from_hours(8_760);
-/// The longest text in bytes, and the most digits before a point: of these no sum is more than a `u64` of seconds. The CRD takes
-/// less, and no other units than h, m, s and ms; this is for files and for objects that are older than it.
-const BYTES: usize = 32;
-const DIGITS: usize = 15;
+/// The maximum of all fields: one year.
+const MAX: time::Duration = time::Duration::from_hours(8_760);
+/// The maximum length in bytes, and the maximum number of digits before a decimal point: within these, no sum exceeds a `u64`
+/// of seconds. The CRD is stricter, and allows only the units h, m, s and ms; this check is for files and for objects that are
+/// older than the CRD.
+const MAX_BYTES: usize = 32;
+const MAX_DIGITS: usize = 15;
 
-/// A time from nothing to a year.
+/// A duration from zero to one year.
 ///
-/// [`core::Duration`] reads it, once it is known to be one: of a negative or a very large number in the middle of a text that
-/// reader panics. The API server has no such text stored; a file, or an object that is older than its CRD, may hold any.
+/// [`core::Duration`] parses it after this check: its parser panics on a negative or a very large number in the middle of the
+/// string. The API server has no such string stored; a file, or an object that is older than its CRD, may contain any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Duration(core::Duration);
 
@@ -42,14 +43,14 @@ impl std::str::FromStr for Duration {
         let numbers = text.strip_prefix('+').unwrap_or(text).split(char::is_alphabetic);
         let is_number = |number: &str| {
             let whole = number.split('.').next().unwrap_or_default();
-            whole.len() <= DIGITS && number.chars().all(|c| c.is_ascii_digit() || c == '.')
+            whole.len() <= MAX_DIGITS && number.chars().all(|c| c.is_ascii_digit() || c == '.')
         };
         let has_digits = text.contains(|c: char| c.is_ascii_digit());
-        if text.len() > BYTES || !has_digits || !numbers.into_iter().all(is_number) {
+        if text.len() > MAX_BYTES || !has_digits || !numbers.into_iter().all(is_number) {
             return Err(problem());
         }
         let duration: core::Duration = text.parse().map_err(|_| problem())?;
-        if duration > LONGEST {
+        if duration > MAX {
             return Err(problem());
         }
         Ok(Self(duration))

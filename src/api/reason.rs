@@ -1,14 +1,14 @@
-//! Why something was decided or failed, in one word.
+//! The reasons of decisions and failures, one name each.
 //!
-//! The same word stands in events, conditions, `status.lastFailure`, metrics and logs, so what a person reads
-//! is what the code decided. Each word is written down once, here.
+//! Events, conditions, `status.lastFailure`, metrics and logs all use the same name, so what a user reads is what the code decided.
+//! Each name is defined once, here.
 
 use std::time::Duration;
 
-/// Writes the enum, its words and its classes from one list, so that none of them can be forgotten.
+/// Generates the enum, the names and the failure classes of all reasons from one list, so that none can be forgotten.
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident: $class:ident,)*) => {
-        /// One documented word for each thing that the operator decides, does or fails at.
+        /// One documented reason for each decision, action and failure of the operator.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Reason {
             $($(#[$doc])* $name,)*
@@ -18,7 +18,7 @@ macro_rules! reasons {
             /// Every reason, in the order of the documentation.
             pub const ALL: &'static [Self] = &[$(Self::$name),*];
 
-            /// The word, as it stands in events, conditions, metrics and logs.
+            /// The reason as it appears in events, conditions, metrics and logs.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {
@@ -26,17 +26,17 @@ macro_rules! reasons {
                 }
             }
 
-            /// The reason of a word that was written into a status; `None` for a word of another release.
+            /// Parses a reason from a stored status; `None` for a reason of another release.
             #[must_use]
-            pub fn parse(word: &str) -> Option<Self> {
-                Self::ALL.iter().copied().find(|reason| reason.as_str() == word)
+            pub fn parse(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|reason| reason.as_str() == name)
             }
 
-            /// Whether it is a failure, and of which kind.
+            /// Whether the reason is a failure, and its class.
             #[must_use]
-            pub const fn class(self) -> Class {
+            pub const fn class(self) -> FailureClass {
                 match self {
-                    $(Self::$name => Class::$class,)*
+                    $(Self::$name => FailureClass::$class,)*
                 }
             }
         }
@@ -44,118 +44,129 @@ macro_rules! reasons {
 }
 
 reasons! {
-    // What `plan` decides, in the order of its checks.
+    // Decisions of `plan`, in the order of its checks.
     /// The integration is being deleted.
-    Deleting: Fine,
-    /// An answer of the endpoint is held in memory and must reach the Secret before anything else.
-    AnswerHeld: Fine,
-    /// Another replica holds the lease and acts.
-    StandingBy: Fine,
+    Deleting: NotAFailure,
+    /// A response of the endpoint is held in memory and must be written to the Secret before anything else.
+    WritePending: NotAFailure,
+    /// Another replica is the leader and acts.
+    NotLeader: NotAFailure,
     /// `spec.suspend` is true.
-    Suspended: Fine,
-    /// The spec cannot work, although the API server let it through: a JSONata expression that does not parse.
+    Suspended: NotAFailure,
+    /// The spec is invalid although the API server accepted it, for example because a JSONata expression does not parse.
     InvalidSpec: Configuration,
-    /// The credentials Secret, or a key of it, is not there.
+    /// The administrator does not allow this target Secret: its type, a label, an annotation or its name. The existing Secret
+    /// stays as it is.
+    TargetNotAllowed: Configuration,
+    /// The credentials Secret, or a key in it, is missing.
     CredentialsMissing: Configuration,
-    /// The API server does not let the operator read the credentials Secret.
-    CredentialsUnreadable: Configuration,
-    /// What a request is made with beside the credentials is not there: the certificates of `spec.connection.caBundle`, or
-    /// the ServiceAccount of `spec.serviceAccountToken`. Looked for again every 30 s.
+    /// The operator has no permission to read the credentials Secret.
+    CredentialsAccessDenied: Configuration,
+    /// Something else that the request needs is missing: the certificates of `spec.connection.caBundle`, or
+    /// the ServiceAccount of `spec.serviceAccountToken`. Checked again every 30 s.
     DependencyMissing: Configuration,
-    /// A Secret of the target's name exists that this integration did not make.
+    /// A Secret with the name of the target exists that is not owned by this integration.
     TargetConflict: Configuration,
-    /// The last attempt failed with this very spec and these credentials; the next one has its time.
-    BackingOff: Fine,
-    /// A token was asked for a moment ago; something undoes the result again and again.
-    TooSoon: Fine,
-    /// As many token requests as may are under way; those whose tokens end first go first.
-    Queued: Fine,
-    /// The endpoint's host fails for everyone: it is asked by one at a time until it answers again.
-    EndpointFailing: Passing,
-    /// There is no target Secret, or it holds no token.
-    TargetMissing: Fine,
-    /// The spec is not the one that produced the token.
-    SpecChanged: Fine,
-    /// The credentials are not the ones that produced the token.
-    CredentialsChanged: Fine,
+    /// The last attempt failed with the same spec and credentials; the operator backs off until the next attempt.
+    BackingOff: NotAFailure,
+    /// A token was requested very recently; the result is repeatedly overwritten or invalidated.
+    RateLimited: NotAFailure,
+    /// The limit of token requests in flight is reached; queued requests whose tokens expire first are sent first. Or the limit
+    /// of responses of the namespace that wait for evaluation is reached, or its expressions are still to be checked, or there
+    /// is no memory for another response.
+    Queued: NotAFailure,
+    /// The integrations of the namespace have used up its budget of writes to the API server (`--max-writes-per-namespace`),
+    /// which also covers reads; the operator continues when the budget is replenished.
+    NamespaceThrottled: NotAFailure,
+    /// The circuit breaker of the endpoint's host is open for all: one probe at a time is sent until the host responds again.
+    CircuitBreakerOpen: Transient,
+    /// The target Secret is missing, or it holds no token.
+    TargetMissing: NotAFailure,
+    /// The spec differs from the one that produced the token.
+    SpecChanged: NotAFailure,
+    /// The credentials differ from those that produced the token.
+    CredentialsChanged: NotAFailure,
     /// The annotation `oauth.evolutionx.io/renew-requested-at` has a new value.
-    RenewalRequested: Fine,
-    /// Somebody else changed the target Secret.
-    TargetDrifted: Fine,
-    /// The token's time has come.
-    RenewalDue: Fine,
-    /// The target holds a token and its renewal is not due.
-    TokenValid: Fine,
+    RenewalRequested: NotAFailure,
+    /// The target Secret was modified by somebody else.
+    TargetDrifted: NotAFailure,
+    /// The token is due for renewal.
+    RenewalDue: NotAFailure,
+    /// The target holds a token, and its renewal is not due.
+    TokenValid: NotAFailure,
 
-    // What was done.
+    // Completed actions.
     /// The first token was written.
-    Issued: Fine,
+    Issued: NotAFailure,
     /// A new token was written.
-    Renewed: Fine,
-    /// The Secret was written anew with the tokens it had.
-    TargetUpdated: Fine,
-    /// `spec.tokenLife` is longer than the real life of the token, and used nowhere.
-    TokenLifeTooLong: Fine,
-    /// Nothing tells the life of the token; it is taken as 5 minutes.
-    TokenLifeUnknown: Fine,
-    /// The refresh token was refused, and the token was had by `spec.renewal.fallback`.
-    FellBack: Fine,
+    Renewed: NotAFailure,
+    /// The Secret was rewritten with its existing tokens.
+    TargetUpdated: NotAFailure,
+    /// `spec.tokenLife` is longer than the actual lifetime of the token, and is ignored.
+    TokenLifetimeTooLong: NotAFailure,
+    /// The lifetime of the endpoint's tokens is shorter than the minimum interval between two renewals
+    /// (`--min-renewal-interval`), so they are expired in between.
+    TokenLifeTooShort: NotAFailure,
+    /// The lifetime of the token is unknown; 5 minutes are assumed.
+    TokenLifetimeUnknown: NotAFailure,
+    /// The refresh token was rejected, and the token was obtained with `spec.renewal.fallback`.
+    FallbackUsed: NotAFailure,
 
-    /// The integration was deleted, and its tokens were given back.
-    Revoked: Fine,
-    /// The integration was deleted, and its tokens could not be given back; they live until they end.
-    RevocationFailed: Fine,
+    /// The integration was deleted, and its tokens were revoked.
+    Revoked: NotAFailure,
+    /// The integration was deleted, and its tokens could not be revoked; they stay valid until they expire.
+    RevocationFailed: NotAFailure,
 
-    // What failed.
-    /// The endpoint may not be asked: by its scheme, host or address, or since the credentials may not be sent there.
-    EndpointForbidden: Configuration,
-    /// A credential is there and of no use: a key that cannot be read or does not fit, a certificate that has ended.
-    CredentialsUnusable: Configuration,
+    // Failures.
+    /// The endpoint is not allowed: its scheme, host or address is not, or the credentials may not be sent to it.
+    EndpointNotAllowed: Configuration,
+    /// A credential exists but is invalid: a key that cannot be parsed or does not match, or an expired certificate.
+    CredentialsInvalid: Configuration,
     /// The issuer's metadata cannot be used: they name another issuer, lack an endpoint, or are not JSON.
-    InvalidMetadata: Refused,
-    /// The endpoint refused the request: an OAuth error, 401, 403 or another 4xx.
-    RequestRefused: Refused,
-    /// The endpoint answered with a redirect, which is not followed.
-    Redirected: Refused,
-    /// The endpoint's name could not be resolved, or no connection was made.
-    EndpointUnreachable: Passing,
-    /// The endpoint did not answer in `spec.request.timeout`.
-    RequestTimedOut: Passing,
-    /// The endpoint answered 408, 429 or 5xx.
-    EndpointUnavailable: Passing,
-    /// The answer was not understood: no JSON, too large, no token where the expression looks.
-    InvalidResponse: Passing,
-    /// A dry run shows that the API server would not take the target Secret, so no refresh token was spent.
-    TargetNotWritable: Passing,
-    /// The API server did not take the target Secret; the answer is kept and the write tried again.
-    TargetNotWritten: Passing,
-    /// The token has ended and no other could be had.
-    TokenExpired: Fine,
+    InvalidIssuerMetadata: Rejected,
+    /// The endpoint rejected the request: an OAuth error, 401, 403 or another 4xx.
+    RequestRejected: Rejected,
+    /// The endpoint responded with a redirect, which is not followed.
+    UnexpectedRedirect: Rejected,
+    /// The endpoint's name could not be resolved, or no connection could be established.
+    EndpointUnreachable: Transient,
+    /// The endpoint did not respond within `spec.request.timeout`.
+    RequestTimedOut: Transient,
+    /// The endpoint responded with 408, 429 or 5xx.
+    EndpointUnavailable: Transient,
+    /// The response is invalid: not JSON, too large, or without a token where the expression expects it.
+    InvalidResponse: Transient,
+    /// A dry run shows that the API server would reject the target Secret, so no refresh token was spent.
+    TargetDryRunFailed: Transient,
+    /// The API server rejected the target Secret; the response is kept, and the write is retried.
+    TargetWriteFailed: Transient,
+    /// The token has expired, and no new one could be obtained.
+    TokenExpired: NotAFailure,
 }
 
-/// What kind of failure it is, and with that, what happens next.
+/// The class of a failure, which determines what happens next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    /// No failure.
-    Fine,
-    /// Nothing is sent; waits for the change that mends it.
+pub enum FailureClass {
+    /// Not a failure.
+    NotAFailure,
+    /// Nothing is sent until a change fixes it.
     Configuration,
-    /// The endpoint does not want this request: retried from 1 min doubling to 1 h.
-    Refused,
-    /// It may work in a moment: retried from 1 s doubling to 5 min.
-    Passing,
+    /// The endpoint rejected the request: retried after 1 min, doubling up to 1 h.
+    Rejected,
+    /// Transient: retried after 1 s, doubling up to 5 min.
+    Transient,
 }
 
 impl Reason {
-    /// First and longest pause before an attempt is repeated; `None` where nothing is retried.
+    /// The shortest and the longest delay before a retry; `None` where nothing is retried.
     #[must_use]
     pub const fn backoff(self) -> Option<(Duration, Duration)> {
         match (self, self.class()) {
-            // No endpoint is asked, and what waits for it may be the only copy of a refresh token.
-            (Self::TargetNotWritten, _) => Some((Duration::from_secs(1), Duration::from_secs(10))),
-            (_, Class::Fine | Class::Configuration) => None,
-            (_, Class::Refused) => Some((Duration::from_mins(1), Duration::from_hours(1))),
-            (_, Class::Passing) => Some((Duration::from_secs(1), Duration::from_mins(5))),
+            // No endpoint is involved, and the pending write may hold the only copy of a refresh token.
+            (Self::TargetWriteFailed, _) => Some((Duration::from_secs(1), Duration::from_secs(10))),
+            (_, FailureClass::NotAFailure | FailureClass::Configuration) => None,
+            (_, FailureClass::Rejected) => Some((Duration::from_mins(1), Duration::from_hours(1))),
+            (_, FailureClass::Transient) => Some((Duration::from_secs(1), Duration::from_mins(5))),
         }
     }
 }

@@ -1,83 +1,93 @@
-//! What is done when renewing goes wrong: `spec.renewal`.
+//! Renewal and its fallback: `spec.renewal`.
 
 use std::collections::BTreeMap;
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Format, GrantType, rules};
+use crate::api::grant::GrantType;
+use crate::api::request::Format;
+use crate::api::{schema, validation};
 
-/// How a token is renewed, and what is done when that goes wrong.
+/// How a token is renewed, and what happens if that fails.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!has(self.refresh) || (has(self.strategy) && self.strategy == 'refresh_token')")
-        .message("renewal.refresh is for renewal.strategy refresh_token: take it out, or set strategy")
+        .message("renewal.refresh applies only to renewal.strategy refresh_token: remove it, or set strategy")
 )]
 pub struct Renewal {
-    /// How a token is renewed. `grant` (the default): the grant is run again. `refresh_token`: the refresh token that the
-    /// grant brought is used (RFC 6749, section 6), and the grant is run again where there is none, or where it is refused
-    /// with `invalid_grant`. With `grantType: refresh_token` both are the same.
+    /// How a token is renewed. `grant` (the default): the grant is run again. `refresh_token`: the refresh token that the grant
+    /// returned is used (RFC 6749, section 6); the grant is run again if there is none, or if the server rejects it with any
+    /// error. With `grantType: refresh_token` both are the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub strategy: Option<Strategy>,
+    pub strategy: Option<RenewalStrategy>,
 
-    /// How the refresh request differs from the grant's, with `strategy: refresh_token`. Default: in nothing but what RFC
-    /// 6749, section 6, says.
+    /// How the refresh request differs from the grant request, with `strategy: refresh_token`. Default: only as specified in
+    /// RFC 6749, section 6. Example: `{format: form}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refresh: Option<Refresh>,
+    pub refresh: Option<RefreshRequest>,
 
-    /// What is asked where the refresh token is refused with `invalid_grant` (RFC 6749, section 5.2), or where there is
-    /// none: it has ended, was revoked, or was spent by a request whose answer was lost. Asked once for each attempt, and
-    /// told in a Warning event `FellBack`. Only with `grantType: refresh_token`. Default: nothing; people have to put a new
-    /// refresh token into the credentials Secret, which is followed at once.
+    /// The grant to use if the refresh token is rejected with `invalid_grant` (RFC 6749, section 5.2), or if there is none: it
+    /// has expired, was revoked, or was spent by a request whose response was lost. Requested once for each attempt, and
+    /// reported in a Warning event `FallbackUsed`. Only with `grantType: refresh_token`. Default: no fallback; a user has to
+    /// put a new refresh token into the credentials Secret, and the operator uses it at once. Example: `{grantType:
+    /// client_credentials}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
 }
 
-/// How a token is renewed.
+/// How a token is renewed. `grant` (the default): the grant is run again. `refresh_token`: the refresh token that the grant
+/// returned is used (RFC 6749, section 6); the grant is run again if there is none, or if the server rejects it with any error.
+/// With `grantType: refresh_token` both are the same.
 #[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "snake_case")]
-pub enum Strategy {
+pub enum RenewalStrategy {
     /// The grant is run again.
     Grant,
-    /// By the refresh token that the grant brought.
+    /// With the refresh token that the grant returned.
     RefreshToken,
 }
 
-/// How a refresh request differs from the grant's.
+/// How a refresh request differs from the grant request.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct Refresh {
-    /// URL that it is sent to. Default: `spec.tokenEndpoint`, or the issuer's.
+pub struct RefreshRequest {
+    /// URL of the refresh endpoint. Default: `spec.tokenEndpoint`, or that of the issuer. Example:
+    /// `https://login.example.com/refresh`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
-    #[x_kube(validation = Rule::new(rules::ENDPOINT).message("renewal.refresh.tokenEndpoint must be an absolute http or https URL without user name, password, fragment or blanks, such as https://login.example.com/refresh"))]
+    #[x_kube(validation = Rule::new(validation::ENDPOINT).message("renewal.refresh.tokenEndpoint must be an absolute http or https URL without username, password, fragment or whitespace, such as https://login.example.com/refresh"))]
     pub token_endpoint: Option<String>,
-    /// Body format. Default: `spec.request.format`.
+    /// Body format: `json` or `form`. Default: `spec.request.format`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
-    /// Extra members of the body, as `spec.request.parameters`, which they replace.
+    /// Extra body parameters, in place of `spec.request.parameters`. Default: `spec.request.parameters`. Example: `{tenant:
+    /// erp}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "rules::parameters")]
+    #[schemars(schema_with = "schema::parameters")]
+    #[x_kube(validation = Rule::new(validation::PARAMETERS_SIZE).message("renewal.refresh.parameters must not exceed 64 KiB in total (names and values)"))]
     pub parameters: Option<BTreeMap<String, String>>,
-    /// Other names for members of the body, as `spec.request.bodyKeys`, which they replace.
+    /// Other names for body parameters, in place of `spec.request.parameterNames`. Default: `spec.request.parameterNames`.
+    /// Example: `{refresh_token: refreshToken}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "rules::body_keys")]
-    pub body_keys: Option<BTreeMap<String, String>>,
+    #[schemars(schema_with = "schema::parameter_names")]
+    pub parameter_names: Option<BTreeMap<String, String>>,
 }
 
-/// Another way to a token, and to a new refresh token.
+/// Another grant that returns a token and a new refresh token.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Fallback {
-    /// The grant that is used instead: `user_password` or `password`, with user name and password from the credentials
-    /// Secret, `client_credentials`, `jwt_bearer` or `token_exchange`. Everything else (resource, scope, request, response) is as for the refresh token.
+    /// The grant to use instead: `user_password` or `password`, with username and password from the credentials Secret,
+    /// `client_credentials`, `jwt_bearer` or `token_exchange`. Everything else (resource, scope, request, response) is the same
+    /// as for the refresh token. Required. Example: `client_credentials`.
     pub grant_type: FallbackGrant,
-    /// URL that the fallback is sent to, where it is another one, such as `https://login.example.com/login`. Default:
-    /// `spec.tokenEndpoint`.
+    /// URL to send the fallback request to, if it differs. Default: `spec.tokenEndpoint`. Example:
+    /// `https://login.example.com/login`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
-    #[x_kube(validation = Rule::new(rules::ENDPOINT).message("renewal.fallback.tokenEndpoint must be an absolute http or https URL without user name, password, fragment or blanks, such as https://login.example.com/login"))]
+    #[x_kube(validation = Rule::new(validation::ENDPOINT).message("renewal.fallback.tokenEndpoint must be an absolute http or https URL without username, password, fragment or whitespace, such as https://login.example.com/login"))]
     pub token_endpoint: Option<String>,
 }
 
@@ -85,15 +95,15 @@ pub struct Fallback {
 #[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "snake_case")]
 pub enum FallbackGrant {
-    /// A log-in endpoint that takes user name and password.
+    /// A custom login endpoint that takes username and password.
     UserPassword,
-    /// RFC 6749, section 4.4: client id and secret.
+    /// RFC 6749, section 4.4: client ID and secret.
     ClientCredentials,
-    /// RFC 6749, section 4.3: user name and password, with the client.
+    /// RFC 6749, section 4.3: username and password, with client authentication.
     Password,
-    /// RFC 7523: a signed assertion, as `spec.assertion` says.
+    /// RFC 7523: a signed assertion, see `spec.assertion`.
     JwtBearer,
-    /// RFC 8693: another token in exchange, as `spec.tokenExchange` says.
+    /// RFC 8693: another token is exchanged, see `spec.tokenExchange`.
     TokenExchange,
 }
 

@@ -1,69 +1,78 @@
-//! How a token request is written: `resource`, `request`.
+//! The token request: `resource`, `request`.
 
 use std::collections::BTreeMap;
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Duration, rules};
+use crate::api::duration::Duration;
+use crate::api::{headers, schema, validation};
 
 /// The resource that a token is for.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.value) != has(self.values)").message("resource must have either value or values: give one resource as value, several as values"))]
+#[x_kube(validation = Rule::new("has(self.value) != has(self.values)").message("resource must have either value or values: use value for one resource, values for several"))]
 pub struct Resource {
-    /// Body member that carries the value: `resource` (RFC 8707), `audience`, or any other name that the
-    /// endpoint asks for.
+    /// Body parameter that carries the value: `resource` (RFC 8707), `audience`, or any other name that the endpoint requires.
+    /// Required. Example: `audience`.
     #[schemars(length(min = 1, max = 128))]
-    #[x_kube(validation = Rule::new(rules::RESOURCE_KEY).message("resource.key must not be a member that the grant itself fills: use resource, audience or the name that the endpoint documents"))]
+    #[x_kube(validation = Rule::new(validation::RESOURCE_KEY).message("resource.key must not be a parameter that the grant itself sets: use resource, audience or the name that the endpoint documents"))]
     pub key: String,
-    /// The resource, sent as it is. Example: `https://www.resource.com`.
+    /// The resource, sent unchanged. Example: `https://www.resource.com`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub value: Option<String>,
-    /// Several resources (RFC 8707, section 2): in a form the member is sent once for each, in JSON it is a list.
+    /// Several resources (RFC 8707, section 2): in a form the parameter is repeated for each, in JSON it is an array. Example:
+    /// `["https://a.example.com", "https://b.example.com"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 2048)))]
     pub values: Vec<String>,
 }
 
-/// How the token request is written.
+/// Format of the token request.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Request {
-    /// Body format: `json` (`application/json`, the default) or `form` (`application/x-www-form-urlencoded`,
-    /// what RFC 6749 asks for; Keycloak, Entra ID, Okta and most others take only this one).
+    /// Body format: `json` (`application/json`, the default) or `form` (`application/x-www-form-urlencoded`, as RFC 6749
+    /// requires; Keycloak, Entra ID, Okta and most others accept only this one).
     #[serde(default)]
     pub format: Format,
-    /// Extra members of the body, by name. A value given here wins over the one that the grant would send; an
-    /// empty one takes the member out. Never a credential: this text is readable by all who may read the
-    /// integration.
+    /// Extra body parameters, by name. A value given here overrides the one that the grant would send; an empty value removes
+    /// the parameter. Never put a credential here: everybody who may read the integration can read it. Default: none. Example:
+    /// `{tenant: erp}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "rules::parameters")]
+    #[schemars(schema_with = "schema::parameters")]
+    #[x_kube(validation = Rule::new(validation::PARAMETERS_SIZE).message("request.parameters must not exceed 64 KiB in total (names and values)"))]
     pub parameters: BTreeMap<String, String>,
-    /// Other names for members of the body, such as `{username: email, password: pass}`, for log-ins of one's own making.
+    /// Other names for body parameters, for custom login endpoints. Default: the standard names. Example: `{username: email,
+    /// password: pass}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "rules::body_keys")]
+    #[schemars(schema_with = "schema::parameter_names")]
     #[x_kube(
-        validation = Rule::new(rules::BODY_KEYS).message("request.bodyKeys must rename members that the request holds, such as username, password, client_id or scope"),
-        validation = Rule::new(rules::BODY_KEYS_DISTINCT).message("request.bodyKeys must give each member another name")
+        validation = Rule::new(validation::PARAMETER_NAMES).message("request.parameterNames may only rename parameters that the request contains, such as username, password, client_id or scope"),
+        validation = Rule::new(validation::PARAMETER_NAMES_DISTINCT).message("request.parameterNames must give each parameter a distinct name")
     )]
-    pub body_keys: BTreeMap<String, String>,
-    /// How the scope is sent in JSON: `text` (the default), names with a blank between them, or `list`.
+    pub parameter_names: BTreeMap<String, String>,
+    /// How the scope is sent in JSON: `text` (the default), space-separated names in one string, or `list`, an array of names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope_format: Option<ScopeFormat>,
-    /// Extra headers, by name. Never a credential, and none that the request needs for itself.
+    /// Extra headers, by name. Never a credential, no header that the request sets itself, and none that makes a gateway assume
+    /// another path or client (`X-Original-URL`, `X-Forwarded-For`). Where the credentials may be sent only below a path, only
+    /// a few are sent at all, such as `Accept` and `User-Agent`. At most 8 KiB in all. Default: none. Example: `{Accept:
+    /// application/json}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "rules::headers")]
+    #[schemars(schema_with = "schema::headers")]
     #[x_kube(
-        validation = Rule::new(rules::HEADER_NAMES).message("request.headers must not set Authorization, Proxy-Authorization, Cookie, Host, Content-Type, Content-Length, Transfer-Encoding, Connection or DPoP: credentials belong in the credentials Secret, the content type follows request.format"),
-        validation = Rule::new(rules::HEADER_TEXT).message("request.headers must hold header names (letters, digits and '-') with printable values, without line breaks")
+        validation = Rule::new(headers::RULE).message(headers::MESSAGE),
+        validation = Rule::new(validation::HEADERS_SIZE).message("request.headers must not exceed 8 KiB in total (names and values)"),
+        validation = Rule::new(validation::HEADER_TEXT).message("request.headers must contain header names (letters, digits and '-') and printable values without line breaks")
     )]
     pub headers: BTreeMap<String, String>,
-    /// How long one request may take from connecting to the last byte, such as `10s`; 1s to 60s. Default: 10s.
+    /// Timeout of one request, from connecting to the last byte of the response, from 1s to 60s. Default: `10s`. Example:
+    /// `30s`.
     #[serde(default = "default_timeout")]
     #[schemars(length(max = 32))]
-    #[x_kube(validation = Rule::new(rules::TIMEOUT).message("request.timeout must be a duration from 1s to 60s, such as 10s"))]
+    #[x_kube(validation = Rule::new(validation::TIMEOUT).message("request.timeout must be a duration from 1s to 60s, such as 10s"))]
     pub timeout: Duration,
 }
 
@@ -72,7 +81,7 @@ impl Default for Request {
         Self {
             format: Format::Json,
             parameters: BTreeMap::new(),
-            body_keys: BTreeMap::new(),
+            parameter_names: BTreeMap::new(),
             scope_format: None,
             headers: BTreeMap::new(),
             timeout: default_timeout(),
@@ -84,7 +93,8 @@ fn default_timeout() -> Duration {
     std::time::Duration::from_secs(10).into()
 }
 
-/// The format of the request's body.
+/// Body format: `json` (`application/json`) or `form` (`application/x-www-form-urlencoded`). Default: `json` for token
+/// requests, `spec.request.format` for refresh requests, `form` for revocation requests.
 #[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
@@ -95,12 +105,12 @@ pub enum Format {
     Form,
 }
 
-/// How a scope is sent in JSON.
+/// How the scope is sent in JSON: `text` (the default), space-separated names in one string, or `list`, an array of names.
 #[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "lowercase")]
 pub enum ScopeFormat {
-    /// Names with a blank between them (RFC 6749, section 3.3).
+    /// Space-separated names (RFC 6749, section 3.3).
     Text,
-    /// A list of names.
+    /// An array of names.
     List,
 }

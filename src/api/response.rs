@@ -1,47 +1,48 @@
-//! Where the values stand in an answer: `response`.
+//! The location of values in a response: `response`.
 
 use std::collections::BTreeMap;
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::rules;
+use crate::api::{schema, validation};
 
-/// JSONata expressions over the body of the response: JSON, or a form as GitHub sends it. `$status` is bound to the status
-/// code, `$headers` to an object with the headers, their names in small letters.
+/// JSONata expressions over the body of the response, which is JSON or, as from GitHub, form-encoded. `$status` is bound to the
+/// status code, `$headers` to an object with the headers, their names in lower case.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Response {
-    /// Where the access token stands; must yield a non-empty string. Default: `access_token`. Example for a
-    /// custom body: `data.session.jwt`.
+    /// The access token; must evaluate to a non-empty string. Default: `access_token`. Example for a custom body:
+    /// `data.session.jwt`.
     #[serde(default = "default_access_token")]
     #[schemars(length(min = 1, max = 4096))]
     pub access_token: String,
-    /// Where the refresh token stands; may yield nothing. Default: `refresh_token`.
+    /// The refresh token; may evaluate to nothing. Default: `refresh_token`. Example: `data.session.refresh`.
     #[serde(default = "default_refresh_token")]
     #[schemars(length(min = 1, max = 4096))]
     pub refresh_token: String,
-    /// Where the life of the access token stands, in seconds; may yield nothing. Default: `expires_in`. Example
-    /// for minutes: `data.ttl * 60`.
+    /// The lifetime of the access token in seconds; may evaluate to nothing. Default: `expires_in`. Example for a lifetime in
+    /// minutes: `data.ttl * 60`. Like `expiresAt` and `success`, this expression sees numbers, dates and short words, but no
+    /// tokens.
     #[serde(default = "default_expires_in")]
     #[schemars(length(min = 1, max = 4096))]
     pub expires_in: String,
-    /// Where the end of the access token stands, for servers that tell no `expires_in`: RFC 3339, or seconds or milliseconds
-    /// since 1970. Optional. Example: `expires_at`.
+    /// The expiry of the access token, for servers that return no `expires_in`: RFC 3339, or Unix time in seconds or
+    /// milliseconds. Optional: not evaluated if unset. Example: `expires_at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub expires_at: Option<String>,
-    /// Whether the answer is a success, for servers that answer 200 with an error inside: what yields false, 0, an empty
-    /// value or nothing is taken for a refusal. Optional. Example: `ok` or `status = 0`.
+    /// Whether the response is a success, for servers that return 200 with an error in the body: a result of false, 0, an empty
+    /// value or nothing counts as a rejection. Optional: if unset, the status code decides. Example: `ok` or `status = 0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub success: Option<String>,
-    /// More values for the target Secret, by key: an expression for each. Text is written as it is, numbers and booleans as
-    /// JSON writes them, objects and lists as JSON text; what yields nothing is not written. Example:
-    /// `{instance_url: instance_url}`.
+    /// Additional values for the target Secret: an expression for each key. Strings are written unchanged, numbers and booleans
+    /// as in JSON, objects and arrays as JSON text; an expression that evaluates to nothing writes no key. Default: none.
+    /// Example: `{instance_url: instance_url}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "rules::extra")]
-    #[x_kube(validation = Rule::new(rules::EXTRA_NAMES).message("response.extra must have keys that a Secret can have: letters, digits, '-', '_' and '.'"))]
+    #[schemars(schema_with = "schema::extra")]
+    #[x_kube(validation = Rule::new(validation::EXTRA_NAMES).message("response.extra must use valid keys of a Secret: letters, digits, '-', '_' and '.'"))]
     pub extra: BTreeMap<String, String>,
 }
 
@@ -58,11 +59,11 @@ impl Default for Response {
     }
 }
 
-pub(super) fn default_access_token() -> String {
+pub(crate) fn default_access_token() -> String {
     "access_token".into()
 }
 
-pub(super) fn default_refresh_token() -> String {
+pub(crate) fn default_refresh_token() -> String {
     "refresh_token".into()
 }
 

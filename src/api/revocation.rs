@@ -1,32 +1,37 @@
-//! Giving tokens back: `revocation`.
+//! Token revocation: `revocation`.
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Duration, Format, rules};
+use crate::api::duration::Duration;
+use crate::api::request::Format;
+use crate::api::validation;
 
-/// Giving tokens back that are not used any more (RFC 7009). A revocation that fails is told in the log and the metrics, and
-/// holds nothing up.
+/// Revocation of tokens that are no longer used (RFC 7009). A failed revocation is reported in the log and the metrics, and
+/// delays nothing.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Revocation {
-    /// URL of the revocation endpoint. Default: the one in the metadata of `spec.issuer`, which must be given then.
+    /// URL of the revocation endpoint. It must have the origin (scheme, host and port) of `spec.tokenEndpoint` or
+    /// `spec.issuer`, or the owner of the credentials must allow it (annotation `oauth.evolutionx.io/allowed-endpoints`).
+    /// Default: the one in the metadata of `spec.issuer`, which is required then. Example:
+    /// `https://login.example.com/oauth/revoke`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
-    #[x_kube(validation = Rule::new(rules::ENDPOINT).message("revocation.endpoint must be an absolute http or https URL without user name, password, fragment or blanks, such as https://login.example.com/oauth/revoke"))]
+    #[x_kube(validation = Rule::new(validation::ENDPOINT).message("revocation.endpoint must be an absolute http or https URL without username, password, fragment or whitespace, such as https://login.example.com/oauth/revoke"))]
     pub endpoint: Option<String>,
-    /// Body format: `form` (the default, and what RFC 7009 says) or `json`.
+    /// Body format: `form` (the default, as in RFC 7009) or `json`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
-    /// How long after a renewal the old access token is revoked, such as `5m`, so that all workloads have the new one by
-    /// then; 1s to 24h. What waits is in memory only, and not revoked where the operator ends before. Default: never.
+    /// How long after a renewal the old access token is revoked, so that all workloads have the new one by then; 1s to 24h.
+    /// Pending revocations are held in memory only, and are lost if the operator exits before. Default: never. Example: `5m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
-    #[x_kube(validation = Rule::new(rules::REVOKE_AFTER).message("revocation.afterRenewal must be a duration from 1s to 24h, such as 5m"))]
+    #[x_kube(validation = Rule::new(validation::REVOKE_AFTER).message("revocation.afterRenewal must be a duration from 1s to 24h, such as 5m"))]
     pub after_renewal: Option<Duration>,
-    /// Whether the refresh token and the access token are revoked when the integration is deleted. The deletion waits for that
-    /// for at most 20 s while an operator runs (some more where very many are deleted at once). Not together with
-    /// `target.deletionPolicy: Retain`. Default: false.
+    /// Whether the refresh token and the access token are revoked when the integration is deleted. While an operator runs, the
+    /// revocation delays the deletion by at most 20 s; if very many are deleted at once, it is first queued for at most a minute
+    /// and then skipped. Not together with `target.deletionPolicy: Retain`. Default: false. Example: `true`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub on_deletion: bool,
 }

@@ -4,30 +4,30 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-/// What the operator last saw and did. A report for people; nothing but `lastFailure` is read back.
+/// What the operator last observed and did. For users; the operator reads back nothing but `lastFailure`.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct OAuthIntegrationStatus {
-    /// The `metadata.generation` that this status is about.
+    /// The `metadata.generation` that this status refers to. Example: `3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready` is always there: True for as long as the target Secret holds an unexpired token for the current
-    /// spec. `Reconciling` and `Stalled` are there only while they are True: work is under way or will be
-    /// retried; nothing will happen until somebody changes something.
+    /// `Ready` is always present: True while the target Secret holds an unexpired token for the current spec. `Reconciling` and
+    /// `Stalled` are present only while they are True: `Reconciling` means that work is in progress or will be retried;
+    /// `Stalled` means that nothing will happen until a user changes something.
     #[serde(default)]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// Name of the Secret that holds the tokens.
+    /// Name of the Secret that holds the tokens. Example: `erp-token`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_name: Option<String>,
-    /// When the token was asked for: the moment before the request was sent.
+    /// When the token was requested: the time just before the request was sent, RFC 3339. Example: `2026-11-25T10:00:00Z`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issued_at: Option<Time>,
-    /// When the access token ends.
+    /// When the access token expires, RFC 3339. Example: `2026-11-25T11:00:00Z`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
-    /// When the token will be renewed.
+    /// When the token will be renewed, RFC 3339. Example: `2026-11-25T10:40:00Z`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renew_at: Option<Time>,
     /// The failure that is being retried; absent after a success.
@@ -35,21 +35,21 @@ pub struct OAuthIntegrationStatus {
     pub last_failure: Option<LastFailure>,
 }
 
-/// A failed attempt. It survives a restart, and with it the waiting time before the next one.
+/// A failed attempt. It is kept across restarts, and with it the delay before the next attempt.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct LastFailure {
-    /// When it failed.
+    /// When the attempt failed, RFC 3339. Example: `2026-11-25T10:40:00Z`.
     pub time: Time,
-    /// Why, in one word: one of the documented reasons.
+    /// The reason, one of the documented names. Example: `RequestRejected`.
     pub reason: String,
-    /// Why, in a sentence that says what to change.
+    /// The failure, and what to change.
     pub message: String,
-    /// How many attempts in a row have failed.
+    /// How many attempts in a row have failed. Example: `2`.
     pub attempts: i32,
-    /// When the next attempt is made, unless spec or credentials change before.
+    /// When the next attempt is made, unless spec or credentials change before, RFC 3339. Example: `2026-11-25T10:42:00Z`.
     pub retry_at: Time,
-    /// Fingerprint of what was tried: generation of the spec, version of the credentials Secret, and the
+    /// Hash of the inputs of the attempt: generation of the spec, version of the credentials Secret, and the
     /// `renew-requested-at` annotation. When one of them changes, the next attempt is made at once.
-    pub inputs: String,
+    pub inputs_hash: String,
 }

@@ -1,56 +1,64 @@
-//! Where the tokens go: `OAuthIntegration.spec.target`.
+//! The target Secret: `OAuthIntegration.spec.target`.
 
 use std::collections::BTreeMap;
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::response::{default_access_token, default_refresh_token};
-use super::rules;
+use crate::api::response::{default_access_token, default_refresh_token};
+use crate::api::{schema, validation};
 
 /// The Secret that the tokens are written into.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new(rules::TYPE_STAYS).message("target.type of an existing Secret cannot be changed: give target.secretName a new name together with the new type")
+    validation = Rule::new(validation::TYPE_IMMUTABLE).message("target.type of an existing Secret cannot be changed: change target.secretName together with the type")
 )]
 pub struct Target {
-    /// Name of the Secret to write, in the integration's own namespace. Default: the integration's name. A
-    /// Secret of that name which this integration did not make is never touched. Changed: the new Secret is
-    /// written first, then the old one is deleted.
+    /// Name of the Secret to write, in the integration's namespace. An existing Secret of that name that is not owned by this
+    /// integration is never modified. When the name changes, the new Secret is written first, then the old one is deleted.
+    /// Default: the integration's name. Example: `erp-token`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new(rules::SECRET_NAME).message("target.secretName must be a name for a Secret: small letters, digits, '-' and '.'"))]
+    #[x_kube(
+        validation = Rule::new(validation::SECRET_NAME).message("target.secretName must be a valid name for a Secret: lowercase letters, digits, '-' and '.'"),
+        validation = Rule::new(validation::NAME_NOT_RESERVED).message("target.secretName must not begin with sh.helm.release.v1. or bootstrap-token-: these prefixes are reserved for Helm and Kubernetes")
+    )]
     pub secret_name: Option<String>,
-    /// Which value is written under which key.
+    /// The key of each value. Default: the defaults of its fields.
     #[serde(default)]
     pub keys: TargetKeys,
-    /// Type of the Secret, such as `Opaque` (default) or `kubernetes.io/basic-auth`. It cannot be changed
-    /// without a new `secretName`.
+    /// Type of the Secret: `Opaque` (default), `kubernetes.io/basic-auth`, `kubernetes.io/tls`,
+    /// `kubernetes.io/dockerconfigjson`, `kubernetes.io/ssh-auth`, or one that the administrator has added
+    /// (`--allow-target-type`). It can only be changed together with `secretName`.
     #[serde(default = "default_type", rename = "type")]
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new(rules::SECRET_TYPE).message("target.type must not be a type that grants rights in the cluster (service account or bootstrap tokens): use Opaque or a type of your own"))]
+    #[x_kube(validation = Rule::new(validation::SECRET_TYPE).message("target.type must not be a type that grants permissions in the cluster (service account tokens, bootstrap tokens, Helm releases): use Opaque"))]
     pub type_: String,
-    /// What becomes of the Secret when the integration is deleted. `Delete` (the default): it goes along. `Retain`: it stays,
-    /// and an integration of the same name that is made later takes it over.
+    /// What happens to the Secret when the integration is deleted. `Delete` (the default): the Secret is deleted as well.
+    /// `Retain`: the Secret stays, and an integration of the same name that is created later takes it over if it has the same
+    /// credentials, or if the Secret has the annotation `oauth.evolutionx.io/adopt-by` with the integration's name. Without
+    /// that annotation, a Secret that was taken over stays when its new integration is deleted, whatever the policy of that
+    /// integration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,
-    /// Labels that are put on the Secret and kept there.
+    /// Labels to set on the Secret and to keep there: `app.kubernetes.io/name`, `app.kubernetes.io/component`,
+    /// `app.kubernetes.io/version`, and those that the administrator has added (`--allow-target-metadata`), since labels
+    /// control other controllers. Default: none. Example: `{app.kubernetes.io/component: erp}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "rules::labels")]
+    #[schemars(schema_with = "schema::labels")]
     #[x_kube(
-        validation = Rule::new(rules::NOT_RESERVED).message("target.labels must not set app.kubernetes.io/managed-by or anything under oauth.evolutionx.io/: the operator finds its Secrets by these"),
-        validation = Rule::new(rules::NOT_STEERING).message("target.labels must not set keys by which other controllers are steered, such as argocd.argoproj.io/secret-type: use keys of your own (app.kubernetes.io/ is fine)"),
-        validation = Rule::new(rules::LABELS).message("target.labels must be valid labels: a key such as example.com/team, a value of at most 63 letters, digits, '-', '_' and '.'")
+        validation = Rule::new(validation::NO_RESERVED_PREFIX).message("target.labels must not set app.kubernetes.io/managed-by or anything under oauth.evolutionx.io/: the operator finds its Secrets by these keys"),
+        validation = Rule::new(validation::LABELS).message("target.labels must be valid labels: a key such as example.com/team, a value of at most 63 letters, digits, '-', '_' and '.'")
     )]
     pub labels: BTreeMap<String, String>,
-    /// Annotations that are put on the Secret and kept there.
+    /// Annotations to set on the Secret and to keep there. The same keys are allowed as for labels. Default: none. Example:
+    /// `{app.kubernetes.io/version: "2"}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "rules::annotations")]
+    #[schemars(schema_with = "schema::annotations")]
     #[x_kube(
-        validation = Rule::new(rules::NOT_RESERVED).message("target.annotations must not set anything under oauth.evolutionx.io/: the operator keeps its memory there"),
-        validation = Rule::new(rules::NOT_STEERING).message("target.annotations must not set keys by which other controllers are steered, such as reflector.v1.k8s.emberstack.com/reflection-allowed: use keys of your own"),
-        validation = Rule::new(rules::ANNOTATIONS).message("target.annotations must have valid keys, such as example.com/team")
+        validation = Rule::new(validation::NO_RESERVED_PREFIX).message("target.annotations must not set anything under oauth.evolutionx.io/: they are reserved for the operator"),
+        validation = Rule::new(validation::ANNOTATIONS).message("target.annotations must have valid keys, such as example.com/team")
     )]
     pub annotations: BTreeMap<String, String>,
 }
@@ -72,47 +80,51 @@ fn default_type() -> String {
     "Opaque".into()
 }
 
-/// What becomes of a Secret when its integration is deleted.
+/// What happens to the Secret when the integration is deleted. `Delete` (the default): the Secret is deleted as well. `Retain`:
+/// the Secret stays, and an integration of the same name that is created later takes it over if it has the same credentials, or
+/// if the Secret has the annotation `oauth.evolutionx.io/adopt-by` with the integration's name. Without that annotation, a
+/// Secret that was taken over stays when its new integration is deleted, whatever the policy of that integration.
 #[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DeletionPolicy {
-    /// It goes along.
+    /// It is deleted as well.
     Delete,
     /// It stays.
     Retain,
 }
 
-/// The keys of the target Secret. What has no key is not written.
+/// The keys of the target Secret. A value without a key is not written.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new(rules::DISTINCT_KEYS).message("target.keys must be distinct: two values cannot stand under one key")
+    validation = Rule::new(validation::DISTINCT_KEYS).message("target.keys must be distinct: two values cannot be stored under one key")
 )]
 pub struct TargetKeys {
     /// Key of the access token. Default: `access_token`.
     #[serde(default = "default_access_token")]
-    #[schemars(schema_with = "rules::secret_key")]
+    #[schemars(schema_with = "schema::secret_key")]
     pub access_token: String,
-    /// Key of the refresh token, where there is one. Default: `refresh_token`.
+    /// Key of the refresh token, if there is one. Default: `refresh_token`.
     #[serde(default = "default_refresh_token")]
-    #[schemars(schema_with = "rules::secret_key")]
+    #[schemars(schema_with = "schema::secret_key")]
     pub refresh_token: String,
-    /// Key of the token type that the endpoint told, such as `Bearer`. Optional: not written without it.
+    /// Key of the token type that the endpoint returned, such as `Bearer`. Optional: not written if unset. Example:
+    /// `token_type`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "rules::secret_key")]
+    #[schemars(schema_with = "schema::secret_key")]
     pub token_type: Option<String>,
-    /// Key of the moment at which the access token ends, RFC 3339 in UTC. Optional: not written without it.
+    /// Key of the expiry of the access token, RFC 3339 in UTC. Optional: not written if unset. Example: `expires_at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "rules::secret_key")]
+    #[schemars(schema_with = "schema::secret_key")]
     pub expires_at: Option<String>,
-    /// Key of the scope that the endpoint granted (or, where it told none, the one asked for). Optional: not
-    /// written without it.
+    /// Key of the scope that the endpoint granted (or, if it returned none, the requested one). Optional: not written if unset.
+    /// Example: `scope`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "rules::secret_key")]
+    #[schemars(schema_with = "schema::secret_key")]
     pub scope: Option<String>,
-    /// Key of the private key of `spec.dpop`, PKCS#8 as PEM, which the workload needs to prove that the token is its own.
-    /// Default, with `spec.dpop`: `dpop_key`.
+    /// Key of the private key of `spec.dpop`, PKCS#8 as PEM, which the workload needs for its DPoP proofs. Default, with
+    /// `spec.dpop`: `dpop_key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "rules::secret_key")]
+    #[schemars(schema_with = "schema::secret_key")]
     pub dpop_key: Option<String>,
 }
 

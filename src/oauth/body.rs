@@ -1,79 +1,72 @@
-//! The bytes of a request's body.
+//! Encodes the body of a request.
 
 #![deny(clippy::disallowed_methods)]
 
 use secrecy::{ExposeSecret, SecretString};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
-use crate::api::Format;
+use crate::api::request::Format;
 
-/// One member of the body: its name and its value.
-pub type Member = (String, SecretString);
+/// One parameter of the body: its name and its value.
+pub type Parameter = (String, SecretString);
 
-/// The text that is sent, wiped when it is dropped. In JSON, members of one name make a list, as do those that are named in
-/// `lists`.
+/// The body, wiped when it is dropped. In JSON, parameters of the same name become a list, as do those that `lists` names.
 #[must_use]
-pub fn encode(format: Format, members: &[Member], lists: &[&str]) -> Zeroizing<String> {
+pub fn encode(format: Format, parameters: &[Parameter], lists: &[&str]) -> Zeroizing<Vec<u8>> {
+    // Enough capacity for all of it: a reallocation would leave a copy in memory that is not wiped.
+    let capacity = max_size(parameters);
     match format {
-        Format::Json => json(members, lists),
+        Format::Json => {
+            let mut body = Zeroizing::new(Vec::with_capacity(capacity));
+            // Writing to memory cannot fail, nor can strings and lists of them be invalid JSON.
+            let _ = serde_json::to_writer(&mut *body, &JsonBody { parameters, lists });
+            body
+        }
         Format::Form => {
-            // Room for all, so that no part of it is left behind where it grew.
-            let mut form = url::form_urlencoded::Serializer::new(String::with_capacity(room(members)));
-            for (name, value) in members {
+            let mut form = url::form_urlencoded::Serializer::new(String::with_capacity(capacity));
+            for (name, value) in parameters {
                 form.append_pair(name, value.expose_secret());
             }
-            Zeroizing::new(form.finish())
+            Zeroizing::new(form.finish().into_bytes())
         }
     }
 }
 
-/// The most characters that members can become.
-fn room(members: &[Member]) -> usize {
+/// An upper bound of the encoded size of the parameters, in bytes.
+fn max_size(parameters: &[Parameter]) -> usize {
     /// `\\u0041` for each byte; a form takes three.
-    const WORST: usize = 6;
-    members.iter().map(|(name, value)| (name.len() + value.expose_secret().len()) * WORST + 8).sum()
+    const ESCAPED: usize = 6;
+    /// Quotes, colon, comma and brackets of a parameter; the braces of the object.
+    const PUNCTUATION: usize = 8;
+    let size = |(name, value): &Parameter| (name.len() + value.expose_secret().len()) * ESCAPED + PUNCTUATION;
+    PUNCTUATION + parameters.iter().map(size).sum::<usize>()
 }
 
-fn json(members: &[Member], lists: &[&str]) -> Zeroizing<String> {
-    let mut names: Vec<&str> = Vec::new();
-    for (name, _) in members {
-        if !names.contains(&name.as_str()) {
-            names.push(name);
-        }
-    }
-    let mut text = Zeroizing::new(Vec::with_capacity(room(members)));
-    text.push(b'{');
-    for (number, name) in names.into_iter().enumerate() {
-        if number > 0 {
-            text.push(b',');
-        }
-        quote(&mut text, name);
-        text.push(b':');
-        let values: Vec<&SecretString> =
-            members.iter().filter(|(other, _)| other == name).map(|(_, value)| value).collect();
-        let is_list = values.len() > 1 || lists.contains(&name);
-        if is_list {
-            text.push(b'[');
-        }
-        for (number, value) in values.into_iter().enumerate() {
-            if number > 0 {
-                text.push(b',');
+/// The parameters as a JSON object, in their order.
+struct JsonBody<'a> {
+    parameters: &'a [Parameter],
+    lists: &'a [&'a str],
+}
+
+impl Serialize for JsonBody<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_map(None)?;
+        for (position, (name, value)) in self.parameters.iter().enumerate() {
+            if self.parameters[..position].iter().any(|(earlier, _)| earlier == name) {
+                continue;
             }
-            quote(&mut text, value.expose_secret());
+            let same_name = self.parameters[position..].iter().filter(|(other, _)| other == name);
+            let values: Vec<&str> = same_name.map(|(_, value)| value.expose_secret()).collect();
+            if values.len() > 1 || self.lists.contains(&name.as_str()) {
+                object.serialize_entry(name, &values)?;
+            } else {
+                object.serialize_entry(name, value.expose_secret())?;
+            }
         }
-        if is_list {
-            text.push(b']');
-        }
+        object.end()
     }
-    text.push(b'}');
-    // What serde writes is UTF-8.
-    Zeroizing::new(String::from_utf8(std::mem::take(&mut *text)).unwrap_or_default())
-}
-
-/// A string of JSON, by serde's own rules for escapes, onto what has room for it.
-fn quote(text: &mut Vec<u8>, value: &str) {
-    // Writing to memory does not fail.
-    let _ = serde_json::to_writer(text, value);
 }
 
 /// The media type of the body.
@@ -82,5 +75,26 @@ pub const fn content_type(format: Format) -> &'static str {
     match format {
         Format::Json => "application/json",
         Format::Form => "application/x-www-form-urlencoded",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_never_moved_in_memory_while_it_grows() {
+        let worst = ["\u{1}".repeat(1_000), "\"\\".repeat(1_000), "\u{1f511}ü".repeat(1_000), String::new()];
+        for value in worst {
+            for count in 0..4 {
+                let parameters: Vec<Parameter> =
+                    (0..count).map(|number| (format!("\u{1}{}", number % 2), value.as_str().into())).collect();
+                for format in [Format::Json, Format::Form] {
+                    let body = encode(format, &parameters, &[]);
+                    assert!(body.len() <= max_size(&parameters), "{format:?}: {} bytes", body.len());
+                    assert_eq!(body.capacity(), max_size(&parameters), "{format:?}: the buffer was replaced");
+                }
+            }
+        }
     }
 }

@@ -1,52 +1,78 @@
 //! Sends requests to token and revocation endpoints over HTTP.
 
-mod sending;
-
-use std::collections::HashMap;
-use std::error::Error as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use secrecy::SecretString;
 use url::Url;
 
-use super::body::Member;
-use super::discovery::Discovery;
-use super::pin::ALLOWED_ENDPOINTS;
-use super::prepare::Purpose;
-use super::reach::{Forbidden, Reach};
-use super::redact::shown;
-use super::response::{self, Answer, Evaluated, Raw};
-use super::transport::{Connection, Transport};
-use super::{Ask, Credentials};
-use crate::api::Reason;
-use crate::error::{Error, Failure, chain};
-use crate::leadership::Moment;
-use crate::sandbox::{Job, Sandbox};
+use crate::api::reason::Reason;
+use crate::clock::Stopwatch;
+use crate::oauth::body::Parameter;
+use crate::oauth::credentials::Credentials;
+use crate::oauth::error::{Advice, BuildError, RequestError, UrlKind};
+use crate::oauth::exchange::Exchange;
+use crate::oauth::expression::error::{ExpressionError, InvalidExpression};
+use crate::oauth::expression::protocol::{EvaluationRequest, Task};
+use crate::oauth::expression::sandbox::{CheckError, Sandbox};
+use crate::oauth::expression::set::ResponseMapping;
+use crate::oauth::http::authorization::{Destination, Restrictions};
+use crate::oauth::http::connections::{HttpClients, Settings};
+use crate::oauth::http::custom_ca::CustomCa;
+use crate::oauth::http::discovery::{Discovery, MetadataKey};
+use crate::oauth::http::egress::EgressPolicy;
+use crate::oauth::http::errors::denied;
+use crate::oauth::http::name_resolution;
+use crate::oauth::http::nonces::{Nonces, is_nonce};
+use crate::oauth::parameters::RequestKind;
+use crate::oauth::request::TokenRequest;
+use crate::oauth::response::evaluation::EvaluatedExpressions;
+use crate::oauth::response::parse;
+use crate::oauth::response::raw::HttpResponse;
+use crate::oauth::response::token::TokenResponse;
+use crate::oauth::revocation::RevocationRequest;
 
-use sending::Sending;
+/// The default of the largest token response that is read, in bytes. The largest known one has about 16 KiB.
+pub const MAX_RESPONSE_SIZE: usize = 64 << 10;
+/// The most bytes of all responses together that are being read or wait for their evaluation.
+const MAX_RESPONSE_BYTES: usize = 8 << 20;
+/// The most bytes of response headers that expressions see.
+const MAX_HEADERS: usize = 64 << 10;
+/// The least time for an evaluation that [`TokenRequest::longest`] does not include: of a path that leads through a list.
+const LEAST_EVALUATION: Duration = Duration::from_millis(500);
 
-/// The largest body that is read of an answer, in bytes.
-pub const MAX_BODY: usize = 1 << 20;
-/// A body up to this many bytes is parsed in less time than another thread takes to wake up.
-const SMALL: usize = 1 << 16;
-/// How many origins are remembered with their nonce; past this number all give a new one.
-const NONCES: usize = 1_024;
-
-/// Sends requests. Clones share the connections, and what is known of issuers.
+/// Sends requests. Clones share caches and workers.
 #[derive(Clone)]
 pub struct Client {
-    transport: Transport,
+    http: HttpClients,
     discovery: Discovery,
-    reach: Arc<Reach>,
+    egress: Arc<EgressPolicy>,
     sandbox: Sandbox,
-    /// The nonces that origins want to see in proofs (RFC 9449, section 8.2).
-    nonces: Arc<Mutex<HashMap<String, String>>>,
-    witness: Option<Arc<Witness>>,
+    /// The largest token response that is read, in bytes.
+    max_response_size: usize,
+    nonces: Nonces,
+    observer: Option<Arc<ResponseObserver>>,
 }
 
-/// Sees each answer as it came: for `fetch --explain`.
-pub type Witness = dyn Fn(&Ask, &Raw, &Evaluated) + Send + Sync;
+/// The response to a token request, before it is read.
+#[derive(Debug)]
+pub struct Received {
+    response: HttpResponse,
+    /// What was sent, to be redacted.
+    sent: Vec<Parameter>,
+    started: Stopwatch,
+}
+
+impl Received {
+    /// Whether its status is one of success (2xx).
+    #[must_use]
+    pub const fn is_success(&self) -> bool {
+        matches!(self.response.status, 200..300)
+    }
+}
+
+/// Called with each response as it was received: for `fetch --explain`.
+pub type ResponseObserver = dyn Fn(&TokenRequest, &HttpResponse, &EvaluatedExpressions) + Send + Sync;
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -54,249 +80,262 @@ impl std::fmt::Debug for Client {
     }
 }
 
-/// A token that is given back (RFC 7009).
-#[derive(Clone, Debug)]
-pub struct Revocation {
-    /// The revocation endpoint, where the issuer's metadata do not tell it.
-    pub endpoint: Option<Url>,
-    /// The token.
-    pub token: SecretString,
-    /// `token_type_hint` (RFC 7009, section 2.1): `access_token` or `refresh_token`.
-    pub hint: &'static str,
-}
-
 impl Client {
-    /// A client that goes only where `reach` says; see [`Transport::new`].
+    /// A client that sends requests only where `egress` allows; see [`HttpClients::new`].
     ///
     /// # Errors
     ///
     /// When TLS cannot be set up.
-    pub fn new(reach: Reach) -> Result<Self, Error> {
-        let reach = Arc::new(reach);
+    pub fn new(egress: EgressPolicy) -> Result<Self, BuildError> {
+        let egress = Arc::new(egress);
         Ok(Self {
-            transport: Transport::new(Arc::clone(&reach))?,
+            http: HttpClients::new(Arc::clone(&egress))?,
             discovery: Discovery::default(),
-            reach,
+            egress,
             sandbox: Sandbox::new(),
-            nonces: Arc::default(),
-            witness: None,
+            max_response_size: MAX_RESPONSE_SIZE,
+            nonces: Nonces::default(),
+            observer: None,
         })
     }
 
-    /// The same, with somebody who sees each answer.
+    /// The same, with another limit of token responses, in bytes.
     #[must_use]
-    pub fn seen_by(self, witness: Arc<Witness>) -> Self {
-        Self { witness: Some(witness), ..self }
+    pub fn with_max_response_size(self, bytes: usize) -> Self {
+        Self { max_response_size: bytes, ..self }
     }
 
-    /// Runs a grant: sends one request and reads its answer. Nothing is repeated here, but for a server that asks for a nonce.
+    /// The sandbox that evaluates expressions other than paths.
+    #[must_use]
+    pub const fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
+    /// Checks the CA bundle of a namespace. An unchanged bundle is not parsed again.
     ///
     /// # Errors
     ///
-    /// A [`Failure`] that names what to change and holds nothing secret.
+    /// A [`RequestError`] that says why it cannot be used.
+    pub async fn check_ca_bundle(&self, tenant: &str, bundle: &CustomCa) -> Result<(), RequestError> {
+        self.http.check_ca_bundle(tenant, bundle).await
+    }
+
+    /// Checks whether the expressions can be parsed: the message names the field. Waits for as long as it takes.
     ///
-    /// `answered` is told as soon as there is an answer that is a success: what follows takes no time of the endpoint's.
-    pub async fn fetch(
+    /// # Errors
+    ///
+    /// Why they could not be checked.
+    pub async fn check(
         &self,
-        ask: &Ask,
-        credentials: &Credentials,
-        answered: &(dyn Fn() + Sync),
-    ) -> Result<Answer, Failure> {
-        let (raw, sent) = self.exchange(ask, credentials, &Purpose::Token).await?;
-        let is_success = matches!(raw.status, 200..300);
-        if is_success {
-            answered();
+        tenant: &str,
+        expressions: &ResponseMapping,
+    ) -> Result<Result<(), InvalidExpression>, CheckError> {
+        let others: Vec<_> = expressions.fields().into_iter().filter(|(_, expression)| !expression.is_path()).collect();
+        let texts: Vec<String> = others.iter().map(|(_, expression)| expression.text().to_owned()).collect();
+        if texts.is_empty() {
+            return Ok(Ok(()));
         }
-        let evaluated = if is_success || self.witness.is_some() {
-            self.evaluate(&credentials.tenant, ask, &raw).await
-        } else {
-            Evaluated::default()
-        };
-        if let Some(witness) = &self.witness {
-            witness(ask, &raw, &evaluated);
-        }
-        if raw.body.len() <= SMALL {
-            return response::read(&raw, ask, &sent, Timestamp::now(), &evaluated);
-        }
-        let ask = ask.clone();
-        // A large body may keep a thread busy, which must not be the one that serves others.
-        let reading = move || response::read(&raw, &ask, &sent, Timestamp::now(), &evaluated);
-        tokio::task::spawn_blocking(reading).await.unwrap_or_else(|_| {
-            Err(Failure::new(Reason::InvalidResponse, "reading the answer failed: please report this"))
-        })
+        let checked = self.sandbox.check(tenant, texts).await?;
+        let wrong = others
+            .iter()
+            .zip(checked)
+            .find_map(|((field, _), checked)| Some(InvalidExpression { field: field.clone(), error: checked.err()? }));
+        Ok(wrong.map_or(Ok(()), Err))
     }
 
-    /// Evaluates what is more than a path of names, where it can do no harm.
-    async fn evaluate(&self, tenant: &str, ask: &Ask, raw: &Raw) -> Evaluated {
-        let others = ask.expressions.all().filter(|expression| !expression.is_path());
-        let expressions: Vec<String> = others.map(|expression| expression.text().to_owned()).collect();
-        if expressions.is_empty() {
-            return Evaluated::default();
-        }
-        let body = std::str::from_utf8(&raw.body).unwrap_or_default().to_owned();
-        let job = Job { expressions, status: raw.status, headers: raw.headers.clone(), body };
-        let yields = self.sandbox.evaluate(tenant, &job).await;
-        Evaluated::of(&job.expressions, yields)
+    /// The same, with an observer that is called with each response.
+    #[must_use]
+    pub fn with_observer(self, observer: Arc<ResponseObserver>) -> Self {
+        Self { observer: Some(observer), ..self }
     }
 
-    /// Gives a token back.
+    /// Sends a token request and receives its response. Nothing is retried here, except for a server that requires a DPoP nonce.
     ///
     /// # Errors
     ///
-    /// A [`Failure`] that holds nothing secret. A token that the server does not know is none (RFC 7009, section 2.2).
-    pub async fn revoke(&self, ask: &Ask, credentials: &Credentials, revocation: &Revocation) -> Result<(), Failure> {
-        let (raw, sent) = self.exchange(ask, credentials, &Purpose::Revocation(revocation)).await?;
-        response::revoked(&raw, &sent)
+    /// A [`RequestError`] that names what to change and contains no secrets.
+    pub async fn send(&self, request: &TokenRequest, credentials: &Credentials) -> Result<Received, RequestError> {
+        let started = Stopwatch::now();
+        let exchange = self.exchange(request, credentials, &RequestKind::Token);
+        let (response, sent) = name_resolution::on_behalf_of(&credentials.tenant, exchange).await?;
+        Ok(Received { response, sent, started })
     }
 
-    /// Sends a request, and once more where the server wants a nonce of its own in the proof: of the first it has used
-    /// nothing then (RFC 9449, section 8).
+    /// Reads a token response: evaluates the expressions of the spec and checks their results.
+    ///
+    /// # Errors
+    ///
+    /// A [`RequestError`] that names what to change and contains no secrets.
+    pub async fn read(
+        &self,
+        request: &TokenRequest,
+        credentials: &Credentials,
+        received: Received,
+    ) -> Result<TokenResponse, RequestError> {
+        let is_success = received.is_success();
+        let Received { response, sent, started } = received;
+        let mut evaluated = EvaluatedExpressions::read(&response.body, &request.expressions);
+        if is_success || self.observer.is_some() {
+            let time = request.longest().saturating_sub(started.elapsed()).max(LEAST_EVALUATION);
+            self.evaluate(&credentials.tenant, request, &response, &mut evaluated, time).await;
+        }
+        if let Some(observer) = &self.observer {
+            observer(request, &response, &evaluated);
+        }
+        parse::parse_token_response(&response, request, &sent, Timestamp::now(), &evaluated)
+    }
+
+    /// Evaluates the expressions other than paths, in the sandbox.
+    async fn evaluate(
+        &self,
+        tenant: &str,
+        request: &TokenRequest,
+        response: &HttpResponse,
+        evaluated: &mut EvaluatedExpressions,
+        time: Duration,
+    ) {
+        let (expressions, public) = evaluated.remaining(&request.expressions);
+        if expressions.is_empty() {
+            return;
+        }
+        if response.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > MAX_HEADERS {
+            return evaluated.add(&expressions, public, Err(ExpressionError::HeadersTooLarge(MAX_HEADERS >> 10)));
+        }
+        let body = std::str::from_utf8(&response.body).unwrap_or_default().to_owned();
+        let (status, headers) = (response.status, response.headers.clone());
+        let job = EvaluationRequest { task: Task::Evaluate, expressions, public, status, headers, body };
+        // A refresh token that only an expression finds must not be lost because the queue is long: the whole has a timeout anyway.
+        let finds_refresh_token = job.expressions.iter().any(|text| text == request.expressions.refresh_token.text());
+        let evaluation = async {
+            if finds_refresh_token {
+                self.sandbox.evaluate_within(tenant, &job, time).await
+            } else {
+                self.sandbox.evaluate(tenant, &job).await
+            }
+        };
+        let results = tokio::time::timeout(time, evaluation).await;
+        let results = results.unwrap_or(Err(ExpressionError::TimedOut(time)));
+        evaluated.add(&job.expressions, public, results);
+    }
+
+    /// Revokes a token.
+    ///
+    /// # Errors
+    ///
+    /// A [`RequestError`] without secrets. A token that the server does not know is no error (RFC 7009, section 2.2).
+    pub async fn revoke(
+        &self,
+        request: &TokenRequest,
+        credentials: &Credentials,
+        revocation: &RevocationRequest,
+    ) -> Result<(), RequestError> {
+        let kind = RequestKind::Revocation(revocation);
+        let exchange = self.exchange(request, credentials, &kind);
+        let (response, sent) = name_resolution::on_behalf_of(&credentials.tenant, exchange).await?;
+        parse::parse_revocation_response(&response, &sent)
+    }
+
+    /// Sends a request, and once more where the server requires its nonce in the DPoP proof: it has then rejected the first request
+    /// without processing it (RFC 9449, section 8).
     async fn exchange(
         &self,
-        ask: &Ask,
+        request: &TokenRequest,
         credentials: &Credentials,
-        purpose: &Purpose<'_>,
-    ) -> Result<(Raw, Vec<Member>), Failure> {
-        let whole = Moment::now();
-        let connection = self.transport.connection(ask, credentials)?;
-        let url = self.address(&connection, ask, purpose).await?;
-        self.admit(ask, credentials, purpose, &url)?;
-        let nonce = ask.dpop.then(|| self.nonce(&url)).flatten();
-        let sending = Sending { connection: &connection, url: &url, ask, credentials, purpose, whole };
-        let (mut raw, mut sent) = sending.send(nonce.as_deref()).await.inspect_err(|failure| {
+        kind: &RequestKind<'_>,
+    ) -> Result<(HttpResponse, Vec<Parameter>), RequestError> {
+        let since = Stopwatch::now();
+        let namespace = credentials.tenant.as_str();
+        let (url, discovery) = self.address(request, credentials, kind).await?;
+        let to = Destination::new(&url, request, credentials);
+        let authorized = self.egress.authorize(&to, &Restrictions::of(credentials));
+        authorized.map_err(|why| denied(kind.url_kind(request), &why))?;
+        // Only now is it known that the endpoint may see the client certificate.
+        let connection = self.http.connection(&Settings::of(request, credentials)?, namespace).await?;
+        let nonce = request.dpop.then(|| self.nonces.get(namespace, &connection, &url)).flatten();
+        // Nothing of a revocation response is kept, so that the responses in flight take little memory whatever the limit of tokens is.
+        let max_response_size = match kind {
+            RequestKind::Token => self.max_response_size,
+            RequestKind::Revocation(_) => self.max_response_size.min(MAX_RESPONSE_SIZE),
+        };
+        let sending =
+            Exchange { connection: &connection, url: &url, request, credentials, kind, since, max_response_size };
+        let first = sending.send(nonce.as_deref()).await;
+        let is_success = matches!(&first, Ok((response, _)) if matches!(response.status, 200..300));
+        if nonce.is_some() && !is_success {
+            self.nonces.forget(namespace, &connection, &url);
+        }
+        let (mut response, mut sent) = first.inspect_err(|error| {
             // The endpoint may have moved.
-            if failure.reason == Reason::EndpointUnreachable {
-                self.discovery.forget(&connection, &ask.endpoint);
+            if error.reason == Reason::EndpointUnreachable {
+                self.forget_metadata(namespace, discovery.as_ref());
             }
         })?;
-        let wanted = raw.header("dpop-nonce").filter(|_| ask.dpop).map(ToOwned::to_owned);
-        if let Some(wanted) = wanted {
-            self.remember(&url, &wanted);
-            if response::wants_nonce(&raw) && nonce.as_deref() != Some(wanted.as_str()) {
-                (raw, sent) = sending.send(Some(&wanted)).await?;
+        let offered =
+            response.header("dpop-nonce").filter(|text| request.dpop && is_nonce(text)).map(ToOwned::to_owned);
+        let is_required = offered.is_some() && parse::is_use_dpop_nonce(&response);
+        if let Some(offered) = offered.filter(|_| is_success || is_required) {
+            self.nonces.remember(namespace, &connection, &url, &offered);
+            if is_required && nonce.as_deref() != Some(offered.as_str()) {
+                (response, sent) = sending.send(Some(&offered)).await?;
+                if !matches!(response.status, 200..300) {
+                    self.nonces.forget(namespace, &connection, &url);
+                }
             }
         }
-        if matches!(raw.status, 300..400 | 404 | 405 | 410) {
-            self.discovery.forget(&connection, &ask.endpoint);
+        if matches!(response.status, 300..400 | 404 | 405 | 410) {
+            self.forget_metadata(namespace, discovery.as_ref());
         }
-        Ok((raw, sent))
+        Ok((response, sent))
     }
 
-    /// Where the request goes; the issuer is asked for it where the spec does not say.
-    async fn address(&self, connection: &Connection, ask: &Ask, purpose: &Purpose<'_>) -> Result<Url, Failure> {
-        let given = match purpose {
-            Purpose::Token => &ask.endpoint.url,
-            Purpose::Revocation(revocation) => &revocation.endpoint,
+    /// The metadata of an issuer did not lead to an endpoint that works: the next request reads them again.
+    fn forget_metadata(&self, namespace: &str, discovered: Option<&MetadataKey>) {
+        if let Some(key) = discovered {
+            self.discovery.forget(namespace, key);
+        }
+    }
+
+    /// The URL of the endpoint. Where the spec does not set it, it is discovered from the issuer, and the key of the metadata is
+    /// returned too.
+    async fn address(
+        &self,
+        request: &TokenRequest,
+        credentials: &Credentials,
+        kind: &RequestKind<'_>,
+    ) -> Result<(Url, Option<MetadataKey>), RequestError> {
+        let given = match kind {
+            RequestKind::Token => &request.endpoint.url,
+            RequestKind::Revocation(revocation) => &revocation.endpoint,
         };
         if let Some(url) = given {
-            return Ok(url.clone());
+            return Ok((url.clone(), None));
         }
-        let Some(issuer) = &ask.endpoint.issuer else {
-            return Err(Failure::new(
-                Reason::InvalidSpec,
-                "neither an endpoint nor an issuer is given: set spec.tokenEndpoint or spec.issuer",
-            ));
+        let Some(issuer) = &request.endpoint.issuer else {
+            let error = RequestError::new(Reason::InvalidSpec, "neither an endpoint nor an issuer is given");
+            return Err(error.with_advice(Advice::SetTokenEndpointOrIssuer));
         };
-        self.reach.judge(issuer).map_err(|why| forbidden("spec.issuer", &why))?;
-        let metadata = self.discovery.metadata(connection, issuer, &ask.endpoint.audience, ask.timeout).await?;
-        match purpose {
-            Purpose::Token => metadata.token_endpoint(ask),
-            Purpose::Revocation(_) => metadata.revocation_endpoint(ask),
-        }
-    }
-
-    /// Whether the endpoint may be asked at all, and by these credentials.
-    fn admit(&self, ask: &Ask, credentials: &Credentials, purpose: &Purpose<'_>, url: &Url) -> Result<(), Failure> {
-        let field = match purpose {
-            Purpose::Token => ask.endpoint.field,
-            Purpose::Revocation(_) => "spec.revocation.endpoint",
+        let to = Destination::new(issuer, request, credentials);
+        let authorized = self.egress.authorize_discovery(&to, &Restrictions::of(credentials));
+        authorized.map_err(|why| denied(UrlKind::Issuer, &why))?;
+        let (namespace, name) = (credentials.tenant.as_str(), request.endpoint.audience.as_str());
+        let settings = Settings::anonymous(request, credentials);
+        let key = (settings.fingerprint(), issuer.clone());
+        let metadata = if let Some(metadata) = self.discovery.cached(namespace, &key, name) {
+            metadata
+        } else {
+            let connection = self.http.connection(&settings, namespace).await?;
+            self.discovery.request(namespace, &key, &connection, name, request.timeout).await?
         };
-        self.reach.judge(url).map_err(|why| forbidden(field, &why))?;
-        for pin in &credentials.pins {
-            let of = &pin.of;
-            if !pin.admits(url) {
-                let (origin, path, list) = (url.origin().ascii_serialization(), url.path(), pin.list());
-                return Err(Failure::new(
-                    Reason::EndpointForbidden,
-                    format!(
-                        "{of} may be sent only to {list}, as its annotation {ALLOWED_ENDPOINTS} says, and not to {origin}{path}: change {field}, or the annotation"
-                    ),
-                ));
-            }
-            let own_authority = pin.secret.is_some() && pin.secret == credentials.authority_of;
-            if credentials.ca_bundle.is_some() && !own_authority && !pin.allow_ca_bundle {
-                return Err(Failure::new(
-                    Reason::EndpointForbidden,
-                    format!(
-                        "{of} says where it may be sent, and an authority of others could stand in that place: take the certificates of spec.connection.caBundle from that very Secret, or let its owner set the annotation {}",
-                        super::pin::ALLOW_CA_BUNDLE,
-                    ),
-                ));
-            }
-        }
-        let pinned = self.reach.require_pin || !credentials.pins.is_empty();
-        if pinned && url.scheme() == "http" && ask.proxy.is_some() {
-            return Err(Failure::new(
-                Reason::EndpointForbidden,
-                "through spec.connection.proxy credentials that say where they may be sent go only by https: the proxy would see them"
-                    .to_owned(),
-            ));
-        }
-        match credentials.unpinned.first() {
-            Some(of) if self.reach.require_pin => Err(Failure::new(
-                Reason::EndpointForbidden,
-                format!(
-                    "{of} does not say where it may be sent, and --require-endpoint-pin is set: add the annotation {ALLOWED_ENDPOINTS} with {}",
-                    url.origin().ascii_serialization()
-                ),
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    fn nonce(&self, url: &Url) -> Option<String> {
-        self.nonces.lock().unwrap_or_else(PoisonError::into_inner).get(&url.origin().ascii_serialization()).cloned()
-    }
-
-    fn remember(&self, url: &Url, nonce: &str) {
-        let mut nonces = self.nonces.lock().unwrap_or_else(PoisonError::into_inner);
-        if nonces.len() >= NONCES {
-            nonces.clear();
-        }
-        nonces.insert(url.origin().ascii_serialization(), nonce.to_owned());
+        let url = match kind {
+            RequestKind::Token => metadata.token_endpoint(request)?,
+            RequestKind::Revocation(_) => metadata.revocation_endpoint(request)?,
+        };
+        Ok((url, Some(key)))
     }
 }
 
-/// What may not be asked.
-pub(super) fn forbidden(field: &str, why: &Forbidden) -> Failure {
-    Failure::new(Reason::EndpointForbidden, format!("{field} is not asked: {why}"))
-}
-
-/// What the resolver has said, among the causes of an error.
-fn forbidden_in<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Forbidden> {
-    let mut cause = Some(error);
-    while let Some(inner) = cause {
-        if let Some(found) = inner.downcast_ref() {
-            return Some(found);
-        }
-        cause = inner.source();
-    }
-    None
-}
-
-/// Why there is no answer. `field` is the member of the spec that tells where it was sent.
-pub(super) fn unanswered(error: &reqwest::Error, host: &str, field: &str, sent: &[Member]) -> Failure {
-    if let Some(why) = forbidden_in(error) {
-        return forbidden(field, why);
-    }
-    // The outermost error repeats the URL; what happened is in its causes.
-    let cause = error.source().map_or_else(|| error.to_string(), chain);
-    let cause = shown(&cause, sent);
-    if error.is_builder() {
-        Failure::new(Reason::InvalidSpec, format!("the request could not be built: {cause}: check {field}"))
-    } else if error.is_connect() {
-        Failure::new(Reason::EndpointUnreachable, format!("failed to connect to {host}: {cause}: check {field}"))
-    } else {
-        Failure::new(Reason::EndpointUnreachable, format!("the connection to {host} broke off: {cause}"))
-    }
+/// How many responses of this size fit into memory at the same time. A request is sent only when there is memory for its response.
+#[must_use]
+pub fn responses_at_once(max_response_size: usize) -> usize {
+    (MAX_RESPONSE_BYTES / max_response_size.max(1)).max(2)
 }

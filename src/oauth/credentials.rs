@@ -1,25 +1,28 @@
-//! The values that a request may be made with.
+//! The credentials of a request.
 
 #![deny(clippy::disallowed_methods)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use secrecy::{ExposeSecret, SecretString};
+
+use crate::oauth::allowed_endpoints::AllowedEndpoints;
+use crate::oauth::http::custom_ca::CustomCa;
 
 /// Writes the enum, its names and its keys from one list.
 macro_rules! credentials {
     ($($(#[$doc:meta])* $variant:ident: $name:literal, $key:literal,)*) => {
-        /// A value that a request may be made with.
+        /// A credential of a request.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Credential {
             $($(#[$doc])* $variant,)*
         }
 
         impl Credential {
-            /// Those that stand in the credentials Secret, or may.
+            /// All that the credentials Secret may hold.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
-            /// Its member in `spec.credentials.keys`.
+            /// Its field in `spec.credentials.keys`.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
@@ -27,7 +30,7 @@ macro_rules! credentials {
                 }
             }
 
-            /// Its key in the Secret where the spec names none; also the member of the request that it fills, where it is sent.
+            /// Its default key in the Secret; also the request parameter in which it is sent, if it is sent.
             #[must_use]
             pub const fn key(self) -> &'static str {
                 match self {
@@ -39,11 +42,11 @@ macro_rules! credentials {
 }
 
 credentials! {
-    /// Client id (RFC 6749, section 2.2).
+    /// Client ID (RFC 6749, section 2.2).
     ClientId: "clientId", "client_id",
     /// Client secret (RFC 6749, section 2.3.1).
     ClientSecret: "clientSecret", "client_secret",
-    /// User name.
+    /// Username.
     Username: "username", "username",
     /// Password.
     Password: "password", "password",
@@ -55,46 +58,55 @@ credentials! {
     TlsCertificate: "tlsCertificate", "tls.crt",
     /// Private key of the client certificate, as PEM.
     TlsKey: "tlsKey", "tls.key",
-    /// Token that is exchanged (RFC 8693).
+    /// Token to exchange (RFC 8693).
     SubjectToken: "subjectToken", "subject_token",
-    /// Token of who acts (RFC 8693).
+    /// Token of the acting party (RFC 8693).
     ActorToken: "actorToken", "actor_token",
 }
 
-/// The values that a request is made with. `Debug` prints none of them.
+/// The credentials of one request. `Debug` prints none of their values.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
     values: BTreeMap<Credential, SecretString>,
-    /// A token of a ServiceAccount, asked for just now.
+    /// A token of a ServiceAccount, requested for this request.
     pub service_account_token: Option<SecretString>,
-    /// Certificates of trusted authorities, as PEM; public, and here since it is read with the others.
-    pub ca_bundle: Option<String>,
-    /// Where they may be sent, by those who own them; each has to agree.
-    pub pins: Vec<super::pin::Pin>,
-    /// Those that do not say where they may be sent.
+    /// Certificates of trusted CAs, as PEM; public, and here because they are read together with the credentials.
+    pub ca_bundle: Option<CustomCa>,
+    /// Where they may be sent, one entry for each Secret or ServiceAccount with the annotation; all entries must allow an endpoint.
+    pub pins: Vec<AllowedEndpoints>,
+    /// The Secrets and ServiceAccounts without the annotation, for messages.
     pub unpinned: Vec<String>,
-    /// The Secret from which the trusted authorities come.
+    /// The Secret that contains the CA bundle.
     pub authority_of: Option<String>,
-    /// The namespace whose they are.
+    /// The namespace of the integration.
     pub tenant: String,
-    /// The key that tokens are bound to, PKCS#8 as PEM (RFC 9449).
+    /// The private key to which tokens are bound, PKCS#8 as PEM (RFC 9449).
     pub dpop_key: Option<SecretString>,
+    /// Credentials that were read from another key of the Secret than the default one. The spec chooses that key, so the value may
+    /// be something else: whoever writes the spec could name the key of a secret.
+    pub from_custom_keys: BTreeSet<Credential>,
 }
 
 impl Credentials {
-    /// One of them.
+    /// The value of a credential.
     #[must_use]
     pub fn get(&self, credential: Credential) -> Option<&SecretString> {
         self.values.get(&credential)
     }
 
-    /// Whether one of them is there.
+    /// Whether a credential is set.
     #[must_use]
     pub fn has(&self, credential: Credential) -> bool {
         self.values.contains_key(&credential)
     }
 
-    /// Sets one of them, or takes it out.
+    /// Whether there is neither a credentials Secret nor a ServiceAccount.
+    #[must_use]
+    pub fn is_anonymous(&self) -> bool {
+        self.pins.is_empty() && self.unpinned.is_empty()
+    }
+
+    /// Sets or removes a credential.
     pub fn set(&mut self, credential: Credential, value: Option<SecretString>) {
         match value {
             Some(value) => self.values.insert(credential, value),
@@ -102,7 +114,7 @@ impl Credentials {
         };
     }
 
-    /// The same with another refresh token, or with none.
+    /// The same with another refresh token, or without one.
     #[must_use]
     pub fn with_refresh_token(&self, token: Option<SecretString>) -> Self {
         let mut other = self.clone();
@@ -110,13 +122,13 @@ impl Credentials {
         other
     }
 
-    /// All that are there.
+    /// All credentials that are set.
     pub fn iter(&self) -> impl Iterator<Item = (Credential, &SecretString)> {
         self.values.iter().map(|(credential, value)| (*credential, value))
     }
 
-    /// What is hashed, to tell whether a token was had by these: everything but the refresh token, which is followed on its
-    /// own. Log-ins come first, each with its place, so that nothing can slip from one to the other.
+    /// What is hashed to detect whether a token was issued with these credentials: all of them but the refresh token, which is tracked
+    /// separately. Client and user credentials come first, each at a fixed position, so that no value can be taken for another.
     #[must_use]
     pub fn hashed_parts(&self) -> Vec<&str> {
         const PLACED: [Credential; 4] =

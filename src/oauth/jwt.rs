@@ -1,4 +1,4 @@
-//! JSON Web Tokens that the operator makes: assertions (RFC 7523) and proofs (RFC 9449). Pure.
+//! JSON Web Tokens that the operator signs: assertions (RFC 7523) and DPoP proofs (RFC 9449). Pure.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -10,22 +10,22 @@ use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
+use sha2::Sha256;
 
-use super::key::Key;
-use crate::api::SigningAlgorithm;
+use crate::api::client_authentication::SigningAlgorithm;
+use crate::oauth::signing_key::{KeyError, SigningKey};
 
-/// What makes one token differ from the next.
+/// What makes each JWT unique.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fresh {
+pub struct JwtStamp {
     /// The time.
     pub now: Timestamp,
-    /// `jti`: a name that no other token has (RFC 7519, section 4.1.7).
+    /// `jti`: the unique identifier (RFC 7519, section 4.1.7).
     pub id: String,
 }
 
-impl Fresh {
-    /// The time and a random name of 128 bits.
+impl JwtStamp {
+    /// The time and a random identifier of 128 bits.
     #[must_use]
     pub fn new(now: Timestamp) -> Self {
         Self { now, id: hex::encode(rand::random::<[u8; 16]>()) }
@@ -43,14 +43,14 @@ pub struct Claims<'a> {
     pub audience: &'a str,
     /// The time between `iat` and `exp`.
     pub lifetime: Duration,
-    /// All others.
+    /// Further claims; those above take precedence.
     pub others: Option<&'a Map<String, Value>>,
 }
 
 impl Claims<'_> {
-    fn json(&self, fresh: &Fresh) -> Value {
+    fn json(&self, stamp: &JwtStamp) -> Value {
         let Self { issuer, subject, audience, lifetime, others } = self;
-        let now = fresh.now.as_second();
+        let now = stamp.now.as_second();
         let lifetime = i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX);
         let mut claims = others.cloned().unwrap_or_default();
         claims.extend([
@@ -58,7 +58,7 @@ impl Claims<'_> {
             ("aud".to_owned(), json!(audience)),
             ("iat".to_owned(), json!(now)),
             ("exp".to_owned(), json!(now.saturating_add(lifetime))),
-            ("jti".to_owned(), json!(fresh.id)),
+            ("jti".to_owned(), json!(stamp.id)),
         ]);
         if let Some(subject) = subject {
             claims.insert("sub".to_owned(), json!(subject));
@@ -67,29 +67,29 @@ impl Claims<'_> {
     }
 }
 
-/// What stands in the header beside `alg`.
+/// The parameters of the JOSE header beside `alg` and `typ`.
 #[derive(Clone, Debug, Default)]
-pub struct Header<'a> {
+pub struct JoseHeader<'a> {
     /// `kid`.
     pub key_id: Option<&'a str>,
     /// `x5t#S256` (RFC 7515, section 4.1.8).
     pub certificate_thumbprint: Option<String>,
 }
 
-/// An assertion that a private key signs; without an `algorithm`, by the one that is the key's own.
+/// An assertion that a private key signs; `algorithm` defaults to the default algorithm of the key.
 ///
 /// # Errors
 ///
-/// What is wrong with the key.
-pub fn signed(
-    key: &Key,
+/// When the key cannot sign with the algorithm.
+pub fn sign(
+    key: &SigningKey,
     algorithm: Option<SigningAlgorithm>,
-    header: &Header<'_>,
+    header: &JoseHeader<'_>,
     claims: &Claims<'_>,
-    fresh: &Fresh,
-) -> Result<SecretString, String> {
+    stamp: &JwtStamp,
+) -> Result<SecretString, KeyError> {
     let algorithm = algorithm.map_or_else(|| key.default_algorithm(), Ok)?;
-    let Header { key_id, certificate_thumbprint } = header;
+    let JoseHeader { key_id, certificate_thumbprint } = header;
     let mut members = json!({"alg": format!("{algorithm:?}"), "typ": "JWT"});
     if let Some(key_id) = key_id {
         members["kid"] = json!(key_id);
@@ -97,31 +97,37 @@ pub fn signed(
     if let Some(thumbprint) = certificate_thumbprint {
         members["x5t#S256"] = json!(thumbprint);
     }
-    compact(&members, &claims.json(fresh), |message| key.sign(algorithm, message))
+    compact(&members, &claims.json(stamp), |message| key.sign(algorithm, message))
 }
 
-/// An assertion that the client secret signs, by HS256.
+/// An assertion that the client secret signs with HS256.
 ///
 /// # Errors
 ///
 /// None; a secret of any length is a key.
-pub fn signed_by_secret(secret: &SecretString, claims: &Claims<'_>, fresh: &Fresh) -> Result<SecretString, String> {
-    compact(&json!({"alg": "HS256", "typ": "JWT"}), &claims.json(fresh), |message| {
-        let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes())
-            .map_err(|_| "is no key for HS256".to_owned())?;
+pub fn sign_hs256(secret: &SecretString, claims: &Claims<'_>, stamp: &JwtStamp) -> Result<SecretString, KeyError> {
+    compact(&json!({"alg": "HS256", "typ": "JWT"}), &claims.json(stamp), |message| {
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes()).map_err(|_| KeyError::SignatureFailed)?;
         mac.update(message);
         Ok(mac.finalize().into_bytes().to_vec())
     })
 }
 
-/// A proof that the sender holds a key (RFC 9449, section 4.2).
+/// A proof that the sender possesses a key (RFC 9449, section 4.2).
 ///
 /// # Errors
 ///
-/// Where the key is not one of P-256.
-pub fn proof(key: &Key, method: &str, url: &str, nonce: Option<&str>, fresh: &Fresh) -> Result<SecretString, String> {
-    let jwk = jwk(key).ok_or_else(|| "is not an EC key of P-256".to_owned())?;
-    let mut claims = json!({"jti": fresh.id, "htm": method, "htu": url, "iat": fresh.now.as_second()});
+/// When the key is not an EC key on P-256.
+pub fn dpop_proof(
+    key: &SigningKey,
+    method: &str,
+    url: &str,
+    nonce: Option<&str>,
+    stamp: &JwtStamp,
+) -> Result<SecretString, KeyError> {
+    let jwk = jwk(key).ok_or(KeyError::NotP256)?;
+    let mut claims = json!({"jti": stamp.id, "htm": method, "htu": url, "iat": stamp.now.as_second()});
     if let Some(nonce) = nonce {
         claims["nonce"] = json!(nonce);
     }
@@ -131,31 +137,17 @@ pub fn proof(key: &Key, method: &str, url: &str, nonce: Option<&str>, fresh: &Fr
 
 /// The public key, as JSON (RFC 7517; RFC 7518, section 6.2).
 #[must_use]
-pub fn jwk(key: &Key) -> Option<Value> {
-    let (x, y) = key.point()?;
+pub fn jwk(key: &SigningKey) -> Option<Value> {
+    let (x, y) = key.p256_coordinates()?;
     Some(json!({"kty": "EC", "crv": "P-256", "x": encode(&x), "y": encode(&y)}))
-}
-
-/// The SHA-256 thumbprint of a public key as JSON (RFC 7638): of the members that make the key, by name, without blanks.
-#[must_use]
-pub fn thumbprint(jwk: &Value) -> Option<String> {
-    let names: &[&str] = match jwk["kty"].as_str()? {
-        "EC" => &["crv", "kty", "x", "y"],
-        "OKP" => &["crv", "kty", "x"],
-        "RSA" => &["e", "kty", "n"],
-        _ => return None,
-    };
-    let members: Option<Vec<String>> =
-        names.iter().map(|name| Some(format!("\"{name}\":\"{}\"", jwk[name].as_str()?))).collect();
-    Some(encode(&Sha256::digest(format!("{{{}}}", members?.join(",")))))
 }
 
 /// `BASE64URL(header) . BASE64URL(payload) . BASE64URL(signature)` (RFC 7515, section 3.1).
 fn compact(
     header: &Value,
     payload: &Value,
-    sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, String>,
-) -> Result<SecretString, String> {
+    sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, KeyError>,
+) -> Result<SecretString, KeyError> {
     let message = format!("{}.{}", encode(header.to_string().as_bytes()), encode(payload.to_string().as_bytes()));
     let signature = sign(message.as_bytes())?;
     Ok(format!("{message}.{}", encode(&signature)).into())

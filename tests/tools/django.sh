@@ -4,13 +4,13 @@ set -euo pipefail
 
 readonly django_oauth_toolkit_version=3.4.1
 
-# install_django CACHE: a virtual environment with the pinned packages of tests/common/django/requirements.txt.
+# install_django CACHE: a virtual environment with the pinned packages of tests/support/django/requirements.txt.
 install_django() {
   # shellcheck disable=SC2154 # `here` is the folder of tests/tools/install.
-  local dir=$1/django-oauth-toolkit-$django_oauth_toolkit_version requirements=$here/../common/django/requirements.txt
+  local dir=$1/django-oauth-toolkit-$django_oauth_toolkit_version requirements=$here/../support/django/requirements.txt
   local started=$SECONDS
-  # Scripts of a virtual environment hold its path, so it cannot be made elsewhere and moved: a copy of the pins,
-  # written last, says that it is complete, and that the pins are still the same.
+  # The scripts of a virtual environment contain its path, so it cannot be created elsewhere and moved: a copy of the pinned
+  # requirements, written last, marks it as complete and up to date.
   if ! cmp -s "$requirements" "$dir/.complete"; then
     need_python
     say "installing Django OAuth Toolkit $django_oauth_toolkit_version; this is done once"
@@ -25,13 +25,13 @@ install_django() {
 
 need_python() {
   need python3 python3
-  # Debian splits the module that makes environments from Python itself.
+  # Debian has the module that creates environments in a separate package.
   if ! python3 -c 'import ensurepip' 2>/dev/null && [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
-    say "python3 cannot make virtual environments: apt-get install python3-venv"
+    say "python3 cannot create virtual environments: apt-get install python3-venv"
     { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv; } >&2
   fi
   python3 -c 'import ensurepip' 2>/dev/null ||
-    die "python3 cannot make virtual environments; install what it lacks with: sudo apt-get install python3-venv"
+    die "python3 cannot create virtual environments; install the missing module with: sudo apt-get install python3-venv"
   python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
     die "python3 is too old for Django; install 3.10 or later with: sudo apt-get install python3 python3-venv"
 }

@@ -5,9 +5,9 @@ set -euo pipefail
 readonly keycloak_version=26.4.5 maven_dependency_version=3.9.0
 readonly keycloak_features=client-auth-federated,kubernetes-service-accounts
 
-# install_keycloak CACHE: unpacks the distribution and lets it make its one-time build, which saves each start 14 s.
+# install_keycloak CACHE: unpacks the distribution and runs its one-time build, which saves 14 s at each start.
 install_keycloak() {
-  # Its build holds the features that are previews, and asks for client certificates.
+  # The build enables preview features and requests client certificates.
   local dir=$1/keycloak-$keycloak_version-federated started=$SECONDS
   if [[ ! -d $dir ]]; then
     need mvn maven
@@ -20,7 +20,7 @@ install_keycloak() {
       -DoutputDirectory="$dir.part" -DmarkersDirectory="$dir.part/markers" >&2
     "$dir.part/keycloak-$keycloak_version/bin/kc.sh" build --db=dev-mem \
       --features="$keycloak_features" --https-client-auth=request >&2
-    # The name is there only when all of it is.
+    # The folder gets its final name only when it is complete.
     mv "$dir.part/keycloak-$keycloak_version" "$dir"
     rm -rf "$dir.part"
     say "Keycloak is ready after $((SECONDS - started)) s"

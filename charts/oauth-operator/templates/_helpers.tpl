@@ -2,7 +2,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{/* A release that is named like the chart gives its name once: `oauth-operator`, not
+{{/* If the release name contains the chart name, it is not repeated: `oauth-operator`, not
      `oauth-operator-oauth-operator`. 54 characters leave room for the longest suffix, `-metrics`. */}}
 {{- define "oauth-operator.fullname" -}}
 {{- $name := default .Chart.Name .Values.nameOverride }}
@@ -27,10 +27,10 @@ app.kubernetes.io/name: {{ include "oauth-operator.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
-{{/* Where all namespaces are looked after, those who write integrations and those who own Secrets are many. */}}
-{{- define "oauth-operator.requireEndpointPin" -}}
-{{- if kindIs "bool" .Values.reach.requireEndpointPin }}
-{{- .Values.reach.requireEndpointPin }}
+{{/* On by default if all namespaces are watched: there, authors of integrations and owners of Secrets are different users. */}}
+{{- define "oauth-operator.requireAllowedEndpoints" -}}
+{{- if kindIs "bool" .Values.egress.requireAllowedEndpoints }}
+{{- .Values.egress.requireAllowedEndpoints }}
 {{- else }}
 {{- empty .Values.watchNamespaces }}
 {{- end }}
@@ -52,4 +52,21 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- printf "%s:%s" .repository (default $.Chart.AppVersion .tag) }}
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{/*
+What the policy allows in target Secrets: the operator's own defaults, and what the values add.
+*/}}
+{{- define "oauth-operator.allowedTargets" -}}
+{{- $types := list "Opaque" "kubernetes.io/basic-auth" "kubernetes.io/tls" "kubernetes.io/dockerconfigjson" "kubernetes.io/ssh-auth" -}}
+{{- $keys := list "app.kubernetes.io/name" "app.kubernetes.io/component" "app.kubernetes.io/version" -}}
+{{- $prefixes := list -}}
+{{- range .Values.targets.allowMetadata -}}
+{{- if hasSuffix "/*" . -}}
+{{- $prefixes = append $prefixes (trimSuffix "*" .) -}}
+{{- else -}}
+{{- $keys = append $keys . -}}
+{{- end -}}
+{{- end -}}
+{{- dict "types" (concat $types .Values.targets.allowTypes) "keys" $keys "prefixes" $prefixes | toYaml -}}
 {{- end }}

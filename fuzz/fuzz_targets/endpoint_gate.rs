@@ -1,5 +1,0 @@
-//! See `oauth_operator_fuzz::endpoint_gate`.
-
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| oauth_operator_fuzz::endpoint_gate(data));

@@ -1,0 +1,232 @@
+//! One attempt to obtain a token, as a state machine: which request is sent, which one follows where the refresh token is
+//! rejected, and what a response means for the target. Pure: it neither sends nor reads the clock.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::acquisition::content::provenance;
+use crate::api::reason::Reason;
+use crate::decision::observed::{CredentialsState, Observed};
+use crate::oauth::credentials::{Credential, Credentials};
+use crate::oauth::error::RequestError;
+use crate::oauth::lifetime;
+use crate::oauth::lifetime::{Known, Lifetime};
+use crate::oauth::request::TokenRequest;
+use crate::oauth::response::token::TokenResponse;
+use crate::spec::credentials::trailing_newline_hint;
+use crate::spec::renewal::Renewal;
+use crate::spec::validated::ValidatedSpec;
+use crate::target::content::TargetContent;
+
+/// The `Date` header has whole seconds, and a response takes time: up to this difference the two clocks count as equal.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
+
+/// An issued token.
+#[derive(Clone, Debug)]
+pub struct IssuedToken {
+    /// What to write into the target.
+    pub content: TargetContent,
+    /// What to report to users about the lifetime of the token.
+    pub warning: Option<Reason>,
+}
+
+/// The state of an attempt.
+#[derive(Debug)]
+pub struct Attempt<'a> {
+    observed: &'a Observed,
+    spec: &'a ValidatedSpec,
+    credentials: &'a Credentials,
+    version: &'a str,
+    dpop_key: Option<SecretString>,
+    step: Step<'a>,
+}
+
+/// The request to send next.
+#[derive(Debug)]
+enum Step<'a> {
+    /// [`ValidatedSpec::token_request`], with the refresh token where there is one.
+    Main(&'a TokenRequest, Option<SecretString>),
+    /// The fallback; with the error of the main request, if that was sent.
+    Fallback(&'a TokenRequest, Option<RequestError>),
+}
+
+/// What follows from a response.
+#[derive(Debug)]
+pub enum Progress {
+    /// Another request has to be sent.
+    Continue,
+    /// The attempt is over.
+    Done(Result<Box<IssuedToken>, RequestError>),
+}
+
+impl<'a> Attempt<'a> {
+    /// The attempt for an observation; `dpop_key` is the key that its tokens are bound to.
+    ///
+    /// # Errors
+    ///
+    /// A [`RequestError`] if no request can be sent with these credentials.
+    pub fn new(
+        observed: &'a Observed,
+        spec: &'a ValidatedSpec,
+        dpop_key: Option<SecretString>,
+    ) -> Result<Self, RequestError> {
+        let CredentialsState::Resolved(credentials, version) = &observed.credentials else {
+            let problem = "the credentials were not read: please report this";
+            return Err(RequestError::new(Reason::CredentialsMissing, problem));
+        };
+        let step = match (observed.refresh_token(), spec.renewal.fallback()) {
+            (None, Some(fallback)) => fallback_step(fallback, credentials, None)?,
+            (refresh_token, _) => Step::Main(&spec.token_request, refresh_token),
+        };
+        Ok(Self { observed, spec, credentials, version, dpop_key, step })
+    }
+
+    /// The request to send now, and the credentials for it.
+    #[must_use]
+    pub fn next_request(&self) -> (&'a TokenRequest, Credentials) {
+        let (request, refresh_token) = match &self.step {
+            Step::Main(request, refresh_token) => (*request, refresh_token.clone()),
+            Step::Fallback(request, _) => (*request, None),
+        };
+        let mut credentials = self.credentials.with_refresh_token(refresh_token.filter(|_| request.grant.is_refresh()));
+        credentials.dpop_key.clone_from(&self.dpop_key);
+        (request, credentials)
+    }
+
+    /// Records the response to [`Attempt::next_request`], which was sent at `sent_at`. `elapsed` is the duration of the whole
+    /// attempt so far, by a clock that also runs while the machine is suspended.
+    pub fn record(
+        &mut self,
+        response: Result<TokenResponse, RequestError>,
+        sent_at: Timestamp,
+        elapsed: Duration,
+    ) -> Progress {
+        let error = match response {
+            Ok(response) => return Progress::Done(Ok(Box::new(self.issued(response, sent_at)))),
+            Err(error) => self.with_hint(error),
+        };
+        match &mut self.step {
+            Step::Main(request, Some(_))
+                if is_refresh_token_rejected(&self.spec.renewal, &error)
+                    // A process that was suspended meanwhile has no time for a second request: another replica may act by now.
+                    && elapsed <= request.longest() =>
+            {
+                let Some(fallback) = self.spec.renewal.fallback() else { return Progress::Done(Err(error)) };
+                match fallback_step(fallback, self.credentials, Some(error)) {
+                    Ok(step) => {
+                        self.step = step;
+                        Progress::Continue
+                    }
+                    Err(error) => Progress::Done(Err(error)),
+                }
+            }
+            Step::Fallback(_, Some(_)) => {
+                let name = if self.spec.renewal.is_refresh_first() { "grant" } else { "fallback" };
+                let message =
+                    format!("the refresh token is not valid any more, and the {name} failed: {}", error.message);
+                Progress::Done(Err(RequestError { message, ..error }))
+            }
+            Step::Main(..) | Step::Fallback(_, None) => Progress::Done(Err(error)),
+        }
+    }
+
+    fn with_hint(&self, mut error: RequestError) -> RequestError {
+        if error.reason == Reason::RequestRejected {
+            error.message += &trailing_newline_hint(&self.spec.credentials, &self.next_request().1);
+        }
+        error
+    }
+
+    fn issued(&self, response: TokenResponse, issued_at: Timestamp) -> IssuedToken {
+        let Self { observed, spec, credentials, version, dpop_key, step: _ } = self;
+        let (request, sent) = self.next_request();
+        let TokenResponse {
+            access_token,
+            is_verbatim,
+            refresh_token,
+            expires_in,
+            expires_at,
+            token_type,
+            scope,
+            mut extra,
+            date,
+        } = response;
+        let Lifetime { length, warning } = lifetime::resolve(&Known {
+            issued_at: date.filter(|date| date.duration_since(issued_at).abs() > CLOCK_TOLERANCE).unwrap_or(issued_at),
+            token_lifetime: spec.token_lifetime,
+            expires_in,
+            expires_at,
+            is_computed: !request.expressions.times_are_paths(),
+            access_token: if is_verbatim { access_token.expose_secret() } else { "" },
+        });
+        // As with the refresh token: a value that the response to a refresh does not repeat stays.
+        if let (true, Some(before)) = (request.grant.is_refresh(), &observed.stored.content) {
+            for (key, value) in before.extra.iter().filter(|(key, _)| request.expressions.extra.contains_key(*key)) {
+                extra.entry(key.clone()).or_insert_with(|| value.clone());
+            }
+        }
+        let mut provenance = provenance(observed, spec, credentials, version);
+        // A response without a refresh token means that the one which was sent stays valid (RFC 6749, section 6).
+        let mut refresh_token = refresh_token.or_else(|| sent.get(Credential::RefreshToken).cloned());
+        if let (None, Some((withheld, binding))) = (&refresh_token, observed.withheld_by_strategy()) {
+            // Still bound to where it came from.
+            (refresh_token, provenance.binding) = (Some(withheld), binding);
+        }
+        let content = TargetContent {
+            access_token: Some(access_token),
+            refresh_token,
+            token_type,
+            // A response without a scope means that it is the requested one (RFC 6749, section 5.1).
+            scope: scope.or_else(|| request.scope.clone()),
+            extra,
+            dpop_key: dpop_key.clone(),
+            times: lifetime::schedule(&observed.uid, issued_at, length, spec.renew_before, observed.spread())
+                .renewed_after(observed.min_renewal_interval),
+            provenance,
+        };
+        let relied_on = matches!(&self.step, Step::Fallback(_, Some(_))) && !spec.renewal.is_refresh_first();
+        IssuedToken { content, warning: if relied_on { Some(Reason::FallbackUsed) } else { warning } }
+    }
+}
+
+/// Whether the refresh token was rejected. With `renewal.strategy` the grant can be run again after any rejection: custom login endpoints
+/// do not use the error codes of RFC 6749.
+fn is_refresh_token_rejected(renewal: &Renewal, error: &RequestError) -> bool {
+    error.invalid_grant || (renewal.is_refresh_first() && error.reason == Reason::RequestRejected)
+}
+
+/// The fallback, if the credentials for it are there.
+fn fallback_step<'a>(
+    fallback: &'a TokenRequest,
+    credentials: &Credentials,
+    rejected: Option<RequestError>,
+) -> Result<Step<'a>, RequestError> {
+    let required = fallback.required_credentials();
+    if required.iter().all(|credential| credentials.has(*credential)) {
+        return Ok(Step::Fallback(fallback, rejected));
+    }
+    let names: Vec<&str> = required.iter().map(|credential| display_name(*credential)).collect();
+    let message = format!("spec.renewal.fallback needs {}: add them to the credentials Secret", names.join(" and "));
+    Err(match rejected {
+        None => RequestError::new(Reason::CredentialsMissing, message),
+        Some(rejected) => RequestError { message: format!("{}; {message}", rejected.message), ..rejected },
+    })
+}
+
+/// The name of a credential in messages.
+const fn display_name(credential: Credential) -> &'static str {
+    match credential {
+        Credential::ClientId => "client ID",
+        Credential::ClientSecret => "client secret",
+        Credential::Username => "username",
+        Credential::Password => "password",
+        Credential::RefreshToken => "refresh token",
+        Credential::PrivateKey => "private key",
+        Credential::TlsCertificate => "client certificate",
+        Credential::TlsKey => "its private key",
+        Credential::SubjectToken => "subject token",
+        Credential::ActorToken => "actor token",
+    }
+}

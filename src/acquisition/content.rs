@@ -1,0 +1,89 @@
+//! The content of the target Secret, made of a token response and of what was observed. Pure.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::decision::observed::{CredentialsState, Observed};
+use crate::fingerprint;
+use crate::oauth::credentials::{Credential, Credentials};
+use crate::oauth::lifetime;
+use crate::oauth::lifetime::{Jitter, TokenTimes};
+use crate::spec::validated::ValidatedSpec;
+use crate::target::content::{Provenance, TargetContent};
+
+/// What a token was obtained with: the current spec, and these credentials in this version.
+pub(crate) fn provenance(
+    observed: &Observed,
+    spec: &ValidatedSpec,
+    credentials: &Credentials,
+    version: &str,
+) -> Provenance {
+    let first_token =
+        credentials.get(Credential::RefreshToken).map(|token| fingerprint::salted(&[token.expose_secret()]));
+    Provenance {
+        spec_hash: spec.spec_hash.clone(),
+        credentials_hash: fingerprint::salted(&credentials.hashed_parts()),
+        credentials_name: spec.credentials_name.clone(),
+        credentials_version: version.to_owned(),
+        binding: spec.binding.clone(),
+        refresh_token_hash: first_token.or_else(|| observed.stored.initial_refresh_token_hash.clone()),
+        renew_requested_at: observed.renew_requested_at.clone(),
+    }
+}
+
+/// The content to write if only the new refresh token of a response can be used: that token beside the stored access token. Without
+/// a stored one, the Secret holds the refresh token alone, and its renewal is due at once.
+#[must_use]
+pub fn content_with_rotated_refresh_token(
+    observed: &Observed,
+    spec: &ValidatedSpec,
+    token: SecretString,
+    now: Timestamp,
+) -> Option<TargetContent> {
+    let CredentialsState::Resolved(credentials, version) = &observed.credentials else { return None };
+    if !spec.token_request.grant.is_refresh() || (spec.renewal.is_refresh_first() && observed.stored.content.is_none())
+    {
+        // Any other grant can be run again.
+        return None;
+    }
+    let provenance = provenance(observed, spec, credentials, version);
+    let content = match &observed.stored.content {
+        Some(content) => TargetContent {
+            provenance: Provenance {
+                refresh_token_hash: provenance.refresh_token_hash,
+                // The stored access token was issued elsewhere: it must not be revoked where the refresh token came from.
+                spec_hash: if content.provenance.binding == provenance.binding {
+                    content.provenance.spec_hash.clone()
+                } else {
+                    String::new()
+                },
+                binding: provenance.binding,
+                ..content.provenance.clone()
+            },
+            ..TargetContent::clone(content)
+        },
+        None => TargetContent {
+            access_token: None,
+            refresh_token: None,
+            token_type: None,
+            scope: None,
+            extra: BTreeMap::new(),
+            dpop_key: observed.stored.dpop_key.clone(),
+            times: TokenTimes { issued_at: now, expires_at: now, renew_at: now },
+            provenance,
+        },
+    };
+    Some(TargetContent { refresh_token: Some(token), ..content })
+}
+
+/// The stored content with the renewal time of the current spec: the token stays the same.
+#[must_use]
+pub fn rescheduled(observed: &Observed, spec: &ValidatedSpec, content: &TargetContent) -> TargetContent {
+    let TokenTimes { issued_at, expires_at, renew_at: _ } = content.times;
+    let lifetime: SignedDuration = expires_at.duration_since(issued_at);
+    let times = lifetime::schedule(&observed.uid, issued_at, lifetime, spec.renew_before, Jitter::Narrow)
+        .renewed_after(observed.min_renewal_interval);
+    TargetContent { times, ..content.clone() }
+}

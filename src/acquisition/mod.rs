@@ -1,0 +1,110 @@
+//! Obtains a token for one integration: from what was observed to the content of its Secret. Shared by the operator and by
+//! `fetch`; knows no cluster. May use `decision` and the layers below it.
+
+pub mod attempt;
+pub(crate) mod content;
+
+use jiff::SignedDuration;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::acquisition::attempt::{Attempt, IssuedToken, Progress};
+use crate::api::grant::GrantType;
+use crate::api::reason::{FailureClass, Reason};
+use crate::clock::{Stopwatch, now};
+use crate::decision::observed::Observed;
+use crate::limiter::request_limiter::Permit;
+use crate::limiter::types::HostOutcome;
+use crate::oauth::client::Client;
+use crate::oauth::error::RequestError;
+use crate::oauth::signing_key::SigningKey;
+use crate::spec::advice;
+use crate::spec::validated::ValidatedSpec;
+
+/// The result of an attempt.
+#[derive(Debug)]
+pub(crate) struct Acquired {
+    /// The token, or a [`RequestError`] that names what to change and holds nothing secret.
+    pub(crate) result: Result<Box<IssuedToken>, RequestError>,
+    /// The requests that were sent, in this order.
+    pub(crate) requests: Vec<SentRequest>,
+}
+
+/// A request that was sent, for the metrics.
+#[derive(Debug)]
+pub(crate) struct SentRequest {
+    pub(crate) grant: GrantType,
+    /// The reason of its failure; `None` if it brought a token.
+    pub(crate) failure: Option<Reason>,
+    /// From before it was sent until its response was evaluated.
+    pub(crate) duration: SignedDuration,
+}
+
+/// Requests a token: one request, or two if a refresh token is rejected and the spec has a fallback. The permit is returned as soon
+/// as there is a successful response: its evaluation does not concern the endpoint.
+pub(crate) async fn acquire_token(
+    client: &Client,
+    observed: &Observed,
+    spec: &ValidatedSpec,
+    mut permit: Option<Permit>,
+) -> Acquired {
+    let begun = Stopwatch::now();
+    let mut requests = Vec::new();
+    let attempt = dpop_key(observed, spec).and_then(|dpop_key| Attempt::new(observed, spec, dpop_key));
+    let mut attempt = match attempt {
+        Ok(attempt) => attempt,
+        Err(error) => return Acquired { result: Err(error), requests },
+    };
+    let result = loop {
+        let (request, credentials) = attempt.next_request();
+        let sent_at = now();
+        let response = match client.send(request, &credentials).await {
+            Ok(received) => {
+                if received.is_success() {
+                    permit.take().into_iter().for_each(|permit| permit.complete(HostOutcome::Responded));
+                }
+                client.read(request, &credentials, received).await
+            }
+            Err(error) => Err(error),
+        };
+        let response = response.map_err(advice::explain);
+        requests.push(SentRequest {
+            grant: request.grant.kind(),
+            failure: response.as_ref().err().map(|error| error.reason),
+            duration: now().duration_since(sent_at),
+        });
+        if let Progress::Done(result) = attempt.record(response, sent_at, begun.elapsed()) {
+            break result;
+        }
+    };
+    if let (Some(permit), Some(outcome)) = (permit, host_outcome(result.as_ref().err())) {
+        permit.complete(outcome);
+    }
+    Acquired { result, requests }
+}
+
+/// What the result of an attempt says about the endpoint's host: nothing, if nothing was sent.
+fn host_outcome(error: Option<&RequestError>) -> Option<HostOutcome> {
+    match error.map(|error| (error.reason, error.reason.class(), error.retry_after)) {
+        Some((_, FailureClass::Configuration, _)) => None,
+        Some((Reason::EndpointUnreachable | Reason::RequestTimedOut | Reason::EndpointUnavailable, _, retry_after)) => {
+            Some(HostOutcome::Failed { retry_after })
+        }
+        _ => Some(HostOutcome::Responded),
+    }
+}
+
+/// The key that the tokens are bound to (RFC 9449): the stored one, or a new one if there is none or somebody has damaged it.
+fn dpop_key(observed: &Observed, spec: &ValidatedSpec) -> Result<Option<SecretString>, RequestError> {
+    if !spec.token_request.dpop {
+        return Ok(None);
+    }
+    let usable = |key: &&SecretString| {
+        SigningKey::from_pem(key.expose_secret()).is_ok_and(|key| key.p256_coordinates().is_some())
+    };
+    if let Some(key) = observed.stored.dpop_key.as_ref().filter(usable) {
+        return Ok(Some(key.clone()));
+    }
+    SigningKey::generate()
+        .map(Some)
+        .map_err(|error| RequestError::new(Reason::CredentialsInvalid, format!("spec.dpop: {error}")))
+}

@@ -1,0 +1,45 @@
+//! The CustomResourceDefinition, generated from the Rust types.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
+};
+use kube::CustomResourceExt;
+use serde_json::json;
+
+use crate::api::spec::OAuthIntegration;
+
+/// The CRD that `make crds` writes and the chart installs.
+///
+/// With its default status, `kubectl get` and kstatus distinguish an integration that no operator has reconciled yet from one
+/// that is complete, without an API call (as in the Gateway API).
+#[must_use]
+pub fn crd() -> CustomResourceDefinition {
+    let mut crd = OAuthIntegration::crd();
+    for version in &mut crd.spec.versions {
+        let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) else {
+            continue;
+        };
+        join_wrapped_lines(schema);
+        if let Some(status) = schema.properties.as_mut().and_then(|properties| properties.get_mut("status")) {
+            status.default = Some(JSON(json!({"conditions": [{
+                "type": "Ready",
+                "status": "Unknown",
+                "reason": "Pending",
+                "message": "waiting for the operator",
+                "lastTransitionTime": "1970-01-01T00:00:00Z",
+            }]})));
+        }
+    }
+    crd
+}
+
+/// Line breaks of the source are removed from the text: `kubectl explain` wraps lines itself.
+fn join_wrapped_lines(schema: &mut JSONSchemaProps) {
+    if let Some(text) = &mut schema.description {
+        *text = text.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect::<Vec<_>>().join("\n\n");
+    }
+    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(join_wrapped_lines);
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        join_wrapped_lines(items);
+    }
+}

@@ -1,0 +1,54 @@
+//! JSON schemas of fields whose Rust type is less strict than the CRD.
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+/// A key of a Secret, as the API server validates it.
+pub(crate) fn secret_key(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "minLength": 1, "maxLength": 253, "pattern": "^[-._a-zA-Z0-9]+$"})
+}
+
+pub(crate) fn parameters(_: &mut SchemaGenerator) -> Schema {
+    string_map(64, 4096)
+}
+
+pub(crate) fn parameter_names(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 15,
+        "additionalProperties": {"type": "string", "minLength": 1, "maxLength": 128},
+    })
+}
+
+pub(crate) fn extra(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 16,
+        "additionalProperties": {"type": "string", "minLength": 1, "maxLength": 4096},
+    })
+}
+
+/// An object with members of any type.
+pub(crate) fn any_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
+}
+
+pub(crate) fn headers(_: &mut SchemaGenerator) -> Schema {
+    string_map(32, 2048)
+}
+
+pub(crate) fn labels(_: &mut SchemaGenerator) -> Schema {
+    string_map(32, 63)
+}
+
+pub(crate) fn annotations(_: &mut SchemaGenerator) -> Schema {
+    string_map(32, 4096)
+}
+
+/// The bounds keep the estimated cost of the CEL rules below the limit of the API server.
+fn string_map(entries: u32, length: u32) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": entries,
+        "additionalProperties": {"type": "string", "maxLength": length},
+    })
+}

@@ -1,0 +1,208 @@
+//! The API that users write: `OAuthIntegration`, its spec and its status. No client, no logic.
+//!
+//! `kubectl explain` prints the doc comment of each field. What can be checked without a cluster is checked by the API server,
+//! with the bounds and CEL rules next to the fields, so that `kubectl apply` rejects an invalid object with a message that says
+//! what to change.
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::api::client_authentication::{ClientAuthentication, ServiceAccountToken};
+use crate::api::connection::Connection;
+use crate::api::credentials::Credentials;
+use crate::api::duration::Duration;
+use crate::api::grant::{Assertion, Dpop, GrantType, TokenExchange};
+use crate::api::renewal::Renewal;
+use crate::api::request::{Request, Resource};
+use crate::api::response::Response;
+use crate::api::revocation::Revocation;
+use crate::api::status::OAuthIntegrationStatus;
+use crate::api::target::Target;
+use crate::api::validation;
+
+/// Which token to request from which endpoint with which credentials, and where to store it.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[kube(
+    group = "oauth.evolutionx.io",
+    version = "v1alpha1",
+    kind = "OAuthIntegration",
+    plural = "oauthintegrations",
+    shortname = "oai",
+    category = "oauth",
+    namespaced,
+    status = "OAuthIntegrationStatus",
+    derive = "PartialEq",
+    doc = "Keeps the OAuth 2.0 tokens of one system fresh in a Secret: runs the configured grant with the referenced credentials, writes the tokens into the target Secret and renews them before they expire.",
+    validation = Rule::new(validation::TARGET_IS_NOT_CREDENTIALS)
+        .message("spec.target.secretName (default: the integration's name) must differ from spec.credentials.secretName: name another target Secret")
+        .field_path(".spec.target"),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
+    printcolumn(name = "Grant", type_ = "string", json_path = ".spec.grantType"),
+    printcolumn(name = "Expires", type_ = "string", json_path = ".status.expiresAt"),
+    printcolumn(name = "Renews", type_ = "string", json_path = ".status.renewAt"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Target", type_ = "string", json_path = ".status.secretName", priority = 1),
+    printcolumn(name = "Endpoint", type_ = "string", json_path = ".spec.tokenEndpoint", priority = 1)
+)]
+#[x_kube(
+    validation = Rule::new("!has(self.renewBefore) || !has(self.tokenLife) || duration(self.renewBefore) < duration(self.tokenLife)")
+        .message("renewBefore must be shorter than tokenLife: lower renewBefore or raise tokenLife")
+        .field_path(".renewBefore"),
+    validation = Rule::new("!has(self.renewal) || !has(self.renewal.fallback) || self.grantType == 'refresh_token'")
+        .message("renewal.fallback applies only to grantType refresh_token: remove it, or change grantType")
+        .field_path(".renewal"),
+    validation = Rule::new("!has(self.renewal) || !has(self.renewal.refresh) || self.grantType != 'refresh_token'")
+        .message("renewal.refresh does not apply to grantType refresh_token, whose own request is the refresh request: remove it")
+        .field_path(".renewal"),
+    validation = Rule::new("has(self.tokenEndpoint) || has(self.issuer)")
+        .message("tokenEndpoint or issuer is required: set the URL of the token endpoint, or the issuer whose metadata contains it"),
+    validation = Rule::new(validation::CREDENTIALS_NEEDED)
+        .message("credentials is required unless clientAuthentication.method is service_account_token or none and the grant sends no other secret (client_credentials, or token_exchange of a ServiceAccount token)"),
+    validation = Rule::new("!has(self.assertion) || self.grantType == 'jwt_bearer' || (has(self.renewal) && has(self.renewal.fallback) && self.renewal.fallback.grantType == 'jwt_bearer')")
+        .message("assertion applies only to grantType jwt_bearer: remove it, or change grantType")
+        .field_path(".assertion"),
+    validation = Rule::new("!has(self.tokenExchange) || self.grantType == 'token_exchange' || (has(self.renewal) && has(self.renewal.fallback) && self.renewal.fallback.grantType == 'token_exchange')")
+        .message("tokenExchange applies only to grantType token_exchange: remove it, or change grantType")
+        .field_path(".tokenExchange"),
+    validation = Rule::new(validation::SERVICE_ACCOUNT_TOKEN_GIVEN)
+        .message("serviceAccountToken is required if clientAuthentication.method is service_account_token or tokenExchange.subjectTokenSource is ServiceAccount, and not allowed otherwise"),
+    validation = Rule::new("!has(self.clientAuthentication) || self.grantType != 'user_password'")
+        .message("clientAuthentication is not sent by grantType user_password: remove it, or use grantType password")
+        .field_path(".clientAuthentication"),
+    validation = Rule::new("!has(self.request) || !has(self.request.scopeFormat) || self.request.scopeFormat != 'list' || !has(self.request.format) || self.request.format == 'json'")
+        .message("request.scopeFormat list applies only to JSON bodies: remove it, or set request.format to json")
+        .field_path(".request"),
+    validation = Rule::new("!has(self.revocation) || has(self.revocation.endpoint) || has(self.issuer)")
+        .message("revocation.endpoint is required unless issuer is set, whose metadata then provides it")
+        .field_path(".revocation"),
+    validation = Rule::new(validation::REVOCATION_ORIGIN)
+        .message("revocation.endpoint must have the origin (scheme, host and port) of tokenEndpoint or issuer unless credentials is set: only the owner of the credentials can allow another origin")
+        .field_path(".revocation"),
+    validation = Rule::new("!has(self.revocation) || !has(self.revocation.onDeletion) || !self.revocation.onDeletion || !has(self.target) || !has(self.target.deletionPolicy) || self.target.deletionPolicy != 'Retain'")
+        .message("target.deletionPolicy Retain conflicts with revocation.onDeletion, which revokes the tokens that are retained: remove one of them")
+        .field_path(".revocation"),
+    validation = Rule::new(validation::EXTRA_NOT_TOKENS)
+        .message("response.extra must not use a key of target.keys: two values cannot be stored under one key")
+        .field_path(".response")
+)]
+pub struct OAuthIntegrationSpec {
+    /// URL of the token endpoint (RFC 6749, section 3.2), which receives the request as POST. Absolute, http or https, without
+    /// username, password or fragment. Default: the one in the metadata of `issuer`. Example:
+    /// `https://login.example.com/oauth/token`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    #[x_kube(validation = Rule::new(validation::ENDPOINT).message("tokenEndpoint must be an absolute http or https URL without username, password, fragment or whitespace, such as https://login.example.com/oauth/token"))]
+    pub token_endpoint: Option<String>,
+
+    /// The issuer, whose metadata (OpenID Connect Discovery 1.0, RFC 8414) contain the endpoints: its
+    /// `/.well-known/openid-configuration`, or `/.well-known/oauth-authorization-server`, must name exactly this issuer. Read
+    /// once an hour. Optional if `tokenEndpoint` is set. Example: `https://login.example.com/realms/erp`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    #[x_kube(validation = Rule::new(validation::ENDPOINT).message("issuer must be an absolute http or https URL without username, password, fragment or whitespace, such as https://login.example.com"))]
+    pub issuer: Option<String>,
+
+    /// The grant, which determines the body of the request. Required. Example: `client_credentials`. `client_credentials` (RFC
+    /// 6749, section 4.4) sends client ID and secret. `user_password` is for a custom login endpoint outside of RFC 6749: it
+    /// sends username and password and nothing else. `refresh_token` (RFC 6749, section 6) sends client ID, client secret and
+    /// the refresh token. `password` (RFC 6749, section 4.3) sends client ID, client secret, username and password.
+    /// `jwt_bearer` (RFC 7523, section 2.1) sends an assertion that is signed with a private key, see `assertion`.
+    /// `token_exchange` (RFC 8693) sends another token, see `tokenExchange`.
+    pub grant_type: GrantType,
+
+    /// Client ID (RFC 6749, section 2.2), if it is not stored in the credentials Secret. It is not secret. Default: the value
+    /// in the credentials Secret. Example: `erp-client`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub client_id: Option<String>,
+
+    /// Client authentication. Default: `client_secret_post`, id and secret in the body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_authentication: Option<ClientAuthentication>,
+
+    /// The assertion of `grantType: jwt_bearer`. Default: issued by the client ID for the token endpoint, or for `issuer` if it
+    /// is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assertion: Option<Assertion>,
+
+    /// The tokens of `grantType: token_exchange`. Default: the access token under `credentials.keys.subjectToken` is exchanged
+    /// for a token whose type the server chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_exchange: Option<TokenExchange>,
+
+    /// A token of a ServiceAccount that is used instead of a stored secret. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account_token: Option<ServiceAccountToken>,
+
+    /// Binds the tokens to a key, so that they cannot be used without it (DPoP, RFC 9449). The operator generates the key and
+    /// writes it into the target Secret, next to the tokens. Default: tokens are not bound. Example: `{}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dpop: Option<Dpop>,
+
+    /// Connection settings for the endpoints: custom CA, proxy. Default: the settings of the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<Connection>,
+
+    /// Maximum time for which an access token is used, from 5s to 8760h. It can only shorten the actual lifetime: a longer
+    /// value is ignored and reported in an event. Default: the lifetime from the response (`response.expiresIn`), from `exp` if
+    /// the token is a JWT, else 5m. Example: `1h30m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new(validation::TOKEN_LIFETIME).message("tokenLife must be a duration from 5s to 8760h, such as 90s or 1h30m"))]
+    #[serde(rename = "tokenLife")]
+    pub token_lifetime: Option<Duration>,
+
+    /// How long before its expiry a token is renewed; at least 1s and shorter than `tokenLife`. Default: a third of the
+    /// lifetime. A jitter of up to a tenth of the lifetime (a third after the first issue and after renewals out of schedule,
+    /// such as those after an outage) is subtracted as well, so that many tokens of the same age are not renewed at once.
+    /// Example: `10m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new(validation::RENEW_BEFORE).message("renewBefore must be a duration from 1s to 8760h, such as 30s or 10m"))]
+    pub renew_before: Option<Duration>,
+
+    /// The Secret with the values that are sent or signed with: client ID and secret, username and password, first refresh
+    /// token, private key, certificate. Optional only if no secret is stored (`serviceAccountToken`). Example: `{secretName:
+    /// erp-credentials}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<Credentials>,
+
+    /// The resource that the token is for, and the body parameter that carries it. Optional: not sent if unset. Example: `{key:
+    /// audience, value: "https://api.example.com"}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<Resource>,
+
+    /// Scope of the access token (RFC 6749, section 3.3): space-separated names, sent unchanged. Optional: not sent if unset.
+    /// Example: `customer order add.order`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub scope: Option<String>,
+
+    /// Format of the token request. Default: a JSON body without extra parameters or headers, and a timeout of 10s.
+    #[serde(default)]
+    pub request: Request,
+
+    /// Location of the values in the response, as JSONata expressions over its body. Default: the parameters of RFC 6749,
+    /// section 5.1.
+    #[serde(default)]
+    pub response: Response,
+
+    /// How a token is renewed, and what happens if that fails. Default: the grant is run again, and retried.
+    #[serde(default)]
+    pub renewal: Renewal,
+
+    /// Revocation of tokens that are no longer used (RFC 7009). Default: tokens are not revoked and stay valid until they
+    /// expire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation: Option<Revocation>,
+
+    /// The Secret that the tokens are written into. Default: one with the integration's name.
+    #[serde(default)]
+    pub target: Target,
+
+    /// Whether to stop all requests and writes; the Secret stays as it is. Default: false. Example: `true`.
+    #[serde(default)]
+    pub suspend: bool,
+}

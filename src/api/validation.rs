@@ -1,0 +1,66 @@
+//! The CEL rules of the API, by name.
+
+pub(crate) const TARGET_IS_NOT_CREDENTIALS: &str = "!has(self.spec.credentials) || self.spec.credentials.secretName != (has(self.spec.target) && has(self.spec.target.secretName) ? self.spec.target.secretName : self.metadata.name)";
+
+/// Without credentials there is neither a key to sign with nor a password.
+pub(crate) const CREDENTIALS_NEEDED: &str = "has(self.credentials) || (has(self.clientAuthentication) && self.clientAuthentication.method in ['service_account_token', 'none'] && self.grantType in ['client_credentials', 'token_exchange'] && (self.grantType != 'token_exchange' || (has(self.tokenExchange) && self.tokenExchange.subjectTokenSource == 'ServiceAccount')))";
+pub(crate) const SERVICE_ACCOUNT_TOKEN_GIVEN: &str = "has(self.serviceAccountToken) == ((has(self.clientAuthentication) && self.clientAuthentication.method == 'service_account_token') || (has(self.tokenExchange) && self.tokenExchange.subjectTokenSource == 'ServiceAccount'))";
+
+pub(crate) const ENDPOINT: &str = r"isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != '' && self.matches('^https?://[^/?#@\\s]+([/?][^#\\s]*)?$')";
+
+pub(crate) const TOKEN_LIFETIME: &str = r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('5s') && duration(self) <= duration('8760h')";
+pub(crate) const RENEW_BEFORE: &str = r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('8760h')";
+pub(crate) const TIMEOUT: &str = r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('60s')";
+
+pub(crate) const SECRET_NAME: &str =
+    r"self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')";
+
+/// Without credentials, no owner can allow a revocation endpoint with another origin.
+pub(crate) const REVOCATION_ORIGIN: &str = "has(self.credentials) || has(self.serviceAccountToken) || !has(self.revocation) || !has(self.revocation.endpoint)\
+ || (has(self.tokenEndpoint) && self.revocation.endpoint.startsWith(self.tokenEndpoint.find('^https?://[^/?]+') + '/'))\
+ || (has(self.issuer) && self.revocation.endpoint.startsWith(self.issuer.find('^https?://[^/?]+') + '/'))";
+
+pub(crate) const ASSERTION_LIFETIME: &str = r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('10s') && duration(self) <= duration('1h')";
+pub(crate) const SERVICE_ACCOUNT_TOKEN_LIFETIME: &str = r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('10m') && duration(self) <= duration('1h')";
+pub(crate) const REVOKE_AFTER: &str = r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')";
+
+/// The parameters that a request may contain by itself, which `parameterNames` may rename.
+pub(crate) const PARAMETER_NAMES: &str = "self.all(name, name in ['grant_type', 'client_id', 'client_secret', 'client_assertion', 'client_assertion_type', 'refresh_token', 'username', 'password', 'assertion', 'subject_token', 'subject_token_type', 'actor_token', 'actor_token_type', 'requested_token_type', 'scope'])";
+pub(crate) const PARAMETER_NAMES_DISTINCT: &str = "self.all(name, self.exists_one(other, self[other] == self[name]))";
+
+pub(crate) const EXTRA_NAMES: &str = r"self.all(name, name.matches('^[-._a-zA-Z0-9]+$') && size(name) <= 253)";
+/// `extra` must not use the key of another value.
+pub(crate) const EXTRA_NOT_TOKENS: &str = "!has(self.response) || !has(self.response.extra) || self.response.extra.all(name, !(name in [\
+ has(self.target) && has(self.target.keys) ? self.target.keys.accessToken : 'access_token',\
+ has(self.target) && has(self.target.keys) ? self.target.keys.refreshToken : 'refresh_token',\
+ has(self.target) && has(self.target.keys) && has(self.target.keys.tokenType) ? self.target.keys.tokenType : '',\
+ has(self.target) && has(self.target.keys) && has(self.target.keys.expiresAt) ? self.target.keys.expiresAt : '',\
+ has(self.target) && has(self.target.keys) && has(self.target.keys.scope) ? self.target.keys.scope : '',\
+ has(self.target) && has(self.target.keys) && has(self.target.keys.dpopKey) ? self.target.keys.dpopKey : 'dpop_key']))";
+
+pub(crate) const RESOURCE_KEY: &str = "!(self in ['grant_type', 'client_id', 'client_secret', 'client_assertion', 'client_assertion_type', 'refresh_token', 'username', 'password', 'assertion', 'subject_token', 'actor_token', 'scope'])";
+
+pub(crate) const HEADER_TEXT: &str =
+    r"self.all(name, name.matches('^[A-Za-z0-9-]+$') && self[name].matches('^[ -~]*$'))";
+
+/// Proxies and servers reject larger headers, some of them by closing the connection: nginx accepts 32 KiB, many others 8 KiB.
+pub(crate) const HEADERS_SIZE: &str = "self.map(name, size(name) + size(self[name])).sum() <= 8192";
+pub(crate) const PARAMETERS_SIZE: &str = "self.map(name, size(name) + size(self[name])).sum() <= 65536";
+
+pub(crate) const TYPE_IMMUTABLE: &str = "self.type == oldSelf.type || (has(self.secretName) && (!has(oldSelf.secretName) || self.secretName != oldSelf.secretName))";
+pub(crate) const SECRET_TYPE: &str =
+    "!(self in ['kubernetes.io/service-account-token', 'bootstrap.kubernetes.io/token', 'helm.sh/release.v1'])";
+pub(crate) const NAME_NOT_RESERVED: &str =
+    "!self.startsWith('sh.helm.release.v1.') && !self.startsWith('bootstrap-token-')";
+
+pub(crate) const NO_RESERVED_PREFIX: &str =
+    "self.all(key, key != 'app.kubernetes.io/managed-by' && !key.startsWith('oauth.evolutionx.io/'))";
+pub(crate) const LABELS: &str = r"self.all(key, key.matches('^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') && self[key].matches('^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$'))";
+pub(crate) const ANNOTATIONS: &str = r"self.all(key, key.matches('^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))";
+
+/// Compares each key with those before it, so that every pair is covered.
+pub(crate) const DISTINCT_KEYS: &str = "self.accessToken != self.refreshToken\
+ && (!has(self.tokenType) || !(self.tokenType in [self.accessToken, self.refreshToken]))\
+ && (!has(self.expiresAt) || !(self.expiresAt in [self.accessToken, self.refreshToken, has(self.tokenType) ? self.tokenType : '']))\
+ && (!has(self.scope) || !(self.scope in [self.accessToken, self.refreshToken, has(self.tokenType) ? self.tokenType : '', has(self.expiresAt) ? self.expiresAt : '']))\
+ && (!has(self.dpopKey) || !(self.dpopKey in [self.accessToken, self.refreshToken, has(self.tokenType) ? self.tokenType : '', has(self.expiresAt) ? self.expiresAt : '', has(self.scope) ? self.scope : '']))";

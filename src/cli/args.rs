@@ -1,0 +1,287 @@
+//! Command-line arguments and environment variables, as given.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+
+use crate::api::duration;
+use crate::oauth::http::egress::HostPattern;
+use crate::target::policy::MetadataPattern;
+use crate::target::policy::parse_type;
+
+/// Keeps OAuth 2.0 tokens fresh in Kubernetes Secrets.
+#[derive(Debug, Parser)]
+#[command(name = "oauth-operator", version, about, disable_help_subcommand = true)]
+pub struct Cli {
+    /// The subcommand.
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// Format of the log on standard error.
+    #[arg(long, global = true, env = "OAUTH_OPERATOR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+
+    /// Log filter: levels and modules of the operator, such as `info` or `oauth_operator::controller::watches=debug,warn`. Libraries
+    /// never log, because their logs may contain Secrets
+    #[arg(long, global = true, env = "OAUTH_OPERATOR_LOG", default_value = "info")]
+    pub log: String,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the operator
+    Run(Box<RunArgs>),
+    /// Print the CustomResourceDefinition
+    Crd,
+    /// Request tokens once for local manifests, without a cluster, and print the resulting Secrets
+    #[command(after_help = FETCH_HELP)]
+    Fetch(FetchArgs),
+}
+
+const FETCH_HELP: &str = "\
+The files contain one or more OAuthIntegrations and the Secrets that they reference, as you would apply them.
+
+Exit codes: 0 all tokens were fetched; 1 an endpoint could not be reached or did not respond as expected;
+2 wrong usage or a file that cannot be read; 3 the configuration cannot work; 4 an endpoint rejected a request.
+With several integrations, the highest code is returned.";
+
+/// Flags of `run`, as given.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// Namespace to watch; may be given more than once, or with commas. Default: all namespaces
+    #[arg(long = "namespace", env = "OAUTH_OPERATOR_NAMESPACE", value_delimiter = ',', value_name = "NAME")]
+    pub namespaces: Vec<String>,
+
+    /// Label selector for the integrations to watch, such as `team=erp`. Default: all
+    #[arg(long, env = "OAUTH_OPERATOR_SELECTOR")]
+    pub selector: Option<String>,
+
+    /// Flags of health, readiness and metrics.
+    #[command(flatten)]
+    pub server: ServerArgs,
+
+    /// Flags of concurrency, sizes and budgets.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+
+    /// Flags of where requests may go.
+    #[command(flatten)]
+    pub egress: EgressArgs,
+
+    /// Flags of which target Secrets are allowed.
+    #[command(flatten)]
+    pub targets: TargetArgs,
+
+    /// Flags of the leader election.
+    #[command(flatten)]
+    pub election: ElectionArgs,
+}
+
+/// Flags of health, readiness and metrics.
+#[derive(Args, Clone, Debug)]
+pub struct ServerArgs {
+    /// Address for health and readiness
+    #[arg(long, env = "OAUTH_OPERATOR_LISTEN", default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+
+    /// Address for metrics
+    #[arg(long, env = "OAUTH_OPERATOR_METRICS_LISTEN", default_value = "0.0.0.0:8443")]
+    pub metrics_listen: SocketAddr,
+
+    /// Serve metrics over HTTPS, and only to clients whose bearer token the API server authenticates and authorizes to get the
+    /// non-resource URL /metrics
+    #[arg(long, env = "OAUTH_OPERATOR_METRICS_AUTH", num_args = 0..=1, default_value_t = true,
+          default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
+    pub metrics_auth: bool,
+
+    /// Certificate chain (PEM) for metrics over HTTPS, reloaded every minute. Default: self-signed at every start, if
+    /// --metrics-auth is on
+    #[arg(long, env = "OAUTH_OPERATOR_METRICS_CERT_FILE", value_name = "FILE", requires = "metrics_key_file")]
+    pub metrics_cert_file: Option<PathBuf>,
+
+    /// Private key (PEM) of the certificate for metrics
+    #[arg(long, env = "OAUTH_OPERATOR_METRICS_KEY_FILE", value_name = "FILE", requires = "metrics_cert_file")]
+    pub metrics_key_file: Option<PathBuf>,
+}
+
+/// Flags of concurrency, sizes and budgets.
+#[derive(Args, Clone, Debug)]
+pub struct LimitArgs {
+    /// Maximum number of concurrent reconciliations, in each watched namespace if --namespace is set
+    #[arg(long, env = "OAUTH_OPERATOR_CONCURRENCY", default_value = "64")]
+    pub concurrency: NonZeroU16,
+
+    /// Maximum token requests in flight per host. If several namespaces are watched, each leaves at least as many permits free as
+    /// it holds
+    #[arg(long, env = "OAUTH_OPERATOR_MAX_IN_FLIGHT_PER_HOST", default_value = "8")]
+    pub max_in_flight_per_host: NonZeroU16,
+
+    /// Maximum token requests in flight in total, shared by namespaces in the same way
+    #[arg(long, env = "OAUTH_OPERATOR_MAX_IN_FLIGHT", default_value = "64")]
+    pub max_in_flight: NonZeroU16,
+
+    /// Maximum size of a token response, such as `65536` or `64KiB`: 4KiB to 1MiB
+    #[arg(
+        long,
+        env = "OAUTH_OPERATOR_MAX_RESPONSE_SIZE",
+        default_value = "64KiB",
+        value_name = "SIZE",
+        overrides_with = "max_response_size"
+    )]
+    pub max_response_size: ByteSize,
+
+    /// Minimum time between two due renewals of one integration, such as `10s`; `0s` for none. Tokens with a shorter lifetime are
+    /// expired in between
+    #[arg(long, env = "OAUTH_OPERATOR_MIN_RENEWAL_INTERVAL", default_value = "10s", value_name = "DURATION")]
+    pub min_renewal_interval: duration::Duration,
+
+    /// Maximum writes to the API server per second on average for one namespace; 0 for no limit
+    #[arg(long, env = "OAUTH_OPERATOR_MAX_WRITES_PER_NAMESPACE", default_value = "50")]
+    pub max_writes_per_namespace: u32,
+
+    /// Maximum writes to the API server per second on average for all namespaces together; beyond it, namespaces that have used
+    /// more than half of their own budget wait; 0 for no limit
+    #[arg(long, env = "OAUTH_OPERATOR_MAX_WRITES", default_value = "200")]
+    pub max_writes: u32,
+
+    /// Maximum events per minute on average for one namespace; 0 for no limit
+    #[arg(long, env = "OAUTH_OPERATOR_MAX_EVENTS_PER_NAMESPACE", default_value = "300")]
+    pub max_events_per_namespace: u32,
+}
+
+/// Flags of where requests may go.
+#[derive(Args, Clone, Debug)]
+pub struct EgressArgs {
+    /// Allow token endpoints without TLS (http://)
+    #[arg(long, env = "OAUTH_OPERATOR_ALLOW_HTTP", num_args = 0..=1, default_value_t = false,
+          default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
+    pub allow_http: bool,
+
+    /// CIDRs to allow although they are loopback, link-local, a metadata service or the API server;
+    /// may be given more than once, or with commas
+    #[arg(long = "allow-cidr", env = "OAUTH_OPERATOR_ALLOW_CIDR", value_delimiter = ',', value_name = "CIDR")]
+    pub allow_cidrs: Vec<IpNet>,
+
+    /// CIDRs to deny, whatever else is allowed; may be given more than once, or with commas
+    #[arg(long = "deny-cidr", env = "OAUTH_OPERATOR_DENY_CIDR", value_delimiter = ',', value_name = "CIDR")]
+    pub deny_cidrs: Vec<IpNet>,
+
+    /// Hosts to allow, such as `login.example.com` or `*.example.com`; may be given more than once, or with
+    /// commas. Default: all
+    #[arg(long = "allow-host", env = "OAUTH_OPERATOR_ALLOW_HOST", value_delimiter = ',', value_name = "HOST")]
+    pub allow_hosts: Vec<HostPattern>,
+
+    /// Send credentials only to the endpoints in their annotation oauth.evolutionx.io/allowed-endpoints
+    #[arg(long, env = "OAUTH_OPERATOR_REQUIRE_ALLOWED_ENDPOINTS", num_args = 0..=1, default_value_t = false,
+          default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
+    pub require_allowed_endpoints: bool,
+
+    /// Hosts to allow for integrations without any credentials, if --require-allowed-endpoints is set, such as
+    /// `login.example.com` or `*.example.com`; may be given more than once, or with commas. Default: none
+    #[arg(
+        long = "allow-anonymous-host",
+        env = "OAUTH_OPERATOR_ALLOW_ANONYMOUS_HOST",
+        value_delimiter = ',',
+        value_name = "HOST"
+    )]
+    pub allow_anonymous_hosts: Vec<HostPattern>,
+
+    /// Deny private networks (RFC 1918, RFC 6598, unique local IPv6) except for those of --allow-cidr
+    #[arg(long, env = "OAUTH_OPERATOR_DENY_PRIVATE", num_args = 0..=1, default_value_t = false,
+          default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
+    pub deny_private: bool,
+}
+
+/// Flags of which target Secrets are allowed.
+#[derive(Args, Clone, Debug)]
+pub struct TargetArgs {
+    /// Type that target Secrets may have in addition to Opaque and kubernetes.io/basic-auth, tls, dockerconfigjson and ssh-auth;
+    /// may be given more than once, or with commas
+    #[arg(long = "allow-target-type", env = "OAUTH_OPERATOR_ALLOW_TARGET_TYPE", value_delimiter = ',', value_name = "TYPE",
+          value_parser = parse_type)]
+    pub allow_target_types: Vec<String>,
+
+    /// Label or annotation that target Secrets may have in addition to app.kubernetes.io/name, component and version: its key, or
+    /// all keys with a prefix, such as `example.com/*`; may be given more than once, or with commas
+    #[arg(
+        long = "allow-target-metadata",
+        env = "OAUTH_OPERATOR_ALLOW_TARGET_METADATA",
+        value_delimiter = ',',
+        value_name = "KEY"
+    )]
+    pub allow_target_metadata: Vec<MetadataPattern>,
+}
+
+/// Flags of the leader election.
+#[derive(Args, Clone, Debug)]
+pub struct ElectionArgs {
+    /// Take part in leader election: one of several replicas leads, the others are on standby
+    #[arg(long, env = "OAUTH_OPERATOR_LEADER_ELECT", num_args = 0..=1, default_value_t = false,
+          default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
+    pub leader_elect: bool,
+
+    /// Name of the leader-election Lease
+    #[arg(long, env = "OAUTH_OPERATOR_LEASE_NAME", default_value = "oauth-operator")]
+    pub lease_name: String,
+
+    /// Namespace of the Lease. Default: the one this process runs in
+    #[arg(long, env = "OAUTH_OPERATOR_LEASE_NAMESPACE")]
+    pub lease_namespace: Option<String>,
+
+    /// Name of this process in events and in the lease. Default: POD_NAME, else the host name
+    #[arg(long, env = "OAUTH_OPERATOR_IDENTITY")]
+    pub identity: Option<String>,
+}
+
+/// Flags of `fetch`.
+#[derive(Args, Clone, Debug)]
+pub struct FetchArgs {
+    /// Files with manifests (YAML or JSON); `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    /// Print the tokens unmasked
+    #[arg(long)]
+    pub show_tokens: bool,
+
+    /// Print the structure of each response with masked values, and the result of each expression of spec.response
+    #[arg(long)]
+    pub explain: bool,
+}
+
+/// A size: in bytes, or with one of the suffixes `KiB` and `MiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByteSize(pub usize);
+
+impl ByteSize {
+    const LEAST: usize = 4 << 10;
+    const MOST: usize = 1 << 20;
+}
+
+impl std::str::FromStr for ByteSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let units = [("KiB", 1 << 10), ("MiB", 1 << 20)];
+        let unit = units.iter().find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, *unit)));
+        let (number, unit) = unit.unwrap_or((text, 1_usize));
+        let bytes = number.parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
+        match bytes {
+            Some(bytes) if (Self::LEAST..=Self::MOST).contains(&bytes) => Ok(Self(bytes)),
+            _ => Err("must be a size from 4KiB to 1MiB, in bytes or with the suffix KiB or MiB".to_owned()),
+        }
+    }
+}
+
+/// The log format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Human-readable.
+    Text,
+    /// One JSON object per line.
+    Json,
+}

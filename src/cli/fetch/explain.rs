@@ -1,0 +1,116 @@
+//! `fetch --explain`: the structure of a response, and the result of each expression. Values are masked, because a response is secret.
+
+use std::fmt::Write as _;
+
+use jsonata_core::value::JValue;
+
+use crate::oauth::expression::document;
+use crate::oauth::expression::document::Value;
+use crate::oauth::request::TokenRequest;
+use crate::oauth::response::evaluation::EvaluatedExpressions;
+use crate::oauth::response::raw::HttpResponse;
+
+/// Maximum depth of the structure that is shown.
+const DEPTH: usize = 8;
+/// Maximum number of members or items of one value that are shown.
+const WIDTH: usize = 40;
+
+/// The fields whose values are shown unmasked.
+const UNMASKED: [&str; 3] = ["expiresIn", "expiresAt", "success"];
+
+/// Prints a response to standard error, where it does not mix with the Secret.
+pub fn print(token_request: &TokenRequest, raw: &HttpResponse, evaluated: &EvaluatedExpressions) {
+    eprint!("{}", explained(token_request, raw, evaluated));
+}
+
+/// The text that is printed.
+#[must_use]
+fn explained(token_request: &TokenRequest, raw: &HttpResponse, evaluated: &EvaluatedExpressions) -> String {
+    let mut text = format!("# the response to {}: status {}\n", token_request.grant.kind().as_str(), raw.status);
+    for (name, value) in &raw.headers {
+        let _ = writeln!(text, "#   header {name}: {}", masked(value));
+    }
+    let body = document::parse(&raw.body);
+    match &body {
+        Some(body) => {
+            let _ = write!(text, "#   body: ");
+            write_structure(&mut text, body, 1);
+        }
+        None => {
+            let _ = writeln!(text, "#   body: {} bytes that are neither JSON nor a form", raw.body.len());
+        }
+    }
+    for (field, expression) in token_request.expressions.fields() {
+        // The lifetime, the expiry and the success are shown; other values may be tokens.
+        let is_unmasked = UNMASKED.contains(&field.as_str());
+        let value = if is_unmasked { evaluated.get_public(expression) } else { evaluated.get(expression).cloned() };
+        let yields = match value {
+            Ok(Value::Number(number)) if is_unmasked => format!("the number {number}"),
+            Ok(value) => described_result(&value),
+            Err(error) => error.to_string(),
+        };
+        let _ = writeln!(text, "# spec.response.{field} ({}) yields {yields}", expression.text());
+    }
+    text
+}
+
+/// The result of an expression, masked.
+fn described_result(value: &Value) -> String {
+    match value {
+        Value::Nothing => "nothing".to_owned(),
+        Value::Null => "null".to_owned(),
+        Value::Bool(value) => format!("{value}"),
+        Value::Number(_) => "a number".to_owned(),
+        Value::Text(text) => masked(text),
+        Value::List(length, _) => format!("a list of {length} items"),
+        Value::Object(length, _) => format!("an object with {length} members"),
+        Value::Other => "something else".to_owned(),
+    }
+}
+
+fn described(value: &JValue) -> String {
+    match value {
+        JValue::Undefined => "nothing".to_owned(),
+        JValue::Object(members) => format!("an object with {} members", members.len()),
+        JValue::Array(items) => format!("a list of {} items", items.len()),
+        plain => leaf(plain),
+    }
+}
+
+fn leaf(value: &JValue) -> String {
+    match value {
+        JValue::String(text) => masked(text),
+        JValue::Number(_) => "a number".to_owned(),
+        JValue::Bool(value) => format!("{value}"),
+        JValue::Null => "null".to_owned(),
+        _ => "something else".to_owned(),
+    }
+}
+
+fn masked(text: &str) -> String {
+    format!("*** ({} characters)", text.chars().count())
+}
+
+/// Writes the structure of a value: names and kinds.
+fn write_structure(text: &mut String, value: &JValue, depth: usize) {
+    let indent = "  ".repeat(depth);
+    let members: Vec<(String, &JValue)> = match value {
+        JValue::Object(members) => members.iter().map(|(name, value)| (format!("{name:?}"), value)).collect(),
+        JValue::Array(items) => items.iter().enumerate().map(|(index, value)| (format!("[{index}]"), value)).collect(),
+        plain => {
+            let _ = writeln!(text, "{}", leaf(plain));
+            return;
+        }
+    };
+    let _ = writeln!(text, "{}", described(value));
+    if depth > DEPTH {
+        return;
+    }
+    for (name, value) in members.iter().take(WIDTH) {
+        let _ = write!(text, "# {indent}  {name}: ");
+        write_structure(text, value, depth + 1);
+    }
+    if members.len() > WIDTH {
+        let _ = writeln!(text, "# {indent}  and {} more", members.len() - WIDTH);
+    }
+}

@@ -1,0 +1,56 @@
+//! Logs: human-readable text or JSON, always to standard error.
+//!
+//! Only the operator itself logs. Libraries log what they send and receive: the client of the API server logs whole bodies that it
+//! cannot parse, which may be lists of Secrets. So their events and spans are never enabled, whatever `--log` is.
+
+use std::io::{IsTerminal, stderr};
+
+use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt};
+
+use crate::cli::args::LogFormat;
+
+/// The prefix of every target of this crate.
+const OWN: &str = env!("CARGO_CRATE_NAME");
+
+/// Starts logging. `filter` is in the syntax of `tracing`'s `EnvFilter`, such as `info` or `oauth_operator=debug`.
+///
+/// # Errors
+///
+/// If the filter is invalid.
+pub fn init(format: LogFormat, filter: &str) -> Result<(), String> {
+    let wanted = EnvFilter::try_new(filter).map_err(|error| format!("--log {filter}: {error}"))?;
+    let filter = filter_fn(|metadata| is_own(metadata.target())).and(wanted);
+    let log = fmt::layer().with_writer(stderr);
+    match format {
+        LogFormat::Text => {
+            let log = log.with_ansi(stderr().is_terminal()).with_filter(filter);
+            tracing_subscriber::registry().with(log).init();
+        }
+        LogFormat::Json => {
+            let log = log.json().flatten_event(true).with_filter(filter);
+            tracing_subscriber::registry().with(log).init();
+        }
+    }
+    Ok(())
+}
+
+fn is_own(target: &str) -> bool {
+    target.strip_prefix(OWN).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_do_not_log() {
+        assert!(is_own("oauth_operator"));
+        assert!(is_own("oauth_operator::controller::watches"));
+        for library in ["kube_client::client", "oauth_operator_x", "hyper", "", "kube_runtime::watcher"] {
+            assert!(!is_own(library), "{library}");
+        }
+    }
+}

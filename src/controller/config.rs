@@ -1,0 +1,64 @@
+//! The configuration of the controller, as the flags set it.
+
+use std::num::NonZeroU16;
+
+use jiff::SignedDuration;
+
+use crate::controller::budget::BudgetLimits;
+use crate::controller::server::ServerConfig;
+use crate::limiter::types::Limits;
+use crate::oauth::http::egress::EgressPolicy;
+use crate::target::policy::TargetPolicy;
+
+/// The configuration of `run`.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The watched namespaces; `None` means all of them together.
+    pub scopes: Vec<Option<String>>,
+    /// Label selector for the integrations.
+    pub selector: Option<String>,
+    /// The server of health, readiness and metrics.
+    pub server: ServerConfig,
+    /// Maximum number of integrations that are reconciled concurrently, in each scope.
+    pub concurrency: NonZeroU16,
+    /// Limits of token requests.
+    pub limits: Limits,
+    /// The minimum interval between two scheduled renewals of one integration.
+    pub min_renewal_interval: SignedDuration,
+    /// Budgets of writes and events.
+    pub budgets: BudgetLimits,
+    /// Where requests may go; the addresses of the API server are added at startup.
+    pub egress: EgressPolicy,
+    /// Which target Secrets are allowed.
+    pub targets: TargetPolicy,
+    /// The maximum size of a token response, in bytes.
+    pub max_response_size: usize,
+    /// The leader election; `None` if there is only one replica.
+    pub election: Option<LeaderElectionConfig>,
+    /// Name of this process in events and in the lease.
+    pub identity: Option<String>,
+}
+
+/// The leader election.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaderElectionConfig {
+    /// Name of the lease.
+    pub name: String,
+    /// Its namespace; `None` means the one that this process runs in.
+    pub namespace: Option<String>,
+}
+
+impl Config {
+    /// Maximum number of concurrent reconciliations in each scope. Those that wait for an endpoint do not count.
+    #[must_use]
+    pub fn max_concurrent_reconciles(&self) -> u16 {
+        let waiting = u16::try_from(self.limits.total).unwrap_or(u16::MAX);
+        self.concurrency.get().saturating_add(waiting)
+    }
+
+    /// Whether one controller reconciles several namespaces. If namespaces are watched one by one, each has a controller of its own.
+    #[must_use]
+    pub fn shares_reconciliations(&self) -> bool {
+        self.scopes.contains(&None)
+    }
+}

@@ -1,0 +1,107 @@
+//! The clients, caches and limits that all parts of the operator share.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::SignedDuration;
+use kube::runtime::events::{Recorder, Reporter};
+use kube::{Client, ResourceExt};
+use tokio::sync::OnceCell;
+use tracing::warn;
+
+use crate::controller::budget::Budgets;
+use crate::controller::cache::references::SecretReferences;
+use crate::controller::cache::state::IntegrationStates;
+use crate::controller::cache::targets::TargetCache;
+use crate::controller::checks::Checks;
+use crate::controller::integrations::IntegrationStores;
+use crate::controller::metrics::Metrics;
+use crate::controller::queue::ReconcileTriggers;
+use crate::controller::readiness::CacheSync;
+use crate::controller::revoker::Revoker;
+use crate::controller::slots::NamespaceSlots;
+use crate::controller::watches::share::Shares;
+use crate::election::leadership::Leadership;
+use crate::limiter::request_limiter::RequestLimiter;
+use crate::oauth::client as oauth_client;
+use crate::target::policy::TargetPolicy;
+
+/// The clients, caches and limits that all reconciliations share.
+pub struct Context {
+    /// The client of the API server.
+    pub client: Client,
+    /// The client of token endpoints.
+    pub oauth_client: oauth_client::Client,
+    /// The audiences of the API server's own tokens, once they were requested.
+    pub api_audiences: OnceCell<Vec<String>>,
+    /// Which target Secrets are allowed.
+    pub target_policy: TargetPolicy,
+    /// Revokes tokens.
+    pub revoker: Revoker,
+    /// The Secrets that the operator has written.
+    pub targets: TargetCache,
+    /// The Secrets that integrations reference.
+    pub secret_references: SecretReferences,
+    /// The memory of the integrations of each namespace.
+    pub shares: Shares,
+    /// The state of each integration between reconciliations.
+    pub states: IntegrationStates,
+    /// Whether the expressions of each integration can be parsed.
+    pub checks: Checks,
+    /// The budgets of writes, events and log lines of each namespace.
+    pub budgets: Budgets,
+    /// The minimum interval between two scheduled renewals of one integration.
+    pub min_renewal_interval: SignedDuration,
+    /// The reporter of events.
+    pub reporter: Reporter,
+    /// The metrics.
+    pub metrics: Metrics,
+    /// Which watches have received their initial list.
+    pub cache_sync: CacheSync,
+    /// Whether this process is the leader.
+    pub leadership: Arc<Leadership>,
+    /// Limits the requests to token endpoints.
+    pub limiter: Arc<RequestLimiter>,
+    /// The concurrent reconciliations, shared by namespace; `None` if each namespace has a controller of its own.
+    pub slots: Option<Arc<NamespaceSlots>>,
+    /// Memory for the responses of token endpoints, one slot for each.
+    pub responses: Arc<NamespaceSlots>,
+    /// Triggers reconciliations.
+    pub triggers: Arc<ReconcileTriggers>,
+    /// The watched integrations.
+    pub integrations: Arc<IntegrationStores>,
+}
+
+impl Context {
+    /// Reconciles all integrations of all watched namespaces.
+    pub fn reconcile_all(&self) {
+        for watched in self.integrations.all() {
+            self.triggers.one(&watched.namespace().unwrap_or_default(), &watched.name_any());
+        }
+    }
+
+    /// A recorder of events. One recorder for all would keep each event for some minutes to aggregate repetitions: 4 KB for each
+    /// integration, although no event is repeated.
+    #[must_use]
+    pub fn recorder(&self) -> Recorder {
+        Recorder::new(self.client.clone(), self.reporter.clone())
+    }
+
+    /// Counts a write to the API server for a namespace.
+    pub fn count_write(&self, namespace: &str) {
+        self.budgets.spend_write(namespace, Instant::now());
+    }
+
+    /// Whether a namespace may log another line: one whose integrations fail again and again does not flood the log. The number of
+    /// omitted lines is logged with the next one.
+    #[must_use]
+    pub fn may_log(&self, namespace: &str) -> bool {
+        let omitted = self.budgets.take_warning(namespace, Instant::now());
+        match omitted {
+            Some(0) => {}
+            Some(lines) => warn!(namespace, lines, "omitted log lines of this namespace: there were too many"),
+            None => self.metrics.log_line_dropped(),
+        }
+        omitted.is_some()
+    }
+}

@@ -1,0 +1,33 @@
+//! The stores of integrations, one for each watched scope.
+
+use std::sync::{Arc, OnceLock};
+
+use kube::runtime::reflector::Store;
+
+use crate::controller::queue::GuardedIntegration;
+
+/// The watched integrations, for reports about all of them.
+#[derive(Default)]
+pub struct IntegrationStores {
+    stores: OnceLock<Vec<Store<GuardedIntegration>>>,
+}
+
+impl IntegrationStores {
+    /// Sets the stores of the watches, once.
+    pub fn set(&self, stores: Vec<Store<GuardedIntegration>>) {
+        // A second call changes nothing.
+        let _ = self.stores.set(stores);
+    }
+
+    /// All of them, including those that could not be parsed.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<GuardedIntegration>> {
+        self.stores.get().into_iter().flatten().flat_map(Store::state).collect()
+    }
+}
+
+impl std::fmt::Debug for IntegrationStores {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Integrations").finish_non_exhaustive()
+    }
+}

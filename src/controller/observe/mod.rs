@@ -1,0 +1,148 @@
+//! The only reader of the cluster and the clock: integration and Secrets in, [`Observed`] out.
+//!
+//! The cache comes first, without an API call. Secrets are read only if the plan is a request or a write, and until that plan lacks
+//! nothing. A request needs a permit for its endpoint before anything is read, so that nothing can become outdated in the queue:
+//!
+//! ```text
+//!   cache ──► observe_cached ──► plan? ── Wait, Stall ───────────────────────────► Observed   (no call)
+//!                          ├───── Renew ──► permit, memory? ── queued ────────────► Observed   (no call)
+//!                          │                       └───── granted ┐
+//!                          └───── Rewrite ──────────────────────────┴► read what the plan lacks ► Observed   (1 or 2 calls)
+//! ```
+
+pub(crate) mod admission;
+pub(crate) mod secrets;
+pub(crate) mod target;
+
+use std::sync::Arc;
+
+use futures::future::OptionFuture;
+use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, ResourceExt};
+
+use crate::api::spec::OAuthIntegration;
+use crate::clock::now;
+use crate::controller::cache::references::SecretRef;
+use crate::controller::checks::Checked;
+use crate::controller::context::Context;
+use crate::controller::error::Error;
+use crate::controller::observe::admission::Reserved;
+use crate::decision::backoff;
+use crate::decision::observed::{CredentialsState, Observed, TargetState};
+use crate::decision::outcome::Plan;
+use crate::decision::plan::plan;
+use crate::decision::reads::{Reads, missing_reads};
+use crate::error_report::chain;
+use crate::failpoints::failpoint;
+use crate::spec::validated::ValidatedSpec;
+use crate::target::annotations;
+
+/// How long a deletion waits for objects that have to be read before tokens can be revoked.
+const DELETION_TIMEOUT: SignedDuration = SignedDuration::from_secs(30);
+
+/// Observes an integration and everything that belongs to it.
+///
+/// # Errors
+///
+/// When a Secret cannot be read, unless it does not exist or access is denied.
+pub async fn observe(context: &Context, integration: &OAuthIntegration) -> Result<(Observed, Option<Reserved>), Error> {
+    let mut observed = observe_cached(context, integration); // no API call
+    target::verify(context, integration, &mut observed).await?; // one at most, within the budget of the namespace
+    let reserved = admission::admit(context, integration, &mut observed); // no API call
+    let plan = plan(&observed);
+    if reserved.is_none() && !matches!(plan, Plan::Rewrite { .. }) {
+        return Ok((observed, None));
+    }
+    match read_missing(context, integration, &mut observed).await {
+        // A deletion does not wait forever for an object that cannot be read.
+        Err(error)
+            if matches!(plan, Plan::Revoke { .. }) && backoff::is_overdue(integration, now(), DELETION_TIMEOUT) =>
+        {
+            observed.credentials = CredentialsState::DependencyMissing(chain(&error));
+        }
+        done => done?,
+    }
+    failpoint!("after-reads");
+    Ok((observed, reserved))
+}
+
+/// Reads until the plan lacks nothing: each read may change the plan, and with it what is needed.
+async fn read_missing(context: &Context, integration: &OAuthIntegration, observed: &mut Observed) -> Result<(), Error> {
+    let Ok(spec) = observed.spec.clone() else { return Ok(()) };
+    let secrets = Api::<Secret>::namespaced(context.client.clone(), &integration.namespace().unwrap_or_default());
+    while let Some(Reads { credentials, target, previous_target }) = missing_reads(observed, &plan(observed)) {
+        let (credentials, target) = tokio::join!(
+            OptionFuture::from(credentials.then(|| secrets::read(context, &secrets, &spec))),
+            OptionFuture::from(target.then(|| target::get(&secrets, &spec.template.secret_name))),
+        );
+        // Whether a retained target is taken over depends on the credentials, so they come first.
+        if let Some(credentials) = credentials.transpose()? {
+            observed.credentials = credentials;
+        }
+        if let Some(target) = target.transpose()? {
+            target::record(context, observed, &spec, target);
+        }
+        if previous_target {
+            target::read_previous(&secrets, observed, &spec).await?;
+        }
+    }
+    if let Some(message) = observed.missing_refresh_token() {
+        observed.credentials = CredentialsState::Missing(message);
+    }
+    observed.now = now();
+    Ok(())
+}
+
+/// The observation from the cache.
+fn observe_cached(context: &Context, integration: &OAuthIntegration) -> Observed {
+    let namespace = integration.namespace().unwrap_or_default();
+    let spec = ValidatedSpec::parse(&integration.name_any(), &integration.spec).map(Arc::new);
+    let observed = Observed::new(integration, spec, now());
+    let uid = observed.uid.clone();
+    let spec = observed.spec.and_then(|spec| match context.checks.seen(&uid, &spec.token_request.expressions) {
+        Checked::Invalid(message) => Err(message),
+        Checked::Valid | Checked::Unknown => Ok(spec),
+    });
+    let known = context.targets.for_integration(&namespace, &uid).into_iter();
+    let wanted = spec.as_ref().map_or(observed.name.as_str(), |spec| spec.template.secret_name.as_str());
+    let (current, previous_targets): (Vec<_>, Vec<_>) = known.partition(|snapshot| snapshot.name == wanted);
+    let target = match current.into_iter().next() {
+        None => TargetState::Absent,
+        Some(snapshot) if snapshot.is_owned_by(&uid) => TargetState::Owned(snapshot),
+        Some(_) => TargetState::NotOwned,
+    };
+    let version = spec.as_ref().ok().and_then(|spec| {
+        let Some(name) = spec.credentials.secret_name.clone() else { return Some(secrets::NO_SECRET.to_owned()) };
+        let secret: SecretRef = (namespace.clone(), name);
+        context.secret_references.version(&secret).map(|version| version.to_string())
+    });
+    Observed {
+        target_not_allowed: spec.as_ref().ok().and_then(|spec| context.target_policy.check(&spec.template).err()),
+        spec,
+        credentials: CredentialsState::NotRead(version),
+        previous_targets,
+        write_pending: has_pending_write(context, &uid, &target),
+        target,
+        not_before: context.states.not_before(&uid),
+        rewrite_not_before: context.states.rewrite_not_before(&uid),
+        min_renewal_interval: context.min_renewal_interval,
+        is_leader: context.leadership.is_leader(),
+        host_recovered: context.limiter.has_recovered(&uid),
+        requested_pause_until: context.states.requested_pause_until(&uid),
+        status: context.states.newest_status(&uid, annotations::version(&integration.metadata), &observed.status),
+        ..observed
+    }
+}
+
+/// Whether a pending write is still current: another replica may have written a newer token.
+fn has_pending_write(context: &Context, uid: &str, target: &TargetState) -> bool {
+    let Some(pending) = context.states.pending(uid) else { return false };
+    let TargetState::Owned(snapshot) = target else { return true };
+    let Some(times) = snapshot.times else { return true };
+    if times.issued_at <= pending.issued.content.times.issued_at {
+        return true;
+    }
+    context.states.clear_pending(uid);
+    false
+}

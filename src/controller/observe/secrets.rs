@@ -1,0 +1,214 @@
+//! Reads the inputs of a request: the credentials Secret, the custom CA bundle, and a token of a ServiceAccount.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::PostParams;
+use kube::core::Status;
+use kube::{Api, ResourceExt};
+use secrecy::SecretString;
+
+use crate::api::connection::{CaBundle, CaBundleKind};
+use crate::controller::context::Context;
+use crate::controller::error::Error;
+use crate::decision::observed::CredentialsState;
+use crate::kube_api::call;
+use crate::kube_api::call::{ApiError, with_timeout};
+use crate::oauth::credentials::Credentials;
+use crate::oauth::http::custom_ca::CustomCa;
+use crate::spec::advice;
+use crate::spec::validated::ValidatedSpec;
+use crate::spec::{credentials, sources};
+use crate::target::annotations;
+
+/// The version of credentials without a Secret.
+pub const NO_SECRET: &str = "none";
+
+/// Why an input could not be read.
+enum ReadError {
+    /// It is missing, or access is denied: the state to report.
+    Unavailable(CredentialsState),
+    /// The call failed.
+    Failed(Error),
+}
+
+impl ReadError {
+    const fn missing(message: String) -> Self {
+        Self::Unavailable(CredentialsState::Missing(message))
+    }
+
+    const fn denied(message: String) -> Self {
+        Self::Unavailable(CredentialsState::AccessDenied(message))
+    }
+
+    const fn dependency_missing(message: String) -> Self {
+        Self::Unavailable(CredentialsState::DependencyMissing(message))
+    }
+}
+
+/// Reads them: one call for each object that the spec references.
+///
+/// # Errors
+///
+/// When a call fails for another reason than a missing object or a missing permission.
+pub(crate) async fn read(
+    context: &Context,
+    secrets: &Api<Secret>,
+    spec: &ValidatedSpec,
+) -> Result<CredentialsState, Error> {
+    match read_all(context, secrets, spec).await {
+        Ok((values, version)) => Ok(CredentialsState::Resolved(Arc::new(values), version)),
+        Err(ReadError::Unavailable(state)) => Ok(state),
+        Err(ReadError::Failed(error)) => Err(error),
+    }
+}
+
+async fn read_all(
+    context: &Context,
+    secrets: &Api<Secret>,
+    spec: &ValidatedSpec,
+) -> Result<(Credentials, String), ReadError> {
+    let source = &spec.credentials;
+    let (mut secret, version) = match &source.secret_name {
+        Some(name) => {
+            let (secret, version) = read_secret(context, secrets, name).await?;
+            (Some(secret), version)
+        }
+        None => (None, NO_SECRET.to_owned()),
+    };
+    let values = credentials::resolve(source, secret.as_ref());
+    if let Some(secret) = &mut secret {
+        call::wipe(secret);
+    }
+    let mut values = values.map_err(ReadError::missing)?;
+    let namespace = secrets.namespace().unwrap_or_default();
+    namespace.clone_into(&mut values.tenant);
+    if let Some(bundle) = &source.ca_bundle {
+        values.ca_bundle = Some(read_ca_bundle(context, secrets, namespace, bundle).await?);
+    }
+    if let Some(account) = &source.service_account {
+        let (token, meta) = request_token(context, namespace, account).await?;
+        values.service_account_token = Some(token);
+        let name = format!("ServiceAccount {}", account.name);
+        credentials::apply_allowed_endpoints(&mut values, &name, None, &meta).map_err(ReadError::missing)?;
+    }
+    Ok((values, version))
+}
+
+async fn read_secret(context: &Context, secrets: &Api<Secret>, name: &str) -> Result<(Secret, String), ReadError> {
+    match with_timeout(secrets.get_opt(name)).await {
+        Ok(Some(secret)) => {
+            let version = annotations::version(&secret.metadata);
+            context.secret_references.record_read(&(secret.namespace().unwrap_or_default(), name.to_owned()), version);
+            Ok((secret, version.to_string()))
+        }
+        Ok(None) => Err(ReadError::missing(credentials::missing_secret_message(name))),
+        Err(error) if is_forbidden(&error) => Err(ReadError::denied(format!(
+            "the operator is not allowed to read Secret {name}: give its ServiceAccount the right to get it"
+        ))),
+        Err(error) if error.is_too_large() => {
+            Err(ReadError::denied(format!("Secret {name} is too large to be read: keep only the credentials in it")))
+        }
+        Err(source) => {
+            Err(ReadError::Failed(Error::ReadCredentials { name: name.to_owned(), source: Box::new(source) }))
+        }
+    }
+}
+
+async fn read_ca_bundle(
+    context: &Context,
+    secrets: &Api<Secret>,
+    namespace: &str,
+    bundle: &CaBundle,
+) -> Result<CustomCa, ReadError> {
+    let CaBundle { kind, name, key } = bundle;
+    let found = match kind {
+        CaBundleKind::Secret => with_timeout(secrets.get_opt(name)).await.map(|found| {
+            found.map(|mut secret| {
+                let bytes = secret.data.as_ref().and_then(|data| data.get(key));
+                let pem = bytes.and_then(|bytes| String::from_utf8(bytes.0.clone()).ok());
+                call::wipe(&mut secret);
+                pem
+            })
+        }),
+        CaBundleKind::ConfigMap => {
+            let config_maps = Api::<ConfigMap>::namespaced(context.client.clone(), namespace);
+            let found = with_timeout(config_maps.get_opt(name)).await;
+            found.map(|found| found.map(|config_map| config_map.data.as_ref().and_then(|data| data.get(key)).cloned()))
+        }
+    };
+    match found {
+        Ok(Some(Some(pem))) => {
+            let ca = CustomCa::from(pem);
+            let checked = context.oauth_client.check_ca_bundle(namespace, &ca).await;
+            checked.map_err(|error| ReadError::dependency_missing(advice::explain(error).message))?;
+            Ok(ca)
+        }
+        Ok(Some(None)) => Err(ReadError::dependency_missing(format!(
+            "{kind:?} {name} has no text under key {key}: add the certificates as PEM, or name another key in spec.connection.caBundle.key"
+        ))),
+        Ok(None) => Err(ReadError::dependency_missing(format!(
+            "{kind:?} {name} does not exist in this namespace: create it, or name another in spec.connection.caBundle.name"
+        ))),
+        Err(error) if is_forbidden(&error) => Err(ReadError::denied(format!(
+            "the operator is not allowed to read {kind:?} {name}: give its ServiceAccount the right to get it"
+        ))),
+        Err(error) if error.is_too_large() => Err(ReadError::dependency_missing(format!(
+            "{kind:?} {name} is too large to be read: keep only the CAs of the endpoint in it"
+        ))),
+        Err(source) => Err(ReadError::Failed(Error::ReadCaBundle { name: name.clone(), source: Box::new(source) })),
+    }
+}
+
+/// Requests a token of a ServiceAccount from the API server (TokenRequest). Never one for the API server itself: anybody who may write
+/// an integration could send it to their own server, and act as that ServiceAccount.
+async fn request_token(
+    context: &Context,
+    namespace: &str,
+    account: &sources::ServiceAccount,
+) -> Result<(SecretString, ObjectMeta), ReadError> {
+    let sources::ServiceAccount { name, audience, lifetime } = account;
+    let accounts = Api::<ServiceAccount>::namespaced(context.client.clone(), namespace);
+    let request = |audiences: Vec<String>| TokenRequest {
+        spec: TokenRequestSpec {
+            audiences,
+            expiration_seconds: i64::try_from(lifetime.as_secs()).ok(),
+            bound_object_ref: None,
+        },
+        ..TokenRequest::default()
+    };
+    let create = async |audiences: Vec<String>| {
+        with_timeout(accounts.create_token_request(name, &PostParams::default(), &request(audiences))).await
+    };
+    let failed = |error: ApiError| service_account_error(name, error);
+    // Without an audience, the API server uses its own, and returns it.
+    let own = context.api_audiences.get_or_try_init(async || create(Vec::new()).await.map(|own| own.spec.audiences));
+    if own.await.map_err(failed)?.contains(audience) {
+        return Err(ReadError::missing(format!(
+            "{audience} is the audience of the cluster's own API server, and such a token is sent nowhere: name another in spec.serviceAccountToken.audience"
+        )));
+    }
+    let meta = with_timeout(accounts.get_metadata(name)).await.map_err(failed)?.metadata;
+    let response = create(vec![audience.clone()]).await.map_err(failed)?;
+    Ok((SecretString::from(response.status.map(|status| status.token).unwrap_or_default()), meta))
+}
+
+fn service_account_error(name: &str, error: ApiError) -> ReadError {
+    if error.status().is_some_and(Status::is_not_found) {
+        ReadError::dependency_missing(format!(
+            "ServiceAccount {name} does not exist in this namespace: create it, or name another in spec.serviceAccountToken.serviceAccountName"
+        ))
+    } else if is_forbidden(&error) {
+        ReadError::denied(format!(
+            "the operator is not allowed to create tokens for ServiceAccount {name}: install the chart with serviceAccountTokens.enabled=true"
+        ))
+    } else {
+        ReadError::Failed(Error::RequestToken { name: name.to_owned(), source: Box::new(error) })
+    }
+}
+
+fn is_forbidden(error: &ApiError) -> bool {
+    error.status().is_some_and(Status::is_forbidden)
+}

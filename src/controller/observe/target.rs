@@ -1,0 +1,103 @@
+//! Reads the target Secret.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, ResourceExt};
+
+use crate::api::reason::Reason;
+use crate::api::spec::OAuthIntegration;
+use crate::controller::context::Context;
+use crate::controller::error::Error;
+use crate::controller::observe::admission::to_wall_clock;
+use crate::decision::observed::{Observed, StoredTokens, TargetState};
+use crate::decision::outcome::Plan;
+use crate::decision::plan::plan;
+use crate::kube_api::call;
+use crate::kube_api::call::{ApiError, with_timeout};
+use crate::spec::validated::ValidatedSpec;
+use crate::target::snapshot::TargetSnapshot;
+use crate::target::{annotations, read};
+
+/// Reads a target that somebody else has written and whose data have not been read since, if it is to stay as it is: watches deliver
+/// metadata only. Anybody who may write it can cause as many reads, so they are charged to the budget of the namespace; reads
+/// beyond it come later.
+pub(crate) async fn verify(
+    context: &Context,
+    integration: &OAuthIntegration,
+    observed: &mut Observed,
+) -> Result<(), Error> {
+    let stays = matches!(plan(observed), Plan::Rewrite { .. } | Plan::Wait { reason: Reason::TokenValid, .. });
+    let Ok(spec) = observed.spec.clone() else { return Ok(()) };
+    if !stays || !observed.snapshot().is_some_and(TargetSnapshot::is_unread) {
+        return Ok(());
+    }
+    let namespace = integration.namespace().unwrap_or_default();
+    let secrets = Api::<Secret>::namespaced(context.client.clone(), &namespace);
+    if let Some(turn) = context.budgets.admit_read(&namespace, &observed.uid, Instant::now()) {
+        observed.throttled_until = to_wall_clock(observed, turn);
+        return Ok(());
+    }
+    let target = get(&secrets, &spec.template.secret_name).await?;
+    record(context, observed, &spec, target);
+    Ok(())
+}
+
+/// Reads a Secret; `None` if it does not exist.
+pub(crate) async fn get(secrets: &Api<Secret>, name: &str) -> Result<Option<Box<Secret>>, Error> {
+    let error = |source: ApiError| Error::ReadTarget { name: name.to_owned(), source: Box::new(source) };
+    Ok(with_timeout(secrets.get_opt(name)).await.map_err(error)?.map(Box::new))
+}
+
+/// Reads the tokens of the previous target: where there is no target yet, they continue.
+pub(crate) async fn read_previous(
+    secrets: &Api<Secret>,
+    observed: &mut Observed,
+    spec: &ValidatedSpec,
+) -> Result<(), Error> {
+    observed.previous_target_was_read = true;
+    let Some(name) = observed.latest_previous_target().map(|previous| previous.name.clone()) else { return Ok(()) };
+    if let Some(mut secret) = get(secrets, &name).await? {
+        observed.stored = stored_tokens(&secret, spec);
+        call::wipe(&mut secret);
+    }
+    Ok(())
+}
+
+/// Records what was read of the target, in the observation and in the cache.
+pub(crate) fn record(context: &Context, observed: &mut Observed, spec: &ValidatedSpec, secret: Option<Box<Secret>>) {
+    observed.target_was_read = true;
+    let Some(mut secret) = secret else {
+        if let TargetState::Owned(snapshot) = &observed.target {
+            context.targets.remove(snapshot);
+        }
+        observed.target = TargetState::Absent;
+        return;
+    };
+    let snapshot = TargetSnapshot::of(&secret);
+    let is_owned = snapshot.is_owned_by(&observed.uid) || observed.may_take_over(&snapshot);
+    if is_owned && annotations::has_managed_by_label(&secret) {
+        observed.target = TargetState::Owned(Arc::new(snapshot.clone()));
+        observed.stored = stored_tokens(&secret, spec);
+        // A retained Secret is cached once it has been taken over.
+        if snapshot.integration_uid == observed.uid {
+            context.targets.upsert(snapshot);
+        }
+    } else {
+        observed.target = TargetState::NotOwned;
+    }
+    call::wipe(&mut secret);
+}
+
+fn stored_tokens(secret: &Secret, spec: &ValidatedSpec) -> StoredTokens {
+    let provenance = TargetSnapshot::of(secret).provenance;
+    StoredTokens {
+        content: read::read_content(secret).map(Arc::new),
+        refresh_token: read::read_value(secret, &spec.template.keys, |keys| Some(keys.refresh_token.clone())),
+        dpop_key: read::read_value(secret, &spec.template.keys, |keys| keys.dpop_key.clone()),
+        initial_refresh_token_hash: provenance.refresh_token_hash,
+        credentials_name: provenance.credentials_name,
+        binding: provenance.binding,
+    }
+}

@@ -1,0 +1,176 @@
+//! The only writer: token request, Secret, status, event; each with a timeout.
+//!
+//! The order is part of the promise. A response is held in memory before it is written, and dropped only once the Secret has it. The
+//! Secret comes before the status, so that the status never reports a token that is not there. The event comes last, since nothing
+//! depends on it.
+
+pub(crate) mod finalizer;
+pub(crate) mod invalid;
+pub(crate) mod report;
+pub(crate) mod revoke;
+pub(crate) mod save;
+pub(crate) mod work;
+pub(crate) mod write_error;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::{DeleteParams, PostParams, Preconditions};
+
+use crate::acquisition;
+use crate::acquisition::Acquired;
+use crate::acquisition::attempt::IssuedToken;
+use crate::acquisition::content;
+use crate::api::names::MANAGER;
+use crate::api::reason::Reason;
+use crate::api::spec::OAuthIntegration;
+use crate::clock::now;
+use crate::controller::context::Context;
+use crate::controller::error::Error;
+use crate::controller::observe::admission::Reserved;
+use crate::controller::perform::save::save;
+use crate::controller::perform::work::Work;
+use crate::controller::perform::write_error::describe_api_error;
+use crate::decision::observed::Observed;
+use crate::decision::outcome::{Outcome, Plan};
+use crate::failpoints::failpoint;
+use crate::kube_api::call::with_timeout;
+use crate::oauth::error::{RequestError, RotatedRefreshToken};
+use crate::target::content::TargetContent;
+use crate::target::secret;
+
+/// Carries out the plan.
+///
+/// # Errors
+///
+/// When a previous target cannot be deleted, or a finalizer not written; what goes wrong with the token is an [`Outcome`].
+pub async fn execute(
+    context: &Context,
+    integration: &OAuthIntegration,
+    observed: &Observed,
+    plan: &Plan,
+    reserved: Option<Reserved>,
+) -> Result<Outcome, Error> {
+    finalizer::sync(context, integration, observed).await?;
+    let work = Work::new(context, integration, observed);
+    let outcome = match (plan, &work) {
+        (Plan::Revoke { .. }, _) => return revoke::all(context, integration, observed, reserved).await,
+        (Plan::Renew { reason }, Some(work)) => renew(work, *reason, reserved).await,
+        (Plan::Rewrite { .. }, Some(work)) => rewrite(work).await,
+        // Without a valid spec there is nothing to request or write.
+        (Plan::Renew { .. } | Plan::Rewrite { .. }, None) | (Plan::Wait { .. } | Plan::Stall { .. }, _) => {
+            Outcome::Nothing
+        }
+    };
+    let is_current =
+        matches!(outcome, Outcome::Written(_)) || matches!(plan, Plan::Wait { reason: Reason::TokenValid, .. });
+    if is_current {
+        delete_previous_targets(context, observed).await?;
+    }
+    Ok(outcome)
+}
+
+async fn renew(work: &Work<'_>, reason: Reason, reserved: Option<Reserved>) -> Outcome {
+    let Work { context, observed, spec, .. } = *work;
+    let Some(Reserved::Request { permit, memory }) = reserved else { return Outcome::Nothing };
+    if let Err(error) = dry_run_write(work).await {
+        return Outcome::Failed(error);
+    }
+    // Held until the response is written.
+    let Some(_fence) = context.leadership.fence(spec.max_attempt_duration()).await else { return Outcome::Nothing };
+    failpoint!("before-request");
+    let Acquired { result, requests } =
+        acquisition::acquire_token(&context.oauth_client, observed, spec, Some(permit)).await;
+    drop(memory);
+    failpoint!("after-response");
+    for request in &requests {
+        context.metrics.record_token_request(request);
+    }
+    match result {
+        Ok(issued) => {
+            let was_lost = matches!(reason, Reason::TargetMissing | Reason::TargetDrifted | Reason::CredentialsChanged);
+            context.states.record_issued(&observed.uid, now(), was_lost);
+            let superseded = revoke::superseded(work, &issued.content);
+            let pending = work.set_pending(*issued, superseded);
+            failpoint!("before-secret");
+            save(work, &pending, true).await
+        }
+        Err(error) => {
+            context.states.record_requested_pause(&observed.uid, now(), error.retry_after);
+            save_rotated_refresh_token(work, &error).await;
+            Outcome::Failed(error)
+        }
+    }
+}
+
+/// Before a refresh token is sent, it must be known that its successor can be written. A target that was written before can be; the
+/// first write is tried as a dry run, so that a quota, a policy or a missing permission prevents the request instead of losing its
+/// response.
+async fn dry_run_write(work: &Work<'_>) -> Result<(), RequestError> {
+    let Work { context, observed, spec, namespace, owner, .. } = work;
+    let sends_refresh_token = spec.token_request.grant.is_refresh() && observed.refresh_token().is_some();
+    if !sends_refresh_token || observed.snapshot().is_some() {
+        return Ok(());
+    }
+    let placeholder = TargetContent::placeholder(observed.now);
+    let secret = secret::build_secret(namespace, owner, None, &spec.template, &placeholder);
+    context.count_write(namespace);
+    let params = PostParams { dry_run: true, field_manager: Some(MANAGER.to_owned()) };
+    let secrets = Api::<Secret>::namespaced(context.client.clone(), namespace);
+    with_timeout(secrets.create(&params, &secret)).await.map(|_| ()).map_err(|error| {
+        let (name, problem) = (&spec.template.secret_name, describe_api_error(&error, &[]));
+        RequestError::new(
+            Reason::TargetDryRunFailed,
+            format!(
+                "Secret {name} could not be written ({problem}): no refresh token was sent, whose successor would be lost"
+            ),
+        )
+    })
+}
+
+/// Saves the new refresh token of a response that is unusable otherwise: the next attempt needs it. If it cannot be written now, it
+/// stays pending like any response.
+async fn save_rotated_refresh_token(work: &Work<'_>, error: &RequestError) {
+    let Some(RotatedRefreshToken(token)) = &error.refresh_token else { return };
+    let content = content::content_with_rotated_refresh_token(work.observed, work.spec, token.clone(), now());
+    if let Some(content) = content {
+        let pending = work.set_pending(IssuedToken { content, warning: None }, None);
+        save(work, &pending, false).await;
+    }
+}
+
+/// Writes the pending response; without one, the stored tokens.
+async fn rewrite(work: &Work<'_>) -> Outcome {
+    let Work { context, observed, spec, .. } = *work;
+    if let Some(pending) = context.states.pending(&observed.uid) {
+        return match save(work, &pending, true).await {
+            // Only the refresh token of the response could be used: the attempt itself still has to succeed.
+            Outcome::Written(_) if pending.issued.content.access_token.is_none() => Outcome::Nothing,
+            outcome => outcome,
+        };
+    }
+    let Some(stored) = &observed.stored.content else { return Outcome::Nothing };
+    let issued = IssuedToken { content: content::rescheduled(observed, spec, stored), warning: None };
+    context.states.record_rewrite(&observed.uid, now());
+    save(work, &work.to_pending(issued, None), false).await
+}
+
+async fn delete_previous_targets(context: &Context, observed: &Observed) -> Result<(), Error> {
+    for previous in &observed.previous_targets {
+        let is_kept = previous.is_retained_by_another(&observed.name, &observed.uid);
+        if is_kept || !previous.is_owned_by(&observed.uid) {
+            continue;
+        }
+        let secrets = Api::<Secret>::namespaced(context.client.clone(), &previous.namespace);
+        let preconditions = Preconditions { uid: Some(previous.uid.clone()), resource_version: None };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        context.count_write(&previous.namespace);
+        let deleted = with_timeout(secrets.delete(&previous.name, &params)).await;
+        match deleted {
+            Err(source) if !source.status().is_some_and(|status| status.is_not_found() || status.is_conflict()) => {
+                return Err(Error::DeletePreviousTarget { name: previous.name.clone(), source: Box::new(source) });
+            }
+            _ => context.targets.remove(previous),
+        }
+    }
+    Ok(())
+}

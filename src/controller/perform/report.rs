@@ -1,0 +1,169 @@
+//! Reports the outcome: the status, and the event.
+
+use std::time::Instant;
+
+use jiff::{SignedDuration, Timestamp};
+use kube::api::{Patch, PatchParams};
+use kube::runtime::events::{Event, EventType};
+use kube::{Api, Resource, ResourceExt};
+use serde::Serialize;
+use serde_json::json;
+use tracing::{info, warn};
+
+use crate::api::names::MANAGER;
+use crate::api::spec::OAuthIntegration;
+use crate::api::status::OAuthIntegrationStatus;
+use crate::controller::context::Context;
+use crate::controller::error::Error;
+use crate::decision::observed::Observed;
+use crate::decision::outcome::{EventDraft, Settled};
+use crate::decision::status::is_ready;
+use crate::error_report::chain;
+use crate::failpoints::failpoint;
+use crate::kube_api::call::with_timeout;
+use crate::target::annotations;
+
+/// The minimum interval between routine events of one integration, and after any other event, like the event series of
+/// client-go: the renewals of a short-lived token are all in the metrics, and each costs three API calls rather than four.
+const ROUTINE_EVENT_INTERVAL: SignedDuration = SignedDuration::from_mins(30);
+
+/// Writes the status, where it changed, then publishes the event. Where the namespace has used up its budget and the status can
+/// wait, nothing is written, and the time is returned at which to try again.
+///
+/// # Errors
+///
+/// When the status cannot be written. An event that cannot be published is only logged.
+pub async fn report(
+    context: &Context,
+    integration: &OAuthIntegration,
+    observed: &Observed,
+    settled: &Settled,
+) -> Result<Option<Timestamp>, Error> {
+    let Settled { status, event, next: _ } = settled;
+    if !context.leadership.is_leader() {
+        return Ok(None);
+    }
+    let namespace = integration.namespace().unwrap_or_default();
+    if *status != observed.status {
+        if can_wait(&observed.status, status)
+            && let Some(delay) = context.budgets.status_delay(&namespace, &observed.uid, Instant::now())
+        {
+            return Ok(SignedDuration::try_from(delay).ok().and_then(|delay| observed.now.checked_add(delay).ok()));
+        }
+        write_status(context, integration, status).await?;
+    }
+    failpoint!("after-status");
+    if let Some(event) = event {
+        publish_event(context, integration, event, observed.now).await;
+    }
+    failpoint!("after-report");
+    Ok(None)
+}
+
+/// Whether a status may be written later. One that goes with a renewal was admitted with it, and that a token has expired does not
+/// wait. Nor does a failure: the back-off and the `Retry-After` of the next attempts are kept in the status and nowhere else.
+fn can_wait(before: &OAuthIntegrationStatus, after: &OAuthIntegrationStatus) -> bool {
+    after.issued_at == before.issued_at
+        && after.last_failure == before.last_failure
+        && is_ready(after) == is_ready(before)
+}
+
+/// The part of an integration that the operator applies.
+#[derive(Debug, Serialize)]
+struct StatusPatch<'a> {
+    #[serde(flatten)]
+    types: kube::api::TypeMeta,
+    metadata: serde_json::Value,
+    status: &'a OAuthIntegrationStatus,
+}
+
+async fn write_status(
+    context: &Context,
+    integration: &OAuthIntegration,
+    status: &OAuthIntegrationStatus,
+) -> Result<(), Error> {
+    let (name, uid) = (integration.name_any(), integration.uid().unwrap_or_default());
+    let api = Api::<OAuthIntegration>::namespaced(context.client.clone(), &integration.namespace().unwrap_or_default());
+    let patch = StatusPatch {
+        types: kube::api::TypeMeta::resource::<OAuthIntegration>(),
+        metadata: json!({"name": name, "uid": uid}),
+        status,
+    };
+    let params = PatchParams::apply(MANAGER).force();
+    context.count_write(&integration.namespace().unwrap_or_default());
+    match with_timeout(api.patch_status(&name, &params, &Patch::Apply(&patch))).await {
+        Ok(written) => {
+            context.states.status_written(&uid, annotations::version(&written.metadata), status.clone());
+            Ok(())
+        }
+        // Deleted, or deleted and created again, in the meantime: there is nothing to report on.
+        Err(error) if error.status().is_some_and(|status| status.is_not_found() || status.is_conflict()) => {
+            info!(%name, "the integration is gone: status not written");
+            Ok(())
+        }
+        Err(error) => Err(Error::WriteStatus(Box::new(error))),
+    }
+}
+
+async fn publish_event(context: &Context, integration: &OAuthIntegration, event: &EventDraft, at: Timestamp) {
+    let EventDraft { warning, reason, trigger, note, is_routine } = event;
+    let uid = integration.uid().unwrap_or_default();
+    let namespace = integration.namespace().unwrap_or_default();
+    match (context.may_log(&namespace), *warning) {
+        (true, true) => warn!(%reason, %trigger, "{note}"),
+        (true, false) => info!(%reason, %trigger, "{note}"),
+        (false, _) => {}
+    }
+    if !context.states.event_is_due(&uid, at, *is_routine, ROUTINE_EVENT_INTERVAL) {
+        return;
+    }
+    if !context.budgets.take_event(&namespace, Instant::now()) {
+        context.metrics.event_dropped();
+        return;
+    }
+    let event = Event {
+        type_: if *warning { EventType::Warning } else { EventType::Normal },
+        reason: reason.as_str().to_owned(),
+        note: Some(note.clone()),
+        action: trigger.as_str().to_owned(),
+        secondary: None,
+    };
+    let reference = integration.object_ref(&());
+    if let Err(error) = with_timeout(context.recorder().publish(&event, &reference)).await
+        && context.may_log(&namespace)
+    {
+        warn!(error = chain(&error), "failed to publish event");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::status::LastFailure;
+    use crate::decision::status::time;
+
+    fn failed(attempts: i32) -> OAuthIntegrationStatus {
+        let at = time(Timestamp::UNIX_EPOCH);
+        let failure = LastFailure {
+            time: at.clone(),
+            reason: "EndpointRateLimited".to_owned(),
+            message: "429".to_owned(),
+            attempts,
+            retry_at: at,
+            inputs_hash: String::new(),
+        };
+        OAuthIntegrationStatus { last_failure: Some(failure), ..OAuthIntegrationStatus::default() }
+    }
+
+    #[test]
+    fn a_failure_is_never_postponed_and_other_news_are() {
+        let before = OAuthIntegrationStatus::default();
+        assert!(!can_wait(&before, &failed(1)), "the first failure");
+        assert!(!can_wait(&failed(1), &failed(2)), "one more attempt");
+        assert!(!can_wait(&failed(1), &before), "a failure that is over");
+        let issued = OAuthIntegrationStatus { issued_at: Some(time(Timestamp::UNIX_EPOCH)), ..before.clone() };
+        assert!(!can_wait(&before, &issued), "a renewal");
+        let generation = OAuthIntegrationStatus { observed_generation: Some(2), ..failed(1) };
+        assert!(can_wait(&failed(1), &generation));
+    }
+}

@@ -1,0 +1,210 @@
+//! Writes a token into its Secret.
+
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+use kube::api::{PartialObjectMeta, Patch, PatchParams, PostParams};
+use kube::core::Status;
+use kube::core::response::StatusCause;
+use kube::{Api, Resource};
+use serde_json::json;
+use tracing::{debug, warn};
+
+use crate::acquisition::attempt::IssuedToken;
+use crate::api::names::MANAGER;
+use crate::controller::cache::state::PendingWrite;
+use crate::controller::context::Context;
+use crate::controller::perform::work::Work;
+use crate::controller::perform::write_error::write_error;
+use crate::decision::outcome::{Outcome, Written};
+use crate::error_report::chain;
+use crate::failpoints::failpoint;
+use crate::kube_api::call::{ApiError, with_timeout};
+use crate::target::secret;
+use crate::target::snapshot::TargetSnapshot;
+
+/// The interval between two attempts to write pending tokens during shutdown: short, like the grace period.
+const FLUSH_RETRY_INTERVAL: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// Writes a pending token, and then revokes the token that it supersedes, if the spec says so.
+pub(crate) async fn save(work: &Work<'_>, pending: &PendingWrite, newly_issued: bool) -> Outcome {
+    let Work { context, observed, .. } = *work;
+    match persist(context, &observed.uid, observed.snapshot(), pending).await {
+        Ok(Persisted::Superseded) => Outcome::Nothing,
+        Ok(Persisted::Written) => {
+            // Not before workloads can read its successor. If the integration is gone, nothing would remove it from the queue.
+            if let Some((after, job)) =
+                pending.superseded.clone().filter(|_| context.secret_references.has(&pending.namespace, &observed.uid))
+            {
+                context.revoker.revoke_after(after, job);
+            }
+            let IssuedToken { content, warning } = &pending.issued;
+            Outcome::Written(Written { times: content.times, newly_issued, warning: *warning })
+        }
+        Err(error) => Outcome::Failed(write_error(&error, pending)),
+    }
+}
+
+/// Writes all pending tokens during shutdown, as long as there is time.
+pub async fn flush(context: &Context) {
+    loop {
+        let all = context.states.all_pending();
+        if all.is_empty() {
+            return;
+        }
+        for (uid, pending) in all {
+            let known = context.targets.for_integration(&pending.namespace, &uid);
+            let known = known.iter().find(|snapshot| snapshot.name == pending.template.secret_name);
+            let Err(error) = persist(context, &uid, known.map(AsRef::as_ref), &pending).await else { continue };
+            match error.status() {
+                // The known Secret is gone or has been replaced, which no watch reports any more: the next attempt creates it.
+                Some(status) if known.is_some() && is_replaced(status) => {}
+                // The namespace is gone: nobody needs the token any more.
+                Some(status) if status.is_not_found() => context.states.clear_pending(&uid),
+                _ => warn!(error = chain(&error), "failed to write a received token while shutting down"),
+            }
+        }
+        tokio::time::sleep(FLUSH_RETRY_INTERVAL).await;
+    }
+}
+
+/// What became of a pending token.
+enum Persisted {
+    /// The Secret has it.
+    Written,
+    /// The Secret has a newer one, which another replica has written.
+    Superseded,
+}
+
+/// Writes a pending token, updates the cache, and drops the pending token once the Secret has it or a newer one.
+async fn persist(
+    context: &Context,
+    uid: &str,
+    known: Option<&TargetSnapshot>,
+    pending: &PendingWrite,
+) -> Result<Persisted, ApiError> {
+    let (snapshot, persisted) = match write_secret(context, known, pending).await {
+        Ok(written) => written,
+        Err(error) => {
+            // It is no longer the known Secret: the next reconciliation reads it again.
+            if let (true, Some(known)) = (error.status().is_some_and(is_replaced), known) {
+                context.targets.remove(known);
+            }
+            return Err(error);
+        }
+    };
+    // A retained Secret was cached under the uid of the previous integration of this name.
+    if let Some(known) = known.filter(|known| known.integration_uid != snapshot.integration_uid) {
+        context.targets.remove(known);
+    }
+    context.targets.upsert(snapshot);
+    context.states.clear_pending(uid);
+    Ok(persisted)
+}
+
+/// Whether the API server reports that the Secret is gone or has been replaced. It reports the uid of another object as invalid, like
+/// everything that a policy rejects; only the field distinguishes them.
+fn is_replaced(status: &Status) -> bool {
+    let about_uid = |cause: &StatusCause| cause.field == "metadata.uid";
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    status.is_conflict() || status.is_not_found() || (status.is_invalid() && causes.any(about_uid))
+}
+
+/// The first write is a create; every later one is an apply with the uid of the known Secret. So there is no gap between the read
+/// and the write in which a Secret of somebody else could be overwritten.
+async fn write_secret(
+    context: &Context,
+    known: Option<&TargetSnapshot>,
+    pending: &PendingWrite,
+) -> Result<(TargetSnapshot, Persisted), ApiError> {
+    let PendingWrite { namespace, owner, template, issued, superseded: _ } = pending;
+    let secrets = Api::<Secret>::namespaced(context.client.clone(), namespace);
+    context.count_write(namespace);
+    let known = known.filter(|known| known.name == template.secret_name);
+    let mut secret = secret::build_secret(namespace, owner, known, template, &issued.content);
+    let Some(known) = known else {
+        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        let written = with_timeout(secrets.create(&params, &secret)).await?;
+        return Ok((snapshot(&written, &secret), Persisted::Written));
+    };
+    if !context.leadership.is_leader() {
+        // Another replica may have written meanwhile: a newer token stays, and the version makes a write in between a conflict.
+        let live = TargetSnapshot::of(&with_timeout(secrets.get(&known.name)).await?);
+        if live.times.is_some_and(|times| times.issued_at > issued.content.times.issued_at) {
+            return Ok((live, Persisted::Superseded));
+        }
+        secret.metadata.resource_version = Some(live.version.to_string());
+    }
+    // Not by a replica that writes late: its write depends on the version, which the migration would change.
+    if known.has_update_managed_fields
+        && secret.metadata.resource_version.is_none()
+        && let Err(error) = migrate_managed_fields(context, namespace, known).await
+    {
+        // A rejection, for example by an admission policy, does not keep the token from its Secret: the next write tries again.
+        let status = error.status().filter(|status| matches!(status.code, 400..=499) && status.code != 429);
+        let Some(status) = status else { return Err(error) };
+        debug!(code = status.code, "the managed fields of the target were not migrated");
+    }
+    let params = PatchParams::apply(MANAGER).force();
+    let written = with_timeout(secrets.patch(&known.name, &params, &Patch::Apply(&secret))).await?;
+    failpoint!("after-secret");
+    Ok((snapshot(&written, &secret), Persisted::Written))
+}
+
+/// The snapshot of a Secret that was written. If others have put so much into it that not all of it can be read, its data are those
+/// that were sent.
+fn snapshot(written: &Secret, sent: &Secret) -> TargetSnapshot {
+    let has = |key: &String| written.data.as_ref().is_some_and(|data| data.contains_key(key));
+    let is_whole = sent.data.iter().flatten().all(|(key, _)| has(key));
+    if is_whole { TargetSnapshot::of(written) } else { TargetSnapshot::read(&written.metadata, sent.data.as_ref()) }
+}
+
+/// Turns the ownership of the fields that the create has set into that of an apply, like `csaupgrade` of client-go: an apply removes
+/// only fields that an apply has set. Once for each Secret, before its first update.
+///
+/// By a JSON patch that names the entry by its index: the managed fields of others are neither read nor written.
+async fn migrate_managed_fields(context: &Context, namespace: &str, known: &TargetSnapshot) -> Result<(), ApiError> {
+    let secrets = Api::<Secret>::namespaced(context.client.clone(), namespace);
+    let live = with_timeout(secrets.get_metadata(&known.name)).await?;
+    let Some(patch) = migration(&live.metadata, &known.uid) else { return Ok(()) };
+    context.count_write(namespace);
+    let url = format!("{}/{}", Secret::url_path(&(), Some(namespace)), known.name);
+    let request = http::Request::patch(url)
+        .header(http::header::CONTENT_TYPE, "application/json-patch+json")
+        .header(http::header::ACCEPT, "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1")
+        .body(patch.to_string().into_bytes())
+        .map_err(kube::Error::HttpError)?;
+    with_timeout(context.client.request::<PartialObjectMeta<Secret>>(request)).await?;
+    Ok(())
+}
+
+/// The JSON patch (RFC 6902); `None` if there is nothing to migrate.
+fn migration(live: &ObjectMeta, uid: &str) -> Option<serde_json::Value> {
+    let entries = live.managed_fields.as_deref().unwrap_or_default();
+    // There may be one entry for each manager and operation; the apply that follows sets all fields again.
+    let has_apply = entries.iter().any(|entry| is_own(entry, "Apply"));
+    let own = entries.iter().enumerate().rev().filter(|(_, entry)| is_own(entry, "Update"));
+    let mut operations: Vec<serde_json::Value> = own
+        .map(|(index, _)| format!("/metadata/managedFields/{index}"))
+        .flat_map(|entry| {
+            let test =
+                |name: &str, value: &str| json!({"op": "test", "path": format!("{entry}/{name}"), "value": value});
+            let migrate = if has_apply {
+                json!({"op": "remove", "path": entry})
+            } else {
+                json!({"op": "replace", "path": format!("{entry}/operation"), "value": "Apply"})
+            };
+            [test("manager", MANAGER), test("operation", "Update"), migrate]
+        })
+        .collect();
+    if operations.is_empty() {
+        return None;
+    }
+    operations.insert(0, json!({"op": "test", "path": "/metadata/uid", "value": uid}));
+    // As a precondition: the indexes of the entries are those of this version.
+    operations.push(json!({"op": "replace", "path": "/metadata/resourceVersion", "value": live.resource_version}));
+    Some(json!(operations))
+}
+
+fn is_own(entry: &ManagedFieldsEntry, operation: &str) -> bool {
+    entry.manager.as_deref() == Some(MANAGER) && entry.operation.as_deref() == Some(operation)
+}

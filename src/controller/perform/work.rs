@@ -1,0 +1,65 @@
+//! What each step of an action needs, and the tokens that are kept in memory until they are written.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Resource, ResourceExt};
+
+use crate::acquisition::attempt::IssuedToken;
+use crate::api::spec::OAuthIntegration;
+use crate::controller::cache::state::PendingWrite;
+use crate::controller::context::Context;
+use crate::controller::revoker::job::RevocationJob;
+use crate::decision::observed::Observed;
+use crate::spec::validated::ValidatedSpec;
+
+/// An integration with a valid spec, as it was observed.
+pub(crate) struct Work<'a> {
+    pub(crate) context: &'a Context,
+    pub(crate) observed: &'a Observed,
+    pub(crate) spec: &'a ValidatedSpec,
+    pub(crate) name: String,
+    pub(crate) namespace: String,
+    /// The owner reference for its Secrets.
+    pub(crate) owner: OwnerReference,
+}
+
+impl<'a> Work<'a> {
+    /// `None` if the spec is invalid.
+    pub(crate) fn new(context: &'a Context, integration: &OAuthIntegration, observed: &'a Observed) -> Option<Self> {
+        Some(Self {
+            context,
+            observed,
+            spec: observed.spec.as_deref().ok()?,
+            name: integration.name_any(),
+            namespace: integration.namespace().unwrap_or_default(),
+            owner: integration.controller_owner_ref(&()).unwrap_or_default(),
+        })
+    }
+
+    /// Keeps a token in memory: until the Secret has it, this is the only copy.
+    pub(crate) fn set_pending(
+        &self,
+        issued: IssuedToken,
+        superseded: Option<(Duration, RevocationJob)>,
+    ) -> Arc<PendingWrite> {
+        let pending = Arc::new(self.to_pending(issued, superseded));
+        self.context.states.set_pending(&self.observed.uid, Arc::clone(&pending));
+        pending
+    }
+
+    pub(crate) fn to_pending(
+        &self,
+        issued: IssuedToken,
+        superseded: Option<(Duration, RevocationJob)>,
+    ) -> PendingWrite {
+        PendingWrite {
+            namespace: self.namespace.clone(),
+            owner: self.owner.clone(),
+            template: self.spec.template.clone(),
+            issued,
+            superseded,
+        }
+    }
+}

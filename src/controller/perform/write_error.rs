@@ -1,0 +1,33 @@
+//! Failed writes of the target Secret, as failures of an attempt.
+
+use secrecy::SecretString;
+
+use crate::api::reason::Reason;
+use crate::controller::cache::state::PendingWrite;
+use crate::error_report::chain;
+use crate::kube_api::call::ApiError;
+use crate::oauth::error::RequestError;
+use crate::oauth::redaction::redact::redact;
+
+pub(crate) fn write_error(error: &ApiError, pending: &PendingWrite) -> RequestError {
+    let content = &pending.issued.content;
+    let mut secrets: Vec<(String, SecretString)> = Vec::new();
+    secrets.extend(content.access_token.clone().map(|token| ("access_token".to_owned(), token)));
+    secrets.extend(content.refresh_token.clone().map(|token| ("refresh_token".to_owned(), token)));
+    secrets.extend(content.dpop_key.clone().map(|key| ("dpop_key".to_owned(), key)));
+    // Not by their keys, of which some are names of public parameters.
+    secrets.extend(content.extra.values().map(|value| ("extra".to_owned(), value.clone())));
+    let name = &pending.template.secret_name;
+    let problem = describe_api_error(error, &secrets);
+    RequestError::new(
+        Reason::TargetWriteFailed,
+        format!(
+            "the token was received but Secret {name} could not be written ({problem}); it is kept in memory and written when that is possible"
+        ),
+    )
+}
+
+/// The message of the API server, or of the connection to it, without secrets.
+pub(crate) fn describe_api_error(error: &ApiError, secrets: &[(String, SecretString)]) -> String {
+    redact(&error.status().map_or_else(|| chain(error), |status| status.message.clone()), secrets)
+}

@@ -1,0 +1,254 @@
+//! Ties the steps together: watch → observe → plan → perform → settle → requeue.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt, stream};
+use kube::Client;
+use kube::runtime::controller::applier;
+use kube::runtime::events::Recorder;
+use kube::runtime::reflector::Store;
+use kube::runtime::{controller, watcher};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::api::names::MANAGER;
+use crate::clock;
+use crate::controller::config::{Config, LeaderElectionConfig};
+use crate::controller::context::Context;
+use crate::controller::control_runtime::ControlRuntime;
+use crate::controller::error::Error;
+use crate::controller::heartbeat::Heartbeat;
+use crate::controller::perform::save;
+use crate::controller::queue::{GuardedIntegration, Request};
+use crate::controller::reconcile::{Finished, error_policy, log, reconcile};
+use crate::controller::setup::{new_context, reporter};
+use crate::controller::{server, watches};
+use crate::election::lease::LeaderElector;
+#[cfg(feature = "failpoints")]
+use crate::failpoints;
+
+use crate::kube_api::{api_server, client};
+use crate::oauth::client as oauth_client;
+use crate::oauth::http::egress::{Addresses, EgressPolicy};
+
+/// How long a graceful shutdown may take; the chart's grace period is 30 s.
+const SHUTDOWN_GRACE_PERIOD: Duration = Duration::from_secs(25);
+/// The minimum time for writing received tokens, even if the grace period is used up.
+const MIN_FLUSH_TIME: Duration = Duration::from_secs(3);
+
+/// Runs the operator until shutdown.
+///
+/// # Errors
+///
+/// When it cannot start; once it runs, it keeps running whatever happens.
+pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Result<(), Error> {
+    #[cfg(feature = "failpoints")]
+    failpoints::arm();
+    Operator::start(config).await?.run(stop).await;
+    Ok(())
+}
+
+/// An operator that serves probes and metrics, and does not reconcile yet.
+struct Operator {
+    config: Config,
+    context: Arc<Context>,
+    heartbeat: Arc<Heartbeat>,
+    /// Runs what must not wait for the main loop: probes, metrics and the lease.
+    control: ControlRuntime,
+    /// A client of the API server whose connections belong to the control runtime.
+    control_client: Client,
+    /// The addresses of the API server, to which no token request is sent.
+    api_server: Addresses,
+}
+
+impl Operator {
+    /// Connects to the API server and starts the server of probes and metrics.
+    async fn start(config: Config) -> Result<Self, Error> {
+        let mut kube_config = kube::Config::infer().await.map_err(|error| Error::InferKubeConfig(Box::new(error)))?;
+        // Each call has its own timeout, and the caller decides what is retried: the client's own retries of up to 15 attempts would
+        // block the queue.
+        kube_config.default_retry = false;
+        let host = kube_config.cluster_url.host().map(ToOwned::to_owned);
+        let client = connect(kube_config.clone())?;
+        let api_server = api_server::discover_addresses(host, &client).await;
+        let egress = EgressPolicy { api_server: api_server.clone(), ..config.egress.clone() };
+        let oauth_client = oauth_client::Client::new(egress)?.with_max_response_size(config.max_response_size);
+        let context = Arc::new(new_context(&config, client, oauth_client));
+        let control = ControlRuntime::start()?;
+        let heartbeat = Arc::new(Heartbeat::default());
+        let control_client = serve(&control, &config, &context, &heartbeat, kube_config).await?;
+        Ok(Self { config, context, heartbeat, control, control_client, api_server })
+    }
+
+    /// Reconciles until `stop`; then finishes what is in flight and releases the lease.
+    async fn run(self, stop: impl Future<Output = ()> + Send) {
+        let Self { config, context, heartbeat, control, control_client, api_server } = self;
+        let background = [
+            tokio::spawn(run_limiter(Arc::clone(&context))),
+            tokio::spawn(run_revoker(Arc::clone(&context))),
+            tokio::spawn(resync_on_clock_step(Arc::clone(&context))),
+            tokio::spawn(api_server::refresh_addresses(api_server, context.client.clone())),
+        ];
+        let finished = CancellationToken::new();
+        let election = config.election.as_ref().map(|election| {
+            let namespace = context.client.default_namespace();
+            let candidate = candidate(control_client, election, namespace, &config);
+            control.spawn(run_leader_election(
+                Arc::clone(&context),
+                candidate,
+                Arc::clone(&heartbeat),
+                finished.clone(),
+            ))
+        });
+        run_reconcilers(&config, &context, &heartbeat, stop).await;
+        finished.cancel();
+        if let Some(election) = election {
+            // A panic in there has been logged already; the lease expires.
+            let _ = election.await;
+        }
+        background.iter().for_each(JoinHandle::abort);
+        info!("stopped");
+    }
+}
+
+/// Connects to the API server. The connections belong to the runtime that this is called on.
+fn connect(config: kube::Config) -> Result<Client, Error> {
+    client::connect(config).map_err(|error| Error::MakeKubeClient(Box::new(error)))
+}
+
+/// Serves probes and metrics on the control runtime, and returns a client for the API server that belongs to it.
+async fn serve(
+    control: &ControlRuntime,
+    config: &Config,
+    context: &Arc<Context>,
+    heartbeat: &Arc<Heartbeat>,
+    kube_config: kube::Config,
+) -> Result<Client, Error> {
+    let (server, context, heartbeat) = (config.server.clone(), Arc::clone(context), Arc::clone(heartbeat));
+    let started = control.spawn(async move {
+        let client = connect(kube_config)?;
+        server::start(server, context, heartbeat, client.clone()).await.map(|()| client)
+    });
+    started.await.unwrap_or(Err(Error::Panicked))
+}
+
+async fn run_limiter(context: Arc<Context>) {
+    context.limiter.run().await;
+}
+
+async fn run_revoker(context: Arc<Context>) {
+    let logging = Arc::clone(&context);
+    context.revoker.run(Arc::new(move |namespace| logging.may_log(namespace))).await;
+}
+
+/// If the clock was set back, stored tokens seem younger than they are; if it was set forward, or the machine was suspended, they are
+/// due before any timer fires.
+async fn resync_on_clock_step(context: Arc<Context>) {
+    clock::watch_for_steps(|step| {
+        warn!(
+            seconds = step.as_secs_f64(),
+            "the wall clock was set, or the machine suspended: resyncing all integrations"
+        );
+        if step.is_negative() {
+            context.targets.shift_times(step);
+        }
+        context.reconcile_all();
+    })
+    .await;
+}
+
+fn candidate(client: Client, election: &LeaderElectionConfig, namespace: &str, config: &Config) -> LeaderElector {
+    let LeaderElectionConfig { name, namespace: wanted } = election;
+    let namespace = wanted.as_deref().unwrap_or(namespace);
+    let identity = config.identity.clone().or_else(|| reporter(config).instance).unwrap_or_else(|| MANAGER.to_owned());
+    let recorder = Recorder::new(client.clone(), reporter(config));
+    LeaderElector::new(client, namespace, name, &identity, recorder)
+}
+
+/// Takes part in the election once the caches are synced: a leader that knows nothing renews nothing. Nor does one whose main loop
+/// is stuck: its lease expires.
+async fn run_leader_election(
+    context: Arc<Context>,
+    mut candidate: LeaderElector,
+    heartbeat: Arc<Heartbeat>,
+    finished: CancellationToken,
+) {
+    tokio::select! {
+        () = context.cache_sync.wait_for_all() => {}
+        () = finished.cancelled() => return,
+    }
+    let on_started_leading = || context.reconcile_all();
+    let may_lead = || !heartbeat.is_stalled();
+    candidate.campaign(&context.leadership, on_started_leading, may_lead, finished.cancelled()).await;
+    candidate.release(&context.leadership).await;
+}
+
+/// Reconciles until `stop`, then shuts down gracefully: reconciliations in flight are finished, and received tokens are written.
+async fn run_reconcilers(
+    config: &Config,
+    context: &Arc<Context>,
+    heartbeat: &Heartbeat,
+    stop: impl Future<Output = ()> + Send,
+) {
+    let stopping = CancellationToken::new();
+    let mut stores = Vec::new();
+    let mut loops = Vec::new();
+    for scope in &config.scopes {
+        let (store, requests) = watches::reconcile_requests(context, scope.as_deref(), config.selector.as_deref());
+        stores.push(store.clone());
+        let requests = requests.take_until(stopping.clone().cancelled_owned());
+        loops.push(Box::pin(reconcile_stream(
+            Arc::clone(context),
+            store,
+            requests,
+            config.max_concurrent_reconciles(),
+        )));
+    }
+    context.integrations.set(stores);
+    let mut results = stream::select_all(loops);
+    let beating = heartbeat.keep();
+    tokio::pin!(stop, beating);
+    loop {
+        tokio::select! {
+            () = &mut stop => break,
+            // Never completes; polled here, it reports that this loop is alive.
+            () = &mut beating => {}
+            Some(result) = results.next() => log(context, &result),
+        }
+    }
+    info!("stopping: finishing the reconciliations in flight");
+    let deadline = Instant::now() + SHUTDOWN_GRACE_PERIOD;
+    stopping.cancel();
+    // Before the caches are synced, no reconciliation has anything in flight.
+    if context.cache_sync.missing().is_empty() {
+        let finishing = async {
+            while let Some(result) = results.next().await {
+                log(context, &result);
+            }
+        };
+        if tokio::time::timeout_at(deadline, finishing).await.is_err() {
+            warn!("the grace period is over: reconciliations in flight were dropped");
+        }
+    }
+    if tokio::time::timeout_at(deadline.max(Instant::now() + MIN_FLUSH_TIME), save::flush(context)).await.is_err() {
+        error!("shutting down with unsaved tokens");
+    }
+}
+
+fn reconcile_stream(
+    context: Arc<Context>,
+    store: Store<GuardedIntegration>,
+    requests: impl Stream<Item = Result<Request, watcher::Error>> + Send + 'static,
+    concurrency: u16,
+) -> impl Stream<Item = Finished> {
+    let config = controller::Config::default().concurrency(concurrency);
+    let reconcile = |watched: Arc<GuardedIntegration>, context: Arc<Context>| {
+        let task = tokio::spawn(tracing::Instrument::in_current_span(reconcile(watched, context)));
+        // A task that panicked counts as a failed reconciliation: it is logged and retried.
+        Box::pin(async move { task.await.unwrap_or(Err(Error::Panicked)) })
+    };
+    applier(reconcile, error_policy, context, store, requests, config).map(|result| result.map(|_| ()))
+}

@@ -1,0 +1,96 @@
+//! Builds the shared state of the operator from its configuration.
+
+use std::sync::Arc;
+
+use kube::Client;
+use kube::runtime::events::Reporter;
+use tokio::sync::OnceCell;
+use tracing::warn;
+
+use crate::api::names::MANAGER;
+use crate::controller::budget::Budgets;
+use crate::controller::cache::references::SecretReferences;
+use crate::controller::cache::state::IntegrationStates;
+use crate::controller::cache::targets::TargetCache;
+use crate::controller::checks::Checks;
+use crate::controller::config::Config;
+use crate::controller::context::Context;
+use crate::controller::integrations::IntegrationStores;
+use crate::controller::metrics::Metrics;
+use crate::controller::queue::ReconcileTriggers;
+use crate::controller::readiness::CacheSync;
+use crate::controller::revoker::Revoker;
+use crate::controller::slots::NamespaceSlots;
+use crate::controller::watches;
+use crate::controller::watches::share::Shares;
+use crate::election::leadership::Leadership;
+use crate::limiter::request_limiter::RequestLimiter;
+use crate::limiter::types::Waiter;
+use crate::oauth::client as oauth_client;
+
+/// The context of an operator that has not started yet.
+pub(crate) fn new_context(config: &Config, client: Client, oauth_client: oauth_client::Client) -> Context {
+    let integrations = Arc::new(IntegrationStores::default());
+    let triggers = Arc::new(ReconcileTriggers::default());
+    let trigger = || {
+        let triggers = Arc::clone(&triggers);
+        move |namespace: &str, name: &str| triggers.one(namespace, name)
+    };
+    oauth_client.sandbox().call(Arc::new(trigger()));
+    let wake = trigger();
+    let wake_waiter = move |waiter: &Waiter| wake(&waiter.namespace, &waiter.name);
+    let limiter = Arc::new(RequestLimiter::new(config.limits, Box::new(wake_waiter)));
+    let leadership =
+        Arc::new(if config.election.is_some() { Leadership::standby() } else { Leadership::without_election() });
+    let metrics = Metrics::new(Arc::clone(&integrations), Arc::clone(&limiter), Arc::clone(&leadership));
+    let slots = config.shares_reconciliations().then(|| {
+        let total = config.max_concurrent_reconciles().into();
+        Arc::new(NamespaceSlots::new(total, true, Box::new(trigger())))
+    });
+    let several_namespaces = config.limits.several_namespaces;
+    let responses = NamespaceSlots::new(response_slots(config), several_namespaces, Box::new(trigger()));
+    Context {
+        reporter: reporter(config),
+        client,
+        revoker: Revoker::new(oauth_client.clone(), metrics.revocations.clone(), Box::new(trigger())),
+        checks: Checks::new(oauth_client.clone(), Arc::clone(&triggers)),
+        oauth_client,
+        api_audiences: OnceCell::new(),
+        target_policy: config.targets.clone(),
+        targets: TargetCache::default(),
+        secret_references: SecretReferences::default(),
+        shares: Shares::default(),
+        states: IntegrationStates::default(),
+        budgets: Budgets::new(config.budgets),
+        min_renewal_interval: config.min_renewal_interval,
+        metrics,
+        cache_sync: CacheSync::new(config.scopes.iter().flat_map(|scope| watches::names(scope.as_deref())).collect()),
+        leadership,
+        limiter,
+        responses: Arc::new(responses),
+        slots,
+        triggers,
+        integrations,
+    }
+}
+
+/// The reporter of events: the identity of this replica.
+pub(crate) fn reporter(config: &Config) -> Reporter {
+    match &config.identity {
+        Some(identity) => Reporter { controller: MANAGER.to_owned(), instance: Some(identity.clone()) },
+        None => Reporter::from(MANAGER),
+    }
+}
+
+/// How many responses fit into memory at the same time.
+fn response_slots(config: &Config) -> usize {
+    let (responses, max_in_flight) = (oauth_client::responses_at_once(config.max_response_size), config.limits.total);
+    if responses < max_in_flight {
+        warn!(
+            responses,
+            max_in_flight,
+            "there is memory for fewer responses of the size of --max-response-size than requests may be in flight: some wait for it before they are sent"
+        );
+    }
+    responses
+}

@@ -1,0 +1,360 @@
+//! The three watches, and the integrations that each of their events triggers.
+//!
+//! ```text
+//!   OAuthIntegration   whole, kept in a store      → itself
+//!   Secret, own        reduced to a snapshot       → its owner, and the integrations that reference it
+//!   Secret, others     metadata only, not kept     → the integrations that reference it as credentials or target
+//! ```
+//!
+//! A list of the operator's own Secrets contains their data, so that they are not read one by one after a restart; watch events contain
+//! metadata only. A version that the operator has not written itself is read when a decision needs it.
+
+pub(crate) mod readmission;
+pub(crate) mod share;
+
+use std::collections::{HashMap, HashSet};
+use std::future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::ExponentialBuilder;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::PartialObjectMeta;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::utils::ResetTimerBackoff;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::{WatchStreamExt, reflector};
+use kube::{Api, Client, ResourceExt};
+
+use crate::api::names::{MANAGER, RENEW_REQUESTED_AT};
+use crate::api::spec::OAuthIntegration;
+use crate::controller::cache::references::SecretRef;
+use crate::controller::cache::targets::Relist;
+use crate::controller::context::Context;
+use crate::controller::queue::{GuardedIntegration, Request};
+use crate::controller::watches::share::Shares;
+use crate::kube_api::lenient::{Lenient, WatchedSecret};
+use crate::target::annotations;
+use crate::target::annotations::MANAGED_BY;
+use crate::target::snapshot::TargetSnapshot;
+
+/// The first delay before a failed watch is restarted, doubled for each further failure...
+const BACKOFF_MIN: Duration = Duration::from_millis(500);
+/// ...up to this.
+const BACKOFF_MAX: Duration = Duration::from_secs(4);
+/// After this time without a failure, the next delay is the first one again.
+const BACKOFF_RESET: Duration = Duration::from_secs(30);
+
+/// A longer annotation of an integration is ignored.
+const LONGEST_ANNOTATION: usize = 1 << 10;
+
+/// The names of the watches of a scope, for readiness.
+#[must_use]
+pub fn names(scope: Option<&str>) -> [String; 3] {
+    ["integrations", "target secrets", "credentials secrets"].map(|what| match scope {
+        Some(namespace) => format!("{what} in {namespace}"),
+        None => what.to_owned(),
+    })
+}
+
+/// Whether a watch failed because the CRD is not installed. Secrets always exist.
+#[must_use]
+pub fn is_crd_missing(error: &watcher::Error) -> bool {
+    // Only the code: for an unknown path, the API server responds in plain text, without a reason.
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
+}
+
+/// Watches a namespace, or all namespaces without one: returns the store of its integrations, and the reconcile requests.
+pub fn reconcile_requests(
+    context: &Arc<Context>,
+    scope: Option<&str>,
+    selector: Option<&str>,
+) -> (Store<GuardedIntegration>, BoxStream<'static, Result<Request, watcher::Error>>) {
+    let writer = Writer::default();
+    let store = writer.as_reader();
+    let [integrations_name, targets_name, credentials_name] = names(scope);
+    let config = watcher::Config { label_selector: selector.map(ToOwned::to_owned), ..watcher::Config::default() };
+    let (first, second) = (integrations_name.clone(), targets_name.clone());
+    let integrations = integrations(context, scope, config, writer, integrations_name);
+    let ours = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
+    let targets = targets(context, scope, ours, targets_name);
+    let others = watcher::Config::default().labels(&format!("{MANAGED_BY}!={MANAGER}"));
+    let credentials = credentials(context, scope, others, credentials_name);
+    // The integrations come first: they determine which Secrets are relevant. One after the other, the lists also need less memory.
+    let targets = after(context, first, targets);
+    let credentials = after(context, second, credentials);
+    let triggers = context.triggers.subscribe(scope).map(Ok).boxed();
+    (store, stream::select_all([integrations, targets, credentials, triggers]).boxed())
+}
+
+/// A watch that starts when another one has received its initial list.
+fn after(
+    context: &Arc<Context>,
+    name: String,
+    watch: BoxStream<'static, Result<Request, watcher::Error>>,
+) -> BoxStream<'static, Result<Request, watcher::Error>> {
+    let context = Arc::clone(context);
+    let waiting = stream::once(async move { context.cache_sync.wait_for(&name).await });
+    waiting.filter_map(|()| future::ready(None)).chain(watch).boxed()
+}
+
+fn api<K>(client: &Client, scope: Option<&str>) -> Api<K>
+where
+    K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+{
+    match scope {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// Restarts a failed watch after a delay.
+fn with_backoff<T>(
+    watch: impl Stream<Item = Result<T, watcher::Error>>,
+) -> impl Stream<Item = Result<T, watcher::Error>> {
+    // With jitter, so that the watches of all replicas do not restart together.
+    let delays = ExponentialBuilder::default()
+        .with_min_delay(BACKOFF_MIN)
+        .with_max_delay(BACKOFF_MAX)
+        .without_max_times()
+        .with_jitter();
+    watch.backoff(ResetTimerBackoff::new(watcher::ExponentialBackoff::from(delays), BACKOFF_RESET))
+}
+
+fn integrations(
+    context: &Arc<Context>,
+    scope: Option<&str>,
+    config: watcher::Config,
+    writer: Writer<GuardedIntegration>,
+    name: String,
+) -> BoxStream<'static, Result<Request, watcher::Error>> {
+    let noting = Arc::clone(context);
+    let store = writer.as_reader();
+    // An integration that the list no longer contains was deleted while the watch was interrupted.
+    let mut unseen: HashMap<ObjectRef<GuardedIntegration>, Arc<GuardedIntegration>> = HashMap::new();
+    let api = api::<Lenient<OAuthIntegration>>(&context.client, scope);
+    let admitting = Arc::clone(context);
+    let watched = with_backoff(watcher(api, config)).map_ok(Update::ByWatch).boxed();
+    let again = readmission::readmissible(context, scope).map(|found| Ok(Update::ReadAgain(found))).boxed();
+    let mut is_listing = true;
+    let updates = stream::select(watched, again)
+        .try_filter_map(move |update| future::ready(Ok(admit(&admitting.shares, &mut is_listing, update))));
+    let events = updates.inspect_ok(move |event| match event {
+        Event::Init => unseen = store.state().into_iter().map(|known| (reference(&known), known)).collect(),
+        Event::InitApply(watched) => {
+            let known = unseen.remove(&reference(watched));
+            if let Some(other) = known.filter(|known| known.uid() != watched.uid()) {
+                untrack(&noting, &other);
+            }
+            track(&noting, watched);
+        }
+        Event::InitDone => {
+            for (_, gone) in unseen.drain() {
+                untrack(&noting, &gone);
+            }
+            noting.cache_sync.done(&name);
+        }
+        Event::Apply(watched) => track(&noting, watched),
+        Event::Delete(watched) => untrack(&noting, watched),
+    });
+    reflector(writer, events).touched_objects().map_ok(|watched| Request::from(ObjectRef::from_obj(&watched))).boxed()
+}
+
+/// An update of the watched integrations.
+enum Update {
+    /// From their watch.
+    ByWatch(Event<Lenient<OAuthIntegration>>),
+    /// An integration that was refused for lack of room, read again because there is some now.
+    ReadAgain(Lenient<OAuthIntegration>),
+}
+
+/// The event for the store; `None` if the update is outdated.
+fn admit(shares: &Shares, is_listing: &mut bool, update: Update) -> Option<Event<GuardedIntegration>> {
+    let event = match update {
+        Update::ByWatch(event) => event,
+        // When it is complete, a list replaces everything that is stored.
+        Update::ReadAgain(_) if *is_listing => return None,
+        Update::ReadAgain(Lenient(found)) if !shares.is_refused(&found) => return None,
+        Update::ReadAgain(found) => Event::Apply(found),
+    };
+    match &event {
+        Event::Init => *is_listing = true,
+        Event::InitDone => *is_listing = false,
+        Event::InitApply(_) | Event::Apply(_) | Event::Delete(_) => {}
+    }
+    Some(shares.follow(strip_unused_metadata(event)))
+}
+
+/// Removes metadata that no decision needs.
+fn strip_unused_metadata(event: Event<Lenient<OAuthIntegration>>) -> Event<GuardedIntegration> {
+    let strip_unused_metadata = |Lenient(mut watched): Lenient<OAuthIntegration>| {
+        let is_read = |name: &str, value: &str| name == RENEW_REQUESTED_AT && value.len() <= LONGEST_ANNOTATION;
+        watched.annotations_mut().retain(|name, value| is_read(name, value));
+        if let DeserializeGuard(Err(invalid)) = &mut watched {
+            invalid.metadata = share::known_of_invalid(std::mem::take(&mut invalid.metadata));
+        }
+        watched
+    };
+    match event {
+        Event::Apply(watched) => Event::Apply(strip_unused_metadata(watched)),
+        Event::Delete(watched) => Event::Delete(strip_unused_metadata(watched)),
+        Event::InitApply(watched) => Event::InitApply(strip_unused_metadata(watched)),
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
+    }
+}
+
+/// A reference by namespace and name only.
+fn reference(watched: &GuardedIntegration) -> ObjectRef<GuardedIntegration> {
+    ObjectRef::new(&watched.name_any()).within(&watched.namespace().unwrap_or_default())
+}
+
+fn track(context: &Context, watched: &GuardedIntegration) {
+    let uid = watched.uid().unwrap_or_default();
+    context.states.begin(&uid);
+    context.secret_references.begin(&watched.namespace().unwrap_or_default(), &uid);
+    let DeserializeGuard(Ok(integration)) = watched else { return };
+    let name = integration.name_any();
+    let target = integration.spec.target.secret_name.clone().unwrap_or_else(|| name.clone());
+    let credentials = integration.spec.credentials.as_ref().map(|credentials| credentials.secret_name.clone());
+    let names = credentials.into_iter().chain([target]).collect();
+    context.secret_references.set_references(&integration.namespace().unwrap_or_default(), &name, names);
+}
+
+fn untrack(context: &Context, watched: &GuardedIntegration) {
+    context.secret_references.set_references(
+        &watched.namespace().unwrap_or_default(),
+        &watched.name_any(),
+        HashSet::new(),
+    );
+    let uid = watched.uid().unwrap_or_default();
+    context.shares.forget(watched);
+    context.secret_references.end(&watched.namespace().unwrap_or_default(), &uid);
+    context.targets.forget_integration(&watched.namespace().unwrap_or_default(), &uid);
+    context.states.forget(&uid);
+    context.revoker.forget(&watched.namespace().unwrap_or_default(), &uid);
+    context.checks.forget(&uid);
+    context.limiter.forget(&uid, &watched.namespace().unwrap_or_default());
+    context.responses.forget(&watched.namespace().unwrap_or_default(), &watched.name_any());
+    if let Some(slots) = &context.slots {
+        slots.forget(&watched.namespace().unwrap_or_default(), &watched.name_any());
+    }
+}
+
+fn targets(
+    context: &Arc<Context>,
+    scope: Option<&str>,
+    config: watcher::Config,
+    name: String,
+) -> BoxStream<'static, Result<Request, watcher::Error>> {
+    let context = Arc::clone(context);
+    let own_scope = scope.map(ToOwned::to_owned);
+    let mut relist = None;
+    let secrets = api::<WatchedSecret>(&context.client, scope);
+    with_backoff(watcher(secrets, config))
+        .map_ok(move |event| {
+            let touched: Vec<Arc<TargetSnapshot>> = match event {
+                Event::Init => {
+                    relist = Some(Relist::begin(&context.targets, own_scope.as_deref()));
+                    vec![]
+                }
+                Event::InitApply(WatchedSecret { metadata, data }) => {
+                    let snapshot = TargetSnapshot::read(&metadata, data.as_ref());
+                    if let Some(relist) = &mut relist {
+                        relist.seen(&snapshot);
+                    }
+                    record_target(&context, &snapshot);
+                    vec![Arc::new(snapshot)]
+                }
+                Event::InitDone => {
+                    context.cache_sync.done(&name);
+                    relist.take().map(|relist| relist.finish(&context.targets)).unwrap_or_default()
+                }
+                Event::Apply(WatchedSecret { metadata, data }) => {
+                    let snapshot = TargetSnapshot::read(&metadata, data.as_ref());
+                    record_target(&context, &snapshot);
+                    vec![Arc::new(snapshot)]
+                }
+                Event::Delete(WatchedSecret { metadata, .. }) => {
+                    let snapshot = TargetSnapshot::read(&metadata, None);
+                    context.targets.remove(&snapshot);
+                    vec![Arc::new(snapshot)]
+                }
+            };
+            let requests = touched.iter().flat_map(|snapshot| affected_integrations(&context, snapshot));
+            stream::iter(requests.map(Ok).collect::<Vec<_>>())
+        })
+        .try_flatten()
+        .boxed()
+}
+
+/// A Secret with the operator's labels that belongs to no integration is not cached: anybody may create any number of them.
+fn record_target(context: &Context, snapshot: &TargetSnapshot) {
+    if context.secret_references.has(&snapshot.namespace, &snapshot.integration_uid) {
+        context.targets.upsert(snapshot.clone());
+    }
+}
+
+/// The owner of a Secret, and the integrations that reference it.
+fn affected_integrations(context: &Context, snapshot: &TargetSnapshot) -> Vec<Request> {
+    let secret: SecretRef = (snapshot.namespace.clone(), snapshot.name.clone());
+    let mut names = context.secret_references.record_version(&secret, Some(snapshot.version));
+    names.extend(snapshot.owner.as_ref().map(|(owner, _)| owner.clone()));
+    names.sort();
+    names.dedup();
+    names.into_iter().map(|name| request(&snapshot.namespace, &name)).collect()
+}
+
+pub(crate) fn request(namespace: &str, name: &str) -> Request {
+    Request::from(ObjectRef::<GuardedIntegration>::new(name).within(namespace))
+}
+
+fn credentials(
+    context: &Arc<Context>,
+    scope: Option<&str>,
+    config: watcher::Config,
+    name: String,
+) -> BoxStream<'static, Result<Request, watcher::Error>> {
+    let context = Arc::clone(context);
+    let own_scope = scope.map(ToOwned::to_owned);
+    let mut unseen = HashSet::new();
+    let secrets = api::<PartialObjectMeta<Secret>>(&context.client, scope);
+    with_backoff(watcher(secrets, config))
+        .map_ok(move |event| {
+            let seen: Vec<(SecretRef, Option<u64>)> = match event {
+                Event::Init => {
+                    unseen = context.secret_references.all(own_scope.as_deref());
+                    vec![]
+                }
+                Event::InitApply(secret) => {
+                    let (secret, version) = reference_and_version(&secret);
+                    unseen.remove(&secret);
+                    vec![(secret, Some(version))]
+                }
+                Event::InitDone => {
+                    context.cache_sync.done(&name);
+                    std::mem::take(&mut unseen).into_iter().map(|secret| (secret, None)).collect()
+                }
+                Event::Apply(secret) => {
+                    let (secret, version) = reference_and_version(&secret);
+                    vec![(secret, Some(version))]
+                }
+                Event::Delete(secret) => vec![(reference_and_version(&secret).0, None)],
+            };
+            let reconcile_requests = seen.into_iter().flat_map(|(secret, version)| {
+                let names = context.secret_references.record_version(&secret, version);
+                names.into_iter().map(move |name| request(&secret.0, &name))
+            });
+            stream::iter(reconcile_requests.map(Ok).collect::<Vec<_>>())
+        })
+        .try_flatten()
+        .boxed()
+}
+
+fn reference_and_version(secret: &PartialObjectMeta<Secret>) -> (SecretRef, u64) {
+    ((secret.namespace().unwrap_or_default(), secret.name_any()), annotations::version(&secret.metadata))
+}

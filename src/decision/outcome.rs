@@ -1,0 +1,92 @@
+//! The data that the decision produces and consumes: plans, outcomes, and what follows from them.
+
+use jiff::Timestamp;
+
+use crate::api::reason::Reason;
+use crate::api::status::OAuthIntegrationStatus;
+use crate::oauth::error::RequestError;
+use crate::oauth::lifetime::TokenTimes;
+
+/// The outcome of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing had to be done.
+    Nothing,
+    /// The Secret was written.
+    Written(Written),
+    /// The action failed.
+    Failed(RequestError),
+    /// The tokens were revoked, or the revocation failed.
+    Revoked(Option<RequestError>),
+}
+
+/// What was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The times of the token.
+    pub times: TokenTimes,
+    /// Whether the endpoint has just issued the token (otherwise an existing one was rewritten).
+    pub newly_issued: bool,
+    /// What to report to users about the lifetime of the token.
+    pub warning: Option<Reason>,
+}
+
+/// What follows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settled {
+    /// The status to write, if it differs from the last one.
+    pub status: OAuthIntegrationStatus,
+    /// The event to publish.
+    pub event: Option<EventDraft>,
+    /// When to requeue; `None`: when something changes.
+    pub next: Option<Timestamp>,
+}
+
+/// An event to publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventDraft {
+    /// Whether it is a warning.
+    pub warning: bool,
+    /// What happened.
+    pub reason: Reason,
+    /// The cause.
+    pub trigger: Reason,
+    /// What happened, in a sentence.
+    pub note: String,
+    /// Whether it is a routine, repeating event, such as the renewal of a healthy token.
+    pub is_routine: bool,
+}
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// Wait until then; without a time, until something changes.
+    Wait {
+        /// The reason.
+        reason: Reason,
+        /// Until when.
+        until: Option<Timestamp>,
+    },
+    /// Request a token and write it.
+    Renew {
+        /// The reason.
+        reason: Reason,
+    },
+    /// Write an available token: from memory, or from the Secret itself.
+    Rewrite {
+        /// The reason.
+        reason: Reason,
+    },
+    /// Revoke the available tokens, and remove the finalizer of the integration.
+    Revoke {
+        /// The reason.
+        reason: Reason,
+    },
+    /// Nothing can be done until a user changes something.
+    Stall {
+        /// The reason.
+        reason: Reason,
+        /// What to change.
+        message: String,
+    },
+}

@@ -1,0 +1,252 @@
+//! What to do next: `plan`, a pure function of the observation.
+//!
+//! Like cert-manager's policy chain, it is an ordered list of small checks; the first that returns a plan decides, and names
+//! its reason. The time is a field of the input; no clock, client or random source is read here.
+
+#![deny(clippy::disallowed_methods)]
+
+use jiff::{SignedDuration, Timestamp};
+use secrecy::ExposeSecret;
+
+use crate::api::reason::Reason;
+use crate::decision::backoff::MAX_REQUEST_INTERVAL;
+use crate::decision::observed::{CredentialsState, Observed, TargetState};
+use crate::decision::outcome::Plan;
+use crate::fingerprint;
+use crate::limiter::types::Delay;
+use crate::oauth::credentials::{Credential, Credentials};
+use crate::oauth::lifetime::TokenTimes;
+use crate::target::annotations::ADOPT_BY;
+
+/// The minimum interval between a failure and an attempt with changed inputs, so that a Secret that is constantly rewritten
+/// does not cause a stream of requests.
+const MIN_RETRY_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
+
+/// The maximum time until it is checked again whether there is memory for a response. Queued integrations are woken before
+/// that.
+const MEMORY_PAUSE: SignedDuration = SignedDuration::from_secs(10);
+
+/// The checks, in the order in which they decide.
+const POLICY_CHAIN: &[fn(&Observed) -> Option<Plan>] = &[
+    deleting,
+    write_pending,
+    not_leader,
+    suspended,
+    invalid_spec,
+    target_not_allowed,
+    credentials_missing,
+    target_conflict,
+    backing_off,
+    target_missing,
+    spec_changed,
+    credentials_changed,
+    renewal_requested,
+    target_drifted,
+    renewal_due,
+];
+
+/// Decides what to do next.
+#[must_use]
+pub fn plan(observed: &Observed) -> Plan {
+    let decided = POLICY_CHAIN
+        .iter()
+        .find_map(|check| check(observed))
+        .unwrap_or(Plan::Wait { reason: Reason::TokenValid, until: observed.renew_at() });
+    match decided {
+        Plan::Renew { .. } => wait_until(observed, observed.not_before)
+            .or_else(|| throttled(observed))
+            .or_else(|| delayed_by_limiter(observed))
+            .unwrap_or(decided),
+        // Somebody else has modified the target, and it has to be read. Its renewal does not wait for that.
+        Plan::Wait { reason: Reason::TokenValid, until: renew_at } => match throttled(observed) {
+            Some(Plan::Wait { reason, until }) => {
+                Plan::Wait { reason, until: [until, renew_at].into_iter().flatten().min() }
+            }
+            _ => decided,
+        },
+        // Something that overwrites each write at once, such as a mutating webhook, would keep the operator busy forever.
+        Plan::Rewrite { reason: Reason::SpecChanged | Reason::TargetDrifted } => {
+            wait_until(observed, observed.rewrite_not_before).or_else(|| throttled(observed)).unwrap_or(decided)
+        }
+        _ => decided,
+    }
+}
+
+/// Checked before the token is requested, so that what was received is always written at once.
+fn throttled(observed: &Observed) -> Option<Plan> {
+    let until = observed.throttled_until.filter(|until| observed.now < *until)?;
+    Some(Plan::Wait { reason: Reason::NamespaceThrottled, until: Some(until) })
+}
+
+/// A time further ahead than [`MAX_REQUEST_INTERVAL`] means that the clock was set back since.
+fn wait_until(observed: &Observed, not_before: Option<Timestamp>) -> Option<Plan> {
+    let not_before = not_before?;
+    let left = not_before.duration_since(observed.now);
+    (left.is_positive() && left <= MAX_REQUEST_INTERVAL)
+        .then_some(Plan::Wait { reason: Reason::RateLimited, until: Some(not_before) })
+}
+
+/// Checked last: only what would send a request has to wait for a permit. The limiter wakes those that wait.
+fn delayed_by_limiter(observed: &Observed) -> Option<Plan> {
+    let (reason, until) = match observed.delayed? {
+        Delay::LimitReached => (Reason::Queued, None),
+        // A woken integration may not use the free permit, and then the next one would not be woken.
+        Delay::NoMemory => (Reason::Queued, observed.now.checked_add(MEMORY_PAUSE).ok()),
+        Delay::CircuitOpen { .. } => (Reason::CircuitBreakerOpen, None),
+    };
+    Some(Plan::Wait { reason, until })
+}
+
+fn deleting(observed: &Observed) -> Option<Plan> {
+    let reason = Reason::Deleting;
+    let waits_for_us = observed.finalizer && observed.is_leader;
+    let plan = if waits_for_us { Plan::Revoke { reason } } else { Plan::Wait { reason, until: None } };
+    observed.deleting.then_some(plan)
+}
+
+/// Checked first: the response may hold the only copy of a refresh token.
+fn write_pending(observed: &Observed) -> Option<Plan> {
+    if !observed.write_pending || matches!(observed.target, TargetState::NotOwned) {
+        return None;
+    }
+    let last = observed.status.last_failure.as_ref().filter(|last| last.reason == Reason::TargetWriteFailed.as_str());
+    match last.map(|last| last.retry_at.0) {
+        Some(retry_at) if observed.now < retry_at => {
+            Some(Plan::Wait { reason: Reason::WritePending, until: Some(retry_at) })
+        }
+        _ => Some(Plan::Rewrite { reason: Reason::WritePending }),
+    }
+}
+
+/// Checked after the pending write, which is lost with this process: a late write does no harm.
+fn not_leader(observed: &Observed) -> Option<Plan> {
+    (!observed.is_leader).then_some(Plan::Wait { reason: Reason::NotLeader, until: None })
+}
+
+fn suspended(observed: &Observed) -> Option<Plan> {
+    observed.suspend.then_some(Plan::Wait { reason: Reason::Suspended, until: None })
+}
+
+fn invalid_spec(observed: &Observed) -> Option<Plan> {
+    let message = observed.spec.as_ref().err()?.clone();
+    Some(Plan::Stall { reason: Reason::InvalidSpec, message })
+}
+
+/// The existing Secret stays as it is, with its tokens.
+fn target_not_allowed(observed: &Observed) -> Option<Plan> {
+    let message = observed.target_not_allowed.clone()?;
+    Some(Plan::Stall { reason: Reason::TargetNotAllowed, message })
+}
+
+fn credentials_missing(observed: &Observed) -> Option<Plan> {
+    match &observed.credentials {
+        CredentialsState::Missing(message) => {
+            Some(Plan::Stall { reason: Reason::CredentialsMissing, message: message.clone() })
+        }
+        CredentialsState::AccessDenied(message) => {
+            Some(Plan::Stall { reason: Reason::CredentialsAccessDenied, message: message.clone() })
+        }
+        CredentialsState::DependencyMissing(message) => {
+            Some(Plan::Stall { reason: Reason::DependencyMissing, message: message.clone() })
+        }
+        CredentialsState::NotRead(_) | CredentialsState::Resolved(..) => None,
+    }
+}
+
+fn target_conflict(observed: &Observed) -> Option<Plan> {
+    let name = &observed.template()?.secret_name;
+    matches!(observed.target, TargetState::NotOwned).then(|| Plan::Stall {
+        reason: Reason::TargetConflict,
+        message: format!(
+            "Secret {name} exists and was not made by this integration: delete it, or name another in spec.target.secretName. One that was retained is taken over with the same credentials, or where its owner has set the annotation {ADOPT_BY} to the integration's name"
+        ),
+    })
+}
+
+/// Only while the retry would use the inputs that failed. If the whole host had failed and has recovered, nobody waits longer;
+/// but a pause that the endpoint requested is honored.
+fn backing_off(observed: &Observed) -> Option<Plan> {
+    let last = observed.status.last_failure.as_ref()?;
+    let has_paused = observed.requested_pause_until.is_none_or(|until| until <= observed.now);
+    if observed.is_in_future(last.time.0) || (observed.host_recovered && has_paused) {
+        return None;
+    }
+    let until = if last.inputs_hash == observed.inputs_hash() {
+        last.retry_at.0
+    } else {
+        last.time.0.checked_add(MIN_RETRY_INTERVAL).ok()?
+    };
+    (observed.now < until).then_some(Plan::Wait { reason: Reason::BackingOff, until: Some(until) })
+}
+
+fn target_missing(observed: &Observed) -> Option<Plan> {
+    matches!(observed.target, TargetState::Absent).then_some(Plan::Renew { reason: Reason::TargetMissing })
+}
+
+fn spec_changed(observed: &Observed) -> Option<Plan> {
+    let (spec, snapshot) = (observed.spec.as_ref().ok()?, observed.snapshot()?);
+    let reason = Reason::SpecChanged;
+    if snapshot.provenance.spec_hash.is_empty() {
+        // Somebody removed the annotations, so the spec is not the cause.
+        None
+    } else if snapshot.provenance.spec_hash != spec.spec_hash {
+        Some(Plan::Renew { reason })
+    } else {
+        let whole = !snapshot.is_changed() && snapshot.times.is_some();
+        (snapshot.template_hash != spec.template.hash && whole).then_some(Plan::Rewrite { reason })
+    }
+}
+
+/// Another version of the Secret is only a reason to read it; its values decide.
+fn credentials_changed(observed: &Observed) -> Option<Plan> {
+    let provenance = &observed.snapshot()?.provenance;
+    let changed = match &observed.credentials {
+        CredentialsState::NotRead(version) => {
+            version.as_ref().is_none_or(|version| *version != provenance.credentials_version)
+        }
+        CredentialsState::Resolved(credentials, _) => {
+            !fingerprint::matches(&provenance.credentials_hash, &credentials.hashed_parts())
+                || has_new_initial_refresh_token(credentials, provenance.refresh_token_hash.as_deref())
+        }
+        CredentialsState::Missing(_) | CredentialsState::AccessDenied(_) | CredentialsState::DependencyMissing(_) => {
+            false
+        }
+    };
+    changed.then_some(Plan::Renew { reason: Reason::CredentialsChanged })
+}
+
+/// Whether the credentials hold a refresh token other than the first one. A removed one changes nothing: the target has its
+/// own.
+fn has_new_initial_refresh_token(credentials: &Credentials, first: Option<&str>) -> bool {
+    credentials
+        .get(Credential::RefreshToken)
+        .is_some_and(|token| !first.is_some_and(|first| fingerprint::matches(first, &[token.expose_secret()])))
+}
+
+fn renewal_requested(observed: &Observed) -> Option<Plan> {
+    let requested = observed.renew_requested_at.as_ref()?;
+    let followed = observed.snapshot()?.provenance.renew_requested_at.as_ref();
+    (followed != Some(requested)).then_some(Plan::Renew { reason: Reason::RenewalRequested })
+}
+
+/// Lost tokens are requested again; lost labels and annotations are restored.
+fn target_drifted(observed: &Observed) -> Option<Plan> {
+    let (snapshot, template) = (observed.snapshot()?, observed.template()?);
+    let reason = Reason::TargetDrifted;
+    if snapshot.is_changed() || snapshot.times.is_none() {
+        Some(Plan::Renew { reason })
+    } else {
+        // A Secret that was retained for an integration of this name is taken over; one that its owner has handed over is owned
+        // like any other.
+        let is_of_another = snapshot.integration_uid != observed.uid;
+        let is_handed_over =
+            snapshot.retained && !template.retained && snapshot.adopt_by.as_deref() == Some(observed.name.as_str());
+        (is_of_another || is_handed_over || !snapshot.has_template_metadata(template))
+            .then_some(Plan::Rewrite { reason })
+    }
+}
+
+fn renewal_due(observed: &Observed) -> Option<Plan> {
+    let TokenTimes { issued_at, renew_at, .. } = observed.snapshot()?.times?;
+    (renew_at <= observed.now || observed.is_in_future(issued_at)).then_some(Plan::Renew { reason: Reason::RenewalDue })
+}

@@ -1,0 +1,41 @@
+//! What still has to be read before a plan can be carried out. Pure.
+
+#![deny(clippy::disallowed_methods)]
+
+use crate::decision::observed::{CredentialsState, Observed, TargetState};
+use crate::decision::outcome::Plan;
+
+/// The objects to read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// The credentials Secret, and what else a request is made with.
+    pub credentials: bool,
+    /// The target Secret.
+    pub target: bool,
+    /// The previous target, whose tokens the next one continues.
+    pub previous_target: bool,
+}
+
+/// What a plan needs and has not been read; `None` if nothing. To be called again after each read: what was read may lead to another
+/// plan, which may need more.
+#[must_use]
+pub fn missing_reads(observed: &Observed, plan: &Plan) -> Option<Reads> {
+    let spec = observed.spec.as_ref().ok()?;
+    let is_absent = matches!(observed.target, TargetState::Absent);
+    let needs_target = match plan {
+        Plan::Wait { .. } | Plan::Stall { .. } => return None,
+        Plan::Revoke { .. } => true,
+        // The cache may be behind: a target that it does not have is read before a create.
+        Plan::Renew { .. } => is_absent || spec.reads_target(),
+        Plan::Rewrite { .. } => {
+            let lacks_content = !observed.write_pending && observed.stored.content.is_none();
+            is_absent || lacks_content || spec.reads_target()
+        }
+    };
+    let reads = Reads {
+        credentials: matches!(observed.credentials, CredentialsState::NotRead(_)),
+        target: needs_target && !observed.target_was_read,
+        previous_target: is_absent && observed.target_was_read && observed.has_unread_previous_target(),
+    };
+    (reads != Reads::default()).then_some(reads)
+}

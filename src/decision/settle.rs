@@ -1,0 +1,280 @@
+//! What follows from the results of an action: `settle`, the second pure function.
+//!
+//! `plan` decides before anything is done; the responses of the endpoint and the API server are known only afterwards. Together they
+//! determine the status, at most one event, and when to requeue.
+
+#![deny(clippy::disallowed_methods)]
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::api::reason::Reason;
+use crate::api::status::{LastFailure, OAuthIntegrationStatus};
+use crate::decision::backoff::pause;
+use crate::decision::observed::Observed;
+use crate::decision::outcome::{EventDraft, Outcome, Plan, Settled, Written};
+use crate::decision::status;
+use crate::decision::status::Problem;
+use crate::limiter::types::{CircuitScope, Delay};
+use crate::oauth::error::RequestError;
+use crate::oauth::lifetime::TokenTimes;
+use crate::spec::advice;
+
+/// The requeue interval for objects that are missing or not readable and that are not watched: permissions, ConfigMaps,
+/// ServiceAccounts.
+const UNWATCHED_RECHECK: SignedDuration = SignedDuration::from_secs(30);
+/// The maximum delay before a pending write is retried.
+const WRITE_PENDING_MAX_DELAY: SignedDuration = SignedDuration::from_secs(10);
+/// The requeue delay after a plan that should have done something and did nothing.
+const NO_PROGRESS_DELAY: SignedDuration = SignedDuration::from_secs(5);
+
+/// Computes what follows. `now` is the time after the work was done.
+#[must_use]
+pub fn settle(observed: &Observed, plan: &Plan, outcome: &Outcome, now: Timestamp) -> Settled {
+    // The leader reports.
+    if observed.deleting || !observed.is_leader {
+        let (next, event) = match outcome {
+            Outcome::Failed(_) => (Some(now + WRITE_PENDING_MAX_DELAY), None),
+            Outcome::Revoked(failure) => (None, Some(revoked_event(failure.as_ref()))),
+            Outcome::Nothing if matches!(plan, Plan::Revoke { .. }) => (Some(now + NO_PROGRESS_DELAY), None),
+            Outcome::Nothing | Outcome::Written(_) => (None, None),
+        };
+        return Settled { status: observed.status.clone(), event, next };
+    }
+    // An integration that waits for a permit has nothing new to report until the token expires.
+    if let Plan::Wait { reason: Reason::Queued | Reason::NamespaceThrottled, until } = plan
+        && !status::is_ready_outdated(&observed.status, now)
+    {
+        let ends = current_times(observed).map(|times| times.expires_at).filter(|at| *at > now);
+        let next = [ends, *until].into_iter().flatten().min();
+        return Settled { status: observed.status.clone(), event: None, next };
+    }
+    let times = match outcome {
+        Outcome::Written(written) => Some(written.times),
+        Outcome::Nothing | Outcome::Failed(_) | Outcome::Revoked(_) => current_times(observed),
+    };
+    let last_failure = last_failure(observed, plan, outcome, now);
+    let problem = problem(observed, plan, last_failure.as_ref()).or_else(|| too_short(observed, times));
+    let status = status::build(observed, times, problem.as_ref(), last_failure, now);
+    let event = event(observed, plan, outcome, &status);
+    let next = next(plan, outcome, &status, times, now);
+    Settled { status, event, next }
+}
+
+/// The times of a token that is still one for the current spec.
+fn current_times(observed: &Observed) -> Option<TokenTimes> {
+    let (snapshot, spec) = (observed.snapshot()?, observed.spec.as_ref().ok()?);
+    (!snapshot.is_changed() && snapshot.provenance.spec_hash == spec.spec_hash).then_some(snapshot.times?)
+}
+
+/// A failure is kept until an attempt succeeds.
+fn last_failure(observed: &Observed, plan: &Plan, outcome: &Outcome, now: Timestamp) -> Option<LastFailure> {
+    let before = observed.status.last_failure.as_ref();
+    match (outcome, plan) {
+        (Outcome::Failed(failure), _) => Some(failed(observed, failure, before, now)),
+        // A token for the current spec that is not due means that the failure is over.
+        (Outcome::Written(_), _) | (Outcome::Nothing, Plan::Wait { reason: Reason::TokenValid, .. }) => None,
+        (Outcome::Nothing | Outcome::Revoked(_), _) => before.cloned(),
+    }
+}
+
+pub(crate) fn failed(
+    observed: &Observed,
+    failure: &RequestError,
+    before: Option<&LastFailure>,
+    now: Timestamp,
+) -> LastFailure {
+    let inputs_hash = observed.inputs_hash();
+    let class = failure.reason.class();
+    let in_a_row = before
+        .filter(|before| before.inputs_hash == inputs_hash)
+        .filter(|before| Reason::parse(&before.reason).is_some_and(|reason| reason.class() == class));
+    let attempts = in_a_row.map_or(1, |before| before.attempts.saturating_add(1));
+    let pause = pause(failure.reason, attempts, &observed.uid);
+    let asked = failure.retry_after.and_then(|wait| SignedDuration::try_from(wait).ok()).unwrap_or_default();
+    LastFailure {
+        time: status::time(now),
+        reason: failure.reason.as_str().to_owned(),
+        message: failure.message.clone(),
+        attempts,
+        // Rounded up: a status has whole seconds, and a delay that an endpoint requested is honored in full.
+        retry_at: status::time(now + pause.max(asked) + SignedDuration::from_millis(999)),
+        inputs_hash,
+    }
+}
+
+/// Tokens whose lifetime is shorter than the minimum interval between two renewals.
+fn too_short(observed: &Observed, times: Option<TokenTimes>) -> Option<Problem> {
+    times
+        .filter(|times| observed.is_too_short(*times))
+        .map(|times| Problem { reason: Reason::TokenLifeTooShort, message: too_short_message(observed, times) })
+}
+
+fn too_short_message(observed: &Observed, times: TokenTimes) -> String {
+    let (life, floor) = (times.expires_at.duration_since(times.issued_at), observed.min_renewal_interval);
+    format!(
+        "the endpoint's tokens live for {} s, and are renewed every {} s at most (--min-renewal-interval): they are expired in between; have the endpoint issue tokens that live longer",
+        life.as_secs(),
+        floor.as_secs(),
+    )
+}
+
+/// What keeps the integration from being fully ready.
+fn problem(observed: &Observed, plan: &Plan, last_failure: Option<&LastFailure>) -> Option<Problem> {
+    if let Plan::Stall { reason, message } = plan {
+        return Some(Problem { reason: *reason, message: message.clone() });
+    }
+    if let Plan::Wait { reason: Reason::Suspended, .. } = plan {
+        let message = "spec.suspend is true: no requests or writes".to_owned();
+        return Some(Problem { reason: Reason::Suspended, message });
+    }
+    if let (Plan::Wait { reason: Reason::CircuitBreakerOpen, .. }, Some(Delay::CircuitOpen { since, scope })) =
+        (plan, observed.delayed)
+    {
+        let since = status::time(since).0;
+        let whom = match scope {
+            CircuitScope::Host => "every integration",
+            CircuitScope::Namespace => "every integration of this namespace",
+        };
+        let message = format!(
+            "the token endpoint's host has failed for {whom} since {since}; one request at a time probes it until it responds"
+        );
+        return Some(Problem { reason: Reason::CircuitBreakerOpen, message });
+    }
+    if let Some(last) = last_failure {
+        // A reason of another release is treated as a transient failure.
+        let reason = Reason::parse(&last.reason).unwrap_or(Reason::EndpointUnavailable);
+        let message = format!("{}; attempt {} failed, the next is at {}", last.message, last.attempts, last.retry_at.0);
+        return Some(Problem { reason, message });
+    }
+    if let Plan::Wait { reason: Reason::NamespaceThrottled, until } = plan {
+        let until = until.map(|until| format!("; its turn is at {}", status::time(until).0)).unwrap_or_default();
+        let message = format!("the namespace has used up its budget of writes to the API server{until}");
+        return Some(Problem { reason: Reason::NamespaceThrottled, message });
+    }
+    if let Plan::Wait { reason: Reason::RateLimited, until } = plan {
+        let until = until.map(|until| format!(" until {}", status::time(until).0)).unwrap_or_default();
+        let message = format!(
+            "writes to the target Secret were reverted immediately, more than once, perhaps by a mutating webhook; waiting{until}"
+        );
+        return Some(Problem { reason: Reason::RateLimited, message });
+    }
+    None
+}
+
+pub(crate) fn event(
+    observed: &Observed,
+    plan: &Plan,
+    outcome: &Outcome,
+    status: &OAuthIntegrationStatus,
+) -> Option<EventDraft> {
+    match (outcome, plan) {
+        (Outcome::Written(written), Plan::Renew { reason } | Plan::Rewrite { reason }) => {
+            Some(written_event(observed, *reason, *written))
+        }
+        (Outcome::Failed(failure), plan) => failure_event(observed, plan, failure, status),
+        (_, Plan::Stall { reason, message })
+            if !status::has_true_condition(&observed.status, status::STALLED, *reason) =>
+        {
+            Some(EventDraft {
+                warning: true,
+                reason: *reason,
+                trigger: *reason,
+                note: message.clone(),
+                is_routine: false,
+            })
+        }
+        _ => expiry_event(observed, status),
+    }
+}
+
+fn written_event(observed: &Observed, trigger: Reason, written: Written) -> EventDraft {
+    let name = observed.template().map_or("", |template| template.secret_name.as_str());
+    let first = observed.status.issued_at.is_none() && observed.snapshot().is_none();
+    let is_routine = trigger == Reason::RenewalDue && observed.status.last_failure.is_none();
+    let is_news = !status::has_reason(&observed.status, status::READY, Reason::TokenLifeTooShort);
+    if written.newly_issued && is_news && observed.is_too_short(written.times) {
+        let note = format!("wrote a token into Secret {name}; {}", too_short_message(observed, written.times));
+        return EventDraft { warning: true, reason: Reason::TokenLifeTooShort, trigger, note, is_routine: false };
+    }
+    let (reason, note) = match (written.newly_issued, written.warning) {
+        (true, Some(warning)) if !is_routine || warning == Reason::FallbackUsed => {
+            (warning, format!("wrote a token into Secret {name}; {}", advice::warning_message(warning)))
+        }
+        (true, _) if first => (Reason::Issued, format!("wrote the first token into Secret {name}")),
+        (true, _) => (Reason::Renewed, format!("wrote a new token into Secret {name}")),
+        (false, _) => (Reason::TargetUpdated, format!("wrote Secret {name} again with the stored token")),
+    };
+    let warning = matches!(reason, Reason::TokenLifetimeTooLong | Reason::FallbackUsed);
+    EventDraft { warning, reason, trigger, note, is_routine: is_routine && !warning }
+}
+
+fn revoked_event(failure: Option<&RequestError>) -> EventDraft {
+    let (reason, note) = match failure {
+        None => (Reason::Revoked, "the tokens were revoked at the endpoint".to_owned()),
+        Some(failure) => (
+            Reason::RevocationFailed,
+            format!("the tokens could not be revoked and stay valid until they expire: {}", failure.message),
+        ),
+    };
+    EventDraft { warning: failure.is_some(), reason, trigger: Reason::Deleting, note, is_routine: false }
+}
+
+/// One event for a failure, not one for each retry of it.
+fn failure_event(
+    observed: &Observed,
+    plan: &Plan,
+    failure: &RequestError,
+    status: &OAuthIntegrationStatus,
+) -> Option<EventDraft> {
+    let before = observed.status.last_failure.as_ref();
+    let is_first = status.last_failure.as_ref().is_some_and(|last| last.attempts == 1);
+    let differs_from = before.is_none_or(|before| before.reason != failure.reason.as_str());
+    let trigger = match plan {
+        Plan::Renew { reason } | Plan::Rewrite { reason } | Plan::Revoke { reason } => *reason,
+        Plan::Wait { .. } | Plan::Stall { .. } => failure.reason,
+    };
+    (is_first || differs_from).then(|| EventDraft {
+        warning: true,
+        reason: failure.reason,
+        trigger,
+        note: failure.message.clone(),
+        is_routine: false,
+    })
+}
+
+fn expiry_event(observed: &Observed, status: &OAuthIntegrationStatus) -> Option<EventDraft> {
+    let expired = status.expires_at.as_ref().is_some_and(|at| at.0 <= observed.now);
+    // That these tokens expire too early was reported when the first one was written.
+    let is_expected = status::has_reason(status, status::READY, Reason::TokenLifeTooShort);
+    (expired && !is_expected && status::is_ready(&observed.status) && !status::is_ready(status)).then(|| EventDraft {
+        warning: true,
+        reason: Reason::TokenExpired,
+        trigger: Reason::TokenExpired,
+        note: "the token expired and could not be renewed".to_owned(),
+        is_routine: false,
+    })
+}
+
+/// When to requeue: as the plan says, and no later than when `Ready` changes.
+pub(crate) fn next(
+    plan: &Plan,
+    outcome: &Outcome,
+    status: &OAuthIntegrationStatus,
+    times: Option<TokenTimes>,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let retry_at = status.last_failure.as_ref().map(|last| last.retry_at.0);
+    let planned = match (outcome, plan) {
+        (Outcome::Written(written), _) => Some(written.times.renew_at),
+        (Outcome::Failed(_), _) => retry_at,
+        (_, Plan::Wait { until, .. }) => *until,
+        (_, Plan::Stall { reason: Reason::CredentialsAccessDenied | Reason::DependencyMissing, .. }) => {
+            Some(now + UNWATCHED_RECHECK)
+        }
+        (_, Plan::Stall { .. }) => None,
+        // An action without effect; whatever the cause, it must not be the last reconciliation.
+        (_, Plan::Renew { .. } | Plan::Rewrite { .. } | Plan::Revoke { .. }) => Some(now + NO_PROGRESS_DELAY),
+    };
+    let expires_at = times.map(|times| times.expires_at).filter(|at| *at > now);
+    [planned, expires_at].into_iter().flatten().min()
+}

@@ -1,0 +1,155 @@
+//! The status as data: conditions by the rules of kstatus. Pure.
+
+#![deny(clippy::disallowed_methods)]
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::api::reason::{FailureClass, Reason};
+use crate::api::status::{LastFailure, OAuthIntegrationStatus};
+use crate::decision::observed::Observed;
+use crate::oauth::lifetime::TokenTimes;
+
+/// Condition: the target holds an unexpired token for the current spec.
+pub const READY: &str = "Ready";
+/// Condition: work is in progress or will be retried. Present only while True.
+pub const RECONCILING: &str = "Reconciling";
+/// Condition: nothing happens until a user changes something. Present only while True.
+pub const STALLED: &str = "Stalled";
+/// The maximum length of a condition message. The API server admits 32 KiB; users read less.
+const MESSAGE_LENGTH: usize = 1_024;
+
+/// What keeps an integration from being fully ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The reason in one word.
+    pub reason: Reason,
+    /// A sentence that says what to change.
+    pub message: String,
+}
+
+/// The status that follows from what was observed and done.
+#[must_use]
+pub fn build(
+    observed: &Observed,
+    times: Option<TokenTimes>,
+    problem: Option<&Problem>,
+    last_failure: Option<LastFailure>,
+    now: Timestamp,
+) -> OAuthIntegrationStatus {
+    let secret_name = times.and(observed.template()).map(|template| template.secret_name.clone());
+    let mut conditions = vec![ready(times, problem, now)];
+    conditions.extend(problem.and_then(progress_condition));
+    if problem.is_none() && !conditions.iter().any(is_true) {
+        let message = "waiting for a token".to_owned();
+        conditions.push(condition(RECONCILING, true, Reason::TargetMissing, message));
+    }
+    for condition in &mut conditions {
+        condition.observed_generation = Some(observed.generation);
+        condition.last_transition_time = last_transition_time(&observed.status, condition, now);
+    }
+    OAuthIntegrationStatus {
+        observed_generation: Some(observed.generation),
+        conditions,
+        secret_name,
+        issued_at: times.map(|times| time(times.issued_at)),
+        expires_at: times.map(|times| time(times.expires_at)),
+        renew_at: times.map(|times| time(times.renew_at)),
+        last_failure,
+    }
+}
+
+fn ready(times: Option<TokenTimes>, problem: Option<&Problem>, now: Timestamp) -> Condition {
+    let live = times.filter(|times| times.expires_at > now);
+    match (live, times, problem) {
+        (Some(live), _, None) => {
+            let (until, renewal) = (time(live.expires_at).0, time(live.renew_at).0);
+            let message = format!("the token is valid until {until} and will be renewed at {renewal}");
+            condition(READY, true, Reason::TokenValid, message)
+        }
+        (Some(live), _, Some(problem)) => {
+            let message = format!("the token is valid until {}, but: {}", time(live.expires_at).0, problem.message);
+            condition(READY, true, problem.reason, message)
+        }
+        (None, Some(dead), Some(problem)) => {
+            let message = format!("the token expired at {}: {}", time(dead.expires_at).0, problem.message);
+            condition(READY, false, problem.reason, message)
+        }
+        (None, Some(dead), None) => {
+            let message = format!("the token expired at {}", time(dead.expires_at).0);
+            condition(READY, false, Reason::TokenExpired, message)
+        }
+        (None, None, Some(problem)) => condition(READY, false, problem.reason, problem.message.clone()),
+        (None, None, None) => condition(READY, false, Reason::TargetMissing, "there is no token yet".to_owned()),
+    }
+}
+
+/// `Stalled` where the change must come from outside, `Reconciling` where the operator continues by itself.
+fn progress_condition(problem: &Problem) -> Option<Condition> {
+    let type_ = match (problem.reason, problem.reason.class()) {
+        // Nothing is in progress, and nothing is awaited.
+        (Reason::Suspended | Reason::TokenLifeTooShort, _) => return None,
+        (_, FailureClass::Configuration) => STALLED,
+        (_, FailureClass::Rejected | FailureClass::Transient | FailureClass::NotAFailure) => RECONCILING,
+    };
+    Some(condition(type_, true, problem.reason, problem.message.clone()))
+}
+
+fn condition(type_: &str, status: bool, reason: Reason, mut message: String) -> Condition {
+    if let Some((end, _)) = message.char_indices().nth(MESSAGE_LENGTH) {
+        message.truncate(end);
+    }
+    Condition {
+        type_: type_.to_owned(),
+        status: if status { "True" } else { "False" }.to_owned(),
+        reason: reason.as_str().to_owned(),
+        message,
+        observed_generation: None,
+        last_transition_time: time(Timestamp::UNIX_EPOCH),
+    }
+}
+
+/// The transition time of a condition: unchanged if its status is the same.
+fn last_transition_time(before: &OAuthIntegrationStatus, condition: &Condition, now: Timestamp) -> Time {
+    find(before, &condition.type_)
+        .filter(|known| known.status == condition.status)
+        .map_or_else(|| time(now), |known| known.last_transition_time.clone())
+}
+
+fn find<'a>(status: &'a OAuthIntegrationStatus, type_: &str) -> Option<&'a Condition> {
+    status.conditions.iter().find(|condition| condition.type_ == type_)
+}
+
+fn is_true(condition: &Condition) -> bool {
+    condition.status == "True"
+}
+
+/// Whether a status reports `Ready`.
+#[must_use]
+pub fn is_ready(status: &OAuthIntegrationStatus) -> bool {
+    find(status, READY).is_some_and(is_true)
+}
+
+/// Whether a status reports `Ready` for a token that has expired.
+#[must_use]
+pub fn is_ready_outdated(status: &OAuthIntegrationStatus, now: Timestamp) -> bool {
+    is_ready(status) && status.expires_at.as_ref().is_none_or(|at| at.0 <= now)
+}
+
+/// Whether a status already has the condition for this reason.
+#[must_use]
+pub fn has_true_condition(status: &OAuthIntegrationStatus, type_: &str, reason: Reason) -> bool {
+    find(status, type_).is_some_and(|condition| is_true(condition) && condition.reason == reason.as_str())
+}
+
+/// Whether a condition, True or False, is present for this reason.
+#[must_use]
+pub fn has_reason(status: &OAuthIntegrationStatus, type_: &str, reason: Reason) -> bool {
+    find(status, type_).is_some_and(|condition| condition.reason == reason.as_str())
+}
+
+/// A time as a status holds it: in whole seconds, so that what is read back equals what was written.
+#[must_use]
+pub fn time(at: Timestamp) -> Time {
+    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
+}

@@ -1,0 +1,164 @@
+//! Which stored tokens may be sent, and where: the rules that keep a token where it came from. Pure.
+
+#![deny(clippy::disallowed_methods)]
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::decision::observed::{CredentialsState, Observed, StoredTokens, TargetState};
+use crate::fingerprint;
+use crate::oauth::credentials::Credential;
+use crate::spec::credentials;
+use crate::target::content::Provenance;
+use crate::target::snapshot::TargetSnapshot;
+
+impl Observed {
+    /// Why no token can be requested without a refresh token, once it is known that there is none anywhere: a sentence that says
+    /// what to change.
+    #[must_use]
+    pub fn missing_refresh_token(&self) -> Option<String> {
+        let (Ok(spec), CredentialsState::Resolved(..)) = (&self.spec, &self.credentials) else { return None };
+        let may_be_unread = match self.target {
+            TargetState::Absent => !self.target_was_read || self.has_unread_previous_target(),
+            TargetState::Owned(_) | TargetState::NotOwned => !self.target_was_read,
+        };
+        let is_needed = spec.needs_refresh_token() || self.fallback_would_replace_refresh_token();
+        if may_be_unread || !is_needed || self.refresh_token().is_some() {
+            return None;
+        }
+        Some(if self.withholds_refresh_token() {
+            credentials::withheld_refresh_token_message(&spec.credentials, &spec.template.secret_name)
+        } else {
+            credentials::missing_refresh_token_message(&spec.credentials)
+        })
+    }
+
+    /// The refresh token to send: the one in the target, because servers rotate it; the one in the credentials is the first,
+    /// and is used again when it was changed there.
+    #[must_use]
+    pub fn refresh_token(&self) -> Option<SecretString> {
+        let CredentialsState::Resolved(credentials, _) = &self.credentials else { return None };
+        if self.spec.as_ref().is_ok_and(|spec| spec.renewal.is_refresh_first()) {
+            // It was granted for a spec and to credentials: if these have changed, the grant is run.
+            return self
+                .stored
+                .refresh_token
+                .clone()
+                .filter(|_| self.snapshot().is_some_and(|snapshot| self.may_refresh(&snapshot.provenance)));
+        }
+        let first = credentials.get(Credential::RefreshToken).cloned();
+        let current = self.stored.refresh_token.as_ref();
+        let initial_refresh_token_hash = self.stored.initial_refresh_token_hash.as_deref();
+        match (first, current.filter(|_| !self.withholds_refresh_token())) {
+            // It was spent long ago: sending it again could revoke the chain, which may still be needed.
+            (first, None) if current.is_some() => first.filter(|first| !is_spent(first, initial_refresh_token_hash)),
+            (first, None) => first,
+            (Some(first), Some(_)) if differs_from(&first, initial_refresh_token_hash) => Some(first),
+            (_, Some(current)) => Some(current.clone()),
+        }
+    }
+
+    /// Whether the target holds a refresh token that is not sent: it was obtained with other credentials, from another endpoint
+    /// or over another connection.
+    #[must_use]
+    pub fn withholds_refresh_token(&self) -> bool {
+        let StoredTokens {
+            refresh_token,
+            binding,
+            credentials_name,
+            initial_refresh_token_hash: _,
+            dpop_key: _,
+            content: _,
+        } = &self.stored;
+        // If an earlier release wrote it, or somebody removed the annotation, the origin is unknown, and the chain continues.
+        let is_bound_elsewhere =
+            !binding.is_empty() && !self.is_pinned() && self.spec.as_ref().is_ok_and(|spec| spec.binding != *binding);
+        refresh_token.is_some() && (is_bound_elsewhere || !self.matches_source(credentials_name))
+    }
+
+    /// Whether tokens were obtained with the credentials that the spec names now; an earlier release did not record that.
+    fn matches_source(&self, credentials_name: &str) -> bool {
+        credentials_name.is_empty() || self.spec.as_ref().is_ok_and(|spec| spec.credentials_name == credentials_name)
+    }
+
+    /// Whether the owners of all credentials say where these may be sent. What was obtained with them may be sent there as
+    /// well, and nowhere else: each request is checked against it.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        let CredentialsState::Resolved(credentials, _) = &self.credentials else { return false };
+        !credentials.pins.is_empty() && credentials.unpinned.is_empty()
+    }
+
+    /// Whether a Secret was retained for this integration by one of the same name: its owner says so, or its tokens were
+    /// obtained with the very same credentials. Without either, anybody could claim it.
+    #[must_use]
+    pub fn may_take_over(&self, snapshot: &TargetSnapshot) -> bool {
+        let name = self.name.as_str();
+        let (Ok(spec), CredentialsState::Resolved(credentials, _)) = (&self.spec, &self.credentials) else {
+            return false;
+        };
+        let has_credentials = spec.credentials.secret_name.is_some();
+        let is_same = has_credentials
+            && snapshot.provenance.credentials_name == spec.credentials_name
+            && fingerprint::matches(&snapshot.provenance.credentials_hash, &credentials.hashed_parts());
+        snapshot.is_retained_for(name) && (snapshot.adopt_by.as_deref() == Some(name) || is_same)
+    }
+
+    /// Whether tokens of this origin were obtained for the current spec and with the credentials that were read, and may be
+    /// sent to where the spec sends tokens now.
+    #[must_use]
+    pub fn matches_provenance(&self, provenance: &Provenance) -> bool {
+        self.is_bound_here(provenance) && self.is_same_grant(provenance)
+    }
+
+    /// Whether a refresh token of this origin may be sent by `renewal.strategy`. Less strict than for a revocation: an earlier
+    /// release did not record the binding, and a grant that can be run only once must not be run again because of an upgrade.
+    fn may_refresh(&self, provenance: &Provenance) -> bool {
+        (provenance.binding.is_empty() || self.is_bound_here(provenance)) && self.is_same_grant(provenance)
+    }
+
+    /// Whether the content of `renewal.fallback` would replace a refresh token that is withheld, and may be used again.
+    #[must_use]
+    pub fn fallback_would_replace_refresh_token(&self) -> bool {
+        self.spec.as_ref().is_ok_and(|spec| spec.token_request.grant.is_refresh() && !spec.renewal.is_refresh_first())
+            && self.withholds_refresh_token()
+    }
+
+    /// With `renewal.strategy`: the refresh token that is withheld only because it would be sent elsewhere than where it came
+    /// from, and its binding. What the grant returns meanwhile must not replace it, since it is used again once the change is
+    /// reverted.
+    #[must_use]
+    pub fn withheld_by_strategy(&self) -> Option<(SecretString, String)> {
+        let provenance = &self.snapshot()?.provenance;
+        let by_strategy = self.spec.as_ref().is_ok_and(|spec| spec.renewal.is_refresh_first());
+        let is_withheld = by_strategy && self.is_same_grant(provenance) && !self.may_refresh(provenance);
+        let token = self.stored.refresh_token.clone().filter(|_| is_withheld)?;
+        Some((token, provenance.binding.clone()))
+    }
+
+    /// Whether the spec sends stored tokens to where those of this origin came from, or their owner says where they may be
+    /// sent.
+    fn is_bound_here(&self, provenance: &Provenance) -> bool {
+        self.spec.as_ref().is_ok_and(|spec| provenance.binding == spec.binding) || self.is_pinned()
+    }
+
+    /// Whether tokens of this origin were obtained for the current spec and with the credentials that were read.
+    fn is_same_grant(&self, provenance: &Provenance) -> bool {
+        let (Ok(spec), CredentialsState::Resolved(credentials, _)) = (&self.spec, &self.credentials) else {
+            return false;
+        };
+        provenance.spec_hash == spec.spec_hash
+            && self.matches_source(&provenance.credentials_name)
+            && fingerprint::matches(&provenance.credentials_hash, &credentials.hashed_parts())
+    }
+}
+
+/// Whether the refresh token in the credentials is not the one with which the chain of renewals began. If the beginning is
+/// unknown (somebody removed the annotations), the chain continues: sending a first token twice could revoke it.
+fn differs_from(first: &SecretString, known: Option<&str>) -> bool {
+    known.is_some_and(|known| !fingerprint::matches(known, &[first.expose_secret()]))
+}
+
+/// Whether the refresh token in the credentials is the one with which the chain of renewals began.
+fn is_spent(first: &SecretString, known: Option<&str>) -> bool {
+    known.is_some_and(|known| fingerprint::matches(known, &[first.expose_secret()]))
+}

@@ -1,0 +1,198 @@
+//! Which parts of the API server's responses are read, by request: everything else is dropped before it is parsed.
+//!
+//! Bounds are in bytes of *cost*: a byte of JSON costs 1, and each value costs [`NODE_COST`] more, which is about the memory that it
+//! uses once it is parsed.
+
+use http::{Method, Request};
+
+/// The cost of a value in addition to its text.
+pub const NODE_COST: usize = 100;
+/// The deepest nesting that is read, from the root of the response; well below the 128 levels of serde_json.
+pub const MAX_DEPTH: usize = 40;
+
+/// Maximum cost of a spec or a status; the bounds of the CRD are of the same order.
+const MEMBER: usize = 256 << 10;
+/// Maximum cost of one value of a Secret or ConfigMap in a response with that object only: the largest CA bundle, in base64 in a
+/// Secret, or with escaped line breaks in a ConfigMap. A larger value makes the object unreadable.
+const DATA_VALUE: usize = 528 << 10;
+const DATA: usize = 528 << 10;
+/// The same in a list; a target Secret with more data is then read individually.
+const LISTED_DATA: usize = 64 << 10;
+/// Finalizers and owner references of one object.
+const REFERENCES: usize = 16 << 10;
+/// Finalizers if they are written back: none may be lost.
+const ALL_FINALIZERS: usize = 1 << 20;
+
+/// Which annotations are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Annotations {
+    /// None.
+    None,
+    /// Those of the operator's own API group.
+    Own,
+    /// All, within bounds.
+    All,
+}
+
+/// Which parts of an object are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Annotations.
+    pub annotations: Annotations,
+    /// Labels.
+    pub labels: bool,
+    /// Owner references.
+    pub owners: bool,
+    /// Whether manager and operation of the operator's own managed fields are read; all other managed fields are dropped.
+    pub managers: bool,
+    /// Maximum cost of the finalizers.
+    pub finalizers: usize,
+    /// Maximum cost of any other member of the object, such as its spec.
+    pub member: usize,
+    /// The members of the object that are read; all of them if this is empty.
+    pub members: &'static [&'static str],
+    /// Maximum cost of one value of `data`.
+    pub data_value: usize,
+    /// Maximum cost of `data` in total.
+    pub data: usize,
+}
+
+impl Rules {
+    /// The default for other objects.
+    pub const GENERAL: Self = Self {
+        annotations: Annotations::All,
+        labels: true,
+        owners: true,
+        managers: false,
+        finalizers: REFERENCES,
+        member: MEMBER,
+        members: &[],
+        data_value: DATA_VALUE,
+        data: DATA,
+    };
+    const INTEGRATION: Self = Self { annotations: Annotations::Own, labels: false, owners: false, ..Self::GENERAL };
+    const SECRET: Self =
+        Self { managers: true, members: &["apiVersion", "kind", "metadata", "data", "type"], ..Self::GENERAL };
+    const LISTED_SECRET: Self = Self { data_value: LISTED_DATA, data: LISTED_DATA, ..Self::SECRET };
+    const CONFIG_MAP: Self = Self { annotations: Annotations::None, labels: false, ..Self::SECRET };
+    /// Names and versions only.
+    const IDENTITY: Self = Self {
+        annotations: Annotations::None,
+        labels: false,
+        owners: false,
+        managers: false,
+        finalizers: 0,
+        members: &["apiVersion", "kind", "metadata"],
+        ..Self::GENERAL
+    };
+}
+
+/// The kind of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// At most one object.
+    Single,
+    /// A page of objects.
+    List,
+    /// Changes, one document after another.
+    Watch,
+}
+
+/// The kind of a request, and which parts of its response are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// The kind of the request.
+    pub call: Call,
+    /// Which parts of each object are read.
+    pub rules: Rules,
+    /// Whether a partial object is an error: a Secret without one of its keys would be mistaken for a different one.
+    pub whole: bool,
+    /// Whether the request is sent as one for metadata only: watch events of Secrets contain no data, see `watches`.
+    pub metadata_only: bool,
+}
+
+impl Reading {
+    /// Determines the reading of a request.
+    #[must_use]
+    pub fn of<B>(request: &Request<B>) -> Self {
+        let (resource, named) = resource(request.uri().path());
+        let has = |part: &str| request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == part));
+        let call = match (request.method(), named) {
+            (&Method::GET, false) if has("watch=true") || has("watch=1") => Call::Watch,
+            (&Method::GET, false) => Call::List,
+            _ => Call::Single,
+        };
+        let accept = request.headers().get(http::header::ACCEPT).and_then(|accept| accept.to_str().ok());
+        let metadata = accept.is_some_and(|accept| accept.contains("as=PartialObjectMetadata"));
+        let rules = match (resource, call) {
+            // Lists and watches of the metadata of Secrets only need names and versions.
+            ("secrets", Call::List | Call::Watch) if metadata => Rules::IDENTITY,
+            ("secrets", Call::List | Call::Watch) => Rules::LISTED_SECRET,
+            ("secrets", Call::Single) => Rules::SECRET,
+            ("configmaps", _) => Rules::CONFIG_MAP,
+            ("oauthintegrations", Call::Single) => Rules { finalizers: ALL_FINALIZERS, ..Rules::INTEGRATION },
+            ("oauthintegrations", _) => Rules::INTEGRATION,
+            _ => Rules::GENERAL,
+        };
+        let whole = request.method() == Method::GET
+            && call == Call::Single
+            && !metadata
+            && matches!(resource, "secrets" | "configmaps");
+        Self { call, rules, whole, metadata_only: resource == "secrets" && call == Call::Watch && !metadata }
+    }
+}
+
+/// The resource in a path of the API, and whether the path names one object.
+fn resource(path: &str) -> (&str, bool) {
+    let mut segments = path.split('/').filter(|segment| !segment.is_empty()).peekable();
+    let group = match segments.next() {
+        Some("api") => 1,
+        Some("apis") => 2,
+        _ => return ("", true),
+    };
+    let segments: Vec<&str> = segments.skip(group).collect();
+    let segments = match segments.as_slice() {
+        ["namespaces", _, rest @ ..] if !rest.is_empty() => rest,
+        all => all,
+    };
+    match segments {
+        [] => ("", true),
+        [resource] => (resource, false),
+        [resource, ..] => (resource, true),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::expect_used)]
+
+    use super::*;
+
+    fn reading(uri: &str, accept: &str) -> Reading {
+        Reading::of(&Request::get(uri).header("accept", accept).body(()).expect("a request"))
+    }
+
+    #[test]
+    fn the_request_determines_what_is_read() {
+        const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+        const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+        const JSON: &str = "application/json";
+        let integrations = "/apis/oauth.evolutionx.io/v1alpha1/namespaces/ns/oauthintegrations";
+        for (uri, accept, call, rules, metadata_only) in [
+            ("/api/v1/secrets?limit=50", METADATA_LIST, Call::List, Rules::IDENTITY, false),
+            ("/api/v1/secrets?watch=true", METADATA, Call::Watch, Rules::IDENTITY, false),
+            ("/api/v1/secrets?labelSelector=a&watch=true", JSON, Call::Watch, Rules::LISTED_SECRET, true),
+            ("/api/v1/namespaces/ns/secrets?limit=50", JSON, Call::List, Rules::LISTED_SECRET, false),
+            ("/api/v1/namespaces/ns/secrets/it", JSON, Call::Single, Rules::SECRET, false),
+            ("/api/v1/namespaces/ns/configmaps/it", JSON, Call::Single, Rules::CONFIG_MAP, false),
+            (&format!("{integrations}?watch=true"), JSON, Call::Watch, Rules::INTEGRATION, false),
+            ("/api", JSON, Call::Single, Rules::GENERAL, false),
+            ("/api/v1/namespaces/secrets", JSON, Call::Single, Rules::GENERAL, false),
+        ] {
+            let whole = uri.ends_with("secrets/it") || uri.ends_with("configmaps/it");
+            assert_eq!(reading(uri, accept), Reading { call, rules, whole, metadata_only }, "{uri}");
+        }
+        let single = reading(&format!("{integrations}/it"), JSON);
+        assert_eq!((single.call, single.rules.finalizers), (Call::Single, ALL_FINALIZERS));
+    }
+}

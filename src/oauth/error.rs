@@ -1,0 +1,210 @@
+//! Why a request failed: the fact, and typed advice. The layers above know the fields of the spec and turn the advice into words.
+
+use std::fmt;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::api::reason::Reason;
+use crate::oauth::credentials::Credential;
+use crate::oauth::signing_key::KeyError;
+
+/// Why a request failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestError {
+    /// The reason, whose class decides about the retry.
+    pub reason: Reason,
+    /// What failed. Contains no secrets.
+    pub message: String,
+    /// What the user may change, until it has been added to the message.
+    pub advice: Option<Advice>,
+    /// `Retry-After`: how long the endpoint asks to wait before the next request (RFC 9110, section 10.2.3).
+    pub retry_after: Option<Duration>,
+    /// A new refresh token from a response that is unusable otherwise. The one that was sent may be invalid by now, so this one must be
+    /// kept.
+    pub refresh_token: Option<RotatedRefreshToken>,
+    /// Whether the endpoint responded with `invalid_grant` (RFC 6749, section 5.2): the grant that was sent is not valid any more.
+    pub invalid_grant: bool,
+}
+
+/// A refresh token that can be compared, so that errors can. `Debug` does not print it.
+#[derive(Clone, Debug)]
+pub struct RotatedRefreshToken(pub SecretString);
+
+impl PartialEq for RotatedRefreshToken {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.expose_secret() == other.0.expose_secret()
+    }
+}
+
+impl Eq for RotatedRefreshToken {}
+
+impl RequestError {
+    /// An error without advice and without `Retry-After`.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+            advice: None,
+            retry_after: None,
+            refresh_token: None,
+            invalid_grant: false,
+        }
+    }
+
+    /// The same with advice.
+    #[must_use]
+    pub fn with_advice(self, advice: Advice) -> Self {
+        Self { advice: Some(advice), ..self }
+    }
+
+    /// A credential that is set but unusable.
+    pub(crate) fn invalid_credential(credential: Credential, error: &CredentialError) -> Self {
+        Self::new(Reason::CredentialsInvalid, error.to_string()).with_advice(Advice::CheckCredential(credential))
+    }
+}
+
+/// The URL that a request or its connection uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UrlKind {
+    /// The token endpoint, or the issuer from which it is discovered; with the field of the spec that sets it.
+    TokenEndpoint(&'static str),
+    /// The revocation endpoint.
+    RevocationEndpoint,
+    /// The issuer.
+    Issuer,
+    /// The proxy.
+    Proxy,
+}
+
+impl fmt::Display for UrlKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TokenEndpoint(_) => "the token endpoint",
+            Self::RevocationEndpoint => "the revocation endpoint",
+            Self::Issuer => "the issuer",
+            Self::Proxy => "the proxy",
+        })
+    }
+}
+
+/// A value of a token response that an expression finds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResponseField {
+    /// The access token.
+    AccessToken,
+    /// The refresh token.
+    RefreshToken,
+    /// Whether the response is a success.
+    Success,
+    /// An extra value, by its key in the target.
+    Extra(String),
+}
+
+impl fmt::Display for ResponseField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AccessToken => f.write_str("the access token"),
+            Self::RefreshToken => f.write_str("the refresh token"),
+            Self::Success => f.write_str("the success of the request"),
+            Self::Extra(key) => write!(f, "the extra value {key}"),
+        }
+    }
+}
+
+/// What the user may change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Advice {
+    /// Check a URL.
+    CheckUrl(UrlKind),
+    /// Check a URL, or raise the timeout.
+    CheckUrlOrTimeout(UrlKind),
+    /// Check a URL, or raise the limit of responses.
+    CheckUrlOrSizeLimit(UrlKind),
+    /// Set the token endpoint or the issuer: neither is set.
+    SetTokenEndpointOrIssuer,
+    /// Set an endpoint that the issuer's metadata do not contain.
+    SetUrl(UrlKind),
+    /// Set the endpoint to the target of its redirects.
+    SetFinalUrl(UrlKind),
+    /// Check that this is a token endpoint.
+    CheckTokenEndpoint(UrlKind),
+    /// Change the client authentication method.
+    ChangeAuthenticationMethod,
+    /// The client may have to authenticate.
+    Authenticate,
+    /// Check the additional headers.
+    CheckHeaders,
+    /// Remove an additional header, or pin the origin as a whole.
+    RemoveHeader {
+        /// The origin of the endpoint.
+        origin: String,
+    },
+    /// Change the endpoint, or the annotation of the credentials.
+    ChangeUrlOrAnnotation(UrlKind),
+    /// Take the CA bundle from the Secret of the credentials, or have its owner allow another one.
+    ChangeCaBundle,
+    /// Use an https endpoint, or no proxy.
+    UseHttpsWithProxy,
+    /// Add a credential, or name another key.
+    AddCredential(Credential),
+    /// Check a credential.
+    CheckCredential(Credential),
+    /// Check the CA bundle.
+    CheckCaBundle,
+    /// Request a ServiceAccount token.
+    SetServiceAccountToken,
+    /// Check the expression of a value.
+    CheckExpression(ResponseField),
+    /// Find the expression that fails with `fetch --explain`.
+    ExplainExpressions,
+    /// The endpoint may accept forms only.
+    TryForm,
+    /// The endpoint may accept JSON only.
+    TryJson,
+    /// Replace the refresh token in the credentials.
+    ReplaceRefreshToken,
+    /// Check user name and password.
+    CheckUser,
+    /// Check client ID and client secret.
+    CheckClient,
+    /// Check client ID, client secret, and the client authentication method.
+    CheckClientAndMethod,
+    /// Check client ID, private key, and the settings of the assertion.
+    CheckAssertion,
+    /// Check client ID and client certificate.
+    CheckCertificate,
+    /// Check client ID, and the audience and issuer of the ServiceAccount token.
+    CheckServiceAccountToken,
+}
+
+/// Why a credential is unusable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialError {
+    /// The private key, or the client secret as a key, is unusable.
+    #[error("{0}")]
+    Key(#[from] KeyError),
+    /// There is no client certificate, or no key for it.
+    #[error("the {0} is missing, which tls_client_auth requires")]
+    Missing(&'static str),
+    /// The text is no certificate.
+    #[error("the client certificate is not a certificate as PEM (-----BEGIN CERTIFICATE-----)")]
+    NotCertificate,
+    /// The certificate cannot be parsed.
+    #[error("the client certificate cannot be parsed")]
+    MalformedCertificate,
+    /// The certificate has expired.
+    #[error("the client certificate expired at {0}: renew it")]
+    CertificateExpired(jiff::Timestamp),
+    /// The validity of the certificate is in the future.
+    #[error("the client certificate is not valid before {0}: check the clocks")]
+    CertificateNotYetValid(jiff::Timestamp),
+    /// Certificate and key do not match.
+    #[error("the private key does not match the client certificate; both must be PEM")]
+    CertificateMismatch,
+}
+
+/// TLS cannot be set up, for any connection.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to create the HTTP client")]
+pub struct BuildError(#[source] pub(crate) rustls::Error);

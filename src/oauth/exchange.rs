@@ -1,0 +1,284 @@
+//! One request to an endpoint: it is built, sent within its deadline, and its response is received.
+
+use std::collections::HashSet;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http_body::{Frame, SizeHint};
+use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+use zeroize::Zeroizing;
+
+use crate::api::reason::Reason;
+use crate::clock::Stopwatch;
+use crate::oauth::body::Parameter;
+use crate::oauth::credentials::{Credential, Credentials};
+use crate::oauth::error::{Advice, RequestError, UrlKind};
+use crate::oauth::http::connections::Connection;
+use crate::oauth::http::errors::{SendError, no_response};
+use crate::oauth::jwt::JwtStamp;
+use crate::oauth::parameters::{Authorization, RequestKind, RequestParts};
+use crate::oauth::request::TokenRequest;
+use crate::oauth::response::parse;
+use crate::oauth::response::raw::HttpResponse;
+use crate::oauth::signing_key::{KeyError, SigningKey};
+use crate::oauth::{body, jwt, parameters};
+
+/// A timeout that fires later than this was delayed: the process was frozen, or got no CPU time.
+const SUSPEND_THRESHOLD: Duration = Duration::from_millis(500);
+/// The time to receive what has arrived while the process was frozen.
+const FINAL_POLL: Duration = Duration::from_secs(1);
+/// The response headers that the operator itself reads.
+const OWN_HEADERS: [&str; 3] = ["date", "dpop-nonce", "retry-after"];
+/// RFC 9449, section 4.1.
+const DPOP: HeaderName = HeaderName::from_static("dpop");
+
+/// One request, which may have to be sent a second time.
+pub(crate) struct Exchange<'a> {
+    pub(crate) connection: &'a Connection,
+    pub(crate) url: &'a Url,
+    pub(crate) request: &'a TokenRequest,
+    pub(crate) credentials: &'a Credentials,
+    pub(crate) kind: &'a RequestKind<'a>,
+    /// Started before the discovery of the endpoint.
+    pub(crate) since: Stopwatch,
+    /// The largest response body that is read, in bytes.
+    pub(crate) max_response_size: usize,
+}
+
+impl Exchange<'_> {
+    /// Sends it, and returns the response with the values that must not be shown.
+    pub(crate) async fn send(&self, nonce: Option<&str>) -> Result<(HttpResponse, Vec<Parameter>), RequestError> {
+        let stamp = JwtStamp::new(Timestamp::now());
+        let parts = parameters::build_request(self.request, self.credentials, self.kind, &stamp)?;
+        let dpop_proof = self.dpop_proof(nonce, &stamp)?;
+        let sent = self.values_to_redact(&parts, dpop_proof.as_ref());
+        let headers = self.headers(&parts, dpop_proof.as_ref())?;
+        match self.send_with_deadline(&parts, headers).await {
+            Sent::Received(raw) => Ok((raw, sent)),
+            Sent::TooLarge(beginning) => Err(self.too_large(&beginning)),
+            Sent::Failed(error) => {
+                Err(no_response(&error, self.url.host_str().unwrap_or_default(), self.url_kind(), &sent))
+            }
+            Sent::TimedOut => Err(self.timed_out()),
+        }
+    }
+
+    const fn url_kind(&self) -> UrlKind {
+        self.kind.url_kind(self.request)
+    }
+
+    /// Proves possession of the key to which the token is to be bound.
+    fn dpop_proof(&self, nonce: Option<&str>, stamp: &JwtStamp) -> Result<Option<SecretString>, RequestError> {
+        if !self.request.dpop {
+            return Ok(None);
+        }
+        let unusable = |error: KeyError| {
+            RequestError::new(Reason::CredentialsInvalid, format!("no DPoP proof can be made: {error}"))
+        };
+        let missing = || RequestError::new(Reason::CredentialsInvalid, "the DPoP key is missing: please report this");
+        let pem = self.credentials.dpop_key.as_ref().ok_or_else(missing)?;
+        let key = SigningKey::from_pem(pem.expose_secret()).map_err(unusable)?;
+        // RFC 9449, section 4.2: without query and fragment.
+        let address = &self.url[..url::Position::AfterPath];
+        jwt::dpop_proof(&key, "POST", address, nonce, stamp).map(Some).map_err(unusable)
+    }
+
+    fn headers(&self, parts: &RequestParts, dpop_proof: Option<&SecretString>) -> Result<HeaderMap, RequestError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(body::content_type(self.request.format)));
+        let invalid = |problem: &str| {
+            let message = format!("the request could not be built: {problem}");
+            RequestError::new(Reason::InvalidSpec, message).with_advice(Advice::CheckHeaders)
+        };
+        for (name, value) in &self.request.headers {
+            let name: HeaderName = name.parse().map_err(|_| invalid("a name is not valid as that of a header"))?;
+            let value = value.parse().map_err(|_| invalid(&format!("the value of {name} is not valid in a header")))?;
+            headers.insert(name, value);
+        }
+        let authorization = parts.authorization.as_ref().map(Authorization::header);
+        for (name, value) in [(AUTHORIZATION, authorization.as_ref()), (DPOP, dpop_proof)] {
+            let Some(value) = value else { continue };
+            let mut value: HeaderValue = value.expose_secret().parse().map_err(|_| {
+                let message = "the request could not be built: check the credentials, which are not valid in a header";
+                RequestError::new(Reason::InvalidSpec, message)
+            })?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+        Ok(headers)
+    }
+
+    /// The secrets that were sent or used to sign, which must not be shown when the response repeats them. Values of the spec are no
+    /// secrets: whoever may read the status may read the spec too.
+    fn values_to_redact(&self, parts: &RequestParts, dpop_proof: Option<&SecretString>) -> Vec<Parameter> {
+        // Under another key than the default one, even a client ID may be a secret that the author of the spec must not see.
+        let name = |credential: Credential| {
+            if self.credentials.from_custom_keys.contains(&credential) { "value" } else { credential.key() }
+        };
+        let mut sent: Vec<Parameter> =
+            self.credentials.iter().map(|(credential, value)| (name(credential).to_owned(), value.clone())).collect();
+        sent.extend(parts.authorization.iter().map(|header| ("authorization".to_owned(), header.secret().clone())));
+        sent.extend(dpop_proof.iter().map(|proof| ("dpop".to_owned(), (*proof).clone())));
+        // The other values are assertions made here, tokens that were requested for this, or values of the spec. The spec chooses
+        // their names, which therefore say nothing about what they are.
+        let in_spec = self.in_spec();
+        let is_known =
+            |value: &SecretString| sent.iter().any(|(_, known)| known.expose_secret() == value.expose_secret());
+        let others = parts.parameters.iter().filter(|(_, value)| {
+            let text = value.expose_secret();
+            !in_spec.contains(text) && !text.starts_with("urn:ietf:params:oauth:") && !is_known(value)
+        });
+        let others: Vec<Parameter> = others
+            .map(|(name, value)| {
+                let name =
+                    if self.request.parameter_names.values().any(|other| other == name) { "value" } else { name };
+                (name.to_owned(), value.clone())
+            })
+            .collect();
+        sent.extend(others);
+        sent
+    }
+
+    /// The values of the body that the spec itself contains.
+    fn in_spec(&self) -> HashSet<&str> {
+        let TokenRequest { resource, scope, parameters, grant, .. } = self.request;
+        let resources = resource.iter().flat_map(|(_, values)| values);
+        let scopes = scope.iter().flat_map(|scope| scope.split_whitespace().chain([scope.as_str()]));
+        let mut values: HashSet<&str> =
+            parameters.values().chain(resources).map(String::as_str).chain(scopes).collect();
+        values.insert(grant.kind().parameter());
+        if let RequestKind::Revocation(revocation) = self.kind {
+            values.insert(revocation.hint);
+        }
+        values
+    }
+
+    /// The timeout is enforced here and not by the HTTP client: if the process was frozen meanwhile, the response may have arrived
+    /// although the time is over, and it may hold the only copy of a refresh token.
+    async fn send_with_deadline(&self, parts: &RequestParts, headers: HeaderMap) -> Sent {
+        // Each request has the whole timeout, unless the process was frozen before: all of it must end before the lease may expire.
+        let started = Stopwatch::now();
+        let timeout = self.request.timeout.min(self.request.longest().saturating_sub(self.since.elapsed()));
+        let sending = self.post(parts, headers, started, timeout);
+        tokio::pin!(sending);
+        let result = match tokio::time::timeout(timeout, &mut sending).await {
+            Err(_) if started.elapsed() > timeout + SUSPEND_THRESHOLD => {
+                tokio::time::timeout(FINAL_POLL, sending).await
+            }
+            done => done,
+        };
+        match result {
+            Ok(Ok(sent)) => sent,
+            Ok(Err(error)) => Sent::Failed(error),
+            Err(_) => Sent::TimedOut,
+        }
+    }
+
+    async fn post(
+        &self,
+        parts: &RequestParts,
+        headers: HeaderMap,
+        started: Stopwatch,
+        timeout: Duration,
+    ) -> Result<Sent, SendError> {
+        let lists: &[&str] = if self.request.scope_as_list { &["scope"] } else { &[] };
+        let bytes = Bytes::from_owner(ZeroizedBytes(body::encode(self.request.format, &parts.parameters, lists)));
+        let body = DeadlineBody { bytes: Some(bytes), started, timeout };
+        let (url, max) = (self.url, self.max_response_size);
+        let response = self.connection.send(Method::POST, url, headers, body, max, |_| true).await?;
+        let headers = self.headers_of(&response.headers);
+        let raw = HttpResponse { status: response.status.as_u16(), headers, body: response.body };
+        Ok(if response.is_whole { Sent::Received(raw) } else { Sent::TooLarge(raw) })
+    }
+
+    /// All headers are kept only where an expression may read them.
+    fn headers_of(&self, headers: &HeaderMap) -> Vec<(String, String)> {
+        let all = self.request.expressions.use_bindings();
+        let headers = headers.iter().filter(|(name, _)| all || OWN_HEADERS.contains(&name.as_str()));
+        headers.filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))).collect()
+    }
+
+    fn too_large(&self, beginning: &HttpResponse) -> RequestError {
+        let (max, status) = (self.max_response_size, beginning.status);
+        let failure = RequestError::new(
+            Reason::InvalidResponse,
+            format!("the body of the response ({status}) is larger than {max} bytes"),
+        )
+        .with_advice(Advice::CheckUrlOrSizeLimit(self.url_kind()));
+        let is_success = matches!(self.kind, RequestKind::Token) && matches!(status, 200..300);
+        let refresh_token = if is_success {
+            parse::rotated_refresh_token_of_prefix(beginning, &self.request.expressions)
+        } else {
+            None
+        };
+        RequestError { refresh_token, ..failure }
+    }
+
+    fn timed_out(&self) -> RequestError {
+        let (host, timeout) = (self.url.host_str().unwrap_or_default(), self.request.timeout);
+        RequestError::new(Reason::RequestTimedOut, format!("{host} did not respond within {timeout:?}"))
+            .with_advice(Advice::CheckUrlOrTimeout(self.url_kind()))
+    }
+}
+
+/// Bytes that are wiped when the last reference to them is dropped.
+struct ZeroizedBytes(Zeroizing<Vec<u8>>);
+
+impl AsRef<[u8]> for ZeroizedBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// The result of sending a request.
+enum Sent {
+    Received(HttpResponse),
+    /// The body exceeds the limit; this is its beginning.
+    TooLarge(HttpResponse),
+    Failed(SendError),
+    TimedOut,
+}
+
+/// A body that is sent only before its deadline. Between the decision to send and the sending, a process may be frozen for so long
+/// that another replica becomes the leader and uses the same refresh token.
+#[derive(Debug)]
+struct DeadlineBody {
+    bytes: Option<Bytes>,
+    started: Stopwatch,
+    timeout: Duration,
+}
+
+impl http_body::Body for DeadlineBody {
+    type Data = Bytes;
+    type Error = DeadlineExceeded;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, DeadlineExceeded>>> {
+        if self.bytes.is_some() && self.started.elapsed() > self.timeout {
+            return Poll::Ready(Some(Err(DeadlineExceeded)));
+        }
+        Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+    }
+}
+
+/// Nothing was sent, because the deadline has passed.
+#[derive(Debug, thiserror::Error)]
+#[error("the time for the request was over before it was sent")]
+struct DeadlineExceeded;

@@ -1,0 +1,362 @@
+//! Reads members of a response body from its bytes.
+//!
+//! Parsed as a whole, a body takes up to a hundred times its size in memory. The operator needs a few scalars, so only these are kept
+//! while the parser skips the rest. Where JSONata gives a path a meaning beyond "the member of a member" (lists, which it maps over,
+//! and values that are objects), the path is left to the worker.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+
+use jsonata_core::value::JValue;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+use crate::oauth::expression::error::ExpressionError;
+use crate::oauth::expression::jsonata::Expression;
+
+/// The body as a whole, for a worker; the operator itself uses [`read`].
+#[must_use]
+pub fn parse(body: &[u8]) -> Option<JValue> {
+    let text = std::str::from_utf8(body).ok()?;
+    JValue::from_json_str(text).ok().or_else(|| JValue::from_json_str(&form(text.trim())?.to_string()).ok())
+}
+
+/// A form as an object.
+pub(crate) fn form(text: &str) -> Option<serde_json::Value> {
+    let members =
+        || url::form_urlencoded::parse(text.as_bytes()).map(|(name, value)| (name.into_owned(), value.into()));
+    is_form(text).then(|| serde_json::Value::Object(members().collect()))
+}
+
+/// The value of an expression. Lists and objects are kept as JSON text: they are only written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Value {
+    /// JSONata's `undefined`: there is no value.
+    Nothing,
+    /// `null`.
+    Null,
+    /// A boolean.
+    Bool(bool),
+    /// A number.
+    Number(f64),
+    /// A string.
+    Text(String),
+    /// A list: its number of items, and its JSON text.
+    List(usize, String),
+    /// An object: its number of members, and its JSON text.
+    Object(usize, String),
+    /// What has no representation in JSON, such as a function.
+    Other,
+}
+
+impl Value {
+    /// Converts a value of JSONata.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written as JSON.
+    pub fn of(value: &JValue) -> Result<Self, ExpressionError> {
+        let json = || value.to_json_string().map_err(|_| ExpressionError::NotJson);
+        Ok(match value {
+            JValue::Undefined => Self::Nothing,
+            JValue::Null => Self::Null,
+            JValue::Bool(value) => Self::Bool(*value),
+            JValue::Number(value) => Self::Number(*value),
+            JValue::String(text) => Self::Text(text.to_string()),
+            JValue::Array(items) => Self::List(items.len(), json()?),
+            JValue::Object(members) => Self::Object(members.len(), json()?),
+            _ => Self::Other,
+        })
+    }
+
+    /// The length of its text in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Text(text) | Self::List(_, text) | Self::Object(_, text) => text.len(),
+            _ => 0,
+        }
+    }
+}
+
+/// What was read from a body.
+#[derive(Clone, Default)]
+pub struct Document {
+    /// Whether the body is JSON or a form.
+    pub is_readable: bool,
+    /// `error` (RFC 6749, section 5.2).
+    pub error: Option<String>,
+    /// `error_description` (RFC 6749, section 5.2).
+    pub error_description: Option<String>,
+    /// `token_type` (RFC 6749, section 5.1).
+    pub token_type: Option<String>,
+    /// `scope` (RFC 6749, section 5.1).
+    pub scope: Option<String>,
+    /// The values of the paths, by their text; a path that is missing needs the whole document.
+    pub values: HashMap<String, Value>,
+}
+
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The values are secrets.
+        f.debug_struct("Document").field("is_readable", &self.is_readable).finish_non_exhaustive()
+    }
+}
+
+/// The members that RFC 6749 defines.
+const OWN: [&str; 4] = ["error", "error_description", "token_type", "scope"];
+
+/// Reads a body: JSON, or else a form as GitHub sends it. The content type is ignored: real servers send JSON as `text/plain`. Of
+/// `expressions`, the paths are looked up.
+#[must_use]
+pub fn read<'a>(body: &[u8], expressions: impl Iterator<Item = &'a Expression>) -> Document {
+    // A path that occurs twice is read once: its value may be large.
+    let mut known = HashSet::new();
+    let paths: Vec<&Expression> =
+        expressions.filter(|expression| expression.is_path() && known.insert(expression.text())).collect();
+    let mut wanted = Node::default();
+    for (index, name) in OWN.iter().enumerate() {
+        wanted.add(std::iter::once(*name), index);
+    }
+    for (index, path) in paths.iter().enumerate() {
+        wanted.add(path.names(), OWN.len() + index);
+    }
+    let Ok(text) = std::str::from_utf8(body) else { return Document::default() };
+    let mut found = vec![Found::Value(Value::Nothing); OWN.len() + paths.len()];
+    if !read_json(text, &wanted, &mut found) {
+        found.fill(Found::Value(Value::Nothing));
+        if !read_form(text.trim(), &wanted, &mut found) {
+            return Document::default();
+        }
+    }
+    let mut found = found.into_iter();
+    let mut own = || match found.next() {
+        Some(Found::Value(Value::Text(text))) if !text.is_empty() => Some(text),
+        _ => None,
+    };
+    let [error, error_description, token_type, scope] = [own(), own(), own(), own()];
+    let values = paths.iter().zip(found).filter_map(|(path, found)| match found {
+        Found::Value(value) => Some((path.text().to_owned(), value)),
+        Found::NeedsDocument => None,
+    });
+    Document { is_readable: true, error, error_description, token_type, scope, values: values.collect() }
+}
+
+/// Reads one path from the beginning of a JSON body. There is a value only if it is complete.
+#[must_use]
+pub fn read_beginning(body: &[u8], path: &Expression) -> Document {
+    if !path.is_path() {
+        return Document::default();
+    }
+    let mut wanted = Node::default();
+    wanted.add(path.names(), 0);
+    let mut found = [Found::Value(Value::Nothing)];
+    // The beginning may end within a character.
+    let text = body.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+    let is_readable = read_json(text, &wanted, &mut found);
+    let [found] = found;
+    let values = match found {
+        Found::Value(value) => HashMap::from([(path.text().to_owned(), value)]),
+        Found::NeedsDocument => HashMap::new(),
+    };
+    Document { is_readable, values, ..Document::default() }
+}
+
+/// `error` alone.
+#[must_use]
+pub fn error(body: &[u8]) -> Option<String> {
+    read(body, std::iter::empty()).error
+}
+
+/// The result for one path.
+#[derive(Clone, Debug)]
+enum Found {
+    Value(Value),
+    /// The path must be evaluated on the whole document.
+    NeedsDocument,
+}
+
+/// A tree of the names in the paths.
+#[derive(Debug, Default)]
+struct Node<'a> {
+    /// The indices of the results whose path ends here.
+    ends: Vec<usize>,
+    children: HashMap<&'a str, Node<'a>>,
+}
+
+impl<'a> Node<'a> {
+    fn add(&mut self, names: impl Iterator<Item = &'a str>, index: usize) {
+        let mut node = self;
+        for name in names {
+            node = node.children.entry(name).or_default();
+        }
+        node.ends.push(index);
+    }
+
+    /// Sets the same result for all paths through this node.
+    fn set_all(&self, found: &mut [Found], value: &Found) {
+        for index in &self.ends {
+            if let Some(found) = found.get_mut(*index) {
+                *found = value.clone();
+            }
+        }
+        self.children.values().for_each(|child| child.set_all(found, value));
+    }
+
+    /// Sets a scalar: the value of the paths that end here, and nothing for those that continue.
+    fn set_scalar(&self, found: &mut [Found], value: &Value) {
+        self.set_all(found, &Found::Value(Value::Nothing));
+        for index in &self.ends {
+            if let Some(found) = found.get_mut(*index) {
+                *found = Found::Value(value.clone());
+            }
+        }
+    }
+}
+
+fn read_json(text: &str, wanted: &Node<'_>, found: &mut [Found]) -> bool {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    Walk { node: wanted, found }.deserialize(&mut deserializer).is_ok() && deserializer.end().is_ok()
+}
+
+fn read_form(text: &str, wanted: &Node<'_>, found: &mut [Found]) -> bool {
+    if !is_form(text) {
+        return false;
+    }
+    for (name, value) in url::form_urlencoded::parse(text.as_bytes()) {
+        if let Some(child) = wanted.children.get(name.as_ref()) {
+            child.set_scalar(found, &Value::Text(value.into_owned()));
+        }
+    }
+    true
+}
+
+/// Whether a text is a form: names of letters, digits, `_`, `-` and `.`, and encoded values, at least one of them not empty. A token in
+/// base64 that ends with `=` is no form.
+pub(crate) fn is_form(text: &str) -> bool {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    let is_value = |c: char| c.is_ascii_graphic() && !"<>{}\"=".contains(c);
+    let mut members = text.split('&').map(|member| member.split_once('='));
+    let whole = members.clone().all(|member| {
+        member.is_some_and(|(name, value)| !name.is_empty() && name.chars().all(is_name) && value.chars().all(is_value))
+    });
+    whole && members.any(|member| member.is_some_and(|(_, value)| !value.is_empty()))
+}
+
+/// Visits one value and keeps what the paths select. The recursion is as deep as the longest path, which is bounded; everything else is
+/// skipped without recursion.
+struct Walk<'a, 'f> {
+    node: &'a Node<'a>,
+    found: &'f mut [Found],
+}
+
+impl<'de> DeserializeSeed<'de> for Walk<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Walk<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        // The value of the path itself is an object; its members are visited.
+        for index in &self.node.ends {
+            if let Some(found) = self.found.get_mut(*index) {
+                *found = Found::NeedsDocument;
+            }
+        }
+        for child in self.node.children.values() {
+            child.set_all(self.found, &Found::Value(Value::Nothing));
+        }
+        while let Some(name) = map.next_key::<Name<'de>>()? {
+            // Of a duplicate name, the last one counts.
+            match self.node.children.get(name.0.as_ref()) {
+                Some(child) => map.next_value_seed(Walk { node: child, found: &mut *self.found })?,
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        self.node.set_all(self.found, &Found::NeedsDocument);
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        if self.node.ends.is_empty() {
+            self.node.set_scalar(self.found, &Value::Nothing);
+        } else {
+            self.node.set_scalar(self.found, &Value::Text(text.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<(), E> {
+        self.node.set_scalar(self.found, &Value::Bool(value));
+        Ok(())
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "JSONata knows one kind of number")]
+    fn visit_i64<E>(self, value: i64) -> Result<(), E> {
+        self.node.set_scalar(self.found, &Value::Number(value as f64));
+        Ok(())
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "JSONata knows one kind of number")]
+    fn visit_u64<E>(self, value: u64) -> Result<(), E> {
+        self.node.set_scalar(self.found, &Value::Number(value as f64));
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<(), E> {
+        self.node.set_scalar(self.found, &Value::Number(value));
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        self.node.set_scalar(self.found, &Value::Null);
+        Ok(())
+    }
+}
+
+/// The name of a member; borrowed unless it contains escapes.
+struct Name<'de>(std::borrow::Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Name<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(NameVisitor)
+    }
+}
+
+struct NameVisitor;
+
+impl<'de> Visitor<'de> for NameVisitor {
+    type Value = Name<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a member")
+    }
+
+    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Name<'de>, E> {
+        Ok(Name(name.into()))
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Name<'de>, E> {
+        Ok(Name(name.to_owned().into()))
+    }
+
+    fn visit_bytes<E: serde::de::Error>(self, _: &[u8]) -> Result<Name<'de>, E> {
+        Err(E::custom("a name that is no text"))
+    }
+}

@@ -1,0 +1,62 @@
+//! Why an expression has no value.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// An expression cannot be parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidExpression {
+    /// The name of the value that it finds, as in `spec.response`.
+    pub field: String,
+    /// Why.
+    pub error: ExpressionError,
+}
+
+/// Why an expression has no value. No message quotes the response.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum ExpressionError {
+    /// The text is longer than the CRD allows, in characters.
+    #[error("it is longer than {0} characters")]
+    TooLong(usize),
+    /// The parser's message, and the position in characters from 1.
+    #[error("{message} (at character {position})")]
+    Syntax {
+        /// The message, which may quote the expression.
+        message: String,
+        /// The position.
+        position: usize,
+    },
+    /// The JSONata error code, if there is one.
+    #[error("{}", .0.as_ref().map_or_else(|| "a JSONata error".to_owned(), |code| format!("JSONata error {code}")))]
+    Failed(Option<String>),
+    /// The value is a function, say.
+    #[error("a value that cannot be written as JSON")]
+    NotJson,
+    /// The values of all expressions are too large.
+    #[error("more than can be kept")]
+    ValuesTooLarge,
+    /// The headers are too large, limit in KiB.
+    #[error("more than {0} KiB of headers")]
+    HeadersTooLarge(usize),
+    /// The worker exceeded its memory, in MiB.
+    #[error("its limit of {0} MiB of memory")]
+    OutOfMemory(u64),
+    /// The evaluation took too long.
+    #[error("its limit of {0:?}")]
+    TimedOut(Duration),
+    /// Other expressions of the namespace took all the time.
+    #[error("a timeout in the queue: other expressions of its namespace take all their time")]
+    QueueTimedOut,
+    /// No worker could be started.
+    #[error("a failure to start a worker ({0})")]
+    NotStarted(String),
+}
+
+impl ExpressionError {
+    /// Whether the expression was not evaluated at all, which depends neither on it nor on the response.
+    #[must_use]
+    pub const fn is_not_evaluated(&self) -> bool {
+        matches!(self, Self::QueueTimedOut | Self::NotStarted(_))
+    }
+}

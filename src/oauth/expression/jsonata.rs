@@ -1,0 +1,175 @@
+//! JSONata expressions: paths are recognized by their text; all others are parsed and evaluated with limits, in worker processes.
+
+use std::fmt;
+use std::sync::Arc;
+
+use jsonata_core::ast::AstNode;
+use jsonata_core::evaluator::{Context, Evaluator, EvaluatorOptions};
+use jsonata_core::parser;
+use jsonata_core::value::JValue;
+
+use crate::oauth::expression::error::ExpressionError;
+
+/// The timeout of one evaluation, in milliseconds.
+const TIMEOUT_MS: u64 = 1_000;
+/// The maximum depth of function calls.
+const MAX_STACK_DEPTH: usize = 500;
+/// The maximum length of a sequence.
+const MAX_SEQUENCE_LENGTH: usize = 100_000;
+/// The longest expression, in characters, as in the CRD.
+const MAX_LENGTH: usize = 4_096;
+/// The maximum length of a message of the parser, in characters: it may quote the expression.
+const MAX_MESSAGE: usize = 300;
+/// The most names in a path that is looked up without JSONata.
+const MAX_NAMES: usize = 16;
+
+/// An expression. Clones share its text.
+///
+/// Parsing a text of 4 KiB can take many milliseconds, and the syntax tree a hundred times the memory of the text. So nothing
+/// but [`Expression::check`] and [`Expression::evaluate`] parses, and the operator calls both only in worker processes.
+#[derive(Clone)]
+pub struct Expression {
+    text: Arc<str>,
+    is_path: bool,
+}
+
+/// What an expression may use besides the body.
+#[derive(Clone, Copy, Debug)]
+pub struct Bindings<'a> {
+    /// `$status`.
+    pub status: u16,
+    /// `$headers`: names in lower case, and values.
+    pub headers: &'a [(String, String)],
+}
+
+impl Bindings<'_> {
+    fn context(&self) -> Context {
+        let mut context = Context::new();
+        context.bind("status".to_owned(), JValue::from(f64::from(self.status)));
+        let headers: serde_json::Map<String, serde_json::Value> =
+            self.headers.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
+        let headers = JValue::from_json_str(&serde_json::Value::Object(headers).to_string());
+        context.bind("headers".to_owned(), headers.unwrap_or(JValue::Undefined));
+        context
+    }
+}
+
+impl Expression {
+    /// An expression that has not been parsed; [`Expression::check`] says whether it is valid.
+    ///
+    /// # Errors
+    ///
+    /// When it is longer than the CRD allows.
+    pub fn unchecked(text: &str) -> Result<Self, ExpressionError> {
+        if text.len() > MAX_LENGTH && text.chars().count() > MAX_LENGTH {
+            return Err(ExpressionError::TooLong(MAX_LENGTH));
+        }
+        Ok(Self { text: text.into(), is_path: is_path(text) })
+    }
+
+    /// Parses an expression. Not for the operator's own process: an error is located by parsing up to 14 times.
+    ///
+    /// # Errors
+    ///
+    /// As [`Expression::check`].
+    pub fn parse(text: &str) -> Result<Self, ExpressionError> {
+        let expression = Self::unchecked(text)?;
+        expression.check().map(|()| expression)
+    }
+
+    /// Checks whether it can be parsed. A path needs no parser.
+    ///
+    /// # Errors
+    ///
+    /// The parser's own message, with its JSONata code where it has one, and the position.
+    pub fn check(&self) -> Result<(), ExpressionError> {
+        if self.is_path {
+            return Ok(());
+        }
+        self.ast().map(|_| ()).map_err(|error| ExpressionError::Syntax {
+            message: error.to_string().chars().take(MAX_MESSAGE).collect(),
+            position: position(&self.text),
+        })
+    }
+
+    fn ast(&self) -> Result<AstNode, parser::ParserError> {
+        parser::parse(&self.text)
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether it is a name, or a path of a few names, which is looked up without a parser.
+    #[must_use]
+    pub fn is_path(&self) -> bool {
+        self.is_path
+    }
+
+    /// The names of a path.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.text.split('.')
+    }
+
+    /// Evaluates the expression over a response body. Blocks for at most [`TIMEOUT_MS`].
+    ///
+    /// # Errors
+    ///
+    /// The JSONata code of the error, or a generic message: the full message may quote values of the response, which are secret.
+    pub fn evaluate(&self, body: &JValue, bindings: Bindings<'_>) -> Result<JValue, ExpressionError> {
+        let options = EvaluatorOptions {
+            timeout_ms: Some(TIMEOUT_MS),
+            max_stack_depth: Some(MAX_STACK_DEPTH),
+            max_sequence_length: Some(MAX_SEQUENCE_LENGTH),
+            ..EvaluatorOptions::default()
+        };
+        // Headers are bound only where they may be used: nearly all expressions use none.
+        let context = if self.text.contains('$') { bindings.context() } else { Context::new() };
+        let parsed = self.ast().map_err(|_| ExpressionError::Failed(None))?;
+        Evaluator::with_options(context, options)
+            .evaluate(&parsed, body)
+            .map_err(|error| ExpressionError::Failed(code(error.message())))
+    }
+}
+
+impl fmt::Debug for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Expression").field(&self.text).finish()
+    }
+}
+
+/// Whether a text is a name, or a path of a few names.
+fn is_path(text: &str) -> bool {
+    text.split('.').count() <= MAX_NAMES
+        && text.split('.').all(|name| {
+            name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+                && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+                && !["and", "or", "in", "null", "true", "false", "function"].contains(&name)
+        })
+}
+
+/// The position of the first error, in characters from 1: the end of the shortest prefix that cannot be continued to an expression. The
+/// parser does not report it. A longer prefix cannot be continued either, so a binary search finds it.
+fn position(text: &str) -> usize {
+    let is_unfinished = |beginning: &str| match parser::parse(beginning) {
+        Ok(_) => true,
+        Err(error) => UNFINISHED.iter().any(|word| error.to_string().contains(word)),
+    };
+    let ends: Vec<usize> = text.char_indices().map(|(start, c)| start + c.len_utf8()).collect();
+    let wrong = ends.partition_point(|end| is_unfinished(&text[..*end]));
+    (wrong + 1).min(ends.len())
+}
+
+/// The errors of the parser for a text that is incomplete.
+const UNFINISHED: [&str; 7] = ["S0207", "S0101", "S0105", "S0106", "S0302", "Unclosed", "end of expression"];
+
+/// The JSONata error code (a letter and four digits) at the beginning of a message.
+fn code(message: &str) -> Option<String> {
+    let lead: String = message.chars().take_while(char::is_ascii_alphanumeric).collect();
+    let is_code = lead.len() == 5
+        && lead.starts_with(|c: char| c.is_ascii_uppercase())
+        && lead.chars().skip(1).all(|c| c.is_ascii_digit());
+    is_code.then_some(lead)
+}

@@ -1,0 +1,11 @@
+//! JSONata expressions: parsed and evaluated in worker processes, with bounded time, memory and size.
+
+pub mod document;
+pub mod error;
+pub mod jsonata;
+pub mod protocol;
+pub(crate) mod public;
+pub mod sandbox;
+pub(crate) mod set;
+pub mod worker;
+pub(crate) mod worker_process;

@@ -1,0 +1,45 @@
+//! The messages between the operator and its expression workers.
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
+
+use crate::oauth::expression::document::Value;
+use crate::oauth::expression::error::ExpressionError;
+
+/// The memory limit of a worker, in bytes.
+pub(crate) const MEMORY: u64 = 24 << 20;
+
+/// The task of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Task {
+    /// Check whether the expressions can be parsed: for each nothing, or the parser's message.
+    Check,
+    /// Evaluate the expressions on a response.
+    Evaluate,
+}
+
+/// A response, and the expressions to evaluate on it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct EvaluationRequest {
+    /// What to do with the expressions.
+    pub task: Task,
+    /// The expressions.
+    pub expressions: Vec<String>,
+    /// How many of them, the last ones, see the response without possible secrets.
+    pub public: usize,
+    /// The HTTP status code.
+    pub status: u16,
+    /// The headers.
+    pub headers: Vec<(String, String)>,
+    /// The body; empty if it is no text.
+    pub body: String,
+}
+
+impl Drop for EvaluationRequest {
+    fn drop(&mut self) {
+        self.body.zeroize();
+    }
+}
+
+/// The value of an expression, or its error.
+pub type EvaluationResult = Result<Value, ExpressionError>;

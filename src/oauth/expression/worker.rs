@@ -1,0 +1,98 @@
+//! The worker process: it evaluates expressions, one response after the other, and can do nothing else.
+
+use std::io::{Read, Write};
+use std::process::ExitCode;
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setpriority_process, setrlimit};
+use rustix::thread::set_no_new_privs;
+
+use crate::oauth::expression::document::Value;
+use crate::oauth::expression::error::ExpressionError;
+use crate::oauth::expression::jsonata::{Bindings, Expression};
+use crate::oauth::expression::protocol::{EvaluationRequest, EvaluationResult, MEMORY, Task};
+use crate::oauth::expression::public::View;
+
+/// Where CPU time is scarce, the operator itself takes precedence.
+const NICENESS: i32 = 10;
+/// The hidden subcommand that starts it.
+pub const COMMAND: &str = "evaluate";
+/// The largest request that is read, in bytes: a response of 1 MiB, each byte escaped, and the expressions.
+const LARGEST_JOB: usize = 8 << 20;
+/// The most bytes of all values of one request together; further values are errors.
+pub const MAX_VALUES: usize = 256 << 10;
+
+/// Evaluates requests until the input ends.
+#[must_use]
+pub fn run() -> ExitCode {
+    if confine().is_err() {
+        return ExitCode::FAILURE;
+    }
+    // The end of the input ends the worker, also within a request.
+    while let Ok(job) = read() {
+        let yields = evaluate(&job);
+        if write(&yields).is_err() {
+            break;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// Gives up what an evaluation does not need: memory beyond a limit, files, processes, new privileges, core dumps and ptrace.
+fn confine() -> rustix::io::Result<()> {
+    let limit = |most: u64| Rlimit { current: Some(most), maximum: Some(most) };
+    setrlimit(Resource::Data, limit(MEMORY))?;
+    setpriority_process(None, NICENESS)?;
+    setrlimit(Resource::Core, limit(0))?;
+    setrlimit(Resource::Fsize, limit(0))?;
+    setrlimit(Resource::Nofile, limit(3))?;
+    setrlimit(Resource::Nproc, limit(0))?;
+    set_no_new_privs(true)?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+}
+
+fn read() -> std::io::Result<EvaluationRequest> {
+    let mut input = std::io::stdin().lock();
+    let mut length = [0; 4];
+    input.read_exact(&mut length)?;
+    let length = usize::try_from(u32::from_be_bytes(length)).map_err(std::io::Error::other)?;
+    if length > LARGEST_JOB {
+        return Err(std::io::Error::other("too large"));
+    }
+    let mut bytes = vec![0; length];
+    input.read_exact(&mut bytes)?;
+    Ok(serde_json::from_slice(&bytes)?)
+}
+
+fn write(yields: &[EvaluationResult]) -> std::io::Result<()> {
+    let bytes = serde_json::to_vec(yields)?;
+    let length = u32::try_from(bytes.len()).map_err(std::io::Error::other)?;
+    let mut output = std::io::stdout().lock();
+    output.write_all(&length.to_be_bytes())?;
+    output.write_all(&bytes)?;
+    output.flush()
+}
+
+fn evaluate(job: &EvaluationRequest) -> Vec<EvaluationResult> {
+    let EvaluationRequest { task, expressions, public, status, headers, body } = job;
+    if *task == Task::Check {
+        return expressions.iter().map(|text| check(text)).collect();
+    }
+    let whole = View::whole(body, headers);
+    // Most evaluations need one view only.
+    let without_secrets = (*public > 0).then(|| View::public(body, headers));
+    let first_public = expressions.len().saturating_sub(*public);
+    let mut room = MAX_VALUES;
+    let evaluate = |(place, text): (usize, &String)| {
+        let view = without_secrets.as_ref().filter(|_| place >= first_public).unwrap_or(&whole);
+        let bindings = Bindings { status: *status, headers: &view.headers };
+        let value = Expression::unchecked(text)?.evaluate(&view.body, bindings)?;
+        let value = Value::of(&value)?;
+        room = room.checked_sub(value.size()).ok_or(ExpressionError::ValuesTooLarge)?;
+        Ok(value)
+    };
+    expressions.iter().enumerate().map(evaluate).collect()
+}
+
+fn check(text: &str) -> EvaluationResult {
+    Expression::unchecked(text).and_then(|expression| expression.check()).map(|()| Value::Nothing)
+}

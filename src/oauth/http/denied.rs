@@ -1,0 +1,91 @@
+//! Why a request is denied.
+
+use std::net::IpAddr;
+
+use crate::oauth::allowed_endpoints::ALLOWED_ENDPOINTS;
+
+/// Why the egress policy, or the owner of a credential, denies a request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// The endpoint has no TLS.
+    #[error("without TLS nothing is sent (--allow-http): use https")]
+    PlainHttp,
+    /// The URL has no host.
+    #[error("there is no host")]
+    NoHost,
+    /// Only some hosts are allowed.
+    #[error("{host} is not an allowed host (--allow-host)")]
+    Host {
+        /// The host.
+        host: String,
+    },
+    /// The administrator has denied the network.
+    #[error("{address} is denied (--deny-cidr)")]
+    Network {
+        /// The address.
+        address: IpAddr,
+    },
+    /// The address is special.
+    #[error("{address} is {kind}, which is denied unless --allow-cidr allows it")]
+    Address {
+        /// The address.
+        address: IpAddr,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// There are no credentials whose owner could allow the host, and the administrator has not.
+    #[error(
+        "an integration without credentials may send requests only to the hosts of --allow-anonymous-host, and {host} is none of them: name credentials whose annotation {ALLOWED_ENDPOINTS} admits it, or have an administrator add the host"
+    )]
+    Anonymous {
+        /// The host.
+        host: String,
+        /// Whether it is the host of the proxy.
+        is_proxy: bool,
+    },
+    /// The annotation of the credentials allows other endpoints.
+    #[error("{owner} may be sent only to {allowed}, as its annotation {ALLOWED_ENDPOINTS} says, and not to {url}")]
+    OutsideAllowedEndpoints {
+        /// The object with the annotation.
+        owner: String,
+        /// The endpoints that it allows.
+        allowed: String,
+        /// The endpoint, without its query unless one is pinned.
+        url: String,
+    },
+    /// An additional header could lead a gateway to another path than the one that is allowed.
+    #[error(
+        "{owner} may be sent only below a path ({allowed}), and header {name} could make a gateway use another path"
+    )]
+    Header {
+        /// The object with the annotation.
+        owner: String,
+        /// The endpoints that it allows.
+        allowed: String,
+        /// The header.
+        name: String,
+        /// The origin of the endpoint.
+        origin: String,
+    },
+    /// The CA bundle is not that of the owner of the credentials.
+    #[error("{owner} says where it may be sent, and a CA of others could impersonate the endpoint")]
+    ForeignCa {
+        /// The object with the annotation.
+        owner: String,
+    },
+    /// The request would go to a proxy without encryption.
+    #[error(
+        "credentials with the annotation allowed-endpoints cannot be sent through a proxy over plain http: the proxy could read them"
+    )]
+    ProxySeesCredentials,
+    /// The credentials have no annotation, and the administrator requires one.
+    #[error(
+        "{owner} does not say where it may be sent, and --require-allowed-endpoints is set: add the annotation {ALLOWED_ENDPOINTS} with {origin}"
+    )]
+    Unrestricted {
+        /// The object without the annotation.
+        owner: String,
+        /// The origin of the endpoint.
+        origin: String,
+    },
+}

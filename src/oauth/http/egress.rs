@@ -1,0 +1,275 @@
+//! Where requests may be sent. Tenants describe the requests, and the operator sends them from its own position in the network. So each
+//! URL is checked as it is written, and after its name was resolved, the very addresses are checked to which a connection is made.
+
+#![deny(clippy::disallowed_methods)]
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use ipnet::IpNet;
+use url::{Host, Url};
+
+use crate::oauth::http::addresses::{Special, embedded, special};
+use crate::oauth::http::denied::Denied;
+use crate::oauth::http::errors::SendError;
+use crate::oauth::http::name_resolution;
+
+/// What is allowed and what is denied.
+#[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub struct EgressPolicy {
+    /// Whether requests may be sent without TLS.
+    pub allow_http: bool,
+    /// Addresses that are allowed although they are special.
+    pub allow: Vec<IpNet>,
+    /// Addresses that are denied; takes precedence over `allow`.
+    pub deny: Vec<IpNet>,
+    /// Hosts that are allowed; empty: all.
+    pub hosts: Vec<HostPattern>,
+    /// Addresses of the cluster's own API server.
+    pub api_server: Addresses,
+    /// Whether credentials must have the annotation that says where they may be sent.
+    pub require_pin: bool,
+    /// Hosts to which integrations without any credentials may send requests where `require_pin` is set; empty: none.
+    pub anonymous_hosts: Vec<HostPattern>,
+    /// Whether addresses of private networks are denied unless `allow` contains them.
+    pub deny_private: bool,
+    /// Whether all addresses are allowed: for users who try a manifest on their own machine.
+    pub unrestricted: bool,
+}
+
+/// A set of addresses that grows. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Addresses(Arc<RwLock<Vec<IpAddr>>>);
+
+impl Addresses {
+    /// Whether the set contains an address.
+    #[must_use]
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).contains(&address)
+    }
+
+    /// Adds addresses; none is ever removed.
+    pub fn add(&self, addresses: Vec<IpAddr>) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for address in addresses {
+            if !known.contains(&address) {
+                known.push(address);
+            }
+        }
+    }
+}
+
+/// A host, or `*.` and a domain for all hosts below that domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPattern(String);
+
+/// A text is no host pattern.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is not a host, nor *. and a domain")]
+pub struct InvalidHostPattern(String);
+
+impl std::str::FromStr for HostPattern {
+    type Err = InvalidHostPattern;
+
+    fn from_str(text: &str) -> Result<Self, InvalidHostPattern> {
+        let problem = || InvalidHostPattern(text.to_owned());
+        let name = text.strip_prefix("*.").unwrap_or(text);
+        // The URL parser would drop user information before a host, and the default port after it.
+        let is_foreign = |c: char| c.is_whitespace() || c.is_control() || "/\\@?#*".contains(c);
+        let has_port = name.rsplit(']').next().is_some_and(|end| end.contains(':'));
+        if has_port || name.contains(is_foreign) {
+            return Err(problem());
+        }
+        let url = Url::parse(&format!("https://{name}/")).map_err(|_| problem())?;
+        let host = url.host().ok_or_else(problem)?.to_string();
+        Ok(Self(format!("{}{}", &text[..text.len() - name.len()], bare(&host))))
+    }
+}
+
+impl HostPattern {
+    fn admits(&self, host: &str) -> bool {
+        match self.0.strip_prefix("*.") {
+            Some(domain) => host.strip_suffix(domain).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
+            None => self.0 == host,
+        }
+    }
+}
+
+/// Without the trailing dot of a fully qualified name.
+fn bare(host: &str) -> &str {
+    host.strip_suffix('.').unwrap_or(host)
+}
+
+impl EgressPolicy {
+    /// A policy that allows everything.
+    #[must_use]
+    pub fn unrestricted() -> Self {
+        Self { allow_http: true, unrestricted: true, ..Self::default() }
+    }
+
+    /// Checks the URL of an endpoint as it is written.
+    ///
+    /// # Errors
+    ///
+    /// Why it is denied.
+    pub fn check_url(&self, url: &Url) -> Result<(), Denied> {
+        if url.scheme() != "https" && !self.allow_http {
+            return Err(Denied::PlainHttp);
+        }
+        self.check_host(url)
+    }
+
+    /// Checks the host of a URL, and not its scheme: a proxy needs no TLS, because requests through it to an https endpoint are encrypted.
+    ///
+    /// # Errors
+    ///
+    /// Why it is denied.
+    pub fn check_host(&self, url: &Url) -> Result<(), Denied> {
+        let text = url.host_str().unwrap_or_default();
+        let host = bare(text);
+        if !self.hosts.is_empty() && !self.hosts.iter().any(|pattern| pattern.admits(host)) {
+            return Err(Denied::Host { host: host.to_owned() });
+        }
+        match url.host() {
+            // The URL parser has recognized all forms of an address: octal, hexadecimal, short, and with a trailing dot.
+            Some(Host::Ipv4(address)) => self.check_ip(address.into()),
+            Some(Host::Ipv6(address)) => self.check_ip(address.into()),
+            Some(Host::Domain(_)) => Ok(()),
+            None => Err(Denied::NoHost),
+        }
+    }
+
+    /// Checks an address.
+    ///
+    /// # Errors
+    ///
+    /// Why it is denied.
+    pub fn check_ip(&self, address: IpAddr) -> Result<(), Denied> {
+        if self.unrestricted {
+            return Ok(());
+        }
+        // An embedded address is checked as well, because connections lead to it.
+        let inner: Vec<IpAddr> = match address {
+            IpAddr::V6(address) => embedded(address).map(IpAddr::V4).collect(),
+            IpAddr::V4(_) => vec![],
+        };
+        let all = || std::iter::once(&address).chain(&inner);
+        let is_in = |nets: &[IpNet], address: &IpAddr| nets.iter().any(|net| net.contains(address));
+        if all().any(|address| is_in(&self.deny, address)) {
+            return Err(Denied::Network { address });
+        }
+        // Where several embedded addresses are possible, that one of them is allowed says nothing about the others.
+        let single = inner.first().filter(|_| inner.len() == 1);
+        if std::iter::once(&address).chain(single).any(|address| is_in(&self.allow, address)) {
+            return Ok(());
+        }
+        let kind = if all().any(|address| self.api_server.has(*address)) {
+            "the cluster's own API server"
+        } else {
+            match special(address) {
+                Some(Special::Refused(kind)) => kind,
+                Some(Special::Private) if self.deny_private => "an address of a private network (--deny-private)",
+                Some(Special::Private) | None => return Ok(()),
+            }
+        };
+        Err(Denied::Address { address, kind })
+    }
+
+    /// Checks where an integration without any credentials may send requests. It has no Secret whose owner could decide that, so the
+    /// administrator does. Otherwise, whoever may write integrations could read with them what only the operator can reach.
+    ///
+    /// # Errors
+    ///
+    /// Why it is denied, with the flag to set.
+    pub(crate) fn check_anonymous(&self, url: &Url, is_proxy: bool) -> Result<(), Denied> {
+        let host = bare(url.host_str().unwrap_or_default());
+        if !self.require_pin || self.anonymous_hosts.iter().any(|pattern| pattern.admits(host)) {
+            return Ok(());
+        }
+        Err(Denied::Anonymous { host: host.to_owned(), is_proxy })
+    }
+}
+
+impl EgressPolicy {
+    /// Resolves a name, and returns only the addresses that are allowed. The addresses that are checked are those to which a connection
+    /// is made, so a name that changes between two lookups (DNS rebinding) gains nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the name has no address, or none that is allowed.
+    pub async fn resolve(&self, name: &str, port: u16) -> Result<Vec<SocketAddr>, SendError> {
+        let found = name_resolution::SYSTEM.resolve(&name_resolution::current_namespace(), name).await?;
+        let mut denied = None;
+        let mut allowed = vec![];
+        for address in found {
+            match self.check_ip(address.ip()) {
+                Ok(()) => allowed.push(SocketAddr::new(address.ip(), port)),
+                Err(why) => denied = Some(why),
+            }
+        }
+        match denied {
+            Some(why) if allowed.is_empty() => Err(why.into()),
+            _ => Ok(allowed),
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::expect_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn is_allowed(egress: &EgressPolicy, address: &str) -> bool {
+        egress.check_ip(address.parse().expect("an address")).is_ok()
+    }
+
+    #[test]
+    fn private_networks_are_allowed_unless_the_administrator_denies_them() {
+        let open = EgressPolicy::default();
+        let allow = vec!["10.1.0.0/16".parse().expect("a network"), "fd12::/16".parse().expect("a network")];
+        let closed = EgressPolicy { deny_private: true, allow, ..EgressPolicy::default() };
+        for address in ["10.2.3.4", "192.168.0.1", "100.64.0.1", "fc00::1", "64:ff9b::a02:304"] {
+            assert!(is_allowed(&open, address) && !is_allowed(&closed, address), "{address}");
+        }
+        for address in ["10.1.2.3", "::ffff:10.1.2.3", "64:ff9b::a01:203", "fd12::1", "1.1.1.1", "2606:4700::1111"] {
+            assert!(is_allowed(&closed, address), "{address}");
+        }
+    }
+
+    #[test]
+    fn an_allowed_ipv4_address_does_not_allow_similar_ipv6_addresses() {
+        let allow = vec!["10.1.0.0/16".parse().expect("a network")];
+        let egress = EgressPolicy { allow, ..EgressPolicy::default() };
+        // With a prefix of 64 bits, 127.0.0.1 is embedded in it, whatever its last bits are.
+        assert!(!is_allowed(&egress, "64:ff9b:1:0:7f:0:10a:102"));
+        assert!(!is_allowed(&egress, "64:ff9b:1::10.1.2.3"));
+        let allow = vec!["64:ff9b:1::/96".parse().expect("a network")];
+        let deny = vec!["10.0.0.0/8".parse().expect("a network")];
+        let egress = EgressPolicy { allow, deny, ..EgressPolicy::default() };
+        assert!(is_allowed(&egress, "64:ff9b:1::1.1.1.1") && !is_allowed(&egress, "64:ff9b:1::10.1.2.3"));
+    }
+
+    #[test]
+    fn without_credentials_only_hosts_of_the_administrator_are_allowed() {
+        let url = |text: &str| Url::parse(text).expect("a URL");
+        let host = |text: &str| text.parse::<HostPattern>().expect("a host");
+        let none = EgressPolicy { require_pin: true, ..EgressPolicy::default() };
+        assert!(none.check_anonymous(&url("https://login.example.com/token"), false).is_err());
+        let some = EgressPolicy { anonymous_hosts: vec![host("login.example.com"), host("*.sts.example.com")], ..none };
+        for text in
+            ["https://login.example.com./token", "https://LOGIN.example.com:8443/", "https://eu.sts.example.com/"]
+        {
+            assert_eq!(some.check_anonymous(&url(text), false), Ok(()), "{text}");
+        }
+        for text in ["https://sts.example.com/", "https://login.example.com.evil.example/", "https://10.0.0.1/"] {
+            let why = some.check_anonymous(&url(text), false).expect_err(text).to_string();
+            assert!(why.contains("--allow-anonymous-host"), "{why}");
+        }
+        assert_eq!(
+            EgressPolicy::default().check_anonymous(&url("https://10.0.0.1/"), false),
+            Ok(()),
+            "where no pins are required"
+        );
+    }
+}

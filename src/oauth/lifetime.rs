@@ -1,0 +1,167 @@
+//! How long a token lives and when it is renewed. Pure.
+
+#![deny(clippy::disallowed_methods)]
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
+
+use crate::api::reason::Reason;
+
+/// The lifetime of a token about which nothing is known.
+pub const DEFAULT_LIFETIME: SignedDuration = SignedDuration::from_mins(5);
+/// The longest lifetime that is accepted: a year.
+const LONGEST: SignedDuration = SignedDuration::from_hours(8_760);
+
+/// The lifetime of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    /// How long it is used, counted from `issued_at`.
+    pub length: SignedDuration,
+    /// What to warn the author of the spec about.
+    pub warning: Option<Reason>,
+}
+
+/// What is known of the lifetime of a token.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// The time just before the request was sent; on the endpoint's own clock where that one is off (`Date`; RFC 9110, section
+    /// 6.6.1), because `exp` was set by that clock.
+    pub issued_at: Timestamp,
+    /// `spec.tokenLife`.
+    pub token_lifetime: Option<SignedDuration>,
+    /// The lifetime that the response states.
+    pub expires_in: Option<SignedDuration>,
+    /// The expiry that the response states.
+    pub expires_at: Option<Timestamp>,
+    /// Whether `expires_in` or `expires_at` was computed by an expression.
+    pub is_computed: bool,
+    /// The access token, whose `exp` is read where it is a JWT; empty where it was computed.
+    pub access_token: &'a str,
+}
+
+/// The smallest known of `tokenLife`, `expiresIn`, `expiresAt` and the JWT's `exp`; 5 minutes where none is known.
+///
+/// An expiry that is in the past on this machine's clock means that one of the clocks is off rather than that the endpoint issues
+/// expired tokens; it is ignored.
+#[must_use]
+pub fn resolve(known: &Known<'_>) -> Lifetime {
+    let by_jwt = jwt_exp(known.access_token).map(|exp| exp.duration_since(known.issued_at));
+    let by_end = known.expires_at.map(|end| end.duration_since(known.issued_at));
+    let real = [known.expires_in, by_end, by_jwt]
+        .into_iter()
+        .flatten()
+        .filter(SignedDuration::is_positive)
+        .min()
+        .map(|life| life.min(LONGEST))
+        .map(|life| if known.is_computed { rounded(life) } else { life });
+    let (length, warning) = match (known.token_lifetime, real) {
+        (Some(wanted), Some(real)) if wanted > real => (real, Some(Reason::TokenLifetimeTooLong)),
+        (Some(wanted), _) => (wanted, None),
+        (None, Some(real)) => (real, None),
+        (None, None) => (DEFAULT_LIFETIME, Some(Reason::TokenLifetimeUnknown)),
+    };
+    Lifetime { length, warning }
+}
+
+/// A lifetime with four binary digits, rounded down, and at least one second. Everybody sees lifetimes; a lifetime that an expression
+/// has computed reveals no more than one of about two hundred values.
+#[must_use]
+pub fn rounded(life: SignedDuration) -> SignedDuration {
+    const DIGITS: u32 = 4;
+    let seconds = life.as_secs().unsigned_abs();
+    let dropped = seconds.checked_ilog2().unwrap_or_default().saturating_sub(DIGITS - 1);
+    match seconds >> dropped << dropped {
+        0 => SignedDuration::from_secs(1),
+        seconds => SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX)),
+    }
+}
+
+/// When a token expires and when it is renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenTimes {
+    /// The time just before the request was sent.
+    pub issued_at: Timestamp,
+    /// When the access token expires.
+    pub expires_at: Timestamp,
+    /// When it is renewed: `expires_at` − `renewBefore` − jitter.
+    pub renew_at: Timestamp,
+}
+
+impl TokenTimes {
+    /// The same, but renewed no sooner than `distance` after the token was issued.
+    #[must_use]
+    pub fn renewed_after(self, distance: SignedDuration) -> Self {
+        Self { renew_at: self.renew_at.max(saturating_add(self.issued_at, distance)), ..self }
+    }
+}
+
+/// By how much renewals are spread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Jitter {
+    /// For a renewal that happened when it was due: up to a tenth of the lifetime separates it from the others.
+    Narrow,
+    /// For a renewal that was not scheduled, such as the first one, or those after an outage or after a change of shared
+    /// credentials. It probably happened together with many others; up to a third of the lifetime, once, separates them.
+    Wide,
+}
+
+/// The times of a token.
+///
+/// `renew_before` defaults to a third of the lifetime, also where the actual lifetime is not longer than `renew_before`. The jitter
+/// is determined by `uid` and never takes more than half of the time that remains before the renewal, so that every token is
+/// used for a while.
+#[must_use]
+pub fn schedule(
+    uid: &str,
+    issued_at: Timestamp,
+    life: SignedDuration,
+    renew_before: Option<SignedDuration>,
+    spread: Jitter,
+) -> TokenTimes {
+    let before = renew_before.filter(|before| *before < life).unwrap_or(life / 3);
+    let part = match spread {
+        Jitter::Narrow => life / 10,
+        Jitter::Wide => life / 3,
+    };
+    let most = part.min((life - before) / 2);
+    let jitter = most.mul_f64(hash_fraction(uid));
+    let expires_at = saturating_add(issued_at, life);
+    let renew_at = expires_at - before - jitter;
+    TokenTimes {
+        issued_at,
+        expires_at,
+        renew_at: Timestamp::from_millisecond(renew_at.as_millisecond()).unwrap_or(renew_at),
+    }
+}
+
+/// `time` plus `by`, or the latest timestamp where that overflows.
+fn saturating_add(time: Timestamp, by: SignedDuration) -> Timestamp {
+    time.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+/// A number from 0 to 1 that is always the same for the same text and evenly distributed over many texts.
+#[must_use]
+pub fn hash_fraction(text: &str) -> f64 {
+    let digest = Sha256::digest(text);
+    let lead = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
+    f64::from(lead) / f64::from(u32::MAX)
+}
+
+/// `exp` of a JWT (RFC 7519, section 4.1.4), read and not verified; `None` for any other token.
+#[must_use]
+pub fn jwt_exp(token: &str) -> Option<Timestamp> {
+    let mut parts = token.split('.');
+    let (_header, claims, _signature) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() {
+        return None;
+    }
+    let claims = URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok()?;
+    let claims: serde_json::Value = serde_json::from_slice(&claims).ok()?;
+    let exp = claims.get("exp")?;
+    // A NumericDate may have a fraction; it is dropped, so that the renewal is early rather than late.
+    #[expect(clippy::cast_possible_truncation, reason = "the conversion saturates, and Timestamp checks its range")]
+    let seconds = exp.as_i64().or_else(|| exp.as_f64().map(|float| float as i64))?;
+    Timestamp::from_second(seconds).ok()
+}

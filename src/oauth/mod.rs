@@ -1,0 +1,20 @@
+//! OAuth 2.0: token and revocation requests, and the responses. Knows no cluster: neither kube nor k8s-openapi. May use `api` for the
+//! types of the spec, `limiter`, and the modules below.
+
+pub mod allowed_endpoints;
+pub mod body;
+pub mod client;
+pub mod credentials;
+pub mod error;
+pub(crate) mod exchange;
+pub mod expression;
+pub mod http;
+pub mod jwt;
+pub mod lifetime;
+pub mod parameters;
+pub mod redaction;
+pub mod request;
+pub(crate) mod requirements;
+pub mod response;
+pub mod revocation;
+pub mod signing_key;

@@ -1,0 +1,334 @@
+//! Builds the body parameters and the Authorization header of a request from the request and the credentials. Pure.
+
+#![deny(clippy::disallowed_methods)]
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+
+use crate::api::client_authentication::{ClientAssertion, ClientAuthenticationMethod as Method, SigningAlgorithm};
+use crate::api::grant::{Assertion, AssertionLocation, SubjectTokenSource, TokenExchange};
+use crate::api::reason::Reason;
+use crate::oauth::body::Parameter;
+use crate::oauth::credentials::{Credential, Credentials};
+use crate::oauth::error::{Advice, CredentialError, RequestError, UrlKind};
+use crate::oauth::jwt;
+use crate::oauth::jwt::{Claims, JoseHeader, JwtStamp};
+use crate::oauth::request::{Grant, TokenRequest};
+use crate::oauth::revocation::RevocationRequest;
+use crate::oauth::signing_key::{KeyError, SigningKey};
+
+/// The default lifetime of an assertion.
+const ASSERTION_LIFETIME: Duration = Duration::from_mins(1);
+/// The type of a client assertion (RFC 7523, section 2.2).
+const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+/// RFC 8693, section 3.
+const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
+/// RFC 8693, section 3.
+const JWT_TYPE: &str = "urn:ietf:params:oauth:token-type:jwt";
+
+/// Which endpoint a request is for.
+#[derive(Debug)]
+pub enum RequestKind<'a> {
+    /// The token endpoint.
+    Token,
+    /// The revocation endpoint.
+    Revocation(&'a RevocationRequest),
+}
+
+impl RequestKind<'_> {
+    /// The URL that the request uses, for errors.
+    #[must_use]
+    pub const fn url_kind(&self, request: &TokenRequest) -> UrlKind {
+        match self {
+            Self::Token => request.endpoint.kind(),
+            Self::Revocation(_) => UrlKind::RevocationEndpoint,
+        }
+    }
+}
+
+/// The parts of a request that depend on credentials.
+#[derive(Clone, Debug, Default)]
+pub struct RequestParts {
+    /// The body parameters: those of the grant, resource, scope, then what `request.parameters` adds. None is empty; one with several
+    /// values is repeated.
+    pub parameters: Vec<Parameter>,
+    /// The Authorization header.
+    pub authorization: Option<Authorization>,
+}
+
+/// The Authorization header of a request.
+#[derive(Clone, Debug)]
+pub enum Authorization {
+    /// Client id and client secret, encoded (RFC 6749, section 2.3.1).
+    Basic(SecretString),
+    /// An assertion.
+    Bearer(SecretString),
+}
+
+impl Authorization {
+    /// The value of the header.
+    #[must_use]
+    pub fn header(&self) -> SecretString {
+        let (Self::Basic(value) | Self::Bearer(value)) = self;
+        let scheme = match self {
+            Self::Basic(_) => "Basic",
+            Self::Bearer(_) => "Bearer",
+        };
+        format!("{scheme} {}", value.expose_secret()).into()
+    }
+
+    /// The secret in the header, without the scheme.
+    #[must_use]
+    pub const fn secret(&self) -> &SecretString {
+        let (Self::Basic(value) | Self::Bearer(value)) = self;
+        value
+    }
+}
+
+impl From<Vec<Parameter>> for RequestParts {
+    fn from(parameters: Vec<Parameter>) -> Self {
+        Self { parameters, authorization: None }
+    }
+}
+
+impl From<Authorization> for RequestParts {
+    fn from(authorization: Authorization) -> Self {
+        Self { parameters: vec![], authorization: Some(authorization) }
+    }
+}
+
+/// Builds the parts of a request.
+///
+/// # Errors
+///
+/// A [`RequestError`] that names the credential which is missing or unusable.
+pub fn build_request(
+    request: &TokenRequest,
+    credentials: &Credentials,
+    kind: &RequestKind<'_>,
+    stamp: &JwtStamp,
+) -> Result<RequestParts, RequestError> {
+    let builder = RequestBuilder { request, credentials, stamp };
+    let mut parts = match kind {
+        RequestKind::Token => builder.token()?,
+        RequestKind::Revocation(revocation) => builder.revocation(revocation)?,
+    };
+    parts.parameters.retain(|(_, value)| !value.expose_secret().is_empty());
+    Ok(parts)
+}
+
+impl TokenRequest {
+    /// The scope as one value, or as a value for each name.
+    fn scopes(&self) -> impl Iterator<Item = &str> {
+        let whole = self.scope.as_deref().filter(|_| !self.scope_as_list);
+        let names = self.scope.as_deref().filter(|_| self.scope_as_list);
+        whole.into_iter().chain(names.into_iter().flat_map(str::split_whitespace))
+    }
+}
+
+fn parameter(name: &str, value: &str) -> Parameter {
+    (name.to_owned(), value.into())
+}
+
+/// Builds a request from these.
+struct RequestBuilder<'a> {
+    request: &'a TokenRequest,
+    credentials: &'a Credentials,
+    stamp: &'a JwtStamp,
+}
+
+impl RequestBuilder<'_> {
+    fn token(&self) -> Result<RequestParts, RequestError> {
+        let TokenRequest { resource, parameter_names, parameters: additional, .. } = self.request;
+        let client = self.client_authentication()?;
+        let grant = self.grant()?;
+        let mut parameters = client.parameters;
+        parameters.extend(grant.parameters);
+        // `grant_type` comes first, as in the examples of the RFC.
+        if !matches!(self.request.grant, Grant::UserPassword) && grant.authorization.is_none() {
+            parameters.insert(0, parameter("grant_type", self.request.grant.kind().parameter()));
+        }
+        if let Some((name, values)) = resource {
+            parameters.extend(values.iter().map(|value| parameter(name, value)));
+        }
+        parameters.extend(self.request.scopes().map(|scope| parameter("scope", scope)));
+        for (name, _) in &mut parameters {
+            if let Some(other) = parameter_names.get(name) {
+                name.clone_from(other);
+            }
+        }
+        for (name, value) in additional {
+            parameters.retain(|(known, _)| known != name);
+            parameters.push(parameter(name, value));
+        }
+        Ok(RequestParts { parameters, authorization: grant.authorization.or(client.authorization) })
+    }
+
+    /// RFC 7009, section 2.1.
+    fn revocation(&self, revocation: &RevocationRequest) -> Result<RequestParts, RequestError> {
+        let mut parts = self.client_authentication()?;
+        parts.parameters.push(("token".to_owned(), revocation.token.clone()));
+        parts.parameters.push(parameter("token_type_hint", revocation.hint));
+        Ok(parts)
+    }
+
+    fn parameters_for(&self, credentials: &[Credential]) -> Vec<Parameter> {
+        let value =
+            |credential: &Credential| Some((credential.key().to_owned(), self.credentials.get(*credential)?.clone()));
+        credentials.iter().filter_map(value).collect()
+    }
+
+    fn client_authentication(&self) -> Result<RequestParts, RequestError> {
+        if !self.request.authenticates_client() {
+            return Ok(RequestParts::default());
+        }
+        let id = self.parameters_for(&[Credential::ClientId]);
+        let assertion = self.request.client.assertion.clone().unwrap_or_default();
+        Ok(match self.request.client.method {
+            Method::ClientSecretPost => self.parameters_for(&[Credential::ClientId, Credential::ClientSecret]).into(),
+            Method::ClientSecretBasic => RequestParts { parameters: vec![], authorization: self.basic() },
+            Method::ClientSecretJwt => {
+                let secret = self.required(Credential::ClientSecret)?;
+                let claims = self.client_claims(&assertion)?;
+                let signed = jwt::sign_hs256(secret, &claims, self.stamp);
+                with_assertion(id, signed.map_err(|error| invalid_key(Credential::ClientSecret, error))?).into()
+            }
+            Method::PrivateKeyJwt => with_assertion(id, self.client_assertion(&assertion)?).into(),
+            Method::ServiceAccountToken => with_assertion(id, self.service_account_token()?).into(),
+            Method::TlsClientAuth | Method::None => id.into(),
+        })
+    }
+
+    /// RFC 6749, section 2.3.1: both are form-encoded before they are joined.
+    fn basic(&self) -> Option<Authorization> {
+        let encode = |credential| {
+            let value = self.credentials.get(credential)?.expose_secret();
+            Some(url::form_urlencoded::byte_serialize(value.as_bytes()).collect::<String>())
+        };
+        let (id, secret) = (encode(Credential::ClientId)?, encode(Credential::ClientSecret).unwrap_or_default());
+        Some(Authorization::Basic(STANDARD.encode(format!("{id}:{secret}")).into()))
+    }
+
+    fn client_claims<'a>(&'a self, assertion: &'a ClientAssertion) -> Result<Claims<'a>, RequestError> {
+        let id = self.required(Credential::ClientId)?.expose_secret();
+        Ok(Claims {
+            issuer: id,
+            subject: Some(id),
+            audience: assertion.audience.as_deref().unwrap_or(&self.request.endpoint.audience),
+            lifetime: assertion.lifetime.map_or(ASSERTION_LIFETIME, Duration::from),
+            others: None,
+        })
+    }
+
+    fn client_assertion(&self, assertion: &ClientAssertion) -> Result<SecretString, RequestError> {
+        let thumbprint = assertion.certificate_thumbprint.then(|| self.certificate_thumbprint()).transpose()?;
+        let header = JoseHeader { key_id: assertion.key_id.as_deref(), certificate_thumbprint: thumbprint };
+        let claims = self.client_claims(assertion)?;
+        self.sign(assertion.algorithm, &header, &claims)
+    }
+
+    /// Signed with the private key of the credentials.
+    fn sign(
+        &self,
+        algorithm: Option<SigningAlgorithm>,
+        header: &JoseHeader<'_>,
+        claims: &Claims<'_>,
+    ) -> Result<SecretString, RequestError> {
+        let pem = self.required(Credential::PrivateKey)?;
+        SigningKey::from_pem(pem.expose_secret())
+            .and_then(|key| jwt::sign(&key, algorithm, header, claims, self.stamp))
+            .map_err(|error| invalid_key(Credential::PrivateKey, error))
+    }
+
+    fn certificate_thumbprint(&self) -> Result<String, RequestError> {
+        let pem = self.required(Credential::TlsCertificate)?;
+        let certificate = CertificateDer::from_pem_slice(pem.expose_secret().as_bytes()).map_err(|_| {
+            RequestError::invalid_credential(Credential::TlsCertificate, &CredentialError::NotCertificate)
+        })?;
+        Ok(jwt::encode(&Sha256::digest(&certificate)))
+    }
+
+    fn service_account_token(&self) -> Result<SecretString, RequestError> {
+        self.credentials.service_account_token.clone().ok_or_else(|| {
+            RequestError::new(Reason::CredentialsMissing, "there is no ServiceAccount token")
+                .with_advice(Advice::SetServiceAccountToken)
+        })
+    }
+
+    /// The parameters of the grant, or the token that it sends in the Authorization header.
+    fn grant(&self) -> Result<RequestParts, RequestError> {
+        Ok(match &self.request.grant {
+            Grant::ClientCredentials => RequestParts::default(),
+            Grant::UserPassword | Grant::Password => {
+                self.parameters_for(&[Credential::Username, Credential::Password]).into()
+            }
+            Grant::RefreshToken => self.parameters_for(&[Credential::RefreshToken]).into(),
+            Grant::JwtBearer(assertion) => {
+                let signed = self.assertion(assertion)?;
+                match assertion.place {
+                    AssertionLocation::Body => vec![("assertion".to_owned(), signed)].into(),
+                    AssertionLocation::AuthorizationHeader => Authorization::Bearer(signed).into(),
+                }
+            }
+            Grant::TokenExchange(exchange) => self.token_exchange(exchange)?.into(),
+        })
+    }
+
+    fn assertion(&self, assertion: &Assertion) -> Result<SecretString, RequestError> {
+        let issuer = match &assertion.issuer {
+            Some(issuer) => issuer,
+            None => self.required(Credential::ClientId)?.expose_secret(),
+        };
+        let claims = Claims {
+            issuer,
+            subject: assertion.subject.as_deref(),
+            audience: assertion.audience.as_deref().unwrap_or(&self.request.endpoint.audience),
+            lifetime: assertion.lifetime.map_or(ASSERTION_LIFETIME, Duration::from),
+            others: Some(&assertion.claims),
+        };
+        let header = JoseHeader { key_id: assertion.key_id.as_deref(), certificate_thumbprint: None };
+        self.sign(assertion.algorithm, &header, &claims)
+    }
+
+    fn token_exchange(&self, exchange: &TokenExchange) -> Result<Vec<Parameter>, RequestError> {
+        let TokenExchange { subject_token_source, subject_token_type, actor_token_type, requested_token_type } =
+            exchange;
+        let (token, default_type) = match subject_token_source {
+            SubjectTokenSource::Secret => (self.required(Credential::SubjectToken)?.clone(), ACCESS_TOKEN_TYPE),
+            SubjectTokenSource::ServiceAccount => (self.service_account_token()?, JWT_TYPE),
+        };
+        let mut parameters = vec![
+            ("subject_token".to_owned(), token),
+            parameter("subject_token_type", subject_token_type.as_deref().unwrap_or(default_type)),
+        ];
+        if let Some(type_) = actor_token_type {
+            parameters.push(("actor_token".to_owned(), self.required(Credential::ActorToken)?.clone()));
+            parameters.push(parameter("actor_token_type", type_));
+        }
+        parameters.extend(requested_token_type.iter().map(|type_| parameter("requested_token_type", type_)));
+        Ok(parameters)
+    }
+
+    fn required(&self, credential: Credential) -> Result<&SecretString, RequestError> {
+        self.credentials.get(credential).ok_or_else(|| {
+            RequestError::new(Reason::CredentialsMissing, format!("the credentials hold no {}", credential.key()))
+                .with_advice(Advice::AddCredential(credential))
+        })
+    }
+}
+
+fn invalid_key(credential: Credential, error: KeyError) -> RequestError {
+    RequestError::invalid_credential(credential, &error.into())
+}
+
+fn with_assertion(mut parameters: Vec<Parameter>, assertion: SecretString) -> Vec<Parameter> {
+    parameters.push(parameter("client_assertion_type", JWT_BEARER));
+    parameters.push(("client_assertion".to_owned(), assertion));
+    parameters
+}

@@ -1,0 +1,132 @@
+//! The token request, parsed and checked. Knows no Kubernetes.
+//!
+//! ```text
+//!   TokenRequest + Credentials ──► discovery ──► parameters ──► exchange ──► response ──► TokenResponse
+//!                                  issuer only   pure           HTTP         pure
+//! ```
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::api::client_authentication::ClientAuthentication;
+use crate::api::grant::{Assertion, GrantType, TokenExchange};
+use crate::api::request::Format;
+use crate::oauth::error::UrlKind;
+use crate::oauth::expression::sandbox;
+use crate::oauth::expression::set::ResponseMapping;
+
+/// A request to a token endpoint, parsed and checked.
+#[derive(Clone, Debug)]
+pub struct TokenRequest {
+    /// Where the request goes.
+    pub endpoint: Endpoint,
+    /// The grant.
+    pub grant: Grant,
+    /// How the client authenticates.
+    pub client: ClientAuthentication,
+    /// The body parameter for the resource, and its values.
+    pub resource: Option<(String, Vec<String>)>,
+    /// Scope, as it is sent.
+    pub scope: Option<String>,
+    /// Whether the scope is sent as a list.
+    pub scope_as_list: bool,
+    /// Format of the body.
+    pub format: Format,
+    /// Body parameters that are added or replaced; one with an empty value is removed.
+    pub parameters: BTreeMap<String, String>,
+    /// Other names for body parameters.
+    pub parameter_names: BTreeMap<String, String>,
+    /// Headers that are added.
+    pub headers: BTreeMap<String, String>,
+    /// The time for one request, from connecting to the last byte of the response.
+    pub timeout: Duration,
+    /// Where the values are in the response.
+    pub expressions: ResponseMapping,
+    /// The proxy; `None`: the one of the environment, if any.
+    pub proxy: Option<Url>,
+    /// Whether the token is bound to a key (RFC 9449).
+    pub dpop: bool,
+}
+
+impl TokenRequest {
+    /// How long it may take with all that belongs to it: the discovery of the endpoint, and a second request where the server requires
+    /// a DPoP nonce. Each of them has the whole timeout, so that a request with a refresh token is never cut short by the ones before.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        let expressions = if self.expressions.are_simple_paths() { Duration::ZERO } else { sandbox::LONGEST };
+        self.timeout * (1 + u32::from(self.endpoint.url.is_none()) + u32::from(self.dpop)) + expressions
+    }
+}
+
+/// Where a request goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The token endpoint, if the spec sets it.
+    pub url: Option<Url>,
+    /// The issuer, whose metadata contain the endpoints that the spec does not set.
+    pub issuer: Option<Url>,
+    /// The default audience of assertions: the issuer or the token endpoint, exactly as the spec writes it.
+    pub audience: String,
+    /// The field of the spec to check when the endpoint does not work.
+    pub field: &'static str,
+}
+
+impl Endpoint {
+    /// What it is, for errors.
+    #[must_use]
+    pub const fn kind(&self) -> UrlKind {
+        UrlKind::TokenEndpoint(self.field)
+    }
+
+    /// What is known without discovery: the endpoint itself, or its issuer.
+    #[must_use]
+    pub fn known(&self) -> Option<&Url> {
+        self.url.as_ref().or(self.issuer.as_ref())
+    }
+
+    /// Scheme, host and port: endpoints of the same origin share limits.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        self.known().map(|url| url.origin().ascii_serialization()).unwrap_or_default()
+    }
+}
+
+/// The grant, with what it needs beside credentials.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Grant {
+    /// RFC 6749, section 4.4.
+    ClientCredentials,
+    /// A login endpoint; not RFC 6749.
+    UserPassword,
+    /// RFC 6749, section 6.
+    RefreshToken,
+    /// RFC 6749, section 4.3.
+    Password,
+    /// RFC 7523, section 2.1.
+    JwtBearer(Box<Assertion>),
+    /// RFC 8693.
+    TokenExchange(TokenExchange),
+}
+
+impl Grant {
+    /// Its name in the spec, in metrics and in logs.
+    #[must_use]
+    pub const fn kind(&self) -> GrantType {
+        match self {
+            Self::ClientCredentials => GrantType::ClientCredentials,
+            Self::UserPassword => GrantType::UserPassword,
+            Self::RefreshToken => GrantType::RefreshToken,
+            Self::Password => GrantType::Password,
+            Self::JwtBearer(_) => GrantType::JwtBearer,
+            Self::TokenExchange(_) => GrantType::TokenExchange,
+        }
+    }
+
+    /// Whether it sends a refresh token: the next one, in the response, must not be lost.
+    #[must_use]
+    pub const fn is_refresh(&self) -> bool {
+        matches!(self, Self::RefreshToken)
+    }
+}

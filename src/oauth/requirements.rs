@@ -1,0 +1,85 @@
+//! Which credentials a request requires, and which are optional. Pure.
+
+#![deny(clippy::disallowed_methods)]
+
+use crate::api::client_authentication::ClientAuthenticationMethod as Method;
+use crate::api::grant::{AssertionLocation, SubjectTokenSource};
+use crate::oauth::credentials::Credential;
+use crate::oauth::credentials::Credential::{
+    ActorToken, ClientId, ClientSecret, Password, PrivateKey, SubjectToken, TlsCertificate, TlsKey, Username,
+};
+use crate::oauth::request::{Grant, TokenRequest};
+
+impl TokenRequest {
+    /// Whether the client authenticates at all: a login endpoint knows no clients, and an assertion in the Authorization header
+    /// authenticates by itself.
+    #[must_use]
+    pub fn authenticates_client(&self) -> bool {
+        match &self.grant {
+            Grant::UserPassword => false,
+            Grant::JwtBearer(assertion) => assertion.place == AssertionLocation::Body,
+            _ => true,
+        }
+    }
+
+    /// Whether the request contains a signed JWT, which contains the time.
+    #[must_use]
+    pub const fn sends_signed_jwt(&self) -> bool {
+        let by_client =
+            matches!(self.client.method, Method::ClientSecretJwt | Method::PrivateKeyJwt | Method::ServiceAccountToken);
+        self.dpop || by_client || matches!(self.grant, Grant::JwtBearer(_))
+    }
+
+    /// The credentials without which it cannot be sent. The refresh token is tracked separately.
+    #[must_use]
+    pub fn required_credentials(&self) -> Vec<Credential> {
+        let mut required = Vec::new();
+        if self.authenticates_client() {
+            required.extend(self.client_needs());
+        }
+        match &self.grant {
+            Grant::ClientCredentials | Grant::RefreshToken => {}
+            Grant::UserPassword | Grant::Password => required.extend([Username, Password]),
+            Grant::JwtBearer(assertion) => {
+                required.push(PrivateKey);
+                // The default issuer of the assertion.
+                required.extend(assertion.issuer.is_none().then_some(ClientId));
+            }
+            Grant::TokenExchange(exchange) => {
+                required.extend((exchange.subject_token_source == SubjectTokenSource::Secret).then_some(SubjectToken));
+                required.extend(exchange.actor_token_type.is_some().then_some(ActorToken));
+            }
+        }
+        required
+    }
+
+    fn client_needs(&self) -> Vec<Credential> {
+        let mut required = match self.client.method {
+            Method::ClientSecretPost => match self.grant {
+                Grant::ClientCredentials => vec![ClientId, ClientSecret],
+                // Google and Salesforce know the client by the issuer of the assertion.
+                Grant::JwtBearer(_) => vec![],
+                // A public client has no secret (RFC 6749, section 2.1).
+                _ => vec![ClientId],
+            },
+            Method::ClientSecretBasic | Method::ClientSecretJwt => vec![ClientId, ClientSecret],
+            Method::PrivateKeyJwt => vec![ClientId, PrivateKey],
+            Method::TlsClientAuth => vec![ClientId, TlsCertificate, TlsKey],
+            // The server may know the client by the subject of the token.
+            Method::ServiceAccountToken | Method::None => vec![],
+        };
+        let thumbprint = self.client.assertion.as_ref().is_some_and(|assertion| assertion.certificate_thumbprint);
+        required.extend(thumbprint.then_some(TlsCertificate));
+        required
+    }
+
+    /// The credentials that are sent if they are set.
+    #[must_use]
+    pub fn optional_credentials(&self) -> &'static [Credential] {
+        match self.client.method {
+            _ if !self.authenticates_client() => &[],
+            Method::ClientSecretPost => &[ClientId, ClientSecret],
+            _ => &[ClientId],
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Extracts the values of a response with the expressions of the spec.
+
+use jiff::{SignedDuration, Timestamp};
+use jsonata_core::value::JValue;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::oauth::error::{Advice, ResponseField};
+use crate::oauth::expression::document::Value;
+use crate::oauth::expression::error::ExpressionError;
+use crate::oauth::expression::jsonata::Expression;
+use crate::oauth::expression::set::ResponseMapping;
+use crate::oauth::response::evaluation::EvaluatedExpressions;
+use crate::oauth::response::raw::HttpResponse;
+use crate::oauth::response::token::TokenResponse;
+
+/// The longest token, in bytes. A longer one fits into no header.
+const MAX_TOKEN: usize = 64 << 10;
+/// The most bytes of all values of one response together. They are kept in memory until they are in the Secret, and a Secret has at most
+/// 1 MiB.
+const MAX_VALUES: usize = 128 << 10;
+
+/// Why the values of a response are unusable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ExtractError {
+    /// The expression of a value has no usable result.
+    #[error("the expression {text} for {field} {problem}")]
+    Value { field: ResponseField, text: String, problem: ValueError },
+    /// An expression other than a path has no usable result. It sees the whole response, so how it fails, and which one fails, could be
+    /// made to reveal a token to users who may not read it.
+    #[error("an expression for the tokens or extra values does not yield a usable value in the body")]
+    Computed,
+    /// All values together are too large, in bytes.
+    #[error("the values of the response have {0} bytes together; at most {MAX_VALUES} are kept")]
+    TooLarge(usize),
+}
+
+/// Why the result of an expression is unusable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ValueError {
+    #[error("ends in {0} on the body")]
+    Expression(#[from] ExpressionError),
+    #[error("yields nothing in the body")]
+    Nothing,
+    #[error("yields {0} instead of a string in the body")]
+    NotString(&'static str),
+    #[error("yields a token of {0} bytes; at most {MAX_TOKEN} are kept")]
+    TokenTooLong(usize),
+    #[error("yields a token with characters that RFC 6749 does not allow in the body")]
+    InvalidCharacters,
+    #[error("yields what cannot be written as text")]
+    NotText,
+}
+
+impl ExtractError {
+    /// The details for a path, [`ExtractError::Computed`] for all other expressions.
+    fn of(field: &ResponseField, expression: &Expression, problem: ValueError) -> Self {
+        // That an expression was not evaluated at all reveals nothing about the response.
+        let is_revealing = !matches!(&problem, ValueError::Expression(error) if error.is_not_evaluated());
+        if is_revealing && !expression.is_path() {
+            return Self::Computed;
+        }
+        Self::Value { field: field.clone(), text: expression.text().to_owned(), problem }
+    }
+
+    pub(crate) fn advice(&self) -> Option<Advice> {
+        match self {
+            Self::Value { field, .. } => Some(Advice::CheckExpression(field.clone())),
+            Self::Computed => Some(Advice::ExplainExpressions),
+            Self::TooLarge(_) => None,
+        }
+    }
+}
+
+/// A response, and the expressions that say where its values are.
+pub(crate) struct Values<'a> {
+    pub(crate) raw: &'a HttpResponse,
+    pub(crate) expressions: &'a ResponseMapping,
+    pub(crate) evaluated: &'a EvaluatedExpressions,
+}
+
+impl Values<'_> {
+    pub(crate) fn tokens(&self) -> Result<TokenResponse, ExtractError> {
+        let ResponseMapping { access_token, refresh_token: _, expires_in, expires_at, success: _, extra } =
+            self.expressions;
+        let token = self.token(&ResponseField::AccessToken, access_token)?;
+        let token =
+            token.ok_or_else(|| ExtractError::of(&ResponseField::AccessToken, access_token, ValueError::Nothing))?;
+        let document = self.evaluated.document();
+        let response = TokenResponse {
+            is_verbatim: access_token.is_path() || self.is_verbatim(&token),
+            access_token: token,
+            refresh_token: self.refresh_token()?,
+            expires_in: self.duration(expires_in),
+            expires_at: expires_at.as_ref().and_then(|expression| self.timestamp(expression)),
+            token_type: document.token_type.clone(),
+            scope: document.scope.clone(),
+            extra: extra
+                .iter()
+                .filter_map(|(key, expression)| self.extra(key, expression).transpose())
+                .collect::<Result<_, _>>()?,
+            date: None,
+        };
+        let is_computed = self.expressions.all().any(|expression| !expression.is_path());
+        match size(&response) {
+            size if size <= MAX_VALUES => Ok(response),
+            _ if is_computed => Err(ExtractError::Computed),
+            size => Err(ExtractError::TooLarge(size)),
+        }
+    }
+
+    pub(crate) fn refresh_token(&self) -> Result<Option<SecretString>, ExtractError> {
+        self.token(&ResponseField::RefreshToken, &self.expressions.refresh_token)
+    }
+
+    /// Whether the response contains the token as it is, so that it was not computed.
+    fn is_verbatim(&self, token: &SecretString) -> bool {
+        let token = token.expose_secret();
+        let body = std::str::from_utf8(&self.raw.body).unwrap_or_default();
+        body.contains(token) || self.raw.headers.iter().any(|(_, value)| value.contains(token))
+    }
+
+    fn evaluate(&self, field: &ResponseField, expression: &Expression) -> Result<&Value, ExtractError> {
+        self.evaluated.get(expression).map_err(|error| ExtractError::of(field, expression, error.into()))
+    }
+
+    /// The token that an expression returns; `None` if it returns nothing or an empty string.
+    fn token(&self, field: &ResponseField, expression: &Expression) -> Result<Option<SecretString>, ExtractError> {
+        let problem = |problem| Err(ExtractError::of(field, expression, problem));
+        let token = match self.evaluate(field, expression)? {
+            Value::Nothing | Value::Null => return Ok(None),
+            Value::Text(token) if token.is_empty() => return Ok(None),
+            Value::Text(token) if token.len() > MAX_TOKEN => return problem(ValueError::TokenTooLong(token.len())),
+            Value::Text(token) => token,
+            other => return problem(ValueError::NotString(kind(other))),
+        };
+        // RFC 6749, appendix A: a token consists of VSCHAR. A line break would split the header that contains it.
+        if token.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) {
+            Ok(Some(SecretString::from(token.as_str())))
+        } else {
+            problem(ValueError::InvalidCharacters)
+        }
+    }
+
+    /// An extra value for the target, as text. It may be as secret as a token.
+    fn extra(&self, key: &str, expression: &Expression) -> Result<Option<(String, SecretString)>, ExtractError> {
+        let field = ResponseField::Extra(key.to_owned());
+        let not_text = || ExtractError::of(&field, expression, ValueError::NotText);
+        let text = match self.evaluate(&field, expression)? {
+            Value::Nothing | Value::Null => return Ok(None),
+            Value::Text(text) | Value::List(_, text) | Value::Object(_, text) => text.clone(),
+            Value::Bool(value) => value.to_string(),
+            Value::Number(number) => JValue::Number(*number).to_json_string().map_err(|_| not_text())?,
+            Value::Other => return Err(not_text()),
+        };
+        Ok(Some((key.to_owned(), text.into())))
+    }
+
+    /// The lifetime in seconds, also as a string. An invalid value is ignored: it is no reason to discard a good token, because the
+    /// previous refresh token may be invalid by now.
+    fn duration(&self, expression: &Expression) -> Option<SignedDuration> {
+        let seconds = match self.evaluated.get_public(expression).ok()? {
+            Value::Number(seconds) => seconds,
+            Value::Text(text) => text.trim().parse().ok()?,
+            _ => return None,
+        };
+        SignedDuration::try_from_secs_f64(seconds).ok().filter(SignedDuration::is_positive)
+    }
+
+    /// A timestamp: RFC 3339, or Unix time in seconds, or in milliseconds if the number is too large for seconds (the year 5138).
+    fn timestamp(&self, expression: &Expression) -> Option<Timestamp> {
+        const LARGEST_SECONDS: f64 = 1e11;
+        let number = match self.evaluated.get_public(expression).ok()? {
+            Value::Number(number) => number,
+            Value::Text(text) => match text.trim().parse::<Timestamp>() {
+                Ok(timestamp) => return Some(timestamp),
+                Err(_) => text.trim().parse().ok()?,
+            },
+            _ => return None,
+        };
+        let seconds = if number.abs() < LARGEST_SECONDS { number } else { number / 1_000.0 };
+        Timestamp::UNIX_EPOCH.checked_add(SignedDuration::try_from_secs_f64(seconds).ok()?).ok()
+    }
+}
+
+/// Bytes of all values for the target.
+fn size(response: &TokenResponse) -> usize {
+    let TokenResponse { access_token, refresh_token, token_type, scope, extra, .. } = response;
+    let secrets = [access_token].into_iter().chain(refresh_token).chain(extra.values());
+    let texts = [token_type, scope].into_iter().flatten();
+    secrets.map(|secret| secret.expose_secret().len()).sum::<usize>() + texts.map(String::len).sum::<usize>()
+}
+
+const fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::List(..) => "a list",
+        Value::Object(..) => "an object",
+        _ => "something else",
+    }
+}

@@ -1,0 +1,168 @@
+//! Private keys and their JWS signatures (RFC 7518, section 3; RFC 8037).
+
+#![deny(clippy::disallowed_methods)]
+
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{SignatureAlgorithm, SignatureScheme};
+use secrecy::SecretString;
+
+use crate::api::client_authentication::SigningAlgorithm;
+
+/// Bytes of a coordinate, and of each of the two integers of an ES256 signature.
+const P256_BYTES: usize = 32;
+
+/// A private key that signs.
+#[derive(Clone)]
+pub struct SigningKey(Arc<dyn rustls::sign::SigningKey>);
+
+/// Why a key is unusable. No message quotes the key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// PEM with a passphrase.
+    #[error("the private key is encrypted: store it without a passphrase")]
+    Encrypted,
+    /// The text is no private key.
+    #[error("the value is not a private key as PEM (-----BEGIN PRIVATE KEY-----, RSA PRIVATE KEY or EC PRIVATE KEY)")]
+    NotPem,
+    /// The type or size of the key is not supported.
+    #[error("the private key is not a key that can sign: use RSA of 2048 bits or more, EC P-256 or Ed25519")]
+    Unsupported,
+    /// An EC key on another curve.
+    #[error("the private key is an EC key on another curve than P-256: use that one, or an RSA key")]
+    UnsupportedCurve,
+    /// DPoP proofs are signed by ES256.
+    #[error("the private key is not an EC key on P-256")]
+    NotP256,
+    /// The key cannot sign with the algorithm.
+    #[error("the private key is {kind}, which cannot sign with {algorithm:?}: change the algorithm, or remove it")]
+    AlgorithmMismatch {
+        /// The type of the key.
+        kind: &'static str,
+        /// The algorithm.
+        algorithm: SigningAlgorithm,
+    },
+    /// Signing failed.
+    #[error("signing with the private key failed: generate a new key")]
+    SignatureFailed,
+    /// No key could be generated.
+    #[error("no key could be generated: the system provides no random numbers")]
+    NoRandomNumbers,
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SigningKey").field(&self.0.algorithm()).finish()
+    }
+}
+
+impl SigningKey {
+    /// Reads a key: PEM of PKCS#8, PKCS#1 (RSA) or SEC1 (EC).
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be used, without quoting it.
+    pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
+        if pem.contains("ENCRYPTED") {
+            return Err(KeyError::Encrypted);
+        }
+        let der = PrivateKeyDer::from_pem_slice(pem.trim().as_bytes()).map_err(|_| KeyError::NotPem)?;
+        // The error may quote what it could not parse.
+        let key = rustls::crypto::ring::sign::any_supported_type(&der).map_err(|_| KeyError::Unsupported)?;
+        Ok(Self(key))
+    }
+
+    /// Generates a P-256 key: PEM of PKCS#8.
+    ///
+    /// # Errors
+    ///
+    /// When the system provides no random numbers.
+    pub fn generate() -> Result<SecretString, KeyError> {
+        let rng = ring::rand::SystemRandom::new();
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &rng)
+            .map_err(|_| KeyError::NoRandomNumbers)?;
+        // RFC 7468, section 2: 64 characters in each line.
+        let text = STANDARD.encode(pkcs8.as_ref());
+        let lines: Vec<&str> = text.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
+        Ok(format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n")).into())
+    }
+
+    /// The algorithm with which it signs by default.
+    ///
+    /// # Errors
+    ///
+    /// When it is an EC key on another curve than P-256.
+    pub fn default_algorithm(&self) -> Result<SigningAlgorithm, KeyError> {
+        let mut algorithms = [SigningAlgorithm::RS256, SigningAlgorithm::ES256, SigningAlgorithm::EdDSA].into_iter();
+        algorithms
+            .find(|algorithm| self.0.choose_scheme(&[scheme(*algorithm)]).is_some())
+            .ok_or(KeyError::UnsupportedCurve)
+    }
+
+    /// Signs, and returns the signature in the format of JWS.
+    ///
+    /// # Errors
+    ///
+    /// When the key cannot sign with the algorithm.
+    pub fn sign(&self, algorithm: SigningAlgorithm, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        let kind = match self.0.algorithm() {
+            SignatureAlgorithm::RSA => "an RSA key",
+            SignatureAlgorithm::ECDSA => "an EC key",
+            SignatureAlgorithm::ED25519 => "an Ed25519 key",
+            _ => "another key",
+        };
+        let mismatch = KeyError::AlgorithmMismatch { kind, algorithm };
+        let signer = self.0.choose_scheme(&[scheme(algorithm)]).ok_or(mismatch)?;
+        let signature = signer.sign(message).map_err(|_| KeyError::SignatureFailed)?;
+        match algorithm {
+            SigningAlgorithm::ES256 => der_to_fixed(&signature).ok_or(KeyError::SignatureFailed),
+            SigningAlgorithm::RS256 | SigningAlgorithm::PS256 | SigningAlgorithm::EdDSA => Ok(signature),
+        }
+    }
+
+    /// The two coordinates of the public point of a P-256 key.
+    #[must_use]
+    pub fn p256_coordinates(&self) -> Option<([u8; P256_BYTES], [u8; P256_BYTES])> {
+        self.0.choose_scheme(&[SignatureScheme::ECDSA_NISTP256_SHA256])?;
+        let public = self.0.public_key()?;
+        // The SubjectPublicKeyInfo of a P-256 key ends with the uncompressed point: 4, x, y.
+        let point = public.as_ref().last_chunk::<{ 1 + 2 * P256_BYTES }>().filter(|point| point[0] == 4)?;
+        let x = point[1..=P256_BYTES].try_into().ok()?;
+        let y = point[1 + P256_BYTES..].try_into().ok()?;
+        Some((x, y))
+    }
+}
+
+const fn scheme(algorithm: SigningAlgorithm) -> SignatureScheme {
+    match algorithm {
+        SigningAlgorithm::RS256 => SignatureScheme::RSA_PKCS1_SHA256,
+        SigningAlgorithm::PS256 => SignatureScheme::RSA_PSS_SHA256,
+        SigningAlgorithm::ES256 => SignatureScheme::ECDSA_NISTP256_SHA256,
+        SigningAlgorithm::EdDSA => SignatureScheme::ED25519,
+    }
+}
+
+/// Converts an ECDSA signature from the format of TLS, ASN.1 DER (a sequence of two integers), to that of JWS, two integers of fixed
+/// length (RFC 7518, section 3.4).
+fn der_to_fixed(der: &[u8]) -> Option<Vec<u8>> {
+    let [0x30, _, rest @ ..] = der else { return None };
+    let (r, rest) = integer(rest)?;
+    let (s, rest) = integer(rest)?;
+    rest.is_empty().then(|| [r, s].concat())
+}
+
+/// A DER integer of fixed length: without the leading zero of the sign, and padded with zeros.
+fn integer(der: &[u8]) -> Option<([u8; P256_BYTES], &[u8])> {
+    let [0x02, length, rest @ ..] = der else { return None };
+    let (value, rest) = rest.split_at_checked(usize::from(*length))?;
+    let value = value.strip_prefix(&[0]).unwrap_or(value);
+    let mut number = [0; P256_BYTES];
+    number.get_mut(P256_BYTES.checked_sub(value.len())?..)?.copy_from_slice(value);
+    Some((number, rest))
+}

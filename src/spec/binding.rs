@@ -1,0 +1,46 @@
+//! The binding of a stored token: everything that determines where it would be sent. Pure.
+//!
+//! A user who may write an integration is not necessarily allowed to read its target. So a token stored there is sent (for a
+//! refresh or a revocation) only to where it came from, unless the owner of the credentials allows another endpoint
+//! (`allowed-endpoints`).
+
+#![deny(clippy::disallowed_methods)]
+
+use serde_json::json;
+use url::Url;
+
+use crate::api::spec::OAuthIntegrationSpec;
+use crate::fingerprint;
+
+/// Fingerprint of where stored tokens are sent, and how.
+///
+/// It includes the origins of the endpoints (scheme, host and port), so that a server may change its paths; the whole issuer,
+/// since its metadata name the endpoints; and of the connection, the proxy and the reference to the CA bundle. It excludes:
+/// - the revocation endpoint, which must have the same origin, see [`foreign_revocation`];
+/// - the endpoint of `renewal.fallback`, to which no stored token is sent;
+/// - the credentials, whose name and values are compared separately.
+pub(crate) fn binding(spec: &OAuthIntegrationSpec) -> String {
+    let connection = spec.connection.as_ref();
+    let refresh = spec.renewal.refresh.as_ref().and_then(|refresh| refresh.token_endpoint.as_deref());
+    fingerprint::unsalted(&json!({
+        "tokenEndpoint": spec.token_endpoint.as_deref().map(origin),
+        "issuer": spec.issuer,
+        "refreshEndpoint": refresh.map(origin),
+        "proxy": connection.and_then(|connection| connection.proxy.as_ref()),
+        "caBundle": connection.and_then(|connection| connection.ca_bundle.as_ref()),
+        "serviceAccount": spec.service_account_token.as_ref().map(|token| &token.service_account_name),
+    }))
+}
+
+/// The origin of a revocation endpoint that is neither the token endpoint's nor the issuer's. Only the owner of the credentials
+/// can allow it: otherwise anyone who may write the integration could have its valid tokens sent to a server of theirs.
+pub(crate) fn foreign_revocation(spec: &OAuthIntegrationSpec) -> Option<String> {
+    let revocation = origin(spec.revocation.as_ref()?.endpoint.as_deref()?);
+    let known = [&spec.token_endpoint, &spec.issuer];
+    let is_known = known.into_iter().flatten().any(|endpoint| origin(endpoint) == revocation);
+    (!is_known).then_some(revocation)
+}
+
+fn origin(text: &str) -> String {
+    Url::parse(text).map_or_else(|_| text.to_owned(), |url| url.origin().ascii_serialization())
+}

@@ -1,0 +1,125 @@
+//! The parsed credentials Secret: its values by the keys of the spec, or an error that says what to change. Pure.
+
+#![deny(clippy::disallowed_methods)]
+
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::api::connection::CaBundleKind;
+use crate::oauth::allowed_endpoints::{ALLOW_CA_BUNDLE, ALLOWED_ENDPOINTS, AllowedEndpoints};
+use crate::oauth::credentials::{Credential, Credentials};
+use crate::spec::sources::{CredentialRef, CredentialsSource};
+
+/// Reads what the grant sends from the Secret, which is absent where no secret is stored.
+///
+/// # Errors
+///
+/// A sentence that names the key to add or to fix.
+pub fn resolve(source: &CredentialsSource, secret: Option<&Secret>) -> Result<Credentials, String> {
+    let values = source.fields.iter().filter_map(|field| match value(source, field, secret) {
+        Ok(value) => Some(Ok((field.credential, value?))),
+        Err(message) => Some(Err(message)),
+    });
+    let inline = source.client_id.iter().map(|id| Ok((Credential::ClientId, id.as_str().into())));
+    let mut credentials: Credentials = values.chain(inline).collect::<Result<_, _>>()?;
+    let custom = source.fields.iter().filter(|field| field.key != field.credential.key());
+    credentials.from_custom_keys = custom.map(|field| field.credential).collect();
+    if let (Some(name), Some(secret)) = (&source.secret_name, secret) {
+        apply_allowed_endpoints(&mut credentials, &format!("Secret {name}"), Some(name), &secret.metadata)?;
+    }
+    let bundle = source.ca_bundle.as_ref().filter(|bundle| bundle.kind == CaBundleKind::Secret);
+    credentials.authority_of = bundle.map(|bundle| bundle.name.clone());
+    Ok(credentials)
+}
+
+/// Reads from the annotations of a Secret or a ServiceAccount where it may be sent.
+///
+/// # Errors
+///
+/// A sentence that says what is wrong with them.
+pub fn apply_allowed_endpoints(
+    credentials: &mut Credentials,
+    of: &str,
+    secret: Option<&str>,
+    meta: &ObjectMeta,
+) -> Result<(), String> {
+    let annotation = |name: &str| meta.annotations.as_ref()?.get(name).map(String::as_str);
+    match annotation(ALLOWED_ENDPOINTS) {
+        Some(text) => {
+            let allow_ca_bundle = annotation(ALLOW_CA_BUNDLE) == Some("true");
+            credentials
+                .pins
+                .push(AllowedEndpoints::parse(of, secret, text, allow_ca_bundle).map_err(|error| error.to_string())?);
+        }
+        None => credentials.unpinned.push(of.to_owned()),
+    }
+    Ok(())
+}
+
+fn value(
+    source: &CredentialsSource,
+    field: &CredentialRef,
+    secret: Option<&Secret>,
+) -> Result<Option<SecretString>, String> {
+    let CredentialRef { credential, key, required } = field;
+    let secret_name = source.secret_name.as_deref().unwrap_or_default();
+    let bytes = secret.and_then(|secret| secret.data.as_ref()?.get(key)).map_or(&[][..], |bytes| &bytes.0);
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| format!("key {key} of Secret {secret_name} is not UTF-8 text: write the value itself"))?;
+    match (text, required) {
+        ("", true) if secret.is_none() => {
+            Err(format!("spec.credentials must be given: the grant needs {}", credential.key()))
+        }
+        ("", true) => Err(format!(
+            "Secret {secret_name} has no value under key {key}: add it, or name another key in spec.credentials.keys.{}",
+            credential.name()
+        )),
+        ("", false) => Ok(None),
+        (text, _) => Ok(Some(text.into())),
+    }
+}
+
+/// The message for a missing Secret.
+#[must_use]
+pub fn missing_secret_message(name: &str) -> String {
+    format!("Secret {name} does not exist in this namespace: create it, or name another in spec.credentials.secretName")
+}
+
+/// The message for a missing refresh token.
+#[must_use]
+pub fn missing_refresh_token_message(source: &CredentialsSource) -> String {
+    let secret_name = source.secret_name.as_deref().unwrap_or_default();
+    let credential = Credential::RefreshToken;
+    let field = source.fields.iter().find(|field| field.credential == credential);
+    let key = field.map_or(credential.key(), |field| &field.key);
+    format!(
+        "Secret {secret_name} has no value under key {key} and the target holds no refresh token: add the first one, or name another key in spec.credentials.keys.{}",
+        credential.name()
+    )
+}
+
+/// The message for a refresh token in the target that is not sent.
+#[must_use]
+pub fn withheld_refresh_token_message(source: &CredentialsSource, target: &str) -> String {
+    let secret_name = source.secret_name.as_deref().unwrap_or_default();
+    let field = source.fields.iter().find(|field| field.credential == Credential::RefreshToken);
+    let key = field.map_or(Credential::RefreshToken.key(), |field| &field.key);
+    format!(
+        "the refresh token in Secret {target} was obtained with other credentials, from another endpoint or over another connection, and is sent nowhere else: revert the change of the spec, let the owner of the credentials allow the endpoint with the annotation {ALLOWED_ENDPOINTS}, or put a new refresh token under key {key} of Secret {secret_name}"
+    )
+}
+
+/// A hint at the most common mistake in a Secret: `echo secret | base64` encodes a line break as well. Keys and certificates
+/// end with one anyway.
+#[must_use]
+pub fn trailing_newline_hint(source: &CredentialsSource, credentials: &Credentials) -> String {
+    let slips = source.fields.iter().filter(|field| {
+        let value = credentials.get(field.credential).map(ExposeSecret::expose_secret);
+        value.is_some_and(|value| value.ends_with('\n') && !value.starts_with("-----BEGIN"))
+    });
+    match slips.map(|field| field.key.as_str()).collect::<Vec<_>>() {
+        none if none.is_empty() => String::new(),
+        keys => format!("; the value under key {} ends with a line break, which is sent too", keys.join(", ")),
+    }
+}

@@ -1,0 +1,133 @@
+//! Hashes the fields of a spec that decide which token is issued.
+
+use serde_json::{Map, Value, json};
+
+use crate::api::request::Request;
+use crate::api::spec::OAuthIntegrationSpec;
+use crate::api::target::Target;
+use crate::fingerprint;
+
+/// Hashes what the token depends on. Times and metadata are excluded. A renamed key of the target counts, since no value is
+/// stored under the new key yet. Optional fields that are not set are not hashed, so that a new field of the API changes no
+/// hash.
+///
+/// Every field is named here: a new field does not compile until it is decided whether it changes the token.
+pub(crate) fn spec_hash(spec: &OAuthIntegrationSpec) -> String {
+    let OAuthIntegrationSpec {
+        token_endpoint,
+        issuer,
+        grant_type,
+        client_id,
+        client_authentication,
+        assertion,
+        token_exchange,
+        service_account_token,
+        dpop,
+        token_lifetime,
+        resource,
+        scope,
+        request: Request { format, parameters, parameter_names, scope_format, headers, timeout: _ },
+        response,
+        target: Target { keys, secret_name: _, type_: _, deletion_policy: _, labels: _, annotations: _ },
+        // These fields change when and how a token is requested and what is done with it, but not which one is issued.
+        connection: _,
+        renew_before: _,
+        credentials: _,
+        renewal: _,
+        revocation: _,
+        suspend: _,
+    } = spec;
+    let mut parts = json!({
+        "tokenEndpoint": token_endpoint,
+        "grantType": grant_type,
+        "tokenLife": token_lifetime,
+        "resource": resource,
+        "scope": scope,
+        "format": format,
+        "parameters": parameters,
+        "headers": headers,
+        "response": response,
+        "targetKeys": keys,
+    });
+    let given = json!({
+        "issuer": issuer,
+        "clientId": client_id,
+        "clientAuthentication": client_authentication,
+        "assertion": assertion,
+        "tokenExchange": token_exchange,
+        "serviceAccountToken": service_account_token,
+        "dpop": dpop,
+        "parameterNames": (!parameter_names.is_empty()).then_some(parameter_names),
+        "scopeFormat": scope_format,
+    });
+    let (Value::Object(all), Value::Object(given)) = (&mut parts, given) else { return fingerprint::unsalted(&parts) };
+    all.extend(given.into_iter().filter(|(_, value)| !value.is_null()).collect::<Map<_, _>>());
+    fingerprint::unsalted(&parts)
+}
+
+#[cfg(test)]
+#[expect(clippy::expect_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn hash(change: &Value) -> String {
+        let mut spec = json!({
+            "tokenEndpoint": "https://login.example.com/token",
+            "grantType": "client_credentials",
+            "credentials": {"secretName": "credentials"},
+        });
+        merge(&mut spec, change);
+        spec_hash(&serde_json::from_value(spec).expect("a spec"))
+    }
+
+    fn merge(into: &mut Value, change: &Value) {
+        match (into, change) {
+            (Value::Object(into), Value::Object(change)) => {
+                for (key, value) in change {
+                    merge(into.entry(key.clone()).or_insert(Value::Null), value);
+                }
+            }
+            (into, change) => into.clone_from(change),
+        }
+    }
+
+    #[test]
+    fn only_fields_that_affect_the_token_are_hashed() {
+        let plain = hash(&json!({}));
+        let hashed = [
+            json!({"tokenEndpoint": "https://login.example.com/other"}),
+            json!({"issuer": "https://login.example.com"}),
+            json!({"grantType": "user_password"}),
+            json!({"clientId": "client"}),
+            json!({"clientAuthentication": {"method": "client_secret_basic"}}),
+            json!({"assertion": {"issuer": "me"}}),
+            json!({"dpop": {}}),
+            json!({"tokenLife": "90s"}),
+            json!({"resource": {"key": "resource", "value": "orders"}}),
+            json!({"scope": "orders"}),
+            json!({"request": {"format": "form"}}),
+            json!({"request": {"parameters": {"tenant": "one"}}}),
+            json!({"request": {"parameterNames": {"client_id": "id"}}}),
+            json!({"request": {"scopeFormat": "list"}}),
+            json!({"request": {"headers": {"X-Tenant": "one"}}}),
+            json!({"response": {"accessToken": "token"}}),
+            json!({"target": {"keys": {"accessToken": "token"}}}),
+        ];
+        let not_hashed = [
+            json!({"renewBefore": "30s"}),
+            json!({"credentials": {"secretName": "others"}}),
+            json!({"connection": {"proxy": "http://proxy.example.com:3128"}}),
+            json!({"renewal": {"strategy": "grant"}}),
+            json!({"revocation": {"onDeletion": true}}),
+            json!({"suspend": true}),
+            json!({"request": {"timeout": "20s"}}),
+            json!({"target": {"secretName": "tokens", "labels": {"team": "one"}, "annotations": {"team": "one"}}}),
+        ];
+        for change in &hashed {
+            assert_ne!(hash(change), plain, "{change}");
+        }
+        for change in &not_hashed {
+            assert_eq!(hash(change), plain, "{change}");
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The requests of a spec: its grant, the refresh, the fallback.
+
+#![deny(clippy::disallowed_methods)]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+use url::Url;
+
+use crate::api::grant::GrantType;
+use crate::api::headers::is_reserved as is_reserved_header;
+use crate::api::renewal::{Fallback, RefreshRequest};
+use crate::api::request::ScopeFormat;
+use crate::api::response::Response;
+use crate::api::spec::OAuthIntegrationSpec;
+use crate::oauth::expression::error::InvalidExpression;
+use crate::oauth::expression::jsonata::Expression;
+use crate::oauth::expression::set::ResponseMapping;
+use crate::oauth::request::{Endpoint, Grant, TokenRequest};
+use crate::spec::advice;
+
+/// The bounds of `spec.request.timeout`, which the API server checks as well.
+const SHORTEST_TIMEOUT: Duration = Duration::from_secs(1);
+const LONGEST_TIMEOUT: Duration = Duration::from_mins(1);
+/// The maximum size of all headers and of all parameters, names and values, in bytes.
+const MAX_HEADERS: usize = 8 << 10;
+const MAX_PARAMETERS: usize = 64 << 10;
+
+/// The maximum nesting depth of `spec.assertion.claims`: the API server cannot validate a value of any type.
+const CLAIMS_DEPTH: usize = 8;
+/// Their maximum size as JSON: an assertion is sent in a request, often in a header.
+const CLAIMS_SIZE: usize = 16 << 10;
+
+/// The grant.
+pub(crate) fn grant_request(spec: &OAuthIntegrationSpec) -> Result<TokenRequest, String> {
+    check_claims(spec)?;
+    let request = &spec.request;
+    Ok(TokenRequest {
+        endpoint: endpoint(spec)?,
+        grant: grant_of(spec.grant_type, spec),
+        client: spec.client_authentication.clone().unwrap_or_default(),
+        resource: spec
+            .resource
+            .as_ref()
+            .map(|resource| (resource.key.clone(), resource.value.iter().chain(&resource.values).cloned().collect())),
+        scope: spec.scope.clone(),
+        scope_as_list: request.scope_format == Some(ScopeFormat::List),
+        format: request.format,
+        parameters: parameters("spec.request.parameters", &request.parameters)?,
+        parameter_names: request.parameter_names.clone(),
+        headers: headers(&request.headers)?,
+        timeout: Duration::from(request.timeout).clamp(SHORTEST_TIMEOUT, LONGEST_TIMEOUT),
+        expressions: expressions(&spec.response)?,
+        proxy: spec
+            .connection
+            .as_ref()
+            .and_then(|connection| connection.proxy.as_deref())
+            .map(|text| parse_http_url("spec.connection.proxy", text))
+            .transpose()?,
+        dpop: spec.dpop.is_some(),
+    })
+}
+
+fn check_claims(spec: &OAuthIntegrationSpec) -> Result<(), String> {
+    let claims = spec.assertion.iter().flat_map(|assertion| assertion.claims.values());
+    let (depth, size) =
+        claims.fold((0, 0), |(depth, size), claim| (depth.max(nesting(claim)), size + claim.to_string().len()));
+    if depth > CLAIMS_DEPTH {
+        return Err(format!("spec.assertion.claims nests deeper than {CLAIMS_DEPTH} levels: write it flatter"));
+    }
+    if size > CLAIMS_SIZE {
+        return Err(format!("spec.assertion.claims has more than {CLAIMS_SIZE} bytes as JSON: shorten it"));
+    }
+    Ok(())
+}
+
+/// The number of arrays and objects around the innermost value; parsed input has at most 40.
+fn nesting(value: &Value) -> usize {
+    match value {
+        Value::Array(values) => 1 + values.iter().map(nesting).max().unwrap_or_default(),
+        Value::Object(members) => 1 + members.values().map(nesting).max().unwrap_or_default(),
+        _ => 0,
+    }
+}
+
+fn grant_of(grant: GrantType, spec: &OAuthIntegrationSpec) -> Grant {
+    match grant {
+        GrantType::ClientCredentials => Grant::ClientCredentials,
+        GrantType::UserPassword => Grant::UserPassword,
+        GrantType::RefreshToken => Grant::RefreshToken,
+        GrantType::Password => Grant::Password,
+        GrantType::JwtBearer => Grant::JwtBearer(Box::new(spec.assertion.clone().unwrap_or_default())),
+        GrantType::TokenExchange => Grant::TokenExchange(spec.token_exchange.clone().unwrap_or_default()),
+    }
+}
+
+/// The refresh of what a grant returned (RFC 6749, section 6).
+pub(crate) fn refresh_request(grant: &TokenRequest, spec: &OAuthIntegrationSpec) -> Result<TokenRequest, String> {
+    let other = spec.renewal.refresh.clone().unwrap_or_default();
+    let RefreshRequest { token_endpoint, format, parameters, parameter_names } = other;
+    Ok(TokenRequest {
+        endpoint: with_token_endpoint(
+            &grant.endpoint,
+            "spec.renewal.refresh.tokenEndpoint",
+            token_endpoint.as_deref(),
+        )?,
+        grant: Grant::RefreshToken,
+        format: format.unwrap_or(grant.format),
+        parameters: match parameters {
+            Some(other) => self::parameters("spec.renewal.refresh.parameters", &other)?,
+            None => grant.parameters.clone(),
+        },
+        parameter_names: parameter_names.unwrap_or_else(|| grant.parameter_names.clone()),
+        ..grant.clone()
+    })
+}
+
+/// The same request with another grant.
+pub(crate) fn fallback_request(
+    token_request: &TokenRequest,
+    spec: &OAuthIntegrationSpec,
+    fallback: &Fallback,
+) -> Result<TokenRequest, String> {
+    let Fallback { grant_type, token_endpoint } = fallback;
+    Ok(TokenRequest {
+        endpoint: with_token_endpoint(
+            &token_request.endpoint,
+            "spec.renewal.fallback.tokenEndpoint",
+            token_endpoint.as_deref(),
+        )?,
+        grant: grant_of((*grant_type).into(), spec),
+        ..token_request.clone()
+    })
+}
+
+fn endpoint(spec: &OAuthIntegrationSpec) -> Result<Endpoint, String> {
+    let audience = spec.issuer.as_ref().or(spec.token_endpoint.as_ref());
+    let Some(audience) = audience.cloned() else {
+        return Err("spec.tokenEndpoint or spec.issuer must be given".to_owned());
+    };
+    let field = if spec.token_endpoint.is_some() { "spec.tokenEndpoint" } else { "spec.issuer" };
+    Ok(Endpoint {
+        url: spec.token_endpoint.as_deref().map(|text| parse_http_url("spec.tokenEndpoint", text)).transpose()?,
+        issuer: spec.issuer.as_deref().map(|text| parse_http_url("spec.issuer", text)).transpose()?,
+        audience,
+        field,
+    })
+}
+
+/// The same endpoint, or another one of the same issuer.
+fn with_token_endpoint(endpoint: &Endpoint, field: &'static str, text: Option<&str>) -> Result<Endpoint, String> {
+    let Some(text) = text else { return Ok(endpoint.clone()) };
+    let audience = if endpoint.issuer.is_some() { endpoint.audience.clone() } else { text.to_owned() };
+    Ok(Endpoint { url: Some(parse_http_url(field, text)?), issuer: endpoint.issuer.clone(), audience, field })
+}
+
+/// The API server has such a limit as well, but counts characters.
+fn parameters(field: &str, parameters: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, String> {
+    if size(parameters) > MAX_PARAMETERS {
+        return Err(format!("{field} has more than {} KiB in all: shorten it", MAX_PARAMETERS >> 10));
+    }
+    Ok(parameters.clone())
+}
+
+/// The size of names and values, in bytes.
+fn size(texts: &BTreeMap<String, String>) -> usize {
+    texts.iter().map(|(name, value)| name.len() + value.len()).sum()
+}
+
+/// The API server rejects these as well; files, and objects that are older than the rule, are checked only here.
+fn headers(headers: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, String> {
+    if size(headers) > MAX_HEADERS {
+        return Err(format!("spec.request.headers has more than {} KiB in all: shorten it", MAX_HEADERS >> 10));
+    }
+    match headers.keys().find(|name| is_reserved_header(name)) {
+        Some(name) => Err(format!(
+            "spec.request.headers must not set {name}, which belongs to the request itself, holds a credential or steers a gateway: leave it out"
+        )),
+        None => Ok(headers.clone()),
+    }
+}
+
+pub(crate) fn parse_http_url(field: &str, text: &str) -> Result<Url, String> {
+    let problem = |why: String| format!("{field} {why}: write an absolute http or https URL");
+    let url = Url::parse(text).map_err(|error| problem(format!("is not a URL ({error})")))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(problem(format!("has the scheme {}", url.scheme())));
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
+        return Err(problem("holds a username, a password or a fragment".to_owned()));
+    }
+    Ok(url)
+}
+
+fn expressions(response: &Response) -> Result<ResponseMapping, String> {
+    let parse = |field: &str, text: &str| {
+        // Whether it is valid is checked in a worker, before anything is sent.
+        Expression::unchecked(text)
+            .map_err(|error| advice::invalid_expression(&InvalidExpression { field: field.to_owned(), error }))
+    };
+    let optional = |field: &str, text: &Option<String>| text.as_deref().map(|text| parse(field, text)).transpose();
+    Ok(ResponseMapping {
+        access_token: parse("accessToken", &response.access_token)?,
+        refresh_token: parse("refreshToken", &response.refresh_token)?,
+        expires_in: parse("expiresIn", &response.expires_in)?,
+        expires_at: optional("expiresAt", &response.expires_at)?,
+        success: optional("success", &response.success)?,
+        extra: response
+            .extra
+            .iter()
+            .map(|(key, text)| Ok((key.clone(), parse(&format!("extra.{key}"), text)?)))
+            .collect::<Result<_, String>>()?,
+    })
+}

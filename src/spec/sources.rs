@@ -1,0 +1,131 @@
+//! The sources of the values for requests.
+
+#![deny(clippy::disallowed_methods)]
+
+use std::iter;
+use std::time::Duration;
+
+use crate::api::client_authentication::ServiceAccountToken;
+use crate::api::connection::CaBundle;
+use crate::api::credentials::CredentialKeys;
+use crate::api::spec::OAuthIntegrationSpec;
+use crate::oauth::credentials::Credential;
+use crate::oauth::request::TokenRequest;
+use crate::spec::renewal::Renewal;
+
+/// The API server's minimum lifetime of a ServiceAccount token, in seconds.
+const SERVICE_ACCOUNT_TOKEN_LIFETIME: Duration = Duration::from_mins(10);
+
+/// The credentials Secret with its keys, and the other objects that requests need.
+#[derive(Clone, Debug)]
+pub struct CredentialsSource {
+    /// Name of the Secret; `None` where no secret is stored.
+    pub secret_name: Option<String>,
+    /// The values that may be sent or signed with.
+    pub fields: Vec<CredentialRef>,
+    /// The client ID, if the spec contains it.
+    pub client_id: Option<String>,
+    /// The reference to custom CA certificates.
+    pub ca_bundle: Option<CaBundle>,
+    /// The ServiceAccount whose token is used.
+    pub service_account: Option<ServiceAccount>,
+}
+
+/// One value of the credentials Secret.
+#[derive(Clone, Debug)]
+pub struct CredentialRef {
+    /// Which value it is.
+    pub credential: Credential,
+    /// Its key in the Secret.
+    pub key: String,
+    /// Whether the grant requires it.
+    pub required: bool,
+}
+
+/// A ServiceAccount for which a token is requested.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceAccount {
+    /// Its name.
+    pub name: String,
+    /// The audience of the token.
+    pub audience: String,
+    /// The lifetime of the token.
+    pub lifetime: Duration,
+}
+
+pub(crate) fn collect(spec: &OAuthIntegrationSpec, request: &TokenRequest, renewal: &Renewal) -> CredentialsSource {
+    CredentialsSource {
+        secret_name: spec.credentials.as_ref().map(|credentials| credentials.secret_name.clone()),
+        fields: fields(spec, request, renewal),
+        client_id: spec.client_id.clone(),
+        ca_bundle: spec.connection.as_ref().and_then(|connection| connection.ca_bundle.clone()),
+        service_account: spec.service_account_token.as_ref().map(|token| ServiceAccount {
+            name: token.service_account_name.clone(),
+            audience: token.audience.clone(),
+            lifetime: lifetime(token),
+        }),
+    }
+}
+
+pub(crate) fn lifetime(token: &ServiceAccountToken) -> Duration {
+    token.lifetime.map_or(SERVICE_ACCOUNT_TOKEN_LIFETIME, Duration::from)
+}
+
+/// The values to read. A key that the spec names has to exist; of the default keys, only those that the grant requires. A fallback
+/// that cannot be used must not block what works without it.
+fn fields(spec: &OAuthIntegrationSpec, request: &TokenRequest, renewal: &Renewal) -> Vec<CredentialRef> {
+    let keys = spec.credentials.as_ref().map(|credentials| credentials.keys.clone()).unwrap_or_default();
+    // What has to work at any time. A refresh by strategy needs nothing that its grant does not need.
+    let main = match renewal {
+        Renewal::RefreshFirst(grant) => grant,
+        Renewal::Grant | Renewal::WithFallback(_) => request,
+    };
+    let required = main.required_credentials();
+    let requests = || iter::once(request).chain(renewal.fallback());
+    let used: Vec<Credential> = requests().flat_map(TokenRequest::required_credentials).collect();
+    let optional: Vec<Credential> = requests().flat_map(TokenRequest::optional_credentials).copied().collect();
+    let field = |credential: Credential| {
+        if credential == Credential::ClientId && spec.client_id.is_some() {
+            return None;
+        }
+        let named = named(&keys, credential);
+        // After the first renewal the refresh token of the target Secret is used.
+        let is_first_token = credential == Credential::RefreshToken && main.grant.is_refresh();
+        let is_required = required.contains(&credential);
+        let is_used = is_first_token || used.contains(&credential) || optional.contains(&credential);
+        is_used.then(|| CredentialRef {
+            credential,
+            required: !is_first_token && (is_required || named.is_some()),
+            key: named.cloned().unwrap_or_else(|| credential.key().to_owned()),
+        })
+    };
+    Credential::ALL.iter().copied().filter_map(field).collect()
+}
+
+fn named(keys: &CredentialKeys, credential: Credential) -> Option<&String> {
+    let CredentialKeys {
+        client_id,
+        client_secret,
+        username,
+        password,
+        refresh_token,
+        private_key,
+        tls_certificate,
+        tls_key,
+        subject_token,
+        actor_token,
+    } = keys;
+    let key = match credential {
+        Credential::ClientId => client_id,
+        Credential::ClientSecret => client_secret,
+        Credential::Username => username,
+        Credential::Password => password,
+        Credential::RefreshToken => refresh_token,
+        Credential::PrivateKey => private_key,
+        Credential::TlsCertificate => tls_certificate,
+        Credential::TlsKey => tls_key,
+        Credential::SubjectToken => subject_token,
+        Credential::ActorToken => actor_token,
+    };
+    key.as_ref()
+}

@@ -1,0 +1,173 @@
+//! The parsed spec: the raw fields are turned into their meaning exactly once per reconciliation.
+
+#![deny(clippy::disallowed_methods)]
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use url::Url;
+
+use crate::api::duration;
+use crate::api::renewal::RenewalStrategy;
+use crate::api::request::Format;
+use crate::api::revocation;
+use crate::api::spec::OAuthIntegrationSpec;
+use crate::api::target::DeletionPolicy;
+use crate::limiter::types::{HostKey, PrivateSettings};
+use crate::oauth::request::TokenRequest;
+use crate::spec::hash::spec_hash;
+use crate::spec::renewal::Renewal;
+use crate::spec::sources::CredentialsSource;
+use crate::spec::{binding, connection_settings, requests, sources};
+use crate::target::template::SecretTemplate;
+
+/// A valid spec.
+#[derive(Clone, Debug)]
+pub struct ValidatedSpec {
+    /// The token request: the refresh, where refresh tokens are used.
+    pub token_request: TokenRequest,
+    /// How a token is obtained where the token request cannot: its refresh token was rejected, or there is none.
+    pub renewal: Renewal,
+    /// The maximum time for which a token is used.
+    pub token_lifetime: Option<SignedDuration>,
+    /// How long before its expiry a token is renewed.
+    pub renew_before: Option<SignedDuration>,
+    /// The sources of the credentials.
+    pub credentials: CredentialsSource,
+    /// Name of the credentials Secret; where there is none, the source of the tokens.
+    pub credentials_name: String,
+    /// The shape of the target Secret.
+    pub template: SecretTemplate,
+    /// Token revocation.
+    pub revocation: Option<RevocationPolicy>,
+    /// Hash of the fields that determine which token is issued: while it is unchanged, a token counts as one "for the current
+    /// spec".
+    pub spec_hash: String,
+    /// Hash of everything that determines where a stored token is sent.
+    pub binding: String,
+    /// Hash of the connection settings in the spec; `None` where it has none.
+    connection_settings: Option<String>,
+}
+
+/// The parsed `spec.revocation` (RFC 7009).
+#[derive(Clone, Debug)]
+pub struct RevocationPolicy {
+    /// The endpoint, unless the issuer's metadata contain it.
+    pub endpoint: Option<Url>,
+    /// Its origin, if that is neither the token endpoint's nor the issuer's. Only the owner of the credentials can allow it:
+    /// otherwise nothing is revoked, and renewals continue.
+    pub foreign_origin: Option<String>,
+    /// Format of the body.
+    pub format: Format,
+    /// How long after its renewal a token is revoked.
+    pub after_renewal: Option<Duration>,
+    /// Whether all tokens are revoked when the integration is deleted.
+    pub on_deletion: bool,
+}
+
+impl ValidatedSpec {
+    /// Parses a spec. `name` is the name of the integration, the default for the name of the target.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the field to change.
+    pub fn parse(name: &str, spec: &OAuthIntegrationSpec) -> Result<Self, String> {
+        let token_lifetime = spec.token_lifetime.map(signed);
+        let renew_before = spec.renew_before.map(signed);
+        if let (Some(life), Some(before)) = (token_lifetime, renew_before)
+            && before >= life
+        {
+            return Err("spec.renewBefore must be shorter than spec.tokenLife".to_owned());
+        }
+        let grant = requests::grant_request(spec)?;
+        let refresh_first = spec.renewal.strategy == Some(RenewalStrategy::RefreshToken) && !grant.grant.is_refresh();
+        let (token_request, renewal) = match &spec.renewal.fallback {
+            _ if refresh_first => (requests::refresh_request(&grant, spec)?, Renewal::RefreshFirst(grant)),
+            Some(fallback) => {
+                let fallback = requests::fallback_request(&grant, spec, fallback)?;
+                (grant, Renewal::WithFallback(fallback))
+            }
+            None => (grant, Renewal::Grant),
+        };
+        let secret_name = spec.credentials.as_ref().map(|credentials| credentials.secret_name.clone());
+        Ok(Self {
+            credentials_name: secret_name.unwrap_or_else(|| token_request.endpoint.origin()),
+            credentials: sources::collect(spec, &token_request, &renewal),
+            token_request,
+            renewal,
+            token_lifetime,
+            renew_before,
+            template: SecretTemplate::new(name, spec),
+            revocation: revocation(spec)?,
+            spec_hash: spec_hash(spec),
+            binding: binding::binding(spec),
+            connection_settings: connection_settings::fingerprint(spec),
+        })
+    }
+
+    /// The key of the endpoint in the limiter, for an integration in `namespace`.
+    #[must_use]
+    pub fn host_key(&self, namespace: &str) -> Option<HostKey> {
+        let settings = self.connection_settings.clone();
+        let settings = settings.map(|fingerprint| PrivateSettings { namespace: namespace.to_owned(), fingerprint });
+        Some(HostKey::new(self.token_request.endpoint.known()?, settings))
+    }
+
+    /// The maximum duration of one attempt, including its fallback.
+    #[must_use]
+    pub fn max_attempt_duration(&self) -> Duration {
+        self.token_request.longest() + self.renewal.fallback().map_or(Duration::ZERO, TokenRequest::longest)
+    }
+
+    /// Whether no token can be requested without a refresh token.
+    #[must_use]
+    pub fn needs_refresh_token(&self) -> bool {
+        self.token_request.grant.is_refresh() && self.renewal.fallback().is_none()
+    }
+
+    /// Whether a renewal needs the content of the target: a refresh token or a key to continue with, or a token to revoke.
+    #[must_use]
+    pub fn reads_target(&self) -> bool {
+        self.token_request.grant.is_refresh()
+            || self.token_request.dpop
+            || self.revocation.as_ref().is_some_and(|revocation| revocation.after_renewal.is_some())
+    }
+
+    /// Whether the deletion of the integration has to wait for the operator.
+    #[must_use]
+    pub fn revokes_on_deletion(&self) -> bool {
+        self.revocation.as_ref().is_some_and(|revocation| revocation.on_deletion)
+    }
+}
+
+fn revocation(spec: &OAuthIntegrationSpec) -> Result<Option<RevocationPolicy>, String> {
+    let Some(revocation) = &spec.revocation else { return Ok(None) };
+    let revocation::Revocation { endpoint, format, after_renewal, on_deletion } = revocation;
+    if *on_deletion && spec.target.deletion_policy == Some(DeletionPolicy::Retain) {
+        return Err(
+            "spec.target.deletionPolicy Retain keeps what spec.revocation.onDeletion revokes: remove one of them"
+                .to_owned(),
+        );
+    }
+    let after_renewal = after_renewal.map(Duration::from);
+    let lifetime = spec.service_account_token.as_ref().map(sources::lifetime);
+    if let (Some(after), Some(lifetime)) = (after_renewal, lifetime)
+        && after >= lifetime
+    {
+        return Err(format!(
+            "spec.revocation.afterRenewal must be shorter than spec.serviceAccountToken.lifetime ({lifetime:?}): the client authenticates with that token"
+        ));
+    }
+    let endpoint =
+        endpoint.as_deref().map(|text| requests::parse_http_url("spec.revocation.endpoint", text)).transpose()?;
+    if endpoint.is_none() && spec.issuer.is_none() {
+        return Err("spec.revocation.endpoint is required unless spec.issuer is set".to_owned());
+    }
+    let foreign_origin = binding::foreign_revocation(spec);
+    let format = format.unwrap_or(Format::Form);
+    Ok(Some(RevocationPolicy { endpoint, foreign_origin, format, after_renewal, on_deletion: *on_deletion }))
+}
+
+fn signed(duration: duration::Duration) -> SignedDuration {
+    SignedDuration::try_from(Duration::from(duration)).unwrap_or(SignedDuration::MAX)
+}

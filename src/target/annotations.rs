@@ -1,0 +1,95 @@
+//! The labels and annotations of a target Secret, in which the operator stores its state. Pure.
+
+#![deny(clippy::disallowed_methods)]
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
+use serde::{Deserialize, Serialize};
+
+use crate::api::names::MANAGER;
+use crate::api::target::TargetKeys;
+use crate::oauth::lifetime::TokenTimes;
+
+/// Label of everything that the operator writes; its value is [`crate::api::names::MANAGER`].
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Label with the uid of the integration, which its Secrets are selected by.
+pub const INTEGRATION_UID: &str = "oauth.evolutionx.io/integration-uid";
+/// Prefix of all annotations and labels of the operator.
+pub(crate) const OWN_PREFIX: &str = "oauth.evolutionx.io/";
+pub(crate) const ISSUED_AT: &str = "oauth.evolutionx.io/issued-at";
+pub(crate) const EXPIRES_AT: &str = "oauth.evolutionx.io/expires-at";
+pub(crate) const RENEW_AT: &str = "oauth.evolutionx.io/renew-at";
+pub(crate) const SPEC_HASH: &str = "oauth.evolutionx.io/spec-hash";
+pub(crate) const TEMPLATE_HASH: &str = "oauth.evolutionx.io/template-hash";
+pub(crate) const CREDENTIALS_HASH: &str = "oauth.evolutionx.io/credentials-hash";
+/// Annotation with the name of the credentials Secret with which the tokens were obtained.
+pub(crate) const CREDENTIALS_NAME: &str = "oauth.evolutionx.io/credentials-source";
+pub(crate) const CREDENTIALS_VERSION: &str = "oauth.evolutionx.io/credentials-version";
+/// Annotation with the fingerprint of where the stored tokens may be sent.
+pub(crate) const BINDING_HASH: &str = "oauth.evolutionx.io/binding-hash";
+pub(crate) const REFRESH_TOKEN_HASH: &str = "oauth.evolutionx.io/initial-refresh-token-hash";
+pub(crate) const DATA_HASH: &str = "oauth.evolutionx.io/data-hash";
+/// Annotation with the keys under which the values were written, as JSON.
+pub const KEYS: &str = "oauth.evolutionx.io/keys";
+/// The identity of a Secret without an owner reference, which stays when its integration is deleted:
+/// `namespace/Secret/integration`. A copy under another name or in another namespace is not owned by any integration.
+pub(crate) const RETAINED_FOR: &str = "oauth.evolutionx.io/retained-for";
+/// Annotation next to it: the uid of the integration that requested retention. Another integration that takes the Secret over
+/// cannot delete it by its own deletion.
+pub(crate) const RETAINED_BY: &str = "oauth.evolutionx.io/retained-by";
+/// Annotation by which the owner of a retained Secret hands it over to the integration of this name.
+pub const ADOPT_BY: &str = "oauth.evolutionx.io/adopt-by";
+
+/// Whether a Secret has the operator's label, which the watch selects by.
+#[must_use]
+pub fn has_managed_by_label(secret: &Secret) -> bool {
+    secret.labels().get(MANAGED_BY).is_some_and(|manager| manager == MANAGER)
+}
+
+/// The keys under which values were written.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WrittenKeys {
+    /// The keys of `spec.target.keys`.
+    #[serde(flatten)]
+    pub keys: TargetKeys,
+    /// The keys of `spec.response.extra` whose expressions returned a value.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extra: Vec<String>,
+}
+
+impl WrittenKeys {
+    /// The keys of a Secret that the operator has written.
+    #[must_use]
+    pub fn of(meta: &ObjectMeta) -> Option<Self> {
+        serde_json::from_str(annotation(meta, KEYS)?).ok()
+    }
+
+    /// All keys, including those of missing values.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &String> {
+        let TargetKeys { access_token, refresh_token, token_type, expires_at, scope, dpop_key } = &self.keys;
+        let optional = [token_type, expires_at, scope, dpop_key].into_iter().flatten();
+        [access_token, refresh_token].into_iter().chain(optional).chain(&self.extra)
+    }
+}
+
+pub(crate) fn times(meta: &ObjectMeta) -> Option<TokenTimes> {
+    let time = |name| annotation(meta, name)?.parse::<Timestamp>().ok();
+    Some(TokenTimes { issued_at: time(ISSUED_AT)?, expires_at: time(EXPIRES_AT)?, renew_at: time(RENEW_AT)? })
+}
+
+/// The version of an object, as a number; 0 if it is not a number and so cannot be compared: the API allows opaque versions
+/// before Kubernetes 1.35.
+#[must_use]
+pub fn version(meta: &ObjectMeta) -> u64 {
+    meta.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
+}
+
+pub(crate) fn annotation<'a>(meta: &'a ObjectMeta, name: &str) -> Option<&'a str> {
+    meta.annotations.as_ref()?.get(name).map(String::as_str)
+}
+
+pub(crate) fn label<'a>(meta: &'a ObjectMeta, name: &str) -> Option<&'a str> {
+    meta.labels.as_ref()?.get(name).map(String::as_str)
+}

@@ -1,0 +1,69 @@
+//! The tokens that a target Secret holds, and their origin.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use secrecy::SecretString;
+
+use crate::oauth::lifetime::TokenTimes;
+use crate::target::template::PLACEHOLDER_LENGTH;
+
+/// Tokens, and the metadata stored with them.
+#[derive(Clone, Debug)]
+pub struct TargetContent {
+    /// The access token; missing if only the refresh token of a response could be kept.
+    pub access_token: Option<SecretString>,
+    /// The refresh token, if there is one.
+    pub refresh_token: Option<SecretString>,
+    /// `token_type`, as returned by the server.
+    pub token_type: Option<String>,
+    /// `scope`, as returned by the server or requested.
+    pub scope: Option<String>,
+    /// Additional values of the response, by key.
+    pub extra: BTreeMap<String, SecretString>,
+    /// The private key that the tokens are bound to, PKCS#8 as PEM (RFC 9449).
+    pub dpop_key: Option<SecretString>,
+    /// When it was requested, expires and is renewed.
+    pub times: TokenTimes,
+    /// What produced it.
+    pub provenance: Provenance,
+}
+
+impl TargetContent {
+    /// Of the largest expected size, with dummy values: for a dry run of the write.
+    #[must_use]
+    pub fn placeholder(now: Timestamp) -> Self {
+        let token = || Some(SecretString::from("x".repeat(PLACEHOLDER_LENGTH)));
+        let times = TokenTimes { issued_at: now, expires_at: now, renew_at: now };
+        Self {
+            access_token: token(),
+            refresh_token: token(),
+            token_type: None,
+            scope: None,
+            extra: BTreeMap::new(),
+            dpop_key: None,
+            times,
+            provenance: Provenance::default(),
+        }
+    }
+}
+
+/// The inputs that produced a token.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Provenance {
+    /// Hash of the spec.
+    pub spec_hash: String,
+    /// Salted fingerprint of the credentials.
+    pub credentials_hash: String,
+    /// Name of the credentials Secret, or the source of the tokens where there is none. A refresh token is used only with these
+    /// credentials: a user who may name other credentials is not necessarily allowed to read the target.
+    pub credentials_name: String,
+    /// Version of the credentials Secret; if it is unchanged, the Secret need not be read.
+    pub credentials_version: String,
+    /// Fingerprint of where the tokens may be sent; empty if an earlier release wrote them.
+    pub binding: String,
+    /// Salted fingerprint of the refresh token in the credentials Secret.
+    pub refresh_token_hash: Option<String>,
+    /// The renewal request (annotation) that was handled.
+    pub renew_requested_at: Option<String>,
+}

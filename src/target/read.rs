@@ -1,0 +1,44 @@
+//! Reads tokens from a target Secret.
+
+use k8s_openapi::api::core::v1::Secret;
+use secrecy::SecretString;
+
+use crate::api::target::TargetKeys;
+use crate::target::annotations::{WrittenKeys, times};
+use crate::target::content::TargetContent;
+use crate::target::snapshot::TargetSnapshot;
+
+/// The content of a Secret that the operator has written, read by the keys under which it was written. `None` if the times are
+/// missing.
+#[must_use]
+pub fn read_content(secret: &Secret) -> Option<TargetContent> {
+    let WrittenKeys { keys, extra } = WrittenKeys::of(&secret.metadata)?;
+    let value = |key: &str| {
+        let bytes = &secret.data.as_ref()?.get(key)?.0;
+        String::from_utf8(bytes.clone()).ok().filter(|text| !text.is_empty())
+    };
+    Some(TargetContent {
+        access_token: value(&keys.access_token).map(SecretString::from),
+        refresh_token: value(&keys.refresh_token).map(SecretString::from),
+        token_type: keys.token_type.as_deref().and_then(value),
+        scope: keys.scope.as_deref().and_then(value),
+        extra: extra.into_iter().filter_map(|key| Some((key.clone(), value(&key)?.into()))).collect(),
+        dpop_key: keys.dpop_key.as_deref().and_then(value).map(SecretString::from),
+        times: times(&secret.metadata)?,
+        provenance: TargetSnapshot::of(secret).provenance,
+    })
+}
+
+/// A value of a Secret that the operator has written, also if the rest of it was lost: `key` selects its key from those under
+/// which values were written, or from `fallback` if the annotations are missing.
+#[must_use]
+pub fn read_value(
+    secret: &Secret,
+    fallback: &TargetKeys,
+    key: impl FnOnce(&TargetKeys) -> Option<String>,
+) -> Option<SecretString> {
+    let written = WrittenKeys::of(&secret.metadata);
+    let key = key(written.as_ref().map_or(fallback, |written| &written.keys))?;
+    let bytes = &secret.data.as_ref()?.get(&key)?.0;
+    String::from_utf8(bytes.clone()).ok().filter(|text| !text.is_empty()).map(SecretString::from)
+}

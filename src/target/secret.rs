@@ -1,0 +1,136 @@
+//! The target Secret as data: what is written into it, and what is stored about it. Pure.
+//!
+//! Its annotations hold the operator's state: after a restart the operator reads them and sends no request to an endpoint.
+
+#![deny(clippy::disallowed_methods)]
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use secrecy::ExposeSecret;
+use serde_json::json;
+
+use crate::api::names::{MANAGER, RENEW_REQUESTED_AT};
+use crate::api::target::TargetKeys;
+use crate::fingerprint;
+use crate::oauth::lifetime::TokenTimes;
+use crate::target::annotations::{
+    BINDING_HASH, CREDENTIALS_HASH, CREDENTIALS_NAME, CREDENTIALS_VERSION, DATA_HASH, EXPIRES_AT, INTEGRATION_UID,
+    ISSUED_AT, KEYS, MANAGED_BY, REFRESH_TOKEN_HASH, RENEW_AT, RETAINED_BY, RETAINED_FOR, SPEC_HASH, TEMPLATE_HASH,
+    WrittenKeys,
+};
+use crate::target::content::{Provenance, TargetContent};
+use crate::target::integrity::parts;
+use crate::target::snapshot::TargetSnapshot;
+use crate::target::template::SecretTemplate;
+
+/// The uid of the integration that requested retention of a Secret; `None` if the Secret is deleted with its integration. An
+/// integration that has taken over a Secret that another one retained cannot have it deleted, unless the owner of the Secret
+/// has handed it over ([`ADOPT_BY`]).
+#[must_use]
+pub fn retained_by(
+    known: Option<&TargetSnapshot>,
+    owner: &OwnerReference,
+    template: &SecretTemplate,
+) -> Option<String> {
+    match known.filter(|known| known.is_retained_by_another(&owner.name, &owner.uid)) {
+        Some(known) => Some(known.retained_by.clone()),
+        None => template.retained.then(|| owner.uid.clone()),
+    }
+}
+
+/// The Secret to write, to replace the known one; the write is rejected unless the live Secret still has that uid.
+#[must_use]
+pub fn build_secret(
+    namespace: &str,
+    owner: &OwnerReference,
+    known: Option<&TargetSnapshot>,
+    template: &SecretTemplate,
+    content: &TargetContent,
+) -> Secret {
+    let written = WrittenKeys { keys: template.keys.clone(), extra: content.extra.keys().cloned().collect() };
+    let data = data(&template.keys, content);
+    let mut labels = template.labels.clone();
+    labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
+    labels.insert(INTEGRATION_UID.to_owned(), owner.uid.clone());
+    let mut annotations = template.annotations.clone();
+    annotations.extend(bookkeeping_annotations(template, content, &written, &data));
+    let retained_by = retained_by(known, owner, template);
+    let is_owned = retained_by.is_none();
+    if let Some(uid) = retained_by {
+        annotations.insert(RETAINED_FOR.to_owned(), retained_for(namespace, &template.secret_name, &owner.name));
+        annotations.insert(RETAINED_BY.to_owned(), uid);
+    }
+    Secret {
+        metadata: ObjectMeta {
+            name: Some(template.secret_name.clone()),
+            namespace: Some(namespace.to_owned()),
+            uid: known.map(|known| known.uid.clone()),
+            labels: Some(labels),
+            annotations: Some(annotations),
+            owner_references: is_owned.then(|| vec![owner.clone()]),
+            ..ObjectMeta::default()
+        },
+        type_: Some(template.type_.clone()),
+        data: Some(data),
+        ..Secret::default()
+    }
+}
+
+fn retained_for(namespace: &str, secret: &str, integration: &str) -> String {
+    format!("{namespace}/{secret}/{integration}")
+}
+
+pub(crate) fn data(keys: &TargetKeys, content: &TargetContent) -> BTreeMap<String, ByteString> {
+    let TargetKeys { access_token, refresh_token, token_type, expires_at, scope, dpop_key } = keys;
+    let ends = content.times.expires_at.to_string();
+    let own = [
+        (Some(access_token), content.access_token.as_ref().map(ExposeSecret::expose_secret)),
+        (Some(refresh_token), content.refresh_token.as_ref().map(ExposeSecret::expose_secret)),
+        (token_type.as_ref(), content.token_type.as_deref()),
+        (expires_at.as_ref(), Some(ends.as_str())),
+        (scope.as_ref(), content.scope.as_deref()),
+        (dpop_key.as_ref(), content.dpop_key.as_ref().map(ExposeSecret::expose_secret)),
+    ];
+    let extra = content.extra.iter().map(|(key, value)| (Some(key), Some(value.expose_secret())));
+    extra.chain(own).filter_map(|(key, value)| Some((key?.clone(), ByteString(value?.as_bytes().to_vec())))).collect()
+}
+
+fn bookkeeping_annotations(
+    template: &SecretTemplate,
+    content: &TargetContent,
+    written: &WrittenKeys,
+    data: &BTreeMap<String, ByteString>,
+) -> BTreeMap<String, String> {
+    let TokenTimes { issued_at, expires_at, renew_at } = content.times;
+    let Provenance {
+        spec_hash,
+        credentials_hash,
+        credentials_name,
+        credentials_version,
+        binding,
+        refresh_token_hash,
+        renew_requested_at,
+    } = &content.provenance;
+    let always = [
+        (ISSUED_AT, issued_at.to_string()),
+        (EXPIRES_AT, expires_at.to_string()),
+        (RENEW_AT, renew_at.to_string()),
+        (SPEC_HASH, spec_hash.clone()),
+        (TEMPLATE_HASH, template.hash.clone()),
+        (CREDENTIALS_HASH, credentials_hash.clone()),
+        (CREDENTIALS_NAME, credentials_name.clone()),
+        (CREDENTIALS_VERSION, credentials_version.clone()),
+        (BINDING_HASH, binding.clone()),
+        (DATA_HASH, fingerprint::salted(&parts(data.iter()))),
+        (KEYS, json!(written).to_string()),
+    ];
+    let sometimes = [(REFRESH_TOKEN_HASH, refresh_token_hash), (RENEW_REQUESTED_AT, renew_requested_at)];
+    always
+        .into_iter()
+        .chain(sometimes.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))))
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+}

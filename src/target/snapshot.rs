@@ -1,0 +1,266 @@
+//! The snapshot of a target Secret.
+
+#![deny(clippy::disallowed_methods)]
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+
+use crate::api::names::{MANAGER, RENEW_REQUESTED_AT};
+use crate::oauth::lifetime::TokenTimes;
+use crate::target::annotations::{
+    ADOPT_BY, BINDING_HASH, CREDENTIALS_HASH, CREDENTIALS_NAME, CREDENTIALS_VERSION, INTEGRATION_UID,
+    REFRESH_TOKEN_HASH, RETAINED_BY, RETAINED_FOR, SPEC_HASH, TEMPLATE_HASH, annotation, label, times, version,
+};
+use crate::target::content::Provenance;
+use crate::target::integrity::{Integrity, integrity};
+use crate::target::looks::{ANNOTATION, LABEL, Looks, look};
+use crate::target::template::SecretTemplate;
+
+/// The state of a Secret that the operator has written: enough to decide, and nothing secret.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TargetSnapshot {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid, the precondition of every later write.
+    pub uid: String,
+    /// Its version, which is a number and may be compared since Kubernetes 1.35.
+    pub version: u64,
+    /// The integration's uid, from the label.
+    pub integration_uid: String,
+    /// The integration's name and uid, from the owner reference; or from label and annotation if the Secret stays when its
+    /// integration is deleted.
+    pub owner: Option<(String, String)>,
+    /// Whether it has no owner reference, so that it stays when its integration is deleted.
+    pub retained: bool,
+    /// The uid of the integration that requested retention; only relevant for a retained Secret.
+    pub retained_by: String,
+    /// The name of the integration to which the owner of the Secret hands it over.
+    pub adopt_by: Option<String>,
+    /// When its token was requested, expires and is renewed; `None` if the annotations are missing.
+    pub times: Option<TokenTimes>,
+    /// What produced its token.
+    pub provenance: Provenance,
+    /// Fingerprint of its shape.
+    pub template_hash: String,
+    /// Whether its data are those that were written.
+    pub integrity: Integrity,
+    /// Whether the operator still owns fields by its create call: an apply removes no field that only a create has set.
+    pub has_update_managed_fields: bool,
+    /// Which labels and annotations it has besides the operator's own.
+    pub looks: Looks,
+}
+
+/// The maximum stored length of an annotation; a longer one was not written by the operator.
+const LONGEST_TEXT: usize = 1 << 10;
+/// The maximum length of an object name.
+const LONGEST_NAME: usize = 253;
+/// The maximum length of a uid; those of the API server have 36 bytes.
+const LONGEST_UID: usize = 64;
+/// The fixed memory size of all facts: the struct itself, the allocations of its strings, and its entry in a map.
+const BASE_WEIGHT: usize = 1 << 10;
+
+impl TargetSnapshot {
+    /// The snapshot of a Secret.
+    #[must_use]
+    pub fn of(secret: &Secret) -> Self {
+        let none = BTreeMap::new();
+        Self::read(&secret.metadata, Some(secret.data.as_ref().unwrap_or(&none)))
+    }
+
+    /// The snapshot of a Secret whose data may not have been read.
+    #[must_use]
+    pub fn read(meta: &ObjectMeta, data: Option<&BTreeMap<String, ByteString>>) -> Self {
+        let optional = |name: &str| {
+            let text = annotation(meta, name).filter(|text| text.len() <= LONGEST_TEXT);
+            text.map(ToOwned::to_owned)
+        };
+        let text = |name: &str| optional(name).unwrap_or_default();
+        let provenance = Provenance {
+            spec_hash: text(SPEC_HASH),
+            credentials_hash: text(CREDENTIALS_HASH),
+            credentials_name: text(CREDENTIALS_NAME),
+            credentials_version: text(CREDENTIALS_VERSION),
+            binding: text(BINDING_HASH),
+            refresh_token_hash: optional(REFRESH_TOKEN_HASH),
+            renew_requested_at: optional(RENEW_REQUESTED_AT),
+        };
+        Self {
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            name: meta.name.clone().unwrap_or_default(),
+            uid: meta.uid.clone().unwrap_or_default(),
+            version: version(meta),
+            integration_uid: label(meta, INTEGRATION_UID).unwrap_or_default().to_owned(),
+            owner: owner(meta),
+            retained: is_retained(meta),
+            // An earlier release did not write it: then nobody has taken the Secret over yet.
+            retained_by: annotation(meta, RETAINED_BY)
+                .or(label(meta, INTEGRATION_UID))
+                .filter(|uid| uid.len() <= LONGEST_UID)
+                .unwrap_or_default()
+                .to_owned(),
+            adopt_by: annotation(meta, ADOPT_BY).filter(|name| name.len() <= LONGEST_NAME).map(ToOwned::to_owned),
+            times: times(meta),
+            provenance,
+            template_hash: text(TEMPLATE_HASH),
+            integrity: integrity(meta, data),
+            has_update_managed_fields: has_update_managed_fields(meta),
+            looks: Looks::of(meta),
+        }
+    }
+
+    /// Approximate memory use, in bytes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let Provenance {
+            spec_hash,
+            credentials_hash,
+            credentials_name,
+            credentials_version,
+            binding,
+            refresh_token_hash,
+            renew_requested_at,
+        } = &self.provenance;
+        let provenance = [spec_hash, credentials_hash, credentials_name, credentials_version, binding];
+        let own =
+            [&self.namespace, &self.name, &self.uid, &self.integration_uid, &self.retained_by, &self.template_hash];
+        let owner = self.owner.iter().flat_map(|(name, uid)| [name, uid]);
+        let optional = [refresh_token_hash, renew_requested_at, &self.adopt_by].into_iter().flatten();
+        let texts: usize = provenance.into_iter().chain(own).chain(owner).chain(optional).map(String::len).sum();
+        BASE_WEIGHT + texts + self.looks.0.len() * size_of::<u64>()
+    }
+
+    /// Whether the integration with this uid owns the Secret.
+    #[must_use]
+    pub fn is_owned_by(&self, uid: &str) -> bool {
+        self.owner.as_ref().is_some_and(|(_, owner)| owner == uid)
+    }
+
+    /// Whether its data are known to be modified.
+    #[must_use]
+    pub fn is_changed(&self) -> bool {
+        self.integrity == Integrity::Changed
+    }
+
+    /// Whether its data have not been read in this version.
+    #[must_use]
+    pub fn is_unread(&self) -> bool {
+        self.integrity == Integrity::Unread
+    }
+
+    /// Whether it was retained for an integration of this name, whatever its uid, when that was deleted.
+    #[must_use]
+    pub fn is_retained_for(&self, name: &str) -> bool {
+        self.retained && self.owner.as_ref().is_some_and(|(owner, _)| owner == name)
+    }
+
+    /// Whether it is retained by the decision of another integration, and its owner has not handed it over to this one.
+    #[must_use]
+    pub fn is_retained_by_another(&self, name: &str, uid: &str) -> bool {
+        self.retained && self.retained_by != uid && self.adopt_by.as_deref() != Some(name)
+    }
+
+    /// Shifts the times of its token after the clock was set.
+    pub fn shift(&mut self, by: SignedDuration) {
+        let moved = |at: Timestamp| at.checked_add(by).unwrap_or(at);
+        self.times = self.times.map(|TokenTimes { issued_at, expires_at, renew_at }| TokenTimes {
+            issued_at: moved(issued_at),
+            expires_at: moved(expires_at),
+            renew_at: moved(renew_at),
+        });
+    }
+
+    /// Whether the labels and annotations of a shape are present.
+    #[must_use]
+    pub fn has_template_metadata(&self, template: &SecretTemplate) -> bool {
+        let Looks(seen) = &self.looks;
+        let labels = template.labels.iter().map(|label| look(LABEL, label));
+        let annotations = template.annotations.iter().map(|annotation| look(ANNOTATION, annotation));
+        labels.chain(annotations).all(|wanted| seen.binary_search(&wanted).is_ok())
+    }
+}
+
+/// A Secret with an owner reference of any kind is not retained, whatever the annotation says.
+fn is_retained(meta: &ObjectMeta) -> bool {
+    meta.owner_references.as_ref().is_none_or(Vec::is_empty) && retained_for(meta).is_some()
+}
+
+/// The integration that a Secret is retained for; `None` for a copy.
+fn retained_for(meta: &ObjectMeta) -> Option<&str> {
+    let (namespace, name) = (meta.namespace.as_deref()?, meta.name.as_deref()?);
+    let own = annotation(meta, RETAINED_FOR)?;
+    own.strip_prefix(namespace)?.strip_prefix('/')?.strip_prefix(name)?.strip_prefix('/')
+}
+
+fn owner(meta: &ObjectMeta) -> Option<(String, String)> {
+    if is_retained(meta) {
+        let (name, uid) = (retained_for(meta)?, label(meta, INTEGRATION_UID)?);
+        let is_bounded = name.len() <= LONGEST_NAME && uid.len() <= LONGEST_UID;
+        return is_bounded.then(|| (name.to_owned(), uid.to_owned()));
+    }
+    let owners = meta.owner_references.iter().flatten();
+    owners
+        .filter(|owner| owner.kind == "OAuthIntegration" && owner.controller == Some(true))
+        .map(|owner| (owner.name.clone(), owner.uid.clone()))
+        .next()
+        .filter(|(name, uid)| name.len() <= LONGEST_NAME && uid.len() <= LONGEST_UID)
+}
+
+fn has_update_managed_fields(meta: &ObjectMeta) -> bool {
+    let own = |entry: &&ManagedFieldsEntry| {
+        entry.manager.as_deref() == Some(MANAGER) && entry.operation.as_deref() == Some("Update")
+    };
+    meta.managed_fields.iter().flatten().any(|entry| own(&entry))
+}
+
+#[cfg(test)]
+#[expect(clippy::expect_used, reason = "a test fails by panicking")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn snapshot(name: &str, retained_for: &str, owners: &serde_json::Value) -> TargetSnapshot {
+        let meta = serde_json::from_value(json!({
+            "namespace": "ns", "name": name, "uid": "secret-uid", "resourceVersion": "7",
+            "labels": {INTEGRATION_UID: "uid"}, "annotations": {RETAINED_FOR: retained_for}, "ownerReferences": owners,
+        }));
+        TargetSnapshot::read(&meta.expect("metadata"), None)
+    }
+
+    #[test]
+    fn a_retained_secret_belongs_to_the_integration_that_its_annotation_names() {
+        let snapshot = snapshot("tokens", "ns/tokens/it", &json!([]));
+        assert!(snapshot.retained && snapshot.is_retained_for("it") && !snapshot.is_retained_for("another"));
+        assert_eq!(snapshot.owner, Some(("it".to_owned(), "uid".to_owned())));
+    }
+
+    #[test]
+    fn a_copy_and_a_secret_with_another_owner_are_not_retained() {
+        let owner = json!([{"apiVersion": "v1", "kind": "Pod", "name": "pod", "uid": "pod-uid", "controller": true}]);
+        let cases = [
+            ("a copy under another name", snapshot("copy", "ns/tokens/it", &json!([]))),
+            ("a copy in another namespace", snapshot("tokens", "other/tokens/it", &json!([]))),
+            ("an owner reference of any kind", snapshot("tokens", "ns/tokens/it", &owner)),
+        ];
+        for (case, snapshot) in cases {
+            assert!(!snapshot.retained && !snapshot.is_retained_for("it"), "{case}");
+            assert_eq!(snapshot.owner, None, "{case}");
+        }
+    }
+
+    #[test]
+    fn only_its_owner_hands_a_retained_secret_over() {
+        let snapshot =
+            TargetSnapshot { retained_by: "uid".to_owned(), ..snapshot("tokens", "ns/tokens/it", &json!([])) };
+        assert!(!snapshot.is_retained_by_another("it", "uid"), "its own decision");
+        assert!(snapshot.is_retained_by_another("it", "new-uid"), "a new integration of the same name");
+        let handed_over = TargetSnapshot { adopt_by: Some("it".to_owned()), ..snapshot };
+        assert!(!handed_over.is_retained_by_another("it", "new-uid"));
+    }
+}

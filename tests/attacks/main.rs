@@ -1,0 +1,35 @@
+//! The promise: what a tenant does in one namespace affects nobody else. Each attack that was found is a test here,
+//! against the operator as the chart installs it, on a real control plane.
+
+mod budgets;
+mod connections;
+mod egress;
+mod expressions;
+mod http;
+mod limiter;
+mod listener;
+#[allow(dead_code, reason = "attacks are added one by one, and each uses a part")]
+mod siege;
+mod targets;
+
+mod one_object;
+
+use std::time::Duration;
+
+use siege::Siege;
+
+/// Checks the harness itself: without an attack the victim is unaffected, and an expired token is detected.
+#[tokio::test]
+async fn an_undisturbed_tenant_never_has_an_expired_token() {
+    let siege = Siege::new().await;
+    let victim = siege.victim(8).await;
+    let observation = siege.observe(&victim, Duration::from_secs(12)).await;
+    observation.assert_unharmed();
+    assert!(observation.tokens > 1, "nothing was renewed: {observation:?}");
+    // A stopped operator renews nothing, which the observation has to detect.
+    siege.operator.signal("STOP");
+    let observation = siege.observe(&victim, Duration::from_secs(12)).await;
+    siege.operator.signal("CONT");
+    assert!(observation.expired > 0, "the harness does not see expired tokens: {observation:?}");
+    assert!(observation.slowest_healthz > Duration::from_secs(1), "the harness does not see a silent /healthz");
+}

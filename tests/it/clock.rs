@@ -1,0 +1,152 @@
+//! The expiry of tokens is measured by the wall clock: these tests set it. The operator sees another time than the rest
+//! of the machine (libfaketime).
+
+use std::time::Duration;
+
+use serde_json::json;
+use test_support::endpoint::{Endpoint, Reply};
+use test_support::manifests::OPERATOR;
+use test_support::preload::Clock;
+use test_support::world::{SHORT_TIMEOUT, client_credentials};
+use test_support::{ControlPlane, Operator, World, eventually};
+
+/// Lifetime of tokens whose expiry no test waits for, in seconds.
+const LONG: i64 = 600;
+/// Lifetime of tokens whose expiry a test waits for, in seconds.
+const SHORT: i64 = 20;
+
+struct Setting {
+    world: World,
+    arguments: Vec<String>,
+    clock: Clock,
+    endpoint: Endpoint,
+}
+
+/// An environment whose operator has its own clock, with a token with this lifetime in seconds.
+async fn setting(name: &str, lifetime: i64, elected: bool) -> Setting {
+    let control_plane = ControlPlane::shared();
+    let namespace = control_plane.namespace(name).await;
+    test_support::manifests::install_permissions_in(control_plane, &namespace);
+    let kubeconfig = control_plane.kubeconfig_for(&namespace, OPERATOR).await;
+    let clock = Clock::new();
+    let election = format!("--leader-elect={elected}");
+    let arguments = ["--namespace", &namespace, &election, "--lease-namespace", &namespace];
+    let operator = Operator::start_in(&kubeconfig, &arguments, &clock.environment());
+    operator.until_ready().await;
+    let arguments = arguments.map(ToOwned::to_owned).to_vec();
+    let world = World { operator, client: control_plane.client().await, namespace, kubeconfig };
+    let endpoint = Endpoint::start(move |_| Reply::token(lifetime.unsigned_abs()));
+    world.credentials().await;
+    world.integration("it", &client_credentials(&endpoint.url())).await;
+    world.ready("it").await;
+    Setting { world, arguments, clock, endpoint }
+}
+
+impl Setting {
+    async fn requests_are(&self, wanted: usize) {
+        eventually(&format!("{wanted} requests"), SHORT_TIMEOUT, async || match self.endpoint.count() {
+            count if count == wanted => Ok(()),
+            count => Err(format!("{count}\n{}", self.world.operator.logs())),
+        })
+        .await;
+    }
+
+    /// Waits until the operator has logged a clock step of this many seconds, and has reconciled everything.
+    async fn step_is_seen(&self, steps: usize) {
+        eventually(&format!("{steps} steps are seen"), SHORT_TIMEOUT, async || {
+            let log = self.world.operator.logs();
+            let seen = log.matches("the wall clock was set").count();
+            if seen >= steps { Ok(()) } else { Err(log) }
+        })
+        .await;
+    }
+
+    /// Replaces the operator by another one with the same clock.
+    async fn restart(&mut self) {
+        assert_eq!(self.world.operator.terminate(Duration::from_secs(10)), 0);
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        self.world.operator = Operator::start_in(&self.world.kubeconfig, &arguments, &self.clock.environment());
+        self.world.operator.until_ready().await;
+    }
+
+    fn looks(&self) -> f64 {
+        self.world.operator.sum("oauth_operator_reconciles_total", "")
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_forward_makes_renewals_due() {
+    let setting = setting("forward", LONG, false).await;
+    setting.clock.set(LONG);
+    setting.requests_are(2).await;
+    // The request is sent before the status is updated.
+    eventually("the times are those of the operator's clock", SHORT_TIMEOUT, async || {
+        let issued_at = setting.world.get("it").await.status.and_then(|status| status.issued_at).expect("a time");
+        let ahead = issued_at.0.duration_since(jiff::Timestamp::now()).as_secs();
+        if (LONG - 30..=LONG).contains(&ahead) { Ok(()) } else { Err(format!("{ahead} s ahead")) }
+    })
+    .await;
+    setting.world.ready("it").await;
+}
+
+#[tokio::test]
+async fn a_small_clock_step_is_reconciled_without_a_request() {
+    let setting = setting("small", LONG, false).await;
+    let looks = setting.looks();
+    setting.clock.set(20);
+    setting.step_is_seen(1).await;
+    setting.clock.set(0);
+    setting.step_is_seen(2).await;
+    eventually("everything was reconciled", SHORT_TIMEOUT, async || {
+        if setting.looks() >= looks + 2.0 { Ok(()) } else { Err("not yet".to_owned()) }
+    })
+    .await;
+    assert_eq!(setting.endpoint.count(), 1);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_does_not_extend_the_lifetime_of_a_token() {
+    let setting = setting("back", SHORT, false).await;
+    setting.clock.set(-3_600);
+    setting.step_is_seen(1).await;
+    setting.requests_are(2).await;
+    let requests = setting.endpoint.requests();
+    let age = requests[1].at.duration_since(requests[0].at).expect("in order").as_secs();
+    assert!(age < SHORT.unsigned_abs(), "whoever sees the step knows how old the token is: renewed after {age} s");
+    assert!(age >= SHORT.unsigned_abs() / 3, "and is not requested before it is due: after {age} s");
+}
+
+#[tokio::test]
+async fn an_undetected_step_back_of_the_clock_costs_one_request() {
+    let mut setting = setting("unseen", LONG, false).await;
+    // By the new time the token was issued in the future: its real age is unknown.
+    setting.clock.set(-3_600);
+    setting.restart().await;
+    setting.requests_are(2).await;
+    setting.world.ready("it").await;
+    // The times are those of the new clock now.
+    setting.restart().await;
+    eventually("it was reconciled", SHORT_TIMEOUT, async || {
+        if setting.looks() >= 1.0 { Ok(()) } else { Err(setting.world.operator.logs()) }
+    })
+    .await;
+    assert_eq!(setting.endpoint.count(), 2);
+}
+
+#[tokio::test]
+async fn a_leader_stays_leader_after_its_clock_was_set() {
+    let setting = setting("leader", LONG, true).await;
+    for (steps, time, requests) in [(1, LONG, 2), (2, 0, 2), (3, -LONG, 2)] {
+        setting.clock.set(time);
+        setting.step_is_seen(steps).await;
+        setting.requests_are(requests).await;
+        eventually("it leads", Duration::from_secs(5), async || {
+            if setting.world.operator.leads() { Ok(()) } else { Err(setting.world.operator.logs()) }
+        })
+        .await;
+    }
+    // Not only according to the status.
+    let request = json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": "now"}}});
+    setting.world.change("it", &request).await;
+    setting.requests_are(3).await;
+}

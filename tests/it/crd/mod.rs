@@ -1,0 +1,197 @@
+//! The promise: the API server rejects invalid specs with a message that says what to change.
+
+mod rules;
+
+use rules::{Rule, rules};
+use serde_json::{Value, json};
+use test_support::world::{World, client_credentials};
+use test_support::{ControlPlane, Endpoint, endpoint::Reply, tools};
+
+fn crd() -> Value {
+    serde_json::to_value(oauth_operator::api::crd::crd()).expect("the CRD as JSON")
+}
+
+fn schema() -> Value {
+    crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
+}
+
+#[test]
+fn the_crd_files_are_up_to_date() {
+    let printed = std::process::Command::new(test_support::operator::binary()).arg("crd").output().expect("the binary");
+    let printed = String::from_utf8_lossy(&printed.stdout).into_owned();
+    for file in ["crds/oauthintegrations.yaml", "charts/oauth-operator/files/oauthintegrations.yaml"] {
+        let stored = std::fs::read_to_string(tools::root().join(file)).expect("the CRD's file");
+        assert!(stored == printed, "{file} is not what the code says: run `make crds`");
+    }
+}
+
+/// Calls `look` with every schema below this one, and its path.
+fn walk(path: &str, schema: &Value, look: &mut impl FnMut(&str, &Value)) {
+    look(path, schema);
+    for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+        walk(&format!("{path}.{name}"), inner, look);
+    }
+    if schema["items"].is_object() {
+        walk(&format!("{path}[]"), &schema["items"], look);
+    }
+}
+
+#[test]
+fn every_field_is_described() {
+    let mut missing = Vec::new();
+    walk("", &schema(), &mut |path, schema| {
+        let own = path.starts_with(".spec") || path.starts_with(".status");
+        if own && !path.ends_with("[]") && schema["description"].as_str().is_none_or(str::is_empty) {
+            missing.push(path.to_owned());
+        }
+    });
+    assert!(missing.is_empty(), "without a description: {missing:?}");
+}
+
+#[test]
+fn every_default_is_in_its_description() {
+    let mut silent = Vec::new();
+    walk("", &schema(), &mut |path, schema| {
+        let text = schema["description"].as_str().unwrap_or_default();
+        if let Value::String(default) = &schema["default"]
+            && !text.contains(default.as_str())
+        {
+            silent.push(path.to_owned());
+        }
+    });
+    assert!(silent.is_empty(), "the default is not documented: {silent:?}");
+}
+
+fn merge(base: &mut Value, change: &Value) {
+    match (base, change) {
+        (Value::Object(base), Value::Object(change)) => {
+            for (name, value) in change {
+                merge(base.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (base, change) => *base = change.clone(),
+    }
+}
+
+fn changed(name: &str, change: &Value) -> Value {
+    let mut spec = client_credentials("https://login.example.com/token");
+    merge(&mut spec, change);
+    // Replaced by the integration's own name, which is the default name of the target.
+    if spec["credentials"]["secretName"] == "NAME" {
+        spec["credentials"]["secretName"] = json!(name);
+    }
+    spec
+}
+
+#[tokio::test]
+async fn each_rule_accepts_valid_specs_and_rejects_invalid_ones_with_its_message() {
+    let world = World::new("rules").await;
+    let mut number = 0;
+    for Rule { message, accepted, rejected } in rules() {
+        for change in accepted {
+            number += 1;
+            let name = format!("it-{number}");
+            let made = world.try_integration(&name, &changed(&name, &change)).await;
+            assert!(made.is_ok(), "{message}: {change} is rejected: {:?}", made.err().map(|error| error.to_string()));
+        }
+        for change in rejected {
+            number += 1;
+            let name = format!("it-{number}");
+            let rejection = world.try_integration(&name, &changed(&name, &change)).await;
+            let rejection = rejection.err().unwrap_or_else(|| panic!("{message}: {change} is accepted")).to_string();
+            assert!(rejection.contains(message), "{change}: {rejection}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn bounds_and_patterns_are_enforced_by_the_schema() {
+    let world = World::new("bounds").await;
+    let long = "x".repeat(5000);
+    for (change, field) in [
+        (json!({"grantType": "magic"}), "spec.grantType"),
+        (json!({"scope": ""}), "spec.scope"),
+        (json!({"scope": long}), "spec.scope"),
+        (json!({"request": {"format": "xml"}}), "spec.request.format"),
+        (json!({"response": {"accessToken": ""}}), "spec.response.accessToken"),
+        (json!({"credentials": {"keys": {"clientId": "a b"}}}), "spec.credentials.keys.clientId"),
+        (json!({"target": {"keys": {"accessToken": ""}}}), "spec.target.keys.accessToken"),
+        (json!({"request": {"parameters": {"a": long}}}), "spec.request.parameters"),
+        (json!({"resource": {"key": "", "value": "x"}}), "spec.resource.key"),
+        (json!({"resource": {"key": "audience", "value": ""}}), "spec.resource.value"),
+        (json!({"resource": {"key": "resource", "values": vec!["x"; 17]}}), "spec.resource.values"),
+        (json!({"clientAuthentication": {"method": "magic"}}), "spec.clientAuthentication.method"),
+        (json!({"dpop": {"algorithm": "HS256"}}), "spec.dpop.algorithm"),
+        (json!({"grantType": "jwt_bearer", "assertion": {"claims": "not an object"}}), "spec.assertion.claims"),
+        (json!({"target": {"deletionPolicy": "Keep"}}), "spec.target.deletionPolicy"),
+    ] {
+        let rejection = world.try_integration("it", &changed("it", &change)).await;
+        let rejection = rejection.err().unwrap_or_else(|| panic!("{change} is accepted")).to_string();
+        assert!(rejection.contains(field), "{change}: {rejection}");
+    }
+}
+
+#[tokio::test]
+async fn the_type_of_an_existing_target_cannot_change() {
+    let world = World::new("type").await;
+    world.integration("it", &client_credentials("https://login.example.com/token")).await;
+    let control_plane = ControlPlane::shared();
+    let patch = |patch: &str| {
+        control_plane.try_kubectl(&["patch", "oai", "it", "-n", &world.namespace, "--type=merge", "-p", patch])
+    };
+    let rejected = patch(r#"{"spec":{"target":{"type":"example.com/other"}}}"#);
+    let message = String::from_utf8_lossy(&rejected.stderr).into_owned();
+    assert!(message.contains("target.type of an existing Secret cannot be changed"), "{message}");
+    let admitted = patch(r#"{"spec":{"target":{"type":"example.com/other","secretName":"another"}}}"#);
+    assert!(admitted.status.success(), "{}", String::from_utf8_lossy(&admitted.stderr));
+}
+
+#[test]
+fn every_rule_of_the_crd_is_in_the_table() {
+    let mut messages = Vec::new();
+    walk("", &schema(), &mut |_, schema| {
+        for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
+            messages.push(rule["message"].as_str().unwrap_or_default().to_owned());
+        }
+    });
+    let mut known: Vec<&str> = rules().iter().map(|rule| rule.message).collect();
+    known.push("target.type of an existing Secret cannot be changed");
+    for message in &messages {
+        assert!(known.iter().any(|known| message.starts_with(known)), "no test for: {message}");
+    }
+    assert_eq!(messages.len(), known.len());
+}
+
+#[tokio::test]
+async fn kubectl_shows_the_documented_columns() {
+    let control_plane = ControlPlane::shared();
+    let endpoint = Endpoint::start(|_| Reply::token(3600));
+    let world = World::new("columns").await;
+    world.credentials().await;
+    world.integration("it", &client_credentials(&endpoint.url())).await;
+    world.ready("it").await;
+    let table = control_plane.kubectl(&["get", "oai", "-n", &world.namespace, "-o", "wide"]);
+    let (head, row) = table.split_once('\n').expect("a head and a row");
+    let columns = ["NAME", "READY", "REASON", "GRANT", "EXPIRES", "RENEWS", "AGE", "TARGET", "ENDPOINT"];
+    assert_eq!(head.split_whitespace().collect::<Vec<_>>(), columns);
+    let cells: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(cells[..4], ["it", "True", "TokenValid", "client_credentials"]);
+    assert_eq!((cells[7], cells[8]), ("it", endpoint.url().as_str()));
+    // By category too, and with a description of each field.
+    assert!(control_plane.kubectl(&["get", "oauth", "-n", &world.namespace]).contains("it"));
+    let explained = control_plane.kubectl(&["explain", "oai.spec", "--recursive"]);
+    assert!(explained.contains("renewBefore") && explained.contains("secretName"), "{explained}");
+    let field = control_plane.kubectl(&["explain", "oai.spec.tokenLife"]);
+    assert!(field.contains("Maximum time for which an access token is used") && field.contains("8760h"), "{field}");
+}
+
+#[tokio::test]
+async fn an_integration_that_was_never_reconciled_is_pending() {
+    let control_plane = ControlPlane::shared();
+    let namespace = control_plane.namespace("unseen").await;
+    let world = World::new("elsewhere").await;
+    let unseen = World { namespace, ..world };
+    unseen.integration("it", &client_credentials("https://login.example.com/token")).await;
+    let table = control_plane.kubectl(&["get", "oai", "-n", &unseen.namespace]);
+    assert!(table.contains("Unknown") && table.contains("Pending"), "{table}");
+}

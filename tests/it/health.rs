@@ -1,0 +1,148 @@
+//! The promise: the operator reports its state, starts in any environment, and reports what is wrong with its
+//! arguments.
+
+use std::process::Command;
+use std::time::Duration;
+
+use kube::api::DeleteParams;
+use serde_json::json;
+use test_support::endpoint::{Endpoint, Reply};
+use test_support::operator::{binary, kubeconfig};
+use test_support::world::{SHORT_TIMEOUT, client_credentials};
+use test_support::{ControlPlane, Operator, World, eventually, manifests};
+
+#[tokio::test]
+async fn metrics_count_requests_tokens_and_reconciliations_and_drop_deleted_integrations() {
+    let endpoint = Endpoint::start(|request| match request.parameter("scope").as_str() {
+        "refused" => Reply::rejected(400, "invalid_scope", "no"),
+        _ => Reply::token(3600),
+    });
+    let world = World::new("metrics").await;
+    world.credentials().await;
+    world.integration("good", &client_credentials(&endpoint.url())).await;
+    let mut bad = client_credentials(&endpoint.url());
+    bad["scope"] = json!("refused");
+    world.integration("bad", &bad).await;
+    let status = world.ready("good").await.status.expect("a status");
+    world.condition("bad", "Ready", "False", "RequestRejected").await;
+    let of = |name: &str| format!("namespace=\"{}\",name=\"{name}\"", world.namespace);
+    // The watch returns the last status shortly after it was written.
+    eventually("the metrics of both", SHORT_TIMEOUT, async || {
+        let ready = |name: &str| world.operator.metric("oauth_operator_integration_ready", &of(name));
+        if (ready("good"), ready("bad")) == (Some(1.0), Some(0.0)) { Ok(()) } else { Err(world.operator.metrics()) }
+    })
+    .await;
+    let metric = |name: &str, labels: &str| world.operator.metric(name, labels);
+    let requests = "oauth_operator_token_requests_total";
+    assert_eq!(metric(requests, "grant=\"client_credentials\",outcome=\"Success\""), Some(1.0));
+    assert_eq!(metric(requests, "grant=\"client_credentials\",outcome=\"RequestRejected\""), Some(1.0));
+    let duration = "oauth_operator_token_request_duration_seconds_count";
+    assert_eq!(metric(duration, "grant=\"client_credentials\""), Some(2.0));
+    #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit")]
+    let expires = status.expires_at.expect("an end").0.as_second() as f64;
+    assert_eq!(metric("oauth_operator_token_expiry_timestamp_seconds", &of("good")), Some(expires));
+    assert!(world.operator.sum("oauth_operator_reconciles_total", "") >= 2.0);
+    assert!(world.operator.metrics().ends_with("# EOF\n"), "the end marker of OpenMetrics");
+    world.integrations().delete("good", &DeleteParams::default()).await.expect("a deletion");
+    eventually("the deleted one is forgotten", SHORT_TIMEOUT, async || {
+        let text = world.operator.metrics();
+        if text.contains(&of("good")) { Err(text) } else { Ok(()) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn readyz_means_synced_and_a_missing_crd_is_waited_for() {
+    let control_plane = ControlPlane::start();
+    manifests::install_permissions(&control_plane);
+    let operator = Operator::start_unready(&kubeconfig(&control_plane).await, &[]);
+    assert_eq!(operator.get("/healthz").0, 200);
+    let (status, text) = operator.get("/readyz");
+    assert_eq!(status, 503);
+    assert!(text.contains("integrations"), "{text}");
+    // It has tried, and has logged it, before the CRD exists.
+    eventually("a word about the CRD", SHORT_TIMEOUT, async || {
+        let log = operator.logs();
+        if log.contains("the CustomResourceDefinition is not installed yet") { Ok(()) } else { Err(log) }
+    })
+    .await;
+    // Nothing is in flight, so it does not wait.
+    let other = Operator::start_unready(&kubeconfig(&control_plane).await, &[]);
+    assert_eq!(other.terminate(Duration::from_secs(5)), 0);
+    manifests::install_crd(&control_plane);
+    eventually("readiness", Duration::from_secs(90), async || match operator.get("/readyz") {
+        (200, _) => Ok(()),
+        (status, text) => Err(format!("{status} {text}")),
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn namespaces_and_selectors_limit_what_is_reconciled() {
+    let control_plane = ControlPlane::shared();
+    let endpoint = Endpoint::start(|_| Reply::token(3600));
+    let (one, two, other) = (
+        control_plane.namespace("one").await,
+        control_plane.namespace("two").await,
+        control_plane.namespace("other").await,
+    );
+    let config = kubeconfig(control_plane).await;
+    let arguments = ["--namespace", &one, "--namespace", &two, "--selector", "team=erp"];
+    let operator = Operator::start_with(&config, &arguments).await;
+    // The environments use the operator and the client one after another.
+    let mut world =
+        World { client: control_plane.client().await, namespace: other.clone(), operator, kubeconfig: config };
+    for namespace in [&other, &one, &two] {
+        world.namespace.clone_from(namespace);
+        world.credentials().await;
+        for name in ["theirs", "ours"] {
+            world.integration(name, &client_credentials(&endpoint.url())).await;
+        }
+        world.change("ours", &json!({"metadata": {"labels": {"team": "erp"}}})).await;
+    }
+    for namespace in [&one, &two] {
+        world.namespace.clone_from(namespace);
+        world.ready("ours").await;
+        assert_eq!(world.values("theirs").await, None, "without the label");
+    }
+    world.namespace.clone_from(&other);
+    assert_eq!(world.values("ours").await, None, "in another namespace");
+    assert_eq!(endpoint.count(), 2);
+}
+
+#[tokio::test]
+async fn logs_are_lines_of_json() {
+    let world = World::new("logs").await;
+    let log = world.operator.logs();
+    assert!(!log.is_empty());
+    for line in log.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(line["level"].is_string() && line["message"].is_string(), "{line}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_reported_and_exits_with_2() {
+    for arguments in
+        [&["run", "--concurrency", "0"][..], &["run", "--listen", "nowhere"], &["walk"], &["run", "--log", "==="]]
+    {
+        let output = Command::new(binary()).args(arguments).output().expect("the binary");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("error: "), "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_reported_and_exits_with_1() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let config = kubeconfig(ControlPlane::shared()).await;
+    let output = Command::new(binary())
+        .args(["run", "--listen", &address])
+        .env("KUBECONFIG", config)
+        .output()
+        .expect("the binary");
+    assert_eq!(output.status.code(), Some(1));
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(message.contains(&format!("failed to listen on {address}")), "{message}");
+}

@@ -1,0 +1,27 @@
+//! End-to-end tests: the operator on a real control plane, with real identity providers. Each module keeps one promise.
+//!
+//! One process, so that all modules share one control plane and one of each identity provider. A test that changes something of the
+//! whole cluster, or counts its calls, starts a control plane of its own (`ControlPlane::start`).
+
+mod authentication;
+mod clock;
+mod crd;
+mod deletion;
+mod egress_and_isolation;
+mod examples;
+mod failures;
+mod health;
+mod identity_providers;
+mod leader_election;
+mod packaging;
+mod providers;
+mod rbac;
+mod reconciliation;
+mod refresh_token_safety;
+mod renewal;
+mod request_bodies;
+mod requests;
+mod restart;
+mod revocation;
+mod rotation;
+mod tenants;

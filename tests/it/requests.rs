@@ -1,0 +1,489 @@
+//! The promise: requests are sent to the endpoint of the issuer, through the configured proxy, and responses of all
+//! shapes are understood. With a scripted endpoint, for what real servers do not do on demand; for these, see
+//! `authentication.rs`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use test_support::certificate::Identity;
+use test_support::endpoint::{Endpoint, Reply, Request};
+use test_support::world::client_credentials;
+use test_support::{World, eventually, keys};
+
+/// An issuer with a path, and its metadata.
+fn issuer(endpoint: &Endpoint) -> String {
+    format!("http://{}/realms/erp", endpoint.address())
+}
+
+fn metadata(issuer: &str) -> Value {
+    let origin = issuer.trim_end_matches("/realms/erp");
+    json!({
+        "issuer": issuer,
+        "token_endpoint": format!("{origin}/the-token-endpoint"),
+        "revocation_endpoint": format!("{origin}/the-revocation-endpoint"),
+        "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt"],
+    })
+}
+
+/// Returns tokens for POST, and for GET the metadata at one location.
+fn publish(endpoint: &Endpoint, place: &'static str, reply: impl Fn() -> Reply + Send + Sync + 'static) {
+    endpoint.respond(move |request| match (request.method.as_str(), request.path.as_str()) {
+        ("POST", _) => Reply::token(9),
+        (_, path) if path == place => reply(),
+        _ => Reply::text(404, "not here"),
+    });
+}
+
+fn by_issuer(issuer: &str) -> Value {
+    let mut spec = client_credentials("");
+    spec.as_object_mut().expect("an object").remove("tokenEndpoint");
+    spec["issuer"] = json!(issuer);
+    spec
+}
+
+fn posts(endpoint: &Endpoint) -> Vec<Request> {
+    endpoint.requests().into_iter().filter(|request| request.method == "POST").collect()
+}
+
+#[tokio::test]
+async fn the_metadata_of_an_issuer_are_read_once_from_both_locations() {
+    let world = World::new("issuer").await;
+    world.credentials().await;
+    for (number, place) in
+        ["/realms/erp/.well-known/openid-configuration", "/.well-known/oauth-authorization-server/realms/erp"]
+            .into_iter()
+            .enumerate()
+    {
+        let endpoint = Endpoint::start(|_| Reply::Close);
+        let issuer = issuer(&endpoint);
+        let document = metadata(&issuer);
+        publish(&endpoint, place, move || Reply::json(200, &document));
+        let name = format!("it-{number}");
+        world.integration(&name, &by_issuer(&issuer)).await;
+        world.ready(&name).await;
+        let first = world.value(&name, "access_token").await;
+        world.wait_for_change(&name, "access_token", &first).await;
+        let sent = posts(&endpoint);
+        assert!(sent.iter().all(|request| request.path == "/the-token-endpoint"), "{sent:?}");
+        let asked = endpoint.requests().iter().filter(|request| request.path == place).count();
+        assert_eq!(asked, 1, "{place}: the metadata are kept");
+    }
+}
+
+#[tokio::test]
+async fn invalid_metadata_cause_no_request() {
+    let world = World::new("bad-issuer").await;
+    world.credentials().await;
+    let place = "/realms/erp/.well-known/openid-configuration";
+    type Change = fn(&mut Value);
+    let change = |change: Change| {
+        move |issuer: &str| {
+            let mut document = metadata(issuer);
+            change(&mut document);
+            Reply::json(200, &document)
+        }
+    };
+    let evil = change(|document| document["issuer"] = json!("https://evil.example.com"));
+    let slash =
+        change(|document| document["issuer"] = json!(format!("{}/", document["issuer"].as_str().unwrap_or(""))));
+    let silent = change(|document| _ = document.as_object_mut().map(|members| members.remove("token_endpoint")));
+    let relative = change(|document| document["token_endpoint"] = json!("/token"));
+    let other = change(|document| document["token_endpoint"] = json!("ftp://example.com/token"));
+    let methods = change(|document| {
+        document["token_endpoint_auth_methods_supported"] = json!(["private_key_jwt", "tls_client_auth", "made_up"])
+    });
+    type Document = Box<dyn Fn(&str) -> Reply + Send + Sync>;
+    let cases: Vec<(&str, Document, &str, &str)> = vec![
+        (
+            "another issuer",
+            Box::new(evil),
+            "InvalidIssuerMetadata",
+            "the issuer in the metadata is https://evil.example.com",
+        ),
+        ("the issuer with a slash more", Box::new(slash), "InvalidIssuerMetadata", "check spec.issuer"),
+        (
+            "no token endpoint",
+            Box::new(silent),
+            "InvalidIssuerMetadata",
+            "contain no token_endpoint: set spec.tokenEndpoint",
+        ),
+        ("a token endpoint that is no URL", Box::new(relative), "InvalidIssuerMetadata", "is not a URL"),
+        ("a token endpoint of another scheme", Box::new(other), "InvalidIssuerMetadata", "not an https URL"),
+        (
+            "another client authentication",
+            Box::new(methods),
+            "InvalidSpec",
+            "offers private_key_jwt, tls_client_auth and not",
+        ),
+        ("no JSON", Box::new(|_| Reply::text(200, "<html>")), "InvalidIssuerMetadata", "is not valid (RFC 8414"),
+        ("10 MB", Box::new(|_| Reply::Huge(10 << 20)), "InvalidIssuerMetadata", "larger than 64 KiB"),
+        (
+            "nothing at either location",
+            Box::new(|_| Reply::text(404, "")),
+            "InvalidIssuerMetadata",
+            "responded with 404",
+        ),
+        ("a server error", Box::new(|_| Reply::text(503, "")), "EndpointUnavailable", "responded with 503"),
+        ("a redirect", Box::new(|_| Reply::text(302, "")), "InvalidIssuerMetadata", "responded with 302"),
+    ];
+    for (number, (case, reply, reason, message)) in cases.into_iter().enumerate() {
+        let endpoint = Endpoint::start(|_| Reply::Close);
+        let issuer = issuer(&endpoint);
+        let own = issuer.clone();
+        publish(&endpoint, place, move || reply(&own));
+        let name = format!("it-{number}");
+        world.integration(&name, &by_issuer(&issuer)).await;
+        let ready = world.condition(&name, "Ready", "False", reason).await;
+        assert!(ready.message.contains(message), "{case}: {}", ready.message);
+        assert!(posts(&endpoint).is_empty(), "{case}: something was sent");
+    }
+}
+
+#[tokio::test]
+async fn the_proxy_of_the_spec_is_used() {
+    let proxy = Endpoint::start(|_| Reply::token(3600));
+    let world = World::new("proxied").await;
+    world.credentials().await;
+    // Only the proxy can resolve this name.
+    let mut spec = client_credentials("http://login.erp.invalid/token");
+    spec["connection"] = json!({"proxy": format!("http://{}", proxy.address())});
+    world.integration("it", &spec).await;
+    world.ready("it").await;
+    assert_eq!(proxy.requests()[0].path, "http://login.erp.invalid/token");
+}
+
+#[tokio::test]
+async fn the_ca_bundle_of_the_spec_is_trusted() {
+    let identity = Identity::new("127.0.0.1");
+    let endpoint = Endpoint::start_tls(identity.server(), |_| Reply::token(3600));
+    let url = endpoint.url().replace("http:", "https:");
+    let world = World::new("authorities").await;
+    world.credentials().await;
+    let mut spec = client_credentials(&url);
+    world.integration("stranger", &spec).await;
+    let ready = world.condition("stranger", "Ready", "False", "EndpointUnreachable").await;
+    assert!(ready.message.contains("certificate"), "{}", ready.message);
+    spec["connection"] = json!({"caBundle": {"name": "authority", "key": "bundle.pem"}});
+    world.integration("it", &spec).await;
+    let stalled = world.condition("it", "Stalled", "True", "DependencyMissing").await;
+    assert!(stalled.message.contains("ConfigMap authority does not exist"), "{}", stalled.message);
+    world.config_map("authority", "bundle.pem", "no certificate").await;
+    world.change("it", &json!({"spec": {"tokenLife": "50m"}})).await;
+    eventually("the invalid bundle is reported", test_support::world::SHORT_TIMEOUT, async || {
+        let stalled = world.condition("it", "Stalled", "True", "DependencyMissing").await;
+        if stalled.message.contains("holds no certificates as PEM") { Ok(()) } else { Err(stalled.message) }
+    })
+    .await;
+    let authority = std::fs::read_to_string(identity.ca_file()).expect("the CA");
+    world.config_map("authority", "bundle.pem", &authority).await;
+    // Not watched, but checked again every 30 s.
+    eventually("the fixed ConfigMap is found", Duration::from_secs(45), async || {
+        let token = world.value("it", "access_token").await;
+        if token.is_empty() { Err("no token".to_owned()) } else { Ok(()) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn responses_of_all_shapes_are_understood() {
+    let world = World::new("shapes").await;
+    world.credentials().await;
+    let in_an_hour = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
+    let ends = |value: Value| Reply::json(200, &json!({"access_token": "kanarie-token", "expires_at": value}));
+    let by_end = json!({"expiresAt": "expires_at"});
+    let form = "access_token=kanarie-token&scope=repo%2Cgist&token_type=bearer&expires_in=3600";
+    let cases: Vec<(&str, Value, Reply)> = vec![
+        ("a form", json!({}), Reply::text(200, form)),
+        (
+            "a token in a header",
+            json!({"accessToken": "$headers.`x-auth-token`", "expiresIn": "$number($headers.`x-ttl`)"}),
+            Reply::text(200, "").with_header("X-Auth-Token", "kanarie-token").with_header("X-TTL", "3600"),
+        ),
+        ("an end in RFC 3339", by_end.clone(), ends(json!(in_an_hour.to_string()))),
+        ("an end in seconds", by_end.clone(), ends(json!(in_an_hour.as_second()))),
+        ("an end in milliseconds", by_end.clone(), ends(json!(in_an_hour.as_millisecond()))),
+        ("an end in seconds, as text", by_end, ends(json!(in_an_hour.as_second().to_string()))),
+        (
+            "a status inside",
+            json!({"success": "status = 0", "accessToken": "body.token", "expiresIn": "body.ttl"}),
+            Reply::json(200, &json!({"status": 0, "body": {"token": "kanarie-token", "ttl": 3600}})),
+        ),
+        (
+            "by the status code",
+            json!({"accessToken": "$status = 201 ? token : nothing", "expiresIn": "3600"}),
+            Reply::json(201, &json!({"token": "kanarie-token"})),
+        ),
+    ];
+    for (number, (case, response, reply)) in cases.into_iter().enumerate() {
+        let endpoint = Endpoint::start(move |_| reply.clone());
+        let name = format!("it-{number}");
+        let mut spec = client_credentials(&endpoint.url());
+        spec["response"] = response;
+        world.integration(&name, &spec).await;
+        world.ready(&name).await;
+        assert_eq!(world.value(&name, "access_token").await, "kanarie-token", "{case}");
+        let status = world.get(&name).await.status.expect("a status");
+        let (begins, ends) = (status.issued_at.expect("a beginning").0, status.expires_at.expect("an end").0);
+        let lifetime = ends.duration_since(begins).as_secs();
+        assert!((3540..=3600).contains(&lifetime), "{case}: {lifetime}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_inside_a_200_is_a_rejection() {
+    let answer = json!({"ok": false, "error": "invalid_client_id", "access_token": "not-a-token"});
+    let endpoint = Endpoint::start(move |_| Reply::json(200, &answer));
+    let world = World::new("inside").await;
+    world.credentials().await;
+    let mut spec = client_credentials(&endpoint.url());
+    spec["response"] = json!({"success": "ok"});
+    world.integration("it", &spec).await;
+    let ready = world.condition("it", "Ready", "False", "RequestRejected").await;
+    assert!(
+        ready.message.contains("(ok) does not hold: invalid_client_id; check spec.response.success"),
+        "{}",
+        ready.message
+    );
+    assert!(world.values("it").await.is_none(), "nothing is written");
+}
+
+#[tokio::test]
+async fn extra_values_are_written_kept_and_removed() {
+    let world = World::new("extra").await;
+    world.credentials().await;
+    let answer = json!({
+        "access_token": "kanarie-token", "expires_in": 3600, "instance_url": "https://eu1.example.com",
+        "limits": {"calls": 100}, "quota": 5, "nothing": null,
+    });
+    let endpoint = Endpoint::start(move |_| Reply::json(200, &answer));
+    let mut spec = client_credentials(&endpoint.url());
+    spec["response"] = json!({"extra": {
+        "instance_url": "instance_url", "limits.json": "limits", "quota": "quota", "nothing": "nothing",
+    }});
+    world.integration("it", &spec).await;
+    world.ready("it").await;
+    let values = world.values("it").await.expect("the target");
+    assert_eq!(values["instance_url"], "https://eu1.example.com");
+    assert_eq!((values["limits.json"].as_str(), values["quota"].as_str()), (r#"{"calls":100}"#, "5"));
+    assert!(!values.contains_key("nothing"), "what yields nothing is not written");
+    // The operator owns it like the token: a change by others is reverted.
+    world
+        .secrets()
+        .patch("it", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(&json!({"data": {"quota": "Ng=="}})))
+        .await
+        .expect("a patch");
+    eventually("the changed value is restored", test_support::world::SHORT_TIMEOUT, async || {
+        match world.value("it", "quota").await {
+            value if value == "5" => Ok(()),
+            value => Err(value),
+        }
+    })
+    .await;
+    world.change("it", &json!({"spec": {"response": {"extra": {"quota": null, "limits.json": null}}}})).await;
+    eventually("what is not named any more is gone", test_support::world::SHORT_TIMEOUT, async || {
+        let values = world.values("it").await.expect("the target");
+        if values.contains_key("quota") || values.contains_key("limits.json") {
+            Err(format!("{:?}", values.keys()))
+        } else {
+            Ok(())
+        }
+    })
+    .await;
+    assert_eq!(world.value("it", "instance_url").await, "https://eu1.example.com");
+}
+
+/// A login that returns refresh tokens, and a separate refresh endpoint, each with its own parameters.
+#[tokio::test]
+async fn the_refresh_token_of_a_grant_is_used_until_it_is_rejected() {
+    let refused = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let refuses = Arc::clone(&refused);
+    let endpoint = Endpoint::start(move |request| match request.path.as_str() {
+        "/login" => Reply::json(
+            200,
+            &json!({"access_token": "kanarie-by-login", "refresh_token": "kanarie-first", "expires_in": 9, "tenant": "evox"}),
+        ),
+        _ if refuses.swap(false, std::sync::atomic::Ordering::SeqCst) => Reply::rejected(400, "invalid_grant", "ended"),
+        // Unchanged values are not returned again.
+        _ => Reply::json(200, &json!({"access_token": format!("by-{}", request.parameter("token")), "expires_in": 9})),
+    });
+    let world = World::new("strategy").await;
+    world.secret("credentials", &[("username", "ada"), ("password", "kanarie-word")]).await;
+    let base = format!("http://{}", endpoint.address());
+    let spec = json!({
+        "tokenEndpoint": format!("{base}/login"),
+        "grantType": "user_password",
+        "credentials": {"secretName": "credentials"},
+        "request": {"parameterNames": {"username": "email", "password": "pass"}},
+        "response": {"extra": {"tenant": "tenant"}},
+        "renewal": {"strategy": "refresh_token", "refresh": {
+            "tokenEndpoint": format!("{base}/refresh"), "format": "form", "parameterNames": {"refresh_token": "token"},
+            "parameters": {"grant_type": ""},
+        }},
+    });
+    world.integration("it", &spec).await;
+    world.ready("it").await;
+    let login = endpoint.requests()[0].clone();
+    assert_eq!(login.json(), json!({"email": "ada", "pass": "kanarie-word"}));
+    world.wait_for_change("it", "access_token", "kanarie-by-login").await;
+    let refresh = endpoint.requests()[1].clone();
+    assert_eq!((refresh.path.as_str(), refresh.body.as_str()), ("/refresh", "token=kanarie-first"));
+    let values = world.values("it").await.expect("the target");
+    assert_eq!(
+        (values["refresh_token"].as_str(), values["tenant"].as_str()),
+        ("kanarie-first", "evox"),
+        "what is carried over"
+    );
+    // After a rejection, the grant is run again in the same attempt.
+    refused.store(true, std::sync::atomic::Ordering::SeqCst);
+    eventually("the user logs in again", Duration::from_secs(30), async || {
+        let logins = endpoint.requests().iter().filter(|request| request.path == "/login").count();
+        if logins == 2 { Ok(()) } else { Err(format!("{logins}")) }
+    })
+    .await;
+    world.ready("it").await;
+    let warned = world.events("it").await.iter().any(|event| event.reason.as_deref() == Some("FallbackUsed"));
+    assert!(!warned, "the expiry of a refresh token is no reason for a warning");
+    // Another spec causes a new grant: the refresh token belongs to the old one.
+    let before = endpoint.requests().len();
+    world.change("it", &json!({"spec": {"scope": "order"}})).await;
+    world.ready("it").await;
+    let next = endpoint.requests()[before..].iter().find(|request| request.json()["scope"] == "order").cloned();
+    assert_eq!(next.map(|request| request.path), Some("/login".to_owned()));
+}
+
+#[tokio::test]
+async fn a_server_that_always_demands_nonces_gets_two_requests() {
+    let endpoint = Endpoint::start(|request| {
+        let nonce = format!("nonce-{}", request.headers.get("dpop").map_or(0, String::len));
+        Reply::rejected(400, "use_dpop_nonce", "again").with_header("DPoP-Nonce", &nonce)
+    });
+    let world = World::new("nonces").await;
+    world.credentials().await;
+    let mut spec = client_credentials(&endpoint.url());
+    spec["dpop"] = json!({});
+    world.integration("it", &spec).await;
+    let ready = world.condition("it", "Ready", "False", "RequestRejected").await;
+    assert!(ready.message.contains("use_dpop_nonce"), "{}", ready.message);
+    assert_eq!(endpoint.count(), 2);
+    let proofs: Vec<_> = endpoint.requests().iter().map(|request| request.headers["dpop"].clone()).collect();
+    assert_ne!(proofs[0], proofs[1], "a proof is used once");
+}
+
+#[tokio::test]
+async fn a_clock_skew_is_reported_if_something_is_signed() {
+    let behind = |_: &Request| {
+        Reply::rejected(401, "invalid_client", "token used before issued")
+            .with_header("Date", "Thu, 01 Jan 2026 00:00:00 GMT")
+    };
+    let endpoint = Endpoint::start(behind);
+    let world = World::new("clocks").await;
+    let key = keys::rsa().pem;
+    world
+        .secret("credentials", &[("client_id", "c"), ("client_secret", "kanarie-client-secret"), ("private_key", &key)])
+        .await;
+    let mut spec = client_credentials(&endpoint.url());
+    world.integration("unsigned", &spec).await;
+    spec["clientAuthentication"] = json!({"method": "private_key_jwt"});
+    world.integration("signed", &spec).await;
+    let signed = world.condition("signed", "Ready", "False", "RequestRejected").await.message;
+    assert!(signed.contains("s behind this machine's: set the clocks"), "{signed}");
+    let unsigned = world.condition("unsigned", "Ready", "False", "RequestRejected").await.message;
+    assert!(!unsigned.contains("clocks"), "{unsigned}");
+}
+
+/// Each is reported with its reason and the field to change; nothing is sent, and the existing token is kept.
+#[tokio::test]
+async fn invalid_input_is_reported_and_the_token_is_kept() {
+    let endpoint = Endpoint::start(|_| Reply::token(3600));
+    let world = World::new("bad-input").await;
+    let good = keys::rsa().pem;
+    world.secret("credentials", &[("client_id", "c"), ("private_key", &good)]).await;
+    let mut spec = client_credentials(&endpoint.url());
+    spec["clientAuthentication"] = json!({"method": "private_key_jwt"});
+    world.integration("it", &spec).await;
+    world.ready("it").await;
+    let token = world.value("it", "access_token").await;
+    let sent = endpoint.count();
+    world.secret("credentials", &[("client_id", "c"), ("private_key", "not a key CANARY")]).await;
+    let stalled = world.condition("it", "Stalled", "True", "CredentialsInvalid").await;
+    assert!(stalled.message.contains("spec.credentials.keys.privateKey"), "{}", stalled.message);
+    assert_eq!((world.value("it", "access_token").await, endpoint.count()), (token.clone(), sent));
+    world.secret("credentials", &[("client_id", "c"), ("private_key", "")]).await;
+    let stalled = world.condition("it", "Stalled", "True", "CredentialsMissing").await;
+    assert!(stalled.message.contains("private_key"), "{}", stalled.message);
+    assert_eq!((world.value("it", "access_token").await, endpoint.count()), (token, sent));
+    assert!(!world.observable_output().await.contains("CANARY"));
+}
+
+/// A custom login endpoint does not use the error codes of RFC 6749.
+#[tokio::test]
+async fn a_refresh_that_is_rejected_with_a_custom_error_leads_to_the_grant_as_well() {
+    let endpoint = Endpoint::start(|request| match request.path.as_str() {
+        "/login" => Reply::json(
+            200,
+            &json!({"access_token": "kanarie-by-login", "refresh_token": "kanarie-first", "expires_in": 9}),
+        ),
+        _ => Reply::json(401, &json!({"message": "refresh token expired"})),
+    });
+    let world = World::new("other-words").await;
+    world.secret("credentials", &[("username", "ada"), ("password", "kanarie-word")]).await;
+    let base = format!("http://{}", endpoint.address());
+    let spec = json!({
+        "tokenEndpoint": format!("{base}/login"), "grantType": "user_password",
+        "credentials": {"secretName": "credentials"},
+        "renewal": {"strategy": "refresh_token", "refresh": {"tokenEndpoint": format!("{base}/refresh")}},
+    });
+    world.integration("it", &spec).await;
+    world.ready("it").await;
+    let path = |at: usize| endpoint.requests().get(at).map(|request| request.path.clone());
+    eventually("the user logs in again", Duration::from_secs(30), async || {
+        if endpoint.count() >= 3 { Ok(()) } else { Err(endpoint.count().to_string()) }
+    })
+    .await;
+    assert_eq!((path(1).as_deref(), path(2).as_deref()), (Some("/refresh"), Some("/login")));
+    world.ready("it").await;
+    assert_eq!(world.get("it").await.status.and_then(|status| status.last_failure), None);
+}
+
+/// The response is not a success, but the refresh token that was sent is invalid now.
+#[tokio::test]
+async fn a_new_refresh_token_next_to_an_error_is_kept() {
+    let server = test_support::endpoint::RotatingTokenServer::new(3600);
+    let first = server.first();
+    let responding = Arc::clone(&server);
+    let endpoint = Endpoint::start(move |request| match responding.reply(request) {
+        // Rotated once, although the response is not a success.
+        Reply::Http(200, headers, body) if responding.renewed() == 1 => {
+            Reply::Http(200, headers, body.replace("{", "{\"ok\":false,"))
+        }
+        Reply::Http(200, headers, body) => Reply::Http(200, headers, body.replace("{", "{\"ok\":true,")),
+        other => other,
+    });
+    let world = World::new("beside-an-error").await;
+    let values = [("client_id", "c"), ("client_secret", "kanarie-client-secret"), ("refresh_token", first.as_str())];
+    world.secret("credentials", &values).await;
+    let mut spec = client_credentials(&endpoint.url());
+    spec["grantType"] = json!("refresh_token");
+    spec["response"] = json!({"success": "ok"});
+    world.integration("it", &spec).await;
+    let ready = world.condition("it", "Ready", "False", "RequestRejected").await;
+    assert!(ready.message.contains("(ok) does not hold"), "{}", ready.message);
+    world.change("it", &json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": "now"}}})).await;
+    world.ready("it").await;
+    assert!(server.reused().is_empty(), "{:?}", server.reused());
+}
+
+#[tokio::test]
+async fn several_resources_are_requested_in_one_form() {
+    let endpoint = Endpoint::start(|_| Reply::token(3600));
+    let world = World::new("resources").await;
+    world.credentials().await;
+    let mut spec = client_credentials(&endpoint.url());
+    spec["request"] = json!({"format": "form"});
+    spec["resource"] = json!({"key": "resource", "values": ["https://a.example.com", "https://b.example.com"]});
+    world.integration("it", &spec).await;
+    world.ready("it").await;
+    let body = endpoint.requests()[0].body.clone();
+    assert!(body.ends_with("&resource=https%3A%2F%2Fa.example.com&resource=https%3A%2F%2Fb.example.com"), "{body}");
+}

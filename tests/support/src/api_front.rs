@@ -1,0 +1,143 @@
+//! An unreliable API server: a reverse proxy before the real one, for responses that a real one does not give on
+//! demand.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::State;
+use axum::http::{Request, Response, StatusCode, header};
+use futures::{StreamExt, stream};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// The response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApiFault {
+    /// The response of the real server.
+    None,
+    /// 429 with `Retry-After: 1`, to everything.
+    TooManyRequests,
+    /// 500, to everything.
+    InternalError,
+    /// 410 in the stream of each watch that would resume; other calls get their responses.
+    WatchExpired,
+}
+
+/// The proxy. When dropped, it stops.
+#[derive(Debug)]
+pub struct ApiServerProxy {
+    address: SocketAddr,
+    says: watch::Sender<ApiFault>,
+    // Its tasks end when it is dropped, but not in the runtime of a test, which must not be blocked by that.
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+struct Shared {
+    http: reqwest::Client,
+    before: String,
+    says: watch::Receiver<ApiFault>,
+}
+
+impl ApiServerProxy {
+    /// A proxy before the API server at this URL, whose certificate is in this file.
+    pub fn start(before: &str, certificate: &Path) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let certificate = std::fs::read(certificate).expect("the API server's certificate");
+        let certificate = reqwest::Certificate::from_pem(&certificate).expect("a certificate");
+        let http = reqwest::Client::builder().tls_certs_only([certificate]).no_proxy().build().expect("a client");
+        let (says, said) = watch::channel(ApiFault::None);
+        let shared = Arc::new(Shared { http, before: before.to_owned(), says: said });
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port on loopback");
+        let address = listener.local_addr().expect("an address");
+        listener.set_nonblocking(true).expect("a listener");
+        runtime.spawn(async move {
+            let listener = TcpListener::from_std(listener).expect("a listener");
+            let router = Router::new().fallback(answer).with_state(shared);
+            axum::serve(listener, router).await
+        });
+        Self { address, says, runtime: Some(runtime) }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Changes the response from now on. Watches in flight end.
+    pub fn set(&self, says: ApiFault) {
+        self.says.send_replace(says);
+    }
+}
+
+impl Drop for ApiServerProxy {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response<Body> {
+    let says = *shared.says.borrow();
+    let query = request.uri().query().unwrap_or_default();
+    let resumes = query.contains("watch=true") && query.contains("resourceVersion=");
+    match says {
+        ApiFault::TooManyRequests => failure(429, "TooManyRequests", "too many requests, please try again later"),
+        ApiFault::InternalError => {
+            failure(500, "InternalError", "an error on the server has prevented the request from succeeding")
+        }
+        ApiFault::WatchExpired if resumes => {
+            let gone = status(410, "Expired", "too old resource version");
+            let event = json!({"type": "ERROR", "object": gone}).to_string() + "\n";
+            Response::builder().header(header::CONTENT_TYPE, "application/json").body(event.into()).expect("a response")
+        }
+        ApiFault::WatchExpired | ApiFault::None => forward(&shared, request).await.unwrap_or_else(|error| {
+            let error = error.to_string();
+            failure(502, "BadGateway", &error)
+        }),
+    }
+}
+
+async fn forward(shared: &Shared, request: Request<Body>) -> Result<Response<Body>, reqwest::Error> {
+    let (parts, body) = request.into_parts();
+    let url = format!("{}{}", shared.before, parts.uri);
+    let mut onward = shared.http.request(parts.method, url);
+    for name in [header::AUTHORIZATION, header::ACCEPT, header::CONTENT_TYPE] {
+        if let Some(value) = parts.headers.get(&name) {
+            onward = onward.header(name, value);
+        }
+    }
+    let body = to_bytes(body, 1 << 24).await.unwrap_or_default();
+    let answered = onward.body(body).send().await?;
+    let mut response = Response::builder().status(answered.status());
+    if let Some(type_) = answered.headers().get(header::CONTENT_TYPE) {
+        response = response.header(header::CONTENT_TYPE, type_);
+    }
+    let chunks = stream::unfold(answered, async |mut answered| {
+        let chunk = answered.chunk().await.transpose()?;
+        Some((chunk, answered))
+    });
+    let mut says = shared.says.clone();
+    says.mark_unchanged();
+    let changed = async move {
+        let _ = says.changed().await;
+    };
+    Ok(response.body(Body::from_stream(chunks.take_until(Box::pin(changed)))).expect("a response"))
+}
+
+fn status(code: u16, reason: &str, message: &str) -> serde_json::Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+           "code": code, "reason": reason, "message": message})
+}
+
+fn failure(code: u16, reason: &str, message: &str) -> Response<Body> {
+    let response = Response::builder().status(StatusCode::from_u16(code).expect("a code"));
+    let response = response.header(header::CONTENT_TYPE, "application/json").header(header::RETRY_AFTER, "1");
+    response.body(status(code, reason, message).to_string().into()).expect("a response")
+}

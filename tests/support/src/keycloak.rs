@@ -1,0 +1,175 @@
+//! A real Keycloak on loopback: bodies are forms, and each refresh token can be used once; using one again revokes its
+//! whole session.
+//!
+//! The realm is `keycloak-realm.json`: clients `service` (lifetime 60 s), `service-short` (10 s) and `rotating` (10 s,
+//! with refresh tokens), each with the secret `<client>-secret`, and the user `ada` with the password `ada-password`; a
+//! client for each other authentication method: `secret-jwt`, `key-rs256`, `key-ps256`, `key-es256`, `key-eddsa`,
+//! `certificate` and `service-account`; and `exchange`, which may exchange tokens.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::keys::{self, Authority, Certificate, Key};
+use crate::process::{Process, WorkDir, free_port};
+use crate::{http, tools};
+
+/// Startup takes about 15 s; the first tests also share the machine with other servers that start.
+const BOOT: Duration = Duration::from_mins(3);
+/// Few requests in a short time: a fast startup matters more than throughput.
+const JAVA_OPTS: &str = "-Xms64m -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:+ExitOnOutOfMemoryError \
+                         -Dfile.encoding=UTF-8 -Djava.security.egd=file:/dev/urandom";
+
+/// A running Keycloak. When dropped, it ends.
+pub struct Keycloak {
+    realm: String,
+    secure_realm: String,
+    /// The CA of its certificate and of the client certificates that it accepts.
+    pub authority: Authority,
+    /// The keys of the clients that sign assertions.
+    pub rsa: Key,
+    /// P-256, of client `key-es256`.
+    pub ec: Key,
+    /// Ed25519, of client `key-eddsa`.
+    pub ed25519: Key,
+    process: Process,
+}
+
+/// The API server whose ServiceAccounts Keycloak accepts as clients.
+pub struct Cluster<'a> {
+    /// The issuer of the tokens of ServiceAccounts.
+    pub issuer: &'a str,
+    /// The file with its certificate.
+    pub certificate: &'a Path,
+    /// The namespace of the ServiceAccount `workload`.
+    pub namespace: &'a str,
+}
+
+impl Keycloak {
+    /// The Keycloak of this test binary, started on first use.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Keycloak> = OnceLock::new();
+        SHARED.get_or_init(|| Self::start(None))
+    }
+
+    /// A separate Keycloak with an in-memory database.
+    pub fn start(cluster: Option<&Cluster<'_>>) -> Self {
+        let (authority, rsa, ec, ed25519) = (Authority::new(), keys::rsa(), keys::ec(), keys::ed25519());
+        let install = tools::install("keycloak");
+        let work = WorkDir::new("keycloak");
+        let home = work.path().join("home");
+        let realm = realm(&[&rsa, &ec, &ed25519], cluster);
+        make_home(&home, &install, &realm).unwrap_or_else(|error| panic!("{} cannot be made: {error}", home.display()));
+        let (port, secure_port) = (free_port(), free_port());
+        let file = |name: &str, text: &str| {
+            let path = work.path().join(name);
+            fs::write(&path, text).expect("a file");
+            path.display().to_string()
+        };
+        let Certificate { pem, key } = authority.server();
+        let (certificate, key) = (file("server.pem", &pem), file("server.key", &key));
+        let mut trusted = vec![file("authority.pem", &authority.pem)];
+        trusted.extend(cluster.map(|cluster| cluster.certificate.display().to_string()));
+        let mut command = Command::new(install.join("bin/kc.sh"));
+        command
+            .args(["start", "--optimized", "--import-realm", "--cache=local", "--hostname-strict=false"])
+            .args(["--http-enabled=true", "--http-host=127.0.0.1", &format!("--http-port={port}")])
+            .args([&format!("--https-port={secure_port}"), &format!("--https-certificate-file={certificate}")])
+            .arg(format!("--https-certificate-key-file={key}"))
+            .arg(format!("--truststore-paths={}", trusted.join(",")))
+            .arg(format!("-Dkc.home.dir={}", home.display()))
+            .env("JAVA_OPTS", JAVA_OPTS)
+            // It compares the URL of the keys with that of the cluster in which it runs, and fails outside of a
+            // cluster.
+            .envs([("KUBERNETES_SERVICE_HOST", "kubernetes.invalid"), ("KUBERNETES_SERVICE_PORT_HTTPS", "443")])
+            .env_remove("JAVA_OPTS_APPEND");
+        let process = Process::start("keycloak", work, command);
+        let realm = format!("http://127.0.0.1:{port}/realms/oauth-operator");
+        process.wait_until("the realm exists", BOOT, || http::get(&realm).0 == 200);
+        let secure_realm = format!("https://127.0.0.1:{secure_port}/realms/oauth-operator");
+        Self { realm, secure_realm, authority, rsa, ec, ed25519, process }
+    }
+
+    /// The issuer, whose metadata contain its endpoints.
+    pub fn issuer(&self) -> &str {
+        &self.realm
+    }
+
+    /// The same over TLS.
+    pub fn secure_issuer(&self) -> &str {
+        &self.secure_realm
+    }
+
+    /// Its output, for a message.
+    pub fn log_tail(&self) -> String {
+        self.process.log_tail()
+    }
+
+    /// Whether a token is active, by introspection (RFC 7662).
+    pub fn is_active(&self, token: &str) -> bool {
+        let form = [("client_id", "service"), ("client_secret", "service-secret"), ("token", token)];
+        let (status, body) = http::post_form(&format!("{}/introspect", self.token_endpoint()), &form);
+        let response: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
+        response["active"].as_bool().unwrap_or_else(|| panic!("no introspection: {status} {body}"))
+    }
+
+    /// The URL of the token endpoint, over HTTP.
+    pub fn token_endpoint(&self) -> String {
+        format!("{}/protocol/openid-connect/token", self.realm)
+    }
+
+    /// An unused refresh token of client `rotating`, from a separate session.
+    pub fn first_refresh_token(&self) -> String {
+        let form = [
+            ("grant_type", "password"),
+            ("client_id", "rotating"),
+            ("client_secret", "rotating-secret"),
+            ("username", "ada"),
+            ("password", "ada-password"),
+        ];
+        let (status, body) = http::post_form(&self.token_endpoint(), &form);
+        let response: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
+        let token = response["refresh_token"].as_str();
+        token.unwrap_or_else(|| panic!("no refresh token: {status} {body}\n{}", self.process.log_tail())).to_owned()
+    }
+}
+
+/// The installation is not modified, so that several servers can run at once: each home folder links to it and has its
+/// own data.
+fn make_home(home: &Path, install: &Path, realm: &str) -> std::io::Result<()> {
+    let import = home.join("data/import");
+    fs::create_dir_all(&import)?;
+    for part in ["conf", "lib", "providers"] {
+        symlink(install.join(part), home.join(part))?;
+    }
+    fs::write(import.join("oauth-operator-realm.json"), realm)
+}
+
+/// The realm, with the keys of its clients and the configured cluster.
+fn realm(keys: &[&Key], cluster: Option<&Cluster<'_>>) -> String {
+    let file = tools::root().join("tests/support/keycloak-realm.json");
+    let mut realm: Value = serde_json::from_str(&fs::read_to_string(file).expect("the realm")).expect("JSON");
+    let keys: Vec<&Value> = keys.iter().map(|key| &key.jwk).collect();
+    let jwks = json!({"keys": keys}).to_string();
+    for client in realm["clients"].as_array_mut().expect("clients") {
+        if client["attributes"]["jwks.string"].is_string() {
+            client["attributes"]["jwks.string"] = json!(jwks);
+        }
+    }
+    match cluster {
+        Some(Cluster { issuer, namespace, certificate: _ }) => {
+            return realm.to_string().replace("NAMESPACE", namespace).replace("ISSUER", issuer);
+        }
+        None => {
+            realm["identityProviders"] = json!([]);
+            let clients = realm["clients"].as_array_mut().expect("clients");
+            clients.retain(|client| client["clientAuthenticatorType"] != "federated-jwt");
+        }
+    }
+    realm.to_string()
+}

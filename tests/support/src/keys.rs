@@ -1,0 +1,134 @@
+//! Keys and certificates that are generated for one run: those of clients, and those of servers on loopback.
+
+use std::process::Command;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, date_time_ymd,
+};
+use serde_json::{Value, json};
+
+/// A private key as PEM in one of the usual formats, and its public key as JSON (RFC 7517).
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// The private half, as PEM.
+    pub pem: String,
+    /// The public half, as a JSON Web Key.
+    pub jwk: Value,
+}
+
+fn encode(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// Runs openssl, which the tests of the control plane need anyway.
+pub fn openssl(arguments: &[&str], input: &str) -> String {
+    use std::io::Write;
+    use std::process::Stdio;
+    let mut command = Command::new("openssl");
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().expect("openssl is needed: sudo apt-get install openssl");
+    child.stdin.take().expect("standard input").write_all(input.as_bytes()).expect("written");
+    let output = child.wait_with_output().expect("its expiry");
+    assert!(output.status.success(), "openssl {arguments:?} failed");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// An RSA key of 2048 bits: PKCS#8.
+pub fn rsa() -> Key {
+    let pem = openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"], "");
+    let modulus = openssl(&["rsa", "-noout", "-modulus"], &pem);
+    let modulus = hex::decode(modulus.trim().trim_start_matches("Modulus=")).expect("hexadecimal");
+    Key { pem, jwk: json!({"kty": "RSA", "n": encode(&modulus), "e": "AQAB", "kid": "rsa", "use": "sig"}) }
+}
+
+/// The same key in the older format: PKCS#1.
+pub fn pkcs1(key: &Key) -> Key {
+    let pem = openssl(&["rsa", "-traditional"], &key.pem);
+    assert!(pem.contains("BEGIN RSA PRIVATE KEY"), "PKCS#1");
+    Key { pem, jwk: key.jwk.clone() }
+}
+
+/// An EC key of P-256: SEC1, as `openssl ecparam -genkey` writes it.
+pub fn ec() -> Key {
+    let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
+    let pem = openssl(&["ec"], &pair.serialize_pem());
+    assert!(pem.contains("BEGIN EC PRIVATE KEY"), "SEC1");
+    let point = pair.public_key_raw();
+    let (x, y) = (encode(&point[1..33]), encode(&point[33..]));
+    Key { pem, jwk: json!({"kty": "EC", "crv": "P-256", "x": x, "y": y, "kid": "ec", "use": "sig"}) }
+}
+
+/// An Ed25519 key: PKCS#8.
+pub fn ed25519() -> Key {
+    let pem = openssl(&["genpkey", "-algorithm", "ed25519"], "");
+    let public = openssl(&["pkey", "-pubout", "-outform", "PEM"], &pem);
+    let der: String = public.lines().filter(|line| !line.starts_with('-')).collect();
+    let der = STANDARD.decode(der).expect("base64");
+    let x = encode(&der[der.len() - 32..]);
+    Key { pem, jwk: json!({"kty": "OKP", "crv": "Ed25519", "x": x, "kid": "ed", "use": "sig"}) }
+}
+
+/// A certificate and its private key, as PEM.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// The certificate, as PEM.
+    pub pem: String,
+    /// The private key, as PEM (PKCS#8).
+    pub key: String,
+}
+
+/// The CA of one run.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    /// Its certificate, as PEM, for those who shall trust it.
+    pub pem: String,
+}
+
+impl Default for Authority {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Authority {
+    /// A new one.
+    pub fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "the authority of a test");
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().expect("a key");
+        let pem = params.self_signed(&key).expect("a CA").pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// A certificate for a server on loopback.
+    pub fn server(&self) -> Certificate {
+        self.issue("127.0.0.1", 2090, ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    /// A certificate for a client of this name.
+    pub fn client(&self, name: &str) -> Certificate {
+        self.issue(name, 2090, ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    /// An expired client certificate.
+    pub fn expired_client(&self, name: &str) -> Certificate {
+        self.issue(name, 2020, ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    fn issue(&self, name: &str, ends: i32, usage: ExtendedKeyUsagePurpose) -> Certificate {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = vec![usage];
+        params.not_before = date_time_ymd(2019, 1, 1);
+        params.not_after = date_time_ymd(ends, 1, 1);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        Certificate { pem: certificate.pem(), key: key.serialize_pem() }
+    }
+}

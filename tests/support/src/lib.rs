@@ -1,0 +1,31 @@
+//! Real servers for the tests: a control plane, identity providers, the operator itself, and a scripted endpoint for the
+//! faults that no real server gives on demand.
+//!
+//! Everything that is started here ends with the test binary, whatever ends it: see [`process`].
+
+pub mod api_front;
+pub mod certificate;
+pub mod control_plane;
+pub mod cpu;
+pub mod django;
+pub mod endpoint;
+pub mod http;
+pub mod keycloak;
+pub mod keys;
+pub mod manifests;
+pub mod oidc_provider;
+pub mod operator;
+pub mod preload;
+pub mod process;
+pub mod proxy;
+pub mod record;
+pub mod spec;
+pub mod tools;
+pub mod wait;
+pub mod world;
+
+pub use control_plane::ControlPlane;
+pub use endpoint::Endpoint;
+pub use operator::Operator;
+pub use wait::eventually;
+pub use world::World;

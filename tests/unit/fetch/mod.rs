@@ -1,0 +1,286 @@
+//! The promise: `fetch` tries a configuration without a cluster, prints what would be written, and exits with a code
+//! for the kind of failure.
+
+mod exit_codes;
+mod explanation;
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use test_support::endpoint::{Endpoint, Reply, Request};
+use test_support::operator::binary;
+use test_support::process::free_port;
+use test_support::record;
+
+/// A part of every credential and every token, and of no name.
+const CANARY: &str = "KANARIENVOGEL";
+
+/// The response of an endpoint.
+type Response = fn(&Request) -> Reply;
+
+/// The output and the exit code of a run of the binary.
+struct Run {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+/// Runs `oauth-operator fetch` with arguments, in a folder, with this standard input.
+fn fetch_in(folder: &TempDir, arguments: &[&str], input: &str) -> Run {
+    fetch_with(folder, arguments, input, &[])
+}
+
+/// The same, with additional environment variables.
+fn fetch_with(folder: &TempDir, arguments: &[&str], input: &str, environment: &[(&str, &str)]) -> Run {
+    let mut command = Command::new(binary());
+    command.arg("fetch").args(arguments).current_dir(folder.path());
+    // The environment of the machine must not affect the binary under test.
+    for name in
+        ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "OAUTH_OPERATOR_LOG"]
+    {
+        command.env_remove(name);
+    }
+    command.envs(environment.iter().copied());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary");
+    // A process that does not read standard input may have exited before it is written.
+    let _ = child.stdin.take().expect("standard input").write_all(input.as_bytes());
+    let output = child.wait_with_output().expect("its expiry");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    let run = Run { code: output.status.code().expect("a code"), out: text(output.stdout), err: text(output.stderr) };
+    record::keep("given", CANARY);
+    record::keep("fetch", &run.err);
+    // With this option, it prints the tokens.
+    if !arguments.contains(&"--show-tokens") {
+        record::keep("fetch", &run.out);
+    }
+    run
+}
+
+/// Runs `fetch` on one file with these documents.
+fn fetch(documents: &[Value], arguments: &[&str]) -> Run {
+    let folder = TempDir::new().expect("a folder");
+    write(&folder, "all.yaml", documents);
+    fetch_in(&folder, &[&["all.yaml"], arguments].concat(), "")
+}
+
+/// JSON is valid YAML; the documents are separated as in YAML.
+fn write(folder: &TempDir, name: &str, documents: &[Value]) -> PathBuf {
+    let path = folder.path().join(name);
+    fs::write(&path, text(documents)).expect("a file");
+    path
+}
+
+fn text(documents: &[Value]) -> String {
+    documents.iter().map(|document| format!("---\n{document:#}\n")).collect()
+}
+
+fn integration(name: &str, endpoint: &str, changes: &Value) -> Value {
+    let mut spec = json!({
+        "tokenEndpoint": endpoint,
+        "grantType": "client_credentials",
+        "credentials": {"secretName": "credentials"},
+    });
+    for (field, value) in changes.as_object().into_iter().flatten() {
+        spec[field] = value.clone();
+    }
+    json!({"apiVersion": "oauth.evolutionx.io/v1alpha1", "kind": "OAuthIntegration", "metadata": {"name": name}, "spec": spec})
+}
+
+fn secret(values: &Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "credentials"}, "stringData": values})
+}
+
+fn credentials() -> Value {
+    secret(&json!({"client_id": format!("{CANARY}-id"), "client_secret": format!("{CANARY} secret/&")}))
+}
+
+/// An endpoint that issues a token with a refresh token.
+fn endpoint() -> Endpoint {
+    Endpoint::start(|_| {
+        let (access, refresh) = (format!("{CANARY}-access"), format!("{CANARY}-refresh"));
+        Reply::json(
+            200,
+            &json!({"access_token": access, "refresh_token": refresh, "expires_in": 60, "scope": "granted"}),
+        )
+    })
+}
+
+fn has_no_secret(case: &str, run: &Run) {
+    for (name, text) in [("output", &run.out), ("standard error", &run.err)] {
+        assert!(!text.contains(CANARY), "{case}: a secret in the {name}: {text}");
+        assert!(!text.contains(&STANDARD.encode(CANARY)[..16]), "{case}: a secret in base64 in the {name}: {text}");
+    }
+}
+
+/// The Secrets that were printed.
+fn printed(run: &Run) -> Vec<Value> {
+    serde_saphyr::from_multiple(&run.out).unwrap_or_else(|why| panic!("no YAML: {why}\n{}", run.out))
+}
+
+#[test]
+fn the_secret_is_printed_with_its_tokens_masked() {
+    let endpoint = endpoint();
+    let run = fetch(&[integration("erp", &endpoint.url(), &json!({})), credentials()], &[]);
+    assert_eq!((run.code, run.err.as_str()), (0, ""));
+    has_no_secret("masked", &run);
+    let secrets = printed(&run);
+    assert_eq!(secrets.len(), 1);
+    assert_eq!((&secrets[0]["kind"], &secrets[0]["metadata"]["name"]), (&json!("Secret"), &json!("erp")));
+    assert_eq!(secrets[0]["stringData"]["access_token"], "*** (20 characters)");
+    assert_eq!(secrets[0]["stringData"]["refresh_token"], "*** (21 characters)");
+    assert_eq!(secrets[0]["metadata"]["labels"]["app.kubernetes.io/managed-by"], "oauth-operator");
+    assert_eq!(
+        endpoint.requests()[0].parameter("client_secret"),
+        format!("{CANARY} secret/&"),
+        "the real secret was sent"
+    );
+}
+
+#[test]
+fn the_tokens_are_printed_on_request() {
+    let endpoint = endpoint();
+    let target = json!({"target": {"secretName": "tokens", "keys": {"accessToken": "at", "refreshToken": "rt", "scope": "scope"}}});
+    let documents = [integration("erp", &endpoint.url(), &target), credentials()];
+    let shown = &printed(&fetch(&documents, &["--show-tokens"]))[0];
+    assert_eq!(shown["metadata"]["name"], "tokens");
+    let expected = json!({"at": format!("{CANARY}-access"), "rt": format!("{CANARY}-refresh"), "scope": "granted"});
+    assert_eq!(shown["stringData"], expected);
+    let run = fetch(&documents, &[]);
+    has_no_secret("other keys", &run);
+    assert_eq!(printed(&run)[0]["stringData"]["scope"], "granted", "what is no token is not masked");
+}
+
+#[test]
+fn the_output_is_a_secret_that_can_be_applied() {
+    let endpoint = endpoint();
+    let run = fetch(&[integration("erp", &endpoint.url(), &json!({})), credentials()], &["--show-tokens"]);
+    let printed = &printed(&run)[0];
+    let secret: k8s_openapi::api::core::v1::Secret = serde_json::from_value(printed.clone()).expect("a Secret");
+    assert_eq!(secret.metadata.namespace, None, "the files name none");
+    assert_eq!(secret.metadata.owner_references, None, "an owner without a UID would be rejected");
+}
+
+#[test]
+fn all_integrations_in_all_files_are_tried() {
+    let (endpoint, folder) = (endpoint(), TempDir::new().expect("a folder"));
+    let other = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "other"}});
+    write(&folder, "a.yaml", &[integration("one", &endpoint.url(), &json!({})), other]);
+    write(&folder, "b.yaml", &[credentials(), integration("two", &endpoint.url(), &json!({}))]);
+    let run = fetch_in(&folder, &["a.yaml", "b.yaml"], "");
+    assert_eq!((run.code, run.err.as_str()), (0, ""));
+    let names: Vec<Value> = printed(&run).iter().map(|secret| secret["metadata"]["name"].clone()).collect();
+    assert_eq!(names, ["one", "two"]);
+}
+
+#[test]
+fn standard_input_is_accepted_as_a_file() {
+    let (endpoint, folder) = (endpoint(), TempDir::new().expect("a folder"));
+    write(&folder, "secret.yaml", &[credentials()]);
+    let run = fetch_in(&folder, &["-", "secret.yaml"], &text(&[integration("erp", &endpoint.url(), &json!({}))]));
+    assert_eq!((run.code, run.err.as_str()), (0, ""));
+    assert_eq!(printed(&run)[0]["metadata"]["name"], "erp");
+}
+
+#[test]
+fn the_highest_code_is_returned_and_successful_results_are_printed() {
+    let (good, bad) = (endpoint(), Endpoint::start(|_| Reply::rejected(401, "invalid_client", "no")));
+    let nobody = format!("http://127.0.0.1:{}/token", free_port());
+    let documents = [
+        integration("refused", &bad.url(), &json!({})),
+        integration("nobody", &nobody, &json!({})),
+        integration("good", &good.url(), &json!({})),
+        credentials(),
+    ];
+    let run = fetch(&documents, &[]);
+    assert_eq!(run.code, 4, "{}", run.err);
+    let errors: Vec<&str> = run.err.lines().collect();
+    assert_eq!(errors.len(), 2, "one line for each: {errors:?}");
+    assert!(errors[0].starts_with("error: refused: RequestRejected: "), "{errors:?}");
+    assert!(errors[1].starts_with("error: nobody: EndpointUnreachable: "), "{errors:?}");
+    assert_eq!(printed(&run)[0]["metadata"]["name"], "good");
+    has_no_secret("several", &run);
+}
+
+#[test]
+fn a_lifetime_other_than_configured_is_a_warning() {
+    let (known, silent) = (endpoint(), Endpoint::start(|_| Reply::json(200, &json!({"access_token": CANARY}))));
+    let documents = [
+        integration("too-long", &known.url(), &json!({"tokenLife": "1h"})),
+        integration("unknown", &silent.url(), &json!({})),
+        integration("fits", &known.url(), &json!({"tokenLife": "30s"})),
+        credentials(),
+    ];
+    let run = fetch(&documents, &[]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    let warnings: Vec<&str> = run.err.lines().collect();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].starts_with("warning: too-long: TokenLifetimeTooLong"), "{warnings:?}");
+    assert!(warnings[1].starts_with("warning: unknown: TokenLifetimeUnknown"), "{warnings:?}");
+    has_no_secret("warnings", &run);
+}
+
+#[test]
+fn config_maps_are_read_from_the_files_as_well() {
+    let endpoint = endpoint();
+    let changes = json!({"connection": {"caBundle": {"name": "authority"}}});
+    let documents = [integration("erp", &endpoint.url(), &changes), credentials()];
+    let run = fetch(&documents, &[]);
+    assert_eq!(run.code, 3);
+    assert!(
+        run.err.contains("ConfigMap authority with text under key ca.crt is not in the given files"),
+        "{}",
+        run.err
+    );
+    let pem = test_support::keys::Authority::new().pem;
+    let authority =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "authority"}, "data": {"ca.crt": pem}});
+    let run = fetch(&[&documents[..], &[authority]].concat(), &[]);
+    assert_eq!((run.code, run.err.as_str()), (0, ""));
+    // A ServiceAccount token cannot come from files.
+    let changes = json!({
+        "clientAuthentication": {"method": "service_account_token"},
+        "serviceAccountToken": {"serviceAccountName": "workload", "audience": "https://login.example.com"},
+    });
+    let run = fetch(&[integration("erp", &endpoint.url(), &changes), credentials()], &[]);
+    assert_eq!(run.code, 3);
+    assert!(run.err.contains("run where there is a cluster"), "{}", run.err);
+}
+
+#[test]
+fn the_proxy_of_the_environment_is_used_except_for_no_proxy() {
+    let (proxy, direct) = (endpoint(), endpoint());
+    let folder = TempDir::new().expect("a folder");
+    let documents = [
+        integration("far", "http://login.erp.invalid/token", &json!({})),
+        integration("near", &direct.url(), &json!({})),
+        credentials(),
+    ];
+    write(&folder, "all.yaml", &documents);
+    let address = format!("http://{}", proxy.address());
+    let environment = [("HTTP_PROXY", address.as_str()), ("NO_PROXY", "127.0.0.1")];
+    let run = fetch_with(&folder, &["all.yaml"], "", &environment);
+    assert_eq!((run.code, run.err.as_str()), (0, ""));
+    let paths = |endpoint: &Endpoint| endpoint.requests().into_iter().map(|request| request.path).collect::<Vec<_>>();
+    assert_eq!(paths(&proxy), ["http://login.erp.invalid/token"]);
+    assert_eq!(paths(&direct), ["/token"]);
+}
+
+/// The API server rejects these; files are only checked by the operator.
+#[test]
+fn a_header_that_would_split_the_request_is_rejected_and_nothing_is_sent() {
+    let endpoint = endpoint();
+    for headers in [json!({"X-Tenant": "a\r\nX-Injected: b"}), json!({"X Tenant": "a"}), json!({"X-Tenant\n": "a"})] {
+        let changes = json!({"request": {"headers": headers}});
+        let run = fetch(&[integration("erp", &endpoint.url(), &changes), credentials()], &[]);
+        assert_eq!(run.code, 3, "{headers}: {}", run.err);
+        assert!(run.err.contains("spec.request.headers"), "{headers}: {}", run.err);
+    }
+    assert_eq!(endpoint.count(), 0);
+}

@@ -1,0 +1,17 @@
+//! Tests that need no server: pure decisions, models and the command line. Each module keeps one promise.
+
+mod attempt;
+mod client_assertions;
+mod cookbook;
+mod decision;
+mod fetch;
+mod kube_api;
+mod layers;
+mod limiter;
+mod limiter_fairness;
+mod model;
+mod name_resolution;
+mod oauth;
+mod reading;
+mod slots;
+mod target_policy;
