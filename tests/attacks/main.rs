@@ -31,5 +31,5 @@ async fn an_undisturbed_tenant_never_has_an_expired_token() {
     let observation = siege.observe(&victim, Duration::from_secs(12)).await;
     siege.operator.signal("CONT");
     assert!(observation.expired > 0, "the harness does not see expired tokens: {observation:?}");
-    assert!(observation.slowest_healthz > Duration::from_secs(1), "the harness does not see a silent /healthz");
+    assert!(observation.slowest_healthz > observation.probe_timeout, "the harness does not see a silent /healthz");
 }

@@ -24,8 +24,6 @@ use test_support::{ControlPlane, Endpoint, Operator, eventually};
 pub const SHORT_TIMEOUT: Duration = Duration::from_secs(20);
 /// The interval between two observations of the victim.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// `/healthz` must respond faster than this: the kubelet's default timeout for a probe.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A client of the API server with a user's permissions, in that user's namespace.
 pub struct User {
@@ -119,6 +117,8 @@ pub struct Siege {
     pub bob: User,
     /// The memory limit of the chart, in bytes.
     pub memory_limit: u64,
+    /// The timeout of the chart's liveness probe.
+    probe_timeout: Duration,
     kubeconfig: PathBuf,
     arguments: Vec<String>,
 }
@@ -181,6 +181,7 @@ impl Siege {
             mallory,
             bob,
             memory_limit: chart.memory_limit,
+            probe_timeout: chart.probe_timeout,
             kubeconfig,
             arguments,
         };
@@ -263,7 +264,11 @@ impl Siege {
         let stopped = Arc::new(AtomicBool::new(false));
         let healthz = self.sample_healthz(&stopped);
         let memory = self.sample_memory(&stopped);
-        let mut observation = Observation { memory_limit: self.memory_limit, ..Observation::default() };
+        let mut observation = Observation {
+            memory_limit: self.memory_limit,
+            probe_timeout: self.probe_timeout,
+            ..Observation::default()
+        };
         let mut tokens = BTreeSet::new();
         let deadline = Instant::now() + time;
         let secrets = Api::<Secret>::namespaced(self.admin.clone(), "bob");
@@ -362,6 +367,8 @@ pub struct Observation {
     pub peak_memory: u64,
     /// The memory limit of the chart, in bytes.
     pub memory_limit: u64,
+    /// The timeout of the chart's liveness probe.
+    pub probe_timeout: Duration,
     /// Whether the operator has exited.
     pub died: bool,
 }
@@ -373,7 +380,7 @@ impl Observation {
         assert!(!self.died, "the operator has exited: {self:?}");
         assert!(self.total > 0, "nothing was observed");
         assert_eq!(self.expired, 0, "the victim's token was expired: {self:?}");
-        assert!(self.slowest_healthz < PROBE_TIMEOUT, "/healthz was slow: {self:?}");
+        assert!(self.slowest_healthz < self.probe_timeout, "/healthz was slow: {self:?}");
         assert!(self.peak_memory < self.memory_limit, "the container would have been killed: {self:?}");
     }
 }
@@ -417,6 +424,7 @@ fn healthz(address: &str) -> Duration {
 struct Chart {
     arguments: Vec<String>,
     memory_limit: u64,
+    probe_timeout: Duration,
 }
 
 impl Chart {
@@ -427,6 +435,7 @@ impl Chart {
         let container = &deployment["spec"]["template"]["spec"]["containers"][0];
         let limit = container["resources"]["limits"]["memory"].as_str().expect("a memory limit");
         let mebibytes: u64 = limit.strip_suffix("Mi").and_then(|number| number.parse().ok()).expect("a limit in Mi");
+        let timeout = container["livenessProbe"]["timeoutSeconds"].as_u64().expect("a timeout of the probe");
         let arguments = container["args"].as_array().expect("arguments").iter().filter_map(Value::as_str);
         Self {
             // The first one is the command; addresses are replaced by ones that every test can use.
@@ -438,6 +447,7 @@ impl Chart {
                 })
                 .collect(),
             memory_limit: mebibytes << 20,
+            probe_timeout: Duration::from_secs(timeout),
         }
     }
 }

@@ -8,7 +8,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tracing::{debug, info};
 
 use crate::controller::error::Error;
@@ -23,6 +23,9 @@ const CONNECTION_LIFETIME: Duration = Duration::from_secs(30);
 const MAX_HEAD: usize = 16 << 10;
 /// The maximum number of headers of a request.
 const MAX_HEADERS: usize = 64;
+/// The maximum number of connections that wait to be accepted; the kernel lowers it to `net.core.somaxconn`. If the queue
+/// is full, the kernel drops the attempt of the kubelet too, which repeats it only after a second.
+const BACKLOG: u32 = 4_096;
 /// The delay after a failed accept, for example without free file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -39,9 +42,9 @@ impl Listener {
     /// # Errors
     ///
     /// When the address cannot be bound.
-    pub async fn bind(address: SocketAddr, tls: Option<Tls>, what: &str) -> Result<Self, Error> {
+    pub fn bind(address: SocketAddr, tls: Option<Tls>, what: &str) -> Result<Self, Error> {
         let listen = |source| Error::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        let listener = bind(address).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         info!(%address, "{what}");
         Ok(Self { listener, tls })
@@ -63,6 +66,14 @@ impl Listener {
             }
         }
     }
+}
+
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Connections of the previous process may still be closing on this port.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 async fn serve_connection(stream: TcpStream, mut slot: Slot, tls: Option<Tls>, router: Router) {

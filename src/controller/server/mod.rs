@@ -43,12 +43,12 @@ pub struct ServerConfig {
     pub certificate: Option<CertificateFiles>,
 }
 
-/// Binds the addresses, and serves as long as the current runtime exists. `client` has to belong to that runtime.
+/// Binds the addresses, and serves as long as the current runtime exists, which is also where this has to be called. `client` has to belong to that runtime.
 ///
 /// # Errors
 ///
 /// When an address cannot be bound, or the certificate cannot be used.
-pub async fn start(
+pub fn start(
     config: ServerConfig,
     context: Arc<Context>,
     heartbeat: Arc<Heartbeat>,
@@ -60,8 +60,8 @@ pub async fn start(
         None => None,
     };
     // People and tests find the address by this word in the log.
-    let probes = Listener::bind(config.probes, None, "listening").await?;
-    let metrics = Listener::bind(config.metrics, tls, "listening for metrics").await?;
+    let probes = Listener::bind(config.probes, None, "listening")?;
+    let metrics = Listener::bind(config.metrics, tls, "listening for metrics")?;
     let health = Arc::new(Health { context: Arc::clone(&context), heartbeat });
     let router = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(health);
     tokio::spawn(probes.serve(router));
