@@ -130,7 +130,7 @@ async fn serve(
     let (server, context, heartbeat) = (config.server.clone(), Arc::clone(context), Arc::clone(heartbeat));
     let started = control.spawn(async move {
         let client = connect(kube_config)?;
-        server::start(server, context, heartbeat, client.clone()).map(|()| client)
+        server::start(&server, context, heartbeat, client.clone()).map(|()| client)
     });
     started.await.unwrap_or(Err(Error::Panicked))
 }

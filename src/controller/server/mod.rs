@@ -49,7 +49,7 @@ pub struct ServerConfig {
 ///
 /// When an address cannot be bound, or the certificate cannot be used.
 pub fn start(
-    config: ServerConfig,
+    config: &ServerConfig,
     context: Arc<Context>,
     heartbeat: Arc<Heartbeat>,
     client: Client,
