@@ -69,6 +69,8 @@ async fn requests_of_one_namespace_that_fail_or_hang_do_not_delay_others() {
     assert!(!metrics.contains("oauth_operator_circuit_breaker_open{"), "one namespace names hosts to all:\n{metrics}");
     let in_flight = siege.operator.metric("oauth_operator_token_requests_in_flight", "").unwrap_or_default();
     assert!((16.0..=40.0).contains(&in_flight), "the attack is running and has its share: {in_flight}");
+    let queued = siege.operator.metric("oauth_operator_token_requests_queued", "").unwrap_or_default();
+    assert!(queued > 0.0, "the other requests of the attack are queued");
 }
 
 /// Her own proxy rejects all requests to the victim's provider, and the name servers of 400 other hosts are silent.

@@ -429,3 +429,28 @@ async fn good_expressions_do_not_wait_for_slow_ones() {
     // The next one gets a new worker.
     assert!(sandbox.evaluate("good", &good).await.is_ok());
 }
+
+/// The number of responses that a worker handles before it is replaced.
+const JOBS_PER_WORKER: usize = 1_000;
+
+#[tokio::test]
+async fn a_worker_is_replaced_after_a_thousand_responses() {
+    use oauth_operator::oauth::expression::sandbox::Sandbox;
+    let directory = tempfile::tempdir().expect("a directory");
+    let (program, starts) = (directory.path().join("worker"), directory.path().join("starts"));
+    // Another process writes it: a program that this process has open for writing cannot be started.
+    let script =
+        "printf '#!/bin/sh\\necho started >> %s\\nexec %s \"$@\"\\n' \"$1\" \"$2\" > \"$3\" && chmod +x \"$3\"";
+    let operator = test_support::operator::binary();
+    let written =
+        std::process::Command::new("sh").args(["-c", script, "sh"]).args([&starts, &operator, &program]).status();
+    assert!(written.is_ok_and(|status| status.success()), "the script is written");
+    let starts = || std::fs::read_to_string(&starts).expect("the log of the script").lines().count();
+    let sandbox = Sandbox::of(program);
+    for _ in 0..JOBS_PER_WORKER {
+        assert_eq!(sandbox.check("tenant", vec!["a & b".to_owned()]).await, Ok(vec![Ok(())]));
+    }
+    assert_eq!(starts(), 1, "one worker is reused");
+    assert_eq!(sandbox.check("tenant", vec!["a & b".to_owned()]).await, Ok(vec![Ok(())]));
+    assert_eq!(starts(), 2, "the next one is new");
+}

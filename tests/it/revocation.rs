@@ -4,11 +4,13 @@
 use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
+use test_support::api_front::{ApiFault, ApiServerProxy};
 use test_support::endpoint::{Endpoint, Reply};
+use test_support::manifests::{OPERATOR, install_permissions_in};
 use test_support::world::{SHORT_TIMEOUT, client_credentials, uid};
-use test_support::{World, eventually};
+use test_support::{ControlPlane, Operator, World, eventually};
 
 /// An endpoint that issues tokens, with a given response to revocations.
 fn endpoint(revocation: Reply) -> Endpoint {
@@ -261,4 +263,70 @@ async fn without_tokens_to_revoke_nothing_is_reported() {
     world.delete("it").await;
     assert!(revoked(&endpoint).is_empty());
     assert!(!world.events("it").await.iter().any(|event| event.reason.as_deref() == Some("Revoked")));
+}
+
+/// The time after which a deletion does not wait for an object that cannot be read.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn a_deletion_does_not_wait_forever_for_credentials_that_cannot_be_read() {
+    let endpoint = endpoint(Reply::text(200, ""));
+    let control_plane = ControlPlane::shared();
+    let namespace = control_plane.namespace("unreadable").await;
+    install_permissions_in(control_plane, &namespace);
+    let api_server = ApiServerProxy::start(&control_plane.url(), &control_plane.certificate());
+    let url = format!("http://{}", api_server.address());
+    let kubeconfig = control_plane.kubeconfig_at(&namespace, OPERATOR, &url).await;
+    let operator = Operator::start_with(&kubeconfig, &["--namespace", &namespace]).await;
+    let world = World { operator, client: control_plane.client().await, namespace, kubeconfig };
+    world.credentials().await;
+    world.integration("it", &revoking(&endpoint, json!({"onDeletion": true}))).await;
+    world.ready("it").await;
+    api_server.set(ApiFault::SecretsUnreadable);
+    let begun = Instant::now();
+    world.delete("it").await;
+    assert!(begun.elapsed() >= READ_TIMEOUT - Duration::from_secs(1), "it did not wait: {:?}", begun.elapsed());
+    let event = world.event("it", "RevocationFailed").await;
+    assert!(event.note.as_deref().is_some_and(|note| note.contains("failed to read")), "{event:?}");
+    assert!(endpoint.requests().iter().all(|request| request.path != "/revoke"), "nothing could be revoked");
+}
+
+/// The maximum number of deletions of one namespace at a time.
+const DELETIONS_AT_ONCE: usize = 8;
+
+#[tokio::test]
+async fn deletions_that_wait_for_others_for_a_minute_continue_without_revocation() {
+    let silent = endpoint(Reply::Never);
+    let world = World::new("many-deletions").await;
+    world.credentials().await;
+    let mut spec = revoking(&silent, json!({"onDeletion": true}));
+    spec["request"] = json!({"timeout": "60s"});
+    // Each revocation is aborted after 20 s, so the fifth round of eight would begin after more than a minute.
+    let names: Vec<String> = (0..5 * DELETIONS_AT_ONCE).map(|number| format!("it-{number}")).collect();
+    for name in &names {
+        world.integration(name, &spec).await;
+    }
+    for name in &names {
+        world.ready(name).await;
+    }
+    for name in &names {
+        world.integrations().delete(name, &DeleteParams::default()).await.expect("a deletion");
+    }
+    eventually("all integrations are deleted", Duration::from_secs(120), async || {
+        match world.integrations().list_metadata(&ListParams::default()).await.map(|list| list.items.len()) {
+            Ok(0) => Ok(()),
+            other => Err(format!("{other:?} are left")),
+        }
+    })
+    .await;
+    let revocations = silent.requests().iter().filter(|request| request.path == "/revoke").count();
+    assert!(revocations >= DELETIONS_AT_ONCE, "{revocations} revocations were tried");
+    assert!(revocations < names.len(), "all were tried, and none was skipped");
+    let mut skipped = 0;
+    for name in &names {
+        let event = world.event(name, "RevocationFailed").await;
+        skipped +=
+            usize::from(event.note.is_some_and(|note| note.contains("too many integrations are deleted at once")));
+    }
+    assert_eq!(skipped, names.len() - revocations, "each was either tried or skipped");
 }

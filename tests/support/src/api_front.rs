@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
-use axum::http::{Request, Response, StatusCode, header};
+use axum::http::{Method, Request, Response, StatusCode, header};
 use futures::{StreamExt, stream};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -23,6 +23,8 @@ pub enum ApiFault {
     TooManyRequests,
     /// 500, to everything.
     InternalError,
+    /// 500, to reads of a single Secret.
+    SecretsUnreadable,
     /// 410 in the stream of each watch that would resume; other calls get their responses.
     WatchExpired,
 }
@@ -87,9 +89,11 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Re
     let says = *shared.says.borrow();
     let query = request.uri().query().unwrap_or_default();
     let resumes = query.contains("watch=true") && query.contains("resourceVersion=");
+    let reads_secret = request.method() == Method::GET && request.uri().path().contains("/secrets/");
     match says {
         ApiFault::TooManyRequests => failure(429, "TooManyRequests", "too many requests, please try again later"),
-        ApiFault::InternalError => {
+        ApiFault::SecretsUnreadable if !reads_secret => forwarded(&shared, request).await,
+        ApiFault::InternalError | ApiFault::SecretsUnreadable => {
             failure(500, "InternalError", "an error on the server has prevented the request from succeeding")
         }
         ApiFault::WatchExpired if resumes => {
@@ -97,11 +101,15 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Re
             let event = json!({"type": "ERROR", "object": gone}).to_string() + "\n";
             Response::builder().header(header::CONTENT_TYPE, "application/json").body(event.into()).expect("a response")
         }
-        ApiFault::WatchExpired | ApiFault::None => forward(&shared, request).await.unwrap_or_else(|error| {
-            let error = error.to_string();
-            failure(502, "BadGateway", &error)
-        }),
+        ApiFault::WatchExpired | ApiFault::None => forwarded(&shared, request).await,
     }
+}
+
+async fn forwarded(shared: &Shared, request: Request<Body>) -> Response<Body> {
+    forward(shared, request).await.unwrap_or_else(|error| {
+        let error = error.to_string();
+        failure(502, "BadGateway", &error)
+    })
 }
 
 async fn forward(shared: &Shared, request: Request<Body>) -> Result<Response<Body>, reqwest::Error> {
