@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 /// How often the clocks are compared.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// A smaller difference is a slow clock correction, which does not affect the expiry of tokens.
+/// A smaller difference comes from gradual clock correction, which does not affect the expiry of tokens.
 const STEP_THRESHOLD: SignedDuration = SignedDuration::from_millis(750);
 
 /// Both clocks at one instant.
@@ -39,7 +39,7 @@ pub async fn watch_for_steps(on_step: impl Fn(SignedDuration)) {
         tokio::time::sleep(CHECK_INTERVAL).await;
         let now = ClockReading::now();
         let step = known.step_since(now);
-        // Each reading is compared with the previous one, so that slow corrections do not add up to a step.
+        // Each reading is compared with the previous one, so that gradual corrections do not add up to a step.
         known = now;
         if step.abs() >= STEP_THRESHOLD {
             on_step(step);
@@ -59,9 +59,13 @@ mod tests {
             monotonic: before.monotonic + Duration::from_secs(monotonic),
         };
         assert_eq!(before.step_since(after(1, 1)), SignedDuration::ZERO);
-        assert_eq!(before.step_since(after(3_601, 1)), SignedDuration::from_hours(1), "forward, or suspended");
-        assert_eq!(before.step_since(after(-3_599, 1)), -SignedDuration::from_hours(1), "back");
-        assert_eq!(before.step_since(after(20, 20)), SignedDuration::ZERO, "frozen: both advanced");
+        assert_eq!(
+            before.step_since(after(3_601, 1)),
+            SignedDuration::from_hours(1),
+            "set forward, or the machine was suspended"
+        );
+        assert_eq!(before.step_since(after(-3_599, 1)), -SignedDuration::from_hours(1), "set back");
+        assert_eq!(before.step_since(after(20, 20)), SignedDuration::ZERO, "process frozen: both clocks advanced");
     }
 }
 
@@ -87,7 +91,7 @@ impl Stopwatch {
         Self { monotonic: Instant::now(), wall: SystemTime::now() }
     }
 
-    /// The elapsed time, at most.
+    /// The elapsed time; never less than the actual time.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.monotonic.elapsed().max(self.wall.elapsed().unwrap_or_default())

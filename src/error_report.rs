@@ -1,4 +1,4 @@
-//! Errors as one line of text.
+//! Formats errors as one line of text.
 
 /// An error with all its causes on one line.
 pub fn chain(error: &dyn std::error::Error) -> String {

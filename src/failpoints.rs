@@ -9,7 +9,7 @@ macro_rules! failpoint {
 }
 pub(crate) use failpoint;
 
-/// Aborts the process, as if by a signal, when it first reaches the failpoint that `OAUTH_OPERATOR_FAILPOINT` names.
+/// Aborts the process, as if by a signal, when it first reaches the failpoint named in `OAUTH_OPERATOR_FAILPOINT`.
 #[cfg(feature = "failpoints")]
 pub fn arm() {
     if let Ok(name) = std::env::var("OAUTH_OPERATOR_FAILPOINT")

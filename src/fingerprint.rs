@@ -1,4 +1,4 @@
-//! Fingerprints: detect whether a value has changed, without storing it.
+//! Fingerprints, which show whether a value has changed without storing it.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -21,7 +21,7 @@ pub fn salted(parts: &[&str]) -> String {
     with_salt(&hex::encode(salt), parts)
 }
 
-/// Whether `fingerprint` is that of these parts.
+/// Whether `fingerprint` matches these parts.
 #[must_use]
 pub fn matches(fingerprint: &str, parts: &[&str]) -> bool {
     fingerprint.split_once(':').is_some_and(|(salt, _)| with_salt(salt, parts) == fingerprint)

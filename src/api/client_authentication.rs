@@ -84,8 +84,8 @@ pub struct ClientAssertion {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub key_id: Option<String>,
-    /// `x5t#S256`: whether to send the SHA-256 thumbprint of the certificate under `credentials.keys.tlsCertificate`, by which
-    /// Entra ID finds the key. Default: false. Example: `true`.
+    /// `x5t#S256`: whether to send the SHA-256 thumbprint of the certificate under `credentials.keys.tlsCertificate`,
+    /// which Entra ID uses to find the key. Default: false. Example: `true`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub certificate_thumbprint: bool,
     /// Lifetime of the assertion, from 10s to 1h. Default: `60s`. Example: `5m`.
@@ -109,9 +109,9 @@ pub enum SigningAlgorithm {
     EdDSA,
 }
 
-/// A token of a ServiceAccount in the integration's namespace. The operator requests it from the API server (TokenRequest)
-/// before each token request. It is used where `clientAuthentication.method` is `service_account_token` or
-/// `tokenExchange.subjectTokenSource` is `ServiceAccount`.
+/// A token of a ServiceAccount in the integration's namespace. The operator requests it from the API server
+/// (TokenRequest) before each token request. It is used if `clientAuthentication.method` is `service_account_token`
+/// or `tokenExchange.subjectTokenSource` is `ServiceAccount`.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceAccountToken {
@@ -119,11 +119,12 @@ pub struct ServiceAccountToken {
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new(validation::SECRET_NAME).message("serviceAccountToken.serviceAccountName must be the name of a ServiceAccount: lowercase letters, digits, '-' and '.'"))]
     pub service_account_name: String,
-    /// `aud` of the token: the audience that the receiving server requires, for instance the issuer for Keycloak. Never an
-    /// audience of the cluster's own API server. Required. Example for Entra ID: `api://AzureADTokenExchange`.
+    /// `aud` of the token: the audience that the receiving server requires, for instance the issuer for Keycloak. It
+    /// must not be an audience of the cluster's own API server. Required. Example for Entra ID:
+    /// `api://AzureADTokenExchange`.
     #[schemars(length(min = 1, max = 2048))]
     pub audience: String,
-    /// Lifetime of the token, from 10m (the shortest that Kubernetes issues) to 1h. Default: `10m`. Example: `30m`.
+    /// Lifetime of the token, from 10m (the minimum in Kubernetes) to 1h. Default: `10m`. Example: `30m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new(validation::SERVICE_ACCOUNT_TOKEN_LIFETIME).message("serviceAccountToken.lifetime must be a duration from 10m to 1h"))]

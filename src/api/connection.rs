@@ -21,7 +21,7 @@ pub struct Connection {
     pub proxy: Option<String>,
 }
 
-/// Reference to certificates, in the integration's namespace.
+/// Reference to CA certificates in the integration's namespace.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct CaBundle {
@@ -32,7 +32,7 @@ pub struct CaBundle {
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new(validation::SECRET_NAME).message("connection.caBundle.name must be the name of a ConfigMap or a Secret: lowercase letters, digits, '-' and '.'"))]
     pub name: String,
-    /// Key of the PEM text. Default: `ca.crt`.
+    /// Key of the certificates (PEM). Default: `ca.crt`.
     #[serde(default = "default_ca_key")]
     #[schemars(schema_with = "schema::secret_key")]
     pub key: String,

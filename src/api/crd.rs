@@ -10,8 +10,8 @@ use crate::api::spec::OAuthIntegration;
 
 /// The CRD that `make crds` writes and the chart installs.
 ///
-/// With its default status, `kubectl get` and kstatus distinguish an integration that no operator has reconciled yet from one
-/// that is complete, without an API call (as in the Gateway API).
+/// The default status (as in the Gateway API) lets `kubectl get` and kstatus distinguish an integration that no
+/// operator has reconciled yet from a finished one, without an additional write.
 #[must_use]
 pub fn crd() -> CustomResourceDefinition {
     let mut crd = OAuthIntegration::crd();
@@ -33,7 +33,7 @@ pub fn crd() -> CustomResourceDefinition {
     crd
 }
 
-/// Line breaks of the source are removed from the text: `kubectl explain` wraps lines itself.
+/// Removes the line breaks of the source, because `kubectl explain` wraps lines itself.
 fn join_wrapped_lines(schema: &mut JSONSchemaProps) {
     if let Some(text) = &mut schema.description {
         *text = text.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect::<Vec<_>>().join("\n\n");

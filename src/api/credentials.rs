@@ -14,8 +14,8 @@ pub struct Credentials {
     #[x_kube(validation = Rule::new(validation::SECRET_NAME).message("credentials.secretName must be the name of a Secret: lowercase letters, digits, '-' and '.'"))]
     pub secret_name: String,
 
-    /// The key of each value in the Secret. Only the keys that the grant needs have to exist. Default: the defaults of its
-    /// fields.
+    /// The key of each value in the Secret. Only the keys that the grant needs must exist. Default: the defaults of
+    /// its fields.
     #[serde(default)]
     pub keys: CredentialKeys,
 }
@@ -40,8 +40,8 @@ pub struct CredentialKeys {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::secret_key")]
     pub password: Option<String>,
-    /// Key of the first refresh token. Default: `refresh_token`. It is sent once; afterwards the one in the target Secret is
-    /// sent, until the value here changes.
+    /// Key of the first refresh token. Default: `refresh_token`. It is sent once; afterwards the refresh token in the
+    /// target Secret is sent, until the value under this key changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::secret_key")]
     pub refresh_token: Option<String>,

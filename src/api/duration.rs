@@ -18,8 +18,9 @@ const MAX_DIGITS: usize = 15;
 
 /// A duration from zero to one year.
 ///
-/// [`core::Duration`] parses it after this check: its parser panics on a negative or a very large number in the middle of the
-/// string. The API server has no such string stored; a file, or an object that is older than its CRD, may contain any.
+/// [`core::Duration`] parses it after this check: its parser panics on a negative or a very large number in the
+/// middle of the string. The API server rejects such strings, but a file, or an object that is older than its CRD,
+/// may contain them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Duration(core::Duration);
 

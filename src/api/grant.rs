@@ -8,7 +8,7 @@ use crate::api::client_authentication::SigningAlgorithm;
 use crate::api::duration::Duration;
 use crate::api::{schema, validation};
 
-/// The grant, by its `grant_type` name in the request where it has one.
+/// The grant, named as in the `grant_type` parameter of the request, where there is one.
 #[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "snake_case")]
 pub enum GrantType {
@@ -60,8 +60,8 @@ pub struct Assertion {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub issuer: Option<String>,
-    /// `sub`: the subject for whom the token is requested. Optional: not sent if unset, as GitHub and Google require. Example:
-    /// `user@example.com`.
+    /// `sub`: the subject for whom the token is requested. Optional: not sent if unset. GitHub Apps need none.
+    /// Example: `user@example.com`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub subject: Option<String>,
@@ -76,8 +76,8 @@ pub struct Assertion {
     #[schemars(schema_with = "schema::any_object")]
     pub claims: Map<String, Value>,
     /// Where the assertion is sent. `Body` (the default): as the parameter `assertion`, together with `grant_type`.
-    /// `AuthorizationHeader`: as `Authorization: Bearer …`, without these two parameters, as GitHub Apps request installation
-    /// tokens.
+    /// `AuthorizationHeader`: as `Authorization: Bearer …`, without these two parameters, which GitHub Apps require
+    /// for installation tokens.
     #[serde(default, skip_serializing_if = "AssertionLocation::is_body")]
     pub place: AssertionLocation,
     /// `alg`: the signature algorithm. Default: RS256, ES256 or EdDSA, depending on the type of the key. Example: `PS256`.
@@ -150,7 +150,7 @@ pub enum SubjectTokenSource {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Dpop {
-    /// Signature algorithm of the proofs. Default, and the only value: `ES256`.
+    /// Signature algorithm of the proofs. `ES256` is the default and the only value.
     #[serde(default)]
     pub algorithm: DpopAlgorithm,
 }

@@ -1,12 +1,12 @@
-//! Names of HTTP headers that a spec may not set.
+//! Names of HTTP headers that a spec must not set.
 
 /// The names, as alternatives of a regular expression; `.*` matches any suffix. Defined once, so that the CEL rule of the CRD
 /// and the check in the operator cannot differ.
 ///
-/// First the headers that the request itself needs and those that carry credentials, then hop-by-hop headers (RFC 9110, section
-/// 7.6.1), then headers that make a gateway assume another path, method, host or client than the request has. This last list
-/// can never be complete, since each gateway has its own names: where the allowed endpoint includes a path, only a few headers
-/// are sent at all (`oauth::pin`).
+/// First the headers that the request itself needs and those that carry credentials, then hop-by-hop headers (RFC
+/// 9110, section 7.6.1), then headers that make a gateway assume another path, method, host or client than that of
+/// the request. This last list can never be complete, since each gateway has its own names: if the allowed endpoint
+/// includes a path, only a few headers are sent at all (`oauth::allowed_endpoints`).
 macro_rules! reserved {
     () => {
         concat!(
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_on_which_gateways_act_are_reserved_and_others_are_not() {
+    fn only_headers_that_gateways_act_on_are_reserved() {
         for name in [
             "Authorization",
             "Cookie",

@@ -1,5 +1,5 @@
-//! The API: `OAuthIntegration` as users write and read it, its validation, and the reasons. Uses no other layer, no tokio and
-//! no client.
+//! The API: `OAuthIntegration` as users write and read it, its validation, and the reasons. Does not use other
+//! layers, tokio or a client.
 
 pub mod client_authentication;
 pub(crate) mod connection;

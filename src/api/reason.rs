@@ -1,7 +1,6 @@
 //! The reasons of decisions and failures, one name each.
 //!
-//! Events, conditions, `status.lastFailure`, metrics and logs all use the same name, so what a user reads is what the code decided.
-//! Each name is defined once, here.
+//! Events, conditions, `status.lastFailure`, metrics and logs all use these names. Each name is defined only here.
 
 use std::time::Duration;
 
@@ -26,7 +25,7 @@ macro_rules! reasons {
                 }
             }
 
-            /// Parses a reason from a stored status; `None` for a reason of another release.
+            /// Parses a reason from a stored status; `None` if this release does not have it.
             #[must_use]
             pub fn parse(name: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|reason| reason.as_str() == name)
@@ -49,14 +48,14 @@ reasons! {
     Deleting: NotAFailure,
     /// A response of the endpoint is held in memory and must be written to the Secret before anything else.
     WritePending: NotAFailure,
-    /// Another replica is the leader and acts.
+    /// Another replica is the leader.
     NotLeader: NotAFailure,
     /// `spec.suspend` is true.
     Suspended: NotAFailure,
     /// The spec is invalid although the API server accepted it, for example because a JSONata expression does not parse.
     InvalidSpec: Configuration,
-    /// The administrator does not allow this target Secret: its type, a label, an annotation or its name. The existing Secret
-    /// stays as it is.
+    /// The administrator does not allow this target Secret: its type, a label, an annotation or its name. The
+    /// existing Secret is not changed.
     TargetNotAllowed: Configuration,
     /// The credentials Secret, or a key in it, is missing.
     CredentialsMissing: Configuration,
@@ -65,15 +64,15 @@ reasons! {
     /// Something else that the request needs is missing: the certificates of `spec.connection.caBundle`, or
     /// the ServiceAccount of `spec.serviceAccountToken`. Checked again every 30 s.
     DependencyMissing: Configuration,
-    /// A Secret with the name of the target exists that is not owned by this integration.
+    /// A Secret with the target's name exists, but is not owned by this integration.
     TargetConflict: Configuration,
     /// The last attempt failed with the same spec and credentials; the operator backs off until the next attempt.
     BackingOff: NotAFailure,
-    /// A token was requested very recently; the result is repeatedly overwritten or invalidated.
+    /// A token was requested very recently: the Secret is repeatedly overwritten, or the token invalidated.
     RateLimited: NotAFailure,
-    /// The limit of token requests in flight is reached; queued requests whose tokens expire first are sent first. Or the limit
-    /// of responses of the namespace that wait for evaluation is reached, or its expressions are still to be checked, or there
-    /// is no memory for another response.
+    /// The limit of token requests in flight is reached; queued requests whose tokens expire first are sent first.
+    /// Also: the namespace has too many responses that wait for evaluation, its expressions have not been checked
+    /// yet, or there is no memory for another response.
     Queued: NotAFailure,
     /// The integrations of the namespace have used up its budget of writes to the API server (`--max-writes-per-namespace`),
     /// which also covers reads; the operator continues when the budget is replenished.
@@ -105,7 +104,7 @@ reasons! {
     /// `spec.tokenLife` is longer than the actual lifetime of the token, and is ignored.
     TokenLifetimeTooLong: NotAFailure,
     /// The lifetime of the endpoint's tokens is shorter than the minimum interval between two renewals
-    /// (`--min-renewal-interval`), so they are expired in between.
+    /// (`--min-renewal-interval`), so they are expired until the next renewal.
     TokenLifeTooShort: NotAFailure,
     /// The lifetime of the token is unknown; 5 minutes are assumed.
     TokenLifetimeUnknown: NotAFailure,
@@ -114,15 +113,15 @@ reasons! {
 
     /// The integration was deleted, and its tokens were revoked.
     Revoked: NotAFailure,
-    /// The integration was deleted, and its tokens could not be revoked; they stay valid until they expire.
+    /// The integration was deleted, but its tokens could not be revoked; they stay valid until they expire.
     RevocationFailed: NotAFailure,
 
     // Failures.
-    /// The endpoint is not allowed: its scheme, host or address is not, or the credentials may not be sent to it.
+    /// The endpoint is not allowed: its scheme, host or address is denied, or the credentials must not be sent to it.
     EndpointNotAllowed: Configuration,
     /// A credential exists but is invalid: a key that cannot be parsed or does not match, or an expired certificate.
     CredentialsInvalid: Configuration,
-    /// The issuer's metadata cannot be used: they name another issuer, lack an endpoint, or are not JSON.
+    /// The issuer's metadata cannot be used: it names another issuer, lacks an endpoint, or is not JSON.
     InvalidIssuerMetadata: Rejected,
     /// The endpoint rejected the request: an OAuth error, 401, 403 or another 4xx.
     RequestRejected: Rejected,
@@ -136,7 +135,7 @@ reasons! {
     EndpointUnavailable: Transient,
     /// The response is invalid: not JSON, too large, or without a token where the expression expects it.
     InvalidResponse: Transient,
-    /// A dry run shows that the API server would reject the target Secret, so no refresh token was spent.
+    /// A dry run showed that the API server would reject the target Secret; no refresh token was spent.
     TargetDryRunFailed: Transient,
     /// The API server rejected the target Secret; the response is kept, and the write is retried.
     TargetWriteFailed: Transient,
@@ -158,7 +157,7 @@ pub enum FailureClass {
 }
 
 impl Reason {
-    /// The shortest and the longest delay before a retry; `None` where nothing is retried.
+    /// The minimum and the maximum delay before a retry; `None` if there is no retry.
     #[must_use]
     pub const fn backoff(self) -> Option<(Duration, Duration)> {
         match (self, self.class()) {

@@ -28,11 +28,11 @@ pub struct Renewal {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh: Option<RefreshRequest>,
 
-    /// The grant to use if the refresh token is rejected with `invalid_grant` (RFC 6749, section 5.2), or if there is none: it
-    /// has expired, was revoked, or was spent by a request whose response was lost. Requested once for each attempt, and
-    /// reported in a Warning event `FallbackUsed`. Only with `grantType: refresh_token`. Default: no fallback; a user has to
-    /// put a new refresh token into the credentials Secret, and the operator uses it at once. Example: `{grantType:
-    /// client_credentials}`.
+    /// The grant to use if the refresh token is rejected with `invalid_grant` (RFC 6749, section 5.2), or if there is
+    /// none: it has expired, was revoked, or was spent by a request whose response was lost. Requested once for each
+    /// attempt, and reported in a Warning event `FallbackUsed`. Only with `grantType: refresh_token`. Default: no
+    /// fallback; a user must put a new refresh token into the credentials Secret, and the operator uses it at once.
+    /// Example: `{grantType: client_credentials}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
 }
@@ -45,7 +45,7 @@ pub struct Renewal {
 pub enum RenewalStrategy {
     /// The grant is run again.
     Grant,
-    /// With the refresh token that the grant returned.
+    /// The refresh token that the grant returned is used.
     RefreshToken,
 }
 

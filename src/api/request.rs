@@ -37,9 +37,9 @@ pub struct Request {
     /// requires; Keycloak, Entra ID, Okta and most others accept only this one).
     #[serde(default)]
     pub format: Format,
-    /// Extra body parameters, by name. A value given here overrides the one that the grant would send; an empty value removes
-    /// the parameter. Never put a credential here: everybody who may read the integration can read it. Default: none. Example:
-    /// `{tenant: erp}`.
+    /// Extra body parameters, by name. A value given here overrides the one that the grant would send; an empty value
+    /// removes the parameter. Never put a credential here: anyone who can read the integration can read it. Default:
+    /// none. Example: `{tenant: erp}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::parameters")]
     #[x_kube(validation = Rule::new(validation::PARAMETERS_SIZE).message("request.parameters must not exceed 64 KiB in total (names and values)"))]
@@ -53,13 +53,13 @@ pub struct Request {
         validation = Rule::new(validation::PARAMETER_NAMES_DISTINCT).message("request.parameterNames must give each parameter a distinct name")
     )]
     pub parameter_names: BTreeMap<String, String>,
-    /// How the scope is sent in JSON: `text` (the default), space-separated names in one string, or `list`, an array of names.
+    /// How the scope is sent in JSON: `text` (the default) is one string with space-separated names, `list` is an array of names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope_format: Option<ScopeFormat>,
-    /// Extra headers, by name. Never a credential, no header that the request sets itself, and none that makes a gateway assume
-    /// another path or client (`X-Original-URL`, `X-Forwarded-For`). Where the credentials may be sent only below a path, only
-    /// a few are sent at all, such as `Accept` and `User-Agent`. At most 8 KiB in all. Default: none. Example: `{Accept:
-    /// application/json}`.
+    /// Extra headers, by name. Not allowed: credentials, headers that the request sets itself, and headers that make
+    /// a gateway assume another path or client (`X-Original-URL`, `X-Forwarded-For`). If the credentials may be sent
+    /// only below a path, only a few headers are sent at all, such as `Accept` and `User-Agent`. At most 8 KiB in
+    /// total. Default: none. Example: `{Accept: application/json}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::headers")]
     #[x_kube(
@@ -105,7 +105,7 @@ pub enum Format {
     Form,
 }
 
-/// How the scope is sent in JSON: `text` (the default), space-separated names in one string, or `list`, an array of names.
+/// How the scope is sent in JSON: `text` (the default) is one string with space-separated names, `list` is an array of names.
 #[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "lowercase")]
 pub enum ScopeFormat {

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::{schema, validation};
 
-/// JSONata expressions over the body of the response, which is JSON or, as from GitHub, form-encoded. `$status` is bound to the
-/// status code, `$headers` to an object with the headers, their names in lower case.
+/// JSONata expressions over the body of the response, which is JSON or form-encoded (as returned by GitHub).
+/// `$status` is bound to the status code, `$headers` to an object with the headers, whose names are in lower case.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Response {

@@ -1,4 +1,4 @@
-//! The API that users write: `OAuthIntegration`, its spec and its status. No client, no logic.
+//! The API that users write: `OAuthIntegration`, its spec and its status. Contains neither a client nor logic.
 //!
 //! `kubectl explain` prints the doc comment of each field. What can be checked without a cluster is checked by the API server,
 //! with the bounds and CEL rules next to the fields, so that `kubectl apply` rejects an invalid object with a message that says
@@ -96,20 +96,21 @@ pub struct OAuthIntegrationSpec {
     #[x_kube(validation = Rule::new(validation::ENDPOINT).message("tokenEndpoint must be an absolute http or https URL without username, password, fragment or whitespace, such as https://login.example.com/oauth/token"))]
     pub token_endpoint: Option<String>,
 
-    /// The issuer, whose metadata (OpenID Connect Discovery 1.0, RFC 8414) contain the endpoints: its
-    /// `/.well-known/openid-configuration`, or `/.well-known/oauth-authorization-server`, must name exactly this issuer. Read
-    /// once an hour. Optional if `tokenEndpoint` is set. Example: `https://login.example.com/realms/erp`.
+    /// The issuer, whose metadata (OpenID Connect Discovery 1.0, RFC 8414) contains the endpoints: its
+    /// `/.well-known/openid-configuration`, or `/.well-known/oauth-authorization-server`, must name exactly this
+    /// issuer. The metadata is read once an hour. Optional if `tokenEndpoint` is set. Example:
+    /// `https://login.example.com/realms/erp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     #[x_kube(validation = Rule::new(validation::ENDPOINT).message("issuer must be an absolute http or https URL without username, password, fragment or whitespace, such as https://login.example.com"))]
     pub issuer: Option<String>,
 
-    /// The grant, which determines the body of the request. Required. Example: `client_credentials`. `client_credentials` (RFC
-    /// 6749, section 4.4) sends client ID and secret. `user_password` is for a custom login endpoint outside of RFC 6749: it
-    /// sends username and password and nothing else. `refresh_token` (RFC 6749, section 6) sends client ID, client secret and
-    /// the refresh token. `password` (RFC 6749, section 4.3) sends client ID, client secret, username and password.
-    /// `jwt_bearer` (RFC 7523, section 2.1) sends an assertion that is signed with a private key, see `assertion`.
-    /// `token_exchange` (RFC 8693) sends another token, see `tokenExchange`.
+    /// The grant, which determines the body of the request. Required. Example: `client_credentials`.
+    /// `client_credentials` (RFC 6749, section 4.4) sends client ID and secret. `user_password` is for a custom login
+    /// endpoint outside of RFC 6749: it sends only username and password. `refresh_token` (RFC 6749, section 6) sends
+    /// client ID, client secret and the refresh token. `password` (RFC 6749, section 4.3) sends client ID, client
+    /// secret, username and password. `jwt_bearer` (RFC 7523, section 2.1) sends an assertion that is signed with a
+    /// private key, see `assertion`. `token_exchange` (RFC 8693) sends another token, see `tokenExchange`.
     pub grant_type: GrantType,
 
     /// Client ID (RFC 6749, section 2.2), if it is not stored in the credentials Secret. It is not secret. Default: the value
@@ -154,18 +155,18 @@ pub struct OAuthIntegrationSpec {
     #[serde(rename = "tokenLife")]
     pub token_lifetime: Option<Duration>,
 
-    /// How long before its expiry a token is renewed; at least 1s and shorter than `tokenLife`. Default: a third of the
-    /// lifetime. A jitter of up to a tenth of the lifetime (a third after the first issue and after renewals out of schedule,
-    /// such as those after an outage) is subtracted as well, so that many tokens of the same age are not renewed at once.
-    /// Example: `10m`.
+    /// How long before its expiry a token is renewed; at least 1s and shorter than `tokenLife`. Default: a third of
+    /// the lifetime. A jitter of up to a tenth of the lifetime (a third for the first token and after unscheduled
+    /// renewals, such as those after an outage) is also subtracted, so that many tokens of the same age are not
+    /// renewed at once. Example: `10m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new(validation::RENEW_BEFORE).message("renewBefore must be a duration from 1s to 8760h, such as 30s or 10m"))]
     pub renew_before: Option<Duration>,
 
-    /// The Secret with the values that are sent or signed with: client ID and secret, username and password, first refresh
-    /// token, private key, certificate. Optional only if no secret is stored (`serviceAccountToken`). Example: `{secretName:
-    /// erp-credentials}`.
+    /// The Secret with the values that are sent or used for signing: client ID and secret, username and password,
+    /// first refresh token, private key, certificate. Optional only if no secret is stored (`serviceAccountToken`).
+    /// Example: `{secretName: erp-credentials}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Credentials>,
 

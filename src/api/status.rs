@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-/// What the operator last observed and did. For users; the operator reads back nothing but `lastFailure`.
+/// What the operator last observed and did. For users; the operator itself reads back only `lastFailure`.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct OAuthIntegrationStatus {
@@ -35,7 +35,7 @@ pub struct OAuthIntegrationStatus {
     pub last_failure: Option<LastFailure>,
 }
 
-/// A failed attempt. It is kept across restarts, and with it the delay before the next attempt.
+/// A failed attempt. It survives restarts, as does the delay before the next attempt.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct LastFailure {
@@ -45,9 +45,10 @@ pub struct LastFailure {
     pub reason: String,
     /// The failure, and what to change.
     pub message: String,
-    /// How many attempts in a row have failed. Example: `2`.
+    /// Number of consecutive failed attempts. Example: `2`.
     pub attempts: i32,
-    /// When the next attempt is made, unless spec or credentials change before, RFC 3339. Example: `2026-11-25T10:42:00Z`.
+    /// When the next attempt is made, unless spec or credentials change earlier, RFC 3339. Example:
+    /// `2026-11-25T10:42:00Z`.
     pub retry_at: Time,
     /// Hash of the inputs of the attempt: generation of the spec, version of the credentials Secret, and the
     /// `renew-requested-at` annotation. When one of them changes, the next attempt is made at once.

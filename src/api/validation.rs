@@ -2,7 +2,7 @@
 
 pub(crate) const TARGET_IS_NOT_CREDENTIALS: &str = "!has(self.spec.credentials) || self.spec.credentials.secretName != (has(self.spec.target) && has(self.spec.target.secretName) ? self.spec.target.secretName : self.metadata.name)";
 
-/// Without credentials there is neither a key to sign with nor a password.
+/// Without credentials there is neither a signing key nor a password.
 pub(crate) const CREDENTIALS_NEEDED: &str = "has(self.credentials) || (has(self.clientAuthentication) && self.clientAuthentication.method in ['service_account_token', 'none'] && self.grantType in ['client_credentials', 'token_exchange'] && (self.grantType != 'token_exchange' || (has(self.tokenExchange) && self.tokenExchange.subjectTokenSource == 'ServiceAccount')))";
 pub(crate) const SERVICE_ACCOUNT_TOKEN_GIVEN: &str = "has(self.serviceAccountToken) == ((has(self.clientAuthentication) && self.clientAuthentication.method == 'service_account_token') || (has(self.tokenExchange) && self.tokenExchange.subjectTokenSource == 'ServiceAccount'))";
 
@@ -24,7 +24,7 @@ pub(crate) const ASSERTION_LIFETIME: &str = r"self.matches('^([0-9]+([.][0-9]+)?
 pub(crate) const SERVICE_ACCOUNT_TOKEN_LIFETIME: &str = r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('10m') && duration(self) <= duration('1h')";
 pub(crate) const REVOKE_AFTER: &str = r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')";
 
-/// The parameters that a request may contain by itself, which `parameterNames` may rename.
+/// The parameters of the grants, which `parameterNames` may rename.
 pub(crate) const PARAMETER_NAMES: &str = "self.all(name, name in ['grant_type', 'client_id', 'client_secret', 'client_assertion', 'client_assertion_type', 'refresh_token', 'username', 'password', 'assertion', 'subject_token', 'subject_token_type', 'actor_token', 'actor_token_type', 'requested_token_type', 'scope'])";
 pub(crate) const PARAMETER_NAMES_DISTINCT: &str = "self.all(name, self.exists_one(other, self[other] == self[name]))";
 

@@ -60,28 +60,28 @@ pub struct RunArgs {
     #[arg(long, env = "OAUTH_OPERATOR_SELECTOR")]
     pub selector: Option<String>,
 
-    /// Flags of health, readiness and metrics.
+    /// Flags for health, readiness and metrics.
     #[command(flatten)]
     pub server: ServerArgs,
 
-    /// Flags of concurrency, sizes and budgets.
+    /// Flags for concurrency, sizes and budgets.
     #[command(flatten)]
     pub limits: LimitArgs,
 
-    /// Flags of where requests may go.
+    /// Flags that restrict where requests may be sent.
     #[command(flatten)]
     pub egress: EgressArgs,
 
-    /// Flags of which target Secrets are allowed.
+    /// Flags that restrict which target Secrets are allowed.
     #[command(flatten)]
     pub targets: TargetArgs,
 
-    /// Flags of the leader election.
+    /// Flags for leader election.
     #[command(flatten)]
     pub election: ElectionArgs,
 }
 
-/// Flags of health, readiness and metrics.
+/// Flags for health, readiness and metrics.
 #[derive(Args, Clone, Debug)]
 pub struct ServerArgs {
     /// Address for health and readiness
@@ -103,15 +103,15 @@ pub struct ServerArgs {
     #[arg(long, env = "OAUTH_OPERATOR_METRICS_CERT_FILE", value_name = "FILE", requires = "metrics_key_file")]
     pub metrics_cert_file: Option<PathBuf>,
 
-    /// Private key (PEM) of the certificate for metrics
+    /// Private key (PEM) of the metrics certificate
     #[arg(long, env = "OAUTH_OPERATOR_METRICS_KEY_FILE", value_name = "FILE", requires = "metrics_cert_file")]
     pub metrics_key_file: Option<PathBuf>,
 }
 
-/// Flags of concurrency, sizes and budgets.
+/// Flags for concurrency, sizes and budgets.
 #[derive(Args, Clone, Debug)]
 pub struct LimitArgs {
-    /// Maximum number of concurrent reconciliations, in each watched namespace if --namespace is set
+    /// Maximum number of concurrent reconciliations; per watched namespace if --namespace is set
     #[arg(long, env = "OAUTH_OPERATOR_CONCURRENCY", default_value = "64")]
     pub concurrency: NonZeroU16,
 
@@ -134,8 +134,8 @@ pub struct LimitArgs {
     )]
     pub max_response_size: ByteSize,
 
-    /// Minimum time between two due renewals of one integration, such as `10s`; `0s` for none. Tokens with a shorter lifetime are
-    /// expired in between
+    /// Minimum time between two due renewals of one integration, such as `10s`; `0s` for none. Tokens with a shorter
+    /// lifetime are expired until the next renewal
     #[arg(long, env = "OAUTH_OPERATOR_MIN_RENEWAL_INTERVAL", default_value = "10s", value_name = "DURATION")]
     pub min_renewal_interval: duration::Duration,
 
@@ -153,7 +153,7 @@ pub struct LimitArgs {
     pub max_events_per_namespace: u32,
 }
 
-/// Flags of where requests may go.
+/// Flags that restrict where requests may be sent.
 #[derive(Args, Clone, Debug)]
 pub struct EgressArgs {
     /// Allow token endpoints without TLS (http://)
@@ -166,7 +166,7 @@ pub struct EgressArgs {
     #[arg(long = "allow-cidr", env = "OAUTH_OPERATOR_ALLOW_CIDR", value_delimiter = ',', value_name = "CIDR")]
     pub allow_cidrs: Vec<IpNet>,
 
-    /// CIDRs to deny, whatever else is allowed; may be given more than once, or with commas
+    /// CIDRs to deny, even if another flag allows them; may be given more than once, or with commas
     #[arg(long = "deny-cidr", env = "OAUTH_OPERATOR_DENY_CIDR", value_delimiter = ',', value_name = "CIDR")]
     pub deny_cidrs: Vec<IpNet>,
 
@@ -196,7 +196,7 @@ pub struct EgressArgs {
     pub deny_private: bool,
 }
 
-/// Flags of which target Secrets are allowed.
+/// Flags that restrict which target Secrets are allowed.
 #[derive(Args, Clone, Debug)]
 pub struct TargetArgs {
     /// Type that target Secrets may have in addition to Opaque and kubernetes.io/basic-auth, tls, dockerconfigjson and ssh-auth;
@@ -216,7 +216,7 @@ pub struct TargetArgs {
     pub allow_target_metadata: Vec<MetadataPattern>,
 }
 
-/// Flags of the leader election.
+/// Flags for leader election.
 #[derive(Args, Clone, Debug)]
 pub struct ElectionArgs {
     /// Take part in leader election: one of several replicas leads, the others are on standby
@@ -258,8 +258,8 @@ pub struct FetchArgs {
 pub struct ByteSize(pub usize);
 
 impl ByteSize {
-    const LEAST: usize = 4 << 10;
-    const MOST: usize = 1 << 20;
+    const MIN: usize = 4 << 10;
+    const MAX: usize = 1 << 20;
 }
 
 impl std::str::FromStr for ByteSize {
@@ -271,7 +271,7 @@ impl std::str::FromStr for ByteSize {
         let (number, unit) = unit.unwrap_or((text, 1_usize));
         let bytes = number.parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
         match bytes {
-            Some(bytes) if (Self::LEAST..=Self::MOST).contains(&bytes) => Ok(Self(bytes)),
+            Some(bytes) if (Self::MIN..=Self::MAX).contains(&bytes) => Ok(Self(bytes)),
             _ => Err("must be a size from 4KiB to 1MiB, in bytes or with the suffix KiB or MiB".to_owned()),
         }
     }

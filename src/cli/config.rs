@@ -1,4 +1,4 @@
-//! What the flags of `run` mean: one type holds what was typed, another what it means.
+//! Converts the flags of `run` into the configuration.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -94,7 +94,7 @@ impl From<EgressArgs> for EgressPolicy {
     }
 }
 
-/// An empty value, as the chart sets it, is the same as none.
+/// The chart sets unused variables to an empty value, which means unset.
 fn non_empty(value: Option<String>) -> Option<String> {
     value.filter(|text| !text.is_empty())
 }
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_of_requests_in_flight_reach_the_limiter() {
+    fn flags_set_the_limits_of_requests_in_flight() {
         let Config { limits, .. } = config(&["--max-in-flight=7", "--max-in-flight-per-host=3"]);
         assert_eq!((limits.total, limits.per_host, limits.several_namespaces), (7, 3, true));
         let Config { limits, scopes, .. } = config(&["--namespace=one"]);
@@ -127,26 +127,26 @@ mod tests {
     }
 
     #[test]
-    fn the_budgets_have_the_numbers_of_their_flags() {
+    fn flags_set_the_budgets() {
         let flags = ["--max-writes-per-namespace=1", "--max-writes=2", "--max-events-per-namespace=3"];
         let expected = BudgetLimits { writes_per_namespace: 1, writes: 2, events_per_namespace: 3 };
         assert_eq!(config(&flags).budgets, expected);
     }
 
     #[test]
-    fn a_denied_network_is_denied_although_it_is_allowed_too() {
+    fn a_denied_network_stays_denied_if_it_is_also_allowed() {
         let Config { egress, .. } =
             config(&["--allow-cidr=10.0.0.0/8,127.0.0.0/8", "--deny-cidr=10.1.0.0/16", "--deny-private"]);
         let allows = |text: &str| egress.check_ip(text.parse::<IpAddr>().expect("an address")).is_ok();
-        assert!(allows("10.2.0.1"), "a private network that is allowed");
-        assert!(allows("127.0.0.1"), "loopback that is allowed");
-        assert!(!allows("10.1.0.1"), "a part of it that is denied");
+        assert!(allows("10.2.0.1"), "an allowed private network");
+        assert!(allows("127.0.0.1"), "allowed loopback");
+        assert!(!allows("10.1.0.1"), "a denied part of the allowed network");
         assert!(!allows("192.168.0.1"), "another private network");
         assert!(allows("192.0.32.7"), "a public address");
     }
 
     #[test]
-    fn hosts_that_no_pattern_allows_are_denied() {
+    fn hosts_that_match_no_pattern_are_denied() {
         let Config { egress, .. } = config(&["--allow-host=login.example.com", "--allow-host=*.example.org"]);
         let allows = |text: &str| egress.check_url(&Url::parse(text).expect("a URL")).is_ok();
         assert!(allows("https://login.example.com/token"));
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_value_of_the_chart_is_no_value() {
+    fn an_empty_value_from_the_chart_means_unset() {
         let Config { selector, election, .. } =
             config(&["--selector=", "--leader-elect", "--lease-namespace=", "--identity="]);
         assert_eq!(selector, None);

@@ -1,7 +1,8 @@
 //! Logs: human-readable text or JSON, always to standard error.
 //!
-//! Only the operator itself logs. Libraries log what they send and receive: the client of the API server logs whole bodies that it
-//! cannot parse, which may be lists of Secrets. So their events and spans are never enabled, whatever `--log` is.
+//! Only the operator itself logs. Libraries log what they send and receive: the client of the API server logs whole
+//! bodies that it cannot parse, which may be lists of Secrets. Their events and spans are therefore never enabled,
+//! regardless of `--log`.
 
 use std::io::{IsTerminal, stderr};
 
@@ -12,7 +13,7 @@ use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 use crate::cli::args::LogFormat;
 
-/// The prefix of every target of this crate.
+/// The prefix of every log target of this crate.
 const OWN: &str = env!("CARGO_CRATE_NAME");
 
 /// Starts logging. `filter` is in the syntax of `tracing`'s `EnvFilter`, such as `info` or `oauth_operator=debug`.

@@ -1,4 +1,4 @@
-//! Turns the advice of an error into words that name the fields of the spec. Pure.
+//! Turns the advice of an error into text that names the fields of the spec. Pure.
 
 use crate::api::reason::Reason;
 use crate::oauth::allowed_endpoints::ALLOW_CA_BUNDLE;
@@ -17,7 +17,7 @@ pub fn explain(error: RequestError) -> RequestError {
     }
 }
 
-/// A message that quotes the endpoint may contain colons of its own.
+/// A message that quotes the endpoint may itself contain colons.
 const fn separator(error: &RequestError) -> &'static str {
     match error.reason {
         Reason::RequestRejected | Reason::InvalidResponse => "; ",
@@ -31,7 +31,7 @@ fn text(advice: &Advice) -> String {
         Advice::CheckUrlOrTimeout(url) => format!("check {}, or raise spec.request.timeout", field(*url)),
         Advice::CheckUrlOrSizeLimit(url) => format!("check {}, or raise --max-response-size", field(*url)),
         Advice::SetTokenEndpointOrIssuer => "set spec.tokenEndpoint or spec.issuer".to_owned(),
-        // The endpoint itself, also where it is discovered from the issuer.
+        // The endpoint itself, even if it is discovered from the issuer.
         Advice::SetUrl(UrlKind::TokenEndpoint(_)) => "set spec.tokenEndpoint".to_owned(),
         Advice::SetUrl(url) => format!("set {}", field(*url)),
         Advice::SetFinalUrl(url) => format!("set {} to the final address", field(*url)),

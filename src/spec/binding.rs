@@ -1,8 +1,8 @@
 //! The binding of a stored token: everything that determines where it would be sent. Pure.
 //!
-//! A user who may write an integration is not necessarily allowed to read its target. So a token stored there is sent (for a
-//! refresh or a revocation) only to where it came from, unless the owner of the credentials allows another endpoint
-//! (`allowed-endpoints`).
+//! A user who may write an integration is not necessarily allowed to read its target. A token stored there is
+//! therefore sent (for a refresh or a revocation) only to the server that issued it, unless the owner of the
+//! credentials allows another endpoint (`allowed-endpoints`).
 
 #![deny(clippy::disallowed_methods)]
 
@@ -12,10 +12,11 @@ use url::Url;
 use crate::api::spec::OAuthIntegrationSpec;
 use crate::fingerprint;
 
-/// Fingerprint of where stored tokens are sent, and how.
+/// Fingerprint of the destination of stored tokens, and of the connection to it.
 ///
-/// It includes the origins of the endpoints (scheme, host and port), so that a server may change its paths; the whole issuer,
-/// since its metadata name the endpoints; and of the connection, the proxy and the reference to the CA bundle. It excludes:
+/// It includes the origins of the endpoints (scheme, host and port), so that a server may change its paths; the whole
+/// issuer, since its metadata names the endpoints; the proxy and the reference to the CA bundle; and the
+/// ServiceAccount. It excludes:
 /// - the revocation endpoint, which must have the same origin, see [`foreign_revocation`];
 /// - the endpoint of `renewal.fallback`, to which no stored token is sent;
 /// - the credentials, whose name and values are compared separately.
@@ -32,8 +33,9 @@ pub(crate) fn binding(spec: &OAuthIntegrationSpec) -> String {
     }))
 }
 
-/// The origin of a revocation endpoint that is neither the token endpoint's nor the issuer's. Only the owner of the credentials
-/// can allow it: otherwise anyone who may write the integration could have its valid tokens sent to a server of theirs.
+/// The origin of the revocation endpoint, if it is neither that of the token endpoint nor that of the issuer. Only
+/// the owner of the credentials can allow it: otherwise anyone who may write the integration could have its valid
+/// tokens sent to their own server.
 pub(crate) fn foreign_revocation(spec: &OAuthIntegrationSpec) -> Option<String> {
     let revocation = origin(spec.revocation.as_ref()?.endpoint.as_deref()?);
     let known = [&spec.token_endpoint, &spec.issuer];

@@ -11,7 +11,7 @@ use crate::oauth::allowed_endpoints::{ALLOW_CA_BUNDLE, ALLOWED_ENDPOINTS, Allowe
 use crate::oauth::credentials::{Credential, Credentials};
 use crate::spec::sources::{CredentialRef, CredentialsSource};
 
-/// Reads what the grant sends from the Secret, which is absent where no secret is stored.
+/// Reads the values for the grant from the Secret, which is `None` if the spec names none.
 ///
 /// # Errors
 ///
@@ -33,7 +33,7 @@ pub fn resolve(source: &CredentialsSource, secret: Option<&Secret>) -> Result<Cr
     Ok(credentials)
 }
 
-/// Reads from the annotations of a Secret or a ServiceAccount where it may be sent.
+/// Reads the annotations of a Secret or a ServiceAccount that restrict where its credentials may be sent.
 ///
 /// # Errors
 ///
@@ -110,15 +110,15 @@ pub fn withheld_refresh_token_message(source: &CredentialsSource, target: &str) 
     )
 }
 
-/// A hint at the most common mistake in a Secret: `echo secret | base64` encodes a line break as well. Keys and certificates
-/// end with one anyway.
+/// A hint at the most common mistake in a Secret: `echo secret | base64` also encodes the line break. Keys and
+/// certificates always end with one.
 #[must_use]
 pub fn trailing_newline_hint(source: &CredentialsSource, credentials: &Credentials) -> String {
-    let slips = source.fields.iter().filter(|field| {
+    let affected = source.fields.iter().filter(|field| {
         let value = credentials.get(field.credential).map(ExposeSecret::expose_secret);
         value.is_some_and(|value| value.ends_with('\n') && !value.starts_with("-----BEGIN"))
     });
-    match slips.map(|field| field.key.as_str()).collect::<Vec<_>>() {
+    match affected.map(|field| field.key.as_str()).collect::<Vec<_>>() {
         none if none.is_empty() => String::new(),
         keys => format!("; the value under key {} ends with a line break, which is sent too", keys.join(", ")),
     }

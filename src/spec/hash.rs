@@ -1,4 +1,4 @@
-//! Hashes the fields of a spec that decide which token is issued.
+//! Hashes the fields of a spec that determine which token is issued.
 
 use serde_json::{Map, Value, json};
 
@@ -7,11 +7,12 @@ use crate::api::spec::OAuthIntegrationSpec;
 use crate::api::target::Target;
 use crate::fingerprint;
 
-/// Hashes what the token depends on. Times and metadata are excluded. A renamed key of the target counts, since no value is
-/// stored under the new key yet. Optional fields that are not set are not hashed, so that a new field of the API changes no
-/// hash.
+/// Hashes the fields that the token depends on. Times and metadata are excluded. The keys of the target are included,
+/// since no value is stored under a new key yet. Optional fields that are not set are not hashed, so that a new API
+/// field does not change existing hashes.
 ///
-/// Every field is named here: a new field does not compile until it is decided whether it changes the token.
+/// Every field is listed here, so that the code does not compile after a field is added until someone decides whether
+/// it changes the token.
 pub(crate) fn spec_hash(spec: &OAuthIntegrationSpec) -> String {
     let OAuthIntegrationSpec {
         token_endpoint,

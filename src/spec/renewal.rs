@@ -2,14 +2,15 @@
 
 use crate::oauth::request::TokenRequest;
 
-/// How a token is obtained where the refresh token was rejected, or there is none.
+/// How a token is obtained if the refresh token was rejected, or if there is none.
 #[derive(Clone, Debug)]
 pub enum Renewal {
-    /// Not at all: there is only this request.
+    /// It is not obtained: there is no other request.
     Grant,
-    /// By `spec.renewal.fallback`. People rely on the refresh token, so that its use is reported.
+    /// With `spec.renewal.fallback`. Its use is reported, because users rely on the refresh token.
     WithFallback(TokenRequest),
-    /// `spec.renewal.strategy: refresh_token`: by the grant itself. That a refresh token expires belongs to this strategy.
+    /// `spec.renewal.strategy: refresh_token`: with the grant itself. An expired refresh token is normal with this
+    /// strategy.
     RefreshFirst(TokenRequest),
 }
 

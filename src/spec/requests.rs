@@ -20,9 +20,9 @@ use crate::oauth::expression::set::ResponseMapping;
 use crate::oauth::request::{Endpoint, Grant, TokenRequest};
 use crate::spec::advice;
 
-/// The bounds of `spec.request.timeout`, which the API server checks as well.
-const SHORTEST_TIMEOUT: Duration = Duration::from_secs(1);
-const LONGEST_TIMEOUT: Duration = Duration::from_mins(1);
+/// The bounds of `spec.request.timeout`, which the API server also checks.
+const MIN_TIMEOUT: Duration = Duration::from_secs(1);
+const MAX_TIMEOUT: Duration = Duration::from_mins(1);
 /// The maximum size of all headers and of all parameters, names and values, in bytes.
 const MAX_HEADERS: usize = 8 << 10;
 const MAX_PARAMETERS: usize = 64 << 10;
@@ -50,7 +50,7 @@ pub(crate) fn grant_request(spec: &OAuthIntegrationSpec) -> Result<TokenRequest,
         parameters: parameters("spec.request.parameters", &request.parameters)?,
         parameter_names: request.parameter_names.clone(),
         headers: headers(&request.headers)?,
-        timeout: Duration::from(request.timeout).clamp(SHORTEST_TIMEOUT, LONGEST_TIMEOUT),
+        timeout: Duration::from(request.timeout).clamp(MIN_TIMEOUT, MAX_TIMEOUT),
         expressions: expressions(&spec.response)?,
         proxy: spec
             .connection
@@ -95,7 +95,7 @@ fn grant_of(grant: GrantType, spec: &OAuthIntegrationSpec) -> Grant {
     }
 }
 
-/// The refresh of what a grant returned (RFC 6749, section 6).
+/// The request that refreshes the token of a grant (RFC 6749, section 6).
 pub(crate) fn refresh_request(grant: &TokenRequest, spec: &OAuthIntegrationSpec) -> Result<TokenRequest, String> {
     let other = spec.renewal.refresh.clone().unwrap_or_default();
     let RefreshRequest { token_endpoint, format, parameters, parameter_names } = other;
@@ -155,7 +155,7 @@ fn with_token_endpoint(endpoint: &Endpoint, field: &'static str, text: Option<&s
     Ok(Endpoint { url: Some(parse_http_url(field, text)?), issuer: endpoint.issuer.clone(), audience, field })
 }
 
-/// The API server has such a limit as well, but counts characters.
+/// The API server also enforces this limit, but counts characters.
 fn parameters(field: &str, parameters: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, String> {
     if size(parameters) > MAX_PARAMETERS {
         return Err(format!("{field} has more than {} KiB in all: shorten it", MAX_PARAMETERS >> 10));
@@ -168,7 +168,7 @@ fn size(texts: &BTreeMap<String, String>) -> usize {
     texts.iter().map(|(name, value)| name.len() + value.len()).sum()
 }
 
-/// The API server rejects these as well; files, and objects that are older than the rule, are checked only here.
+/// The API server also rejects these headers; files, and objects that are older than the rule, are checked only here.
 fn headers(headers: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, String> {
     if size(headers) > MAX_HEADERS {
         return Err(format!("spec.request.headers has more than {} KiB in all: shorten it", MAX_HEADERS >> 10));
@@ -195,7 +195,7 @@ pub(crate) fn parse_http_url(field: &str, text: &str) -> Result<Url, String> {
 
 fn expressions(response: &Response) -> Result<ResponseMapping, String> {
     let parse = |field: &str, text: &str| {
-        // Whether it is valid is checked in a worker, before anything is sent.
+        // A worker checks whether it is valid before anything is sent.
         Expression::unchecked(text)
             .map_err(|error| advice::invalid_expression(&InvalidExpression { field: field.to_owned(), error }))
     };

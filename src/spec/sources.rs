@@ -19,9 +19,9 @@ const SERVICE_ACCOUNT_TOKEN_LIFETIME: Duration = Duration::from_mins(10);
 /// The credentials Secret with its keys, and the other objects that requests need.
 #[derive(Clone, Debug)]
 pub struct CredentialsSource {
-    /// Name of the Secret; `None` where no secret is stored.
+    /// Name of the Secret; `None` if the spec names none.
     pub secret_name: Option<String>,
-    /// The values that may be sent or signed with.
+    /// The values that may be sent or used for signing.
     pub fields: Vec<CredentialRef>,
     /// The client ID, if the spec contains it.
     pub client_id: Option<String>,
@@ -71,11 +71,11 @@ pub(crate) fn lifetime(token: &ServiceAccountToken) -> Duration {
     token.lifetime.map_or(SERVICE_ACCOUNT_TOKEN_LIFETIME, Duration::from)
 }
 
-/// The values to read. A key that the spec names has to exist; of the default keys, only those that the grant requires. A fallback
-/// that cannot be used must not block what works without it.
+/// The values to read. A key that the spec names must exist; of the default keys, only those that the grant requires.
+/// A fallback that cannot be used must not block requests that work without it.
 fn fields(spec: &OAuthIntegrationSpec, request: &TokenRequest, renewal: &Renewal) -> Vec<CredentialRef> {
     let keys = spec.credentials.as_ref().map(|credentials| credentials.keys.clone()).unwrap_or_default();
-    // What has to work at any time. A refresh by strategy needs nothing that its grant does not need.
+    // The request that must always work. A refresh by strategy needs no credentials beyond those of its grant.
     let main = match renewal {
         Renewal::RefreshFirst(grant) => grant,
         Renewal::Grant | Renewal::WithFallback(_) => request,

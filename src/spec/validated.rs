@@ -1,4 +1,4 @@
-//! The parsed spec: the raw fields are turned into their meaning exactly once per reconciliation.
+//! The parsed spec: the raw fields are parsed exactly once per reconciliation.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -24,9 +24,9 @@ use crate::target::template::SecretTemplate;
 /// A valid spec.
 #[derive(Clone, Debug)]
 pub struct ValidatedSpec {
-    /// The token request: the refresh, where refresh tokens are used.
+    /// The token request: the refresh request if refresh tokens are used.
     pub token_request: TokenRequest,
-    /// How a token is obtained where the token request cannot: its refresh token was rejected, or there is none.
+    /// How a token is obtained if the token request cannot be used: its refresh token was rejected, or there is none.
     pub renewal: Renewal,
     /// The maximum time for which a token is used.
     pub token_lifetime: Option<SignedDuration>,
@@ -34,9 +34,9 @@ pub struct ValidatedSpec {
     pub renew_before: Option<SignedDuration>,
     /// The sources of the credentials.
     pub credentials: CredentialsSource,
-    /// Name of the credentials Secret; where there is none, the source of the tokens.
+    /// Name of the credentials Secret; without one, the origin of the token endpoint.
     pub credentials_name: String,
-    /// The shape of the target Secret.
+    /// The template of the target Secret.
     pub template: SecretTemplate,
     /// Token revocation.
     pub revocation: Option<RevocationPolicy>,
@@ -45,7 +45,7 @@ pub struct ValidatedSpec {
     pub spec_hash: String,
     /// Hash of everything that determines where a stored token is sent.
     pub binding: String,
-    /// Hash of the connection settings in the spec; `None` where it has none.
+    /// Hash of the connection settings in the spec; `None` if it has none.
     connection_settings: Option<String>,
 }
 
@@ -74,8 +74,8 @@ impl ValidatedSpec {
     pub fn parse(name: &str, spec: &OAuthIntegrationSpec) -> Result<Self, String> {
         let token_lifetime = spec.token_lifetime.map(signed);
         let renew_before = spec.renew_before.map(signed);
-        if let (Some(life), Some(before)) = (token_lifetime, renew_before)
-            && before >= life
+        if let (Some(lifetime), Some(before)) = (token_lifetime, renew_before)
+            && before >= lifetime
         {
             return Err("spec.renewBefore must be shorter than spec.tokenLife".to_owned());
         }
@@ -133,7 +133,7 @@ impl ValidatedSpec {
             || self.revocation.as_ref().is_some_and(|revocation| revocation.after_renewal.is_some())
     }
 
-    /// Whether the deletion of the integration has to wait for the operator.
+    /// Whether the deletion of the integration must wait for the operator.
     #[must_use]
     pub fn revokes_on_deletion(&self) -> bool {
         self.revocation.as_ref().is_some_and(|revocation| revocation.on_deletion)

@@ -18,7 +18,7 @@ const WIDTH: usize = 40;
 /// The fields whose values are shown unmasked.
 const UNMASKED: [&str; 3] = ["expiresIn", "expiresAt", "success"];
 
-/// Prints a response to standard error, where it does not mix with the Secret.
+/// Prints a response to standard error, separate from the Secret on standard output.
 pub fn print(token_request: &TokenRequest, raw: &HttpResponse, evaluated: &EvaluatedExpressions) {
     eprint!("{}", explained(token_request, raw, evaluated));
 }

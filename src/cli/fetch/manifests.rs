@@ -14,7 +14,7 @@ use crate::api::names::GROUP;
 use crate::api::spec::OAuthIntegration;
 use crate::controller::error::Error;
 
-/// The objects in the files. Namespaces are ignored: files for `fetch` rarely contain one, and never two.
+/// The objects in the files. Namespaces are ignored: files for `fetch` rarely specify one, and never more than one.
 #[derive(Debug, Default)]
 pub(crate) struct Manifests {
     pub(crate) integrations: Vec<OAuthIntegration>,
@@ -31,7 +31,7 @@ impl Manifests {
     pub(crate) fn read(&mut self, file: &Path) -> Result<(), Error> {
         let problem = |why: String| Error::Manifest(format!("{}: {why}", file.display()));
         let text = contents(file).map_err(|error| problem(error.to_string()))?;
-        // Without a snippet: the text around an error may be a password.
+        // No snippet in errors: the text around an error may be a password.
         let options = serde_saphyr::options! { with_snippet: false };
         let documents: Vec<Value> =
             serde_saphyr::from_multiple_with_options(&text, options).map_err(|error| problem(error.to_string()))?;

@@ -118,7 +118,7 @@ fn observed(integration: &OAuthIntegration, manifests: &Manifests) -> Observed {
     };
     let observed = Observed::new(integration, spec, now());
     let uid = if observed.uid.is_empty() { name } else { observed.uid };
-    // What the status says was written by a cluster; nothing of it holds here.
+    // The status in the file comes from a cluster, and does not apply here.
     let status = OAuthIntegrationStatus::default();
     Observed { uid, deleting: false, finalizer: false, suspend: false, credentials, status, ..observed }
 }
