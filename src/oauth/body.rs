@@ -12,15 +12,15 @@ use crate::api::request::Format;
 /// One parameter of the body: its name and its value.
 pub type Parameter = (String, SecretString);
 
-/// The body, wiped when it is dropped. In JSON, parameters of the same name become a list, as do those that `lists` names.
+/// The body, zeroized on drop. In JSON, parameters of the same name become an array, as do those named in `lists`.
 #[must_use]
 pub fn encode(format: Format, parameters: &[Parameter], lists: &[&str]) -> Zeroizing<Vec<u8>> {
-    // Enough capacity for all of it: a reallocation would leave a copy in memory that is not wiped.
+    // Allocated at full size, because a reallocation would leave a copy in memory that is not zeroized.
     let capacity = max_size(parameters);
     match format {
         Format::Json => {
             let mut body = Zeroizing::new(Vec::with_capacity(capacity));
-            // Writing to memory cannot fail, nor can strings and lists of them be invalid JSON.
+            // Writing to memory cannot fail, and strings and lists of strings can always be serialized.
             let _ = serde_json::to_writer(&mut *body, &JsonBody { parameters, lists });
             body
         }
@@ -36,9 +36,9 @@ pub fn encode(format: Format, parameters: &[Parameter], lists: &[&str]) -> Zeroi
 
 /// An upper bound of the encoded size of the parameters, in bytes.
 fn max_size(parameters: &[Parameter]) -> usize {
-    /// `\\u0041` for each byte; a form takes three.
+    /// `\\u0041` for each byte; a form needs three bytes.
     const ESCAPED: usize = 6;
-    /// Quotes, colon, comma and brackets of a parameter; the braces of the object.
+    /// Quotes, colon, comma and brackets of a parameter; also covers the braces of the object.
     const PUNCTUATION: usize = 8;
     let size = |(name, value): &Parameter| (name.len() + value.expose_secret().len()) * ESCAPED + PUNCTUATION;
     PUNCTUATION + parameters.iter().map(size).sum::<usize>()
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_is_never_moved_in_memory_while_it_grows() {
+    fn the_buffer_of_a_body_is_never_reallocated() {
         let worst = ["\u{1}".repeat(1_000), "\"\\".repeat(1_000), "\u{1f511}ü".repeat(1_000), String::new()];
         for value in worst {
             for count in 0..4 {
@@ -92,7 +92,7 @@ mod tests {
                 for format in [Format::Json, Format::Form] {
                     let body = encode(format, &parameters, &[]);
                     assert!(body.len() <= max_size(&parameters), "{format:?}: {} bytes", body.len());
-                    assert_eq!(body.capacity(), max_size(&parameters), "{format:?}: the buffer was replaced");
+                    assert_eq!(body.capacity(), max_size(&parameters), "{format:?}: the buffer was reallocated");
                 }
             }
         }

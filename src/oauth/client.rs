@@ -32,14 +32,15 @@ use crate::oauth::response::raw::HttpResponse;
 use crate::oauth::response::token::TokenResponse;
 use crate::oauth::revocation::RevocationRequest;
 
-/// The default of the largest token response that is read, in bytes. The largest known one has about 16 KiB.
+/// The default maximum size of a token response, in bytes. The largest known responses have about 16 KiB.
 pub const MAX_RESPONSE_SIZE: usize = 64 << 10;
-/// The most bytes of all responses together that are being read or wait for their evaluation.
+/// The maximum total size of all responses that are being read or wait for evaluation, in bytes.
 const MAX_RESPONSE_BYTES: usize = 8 << 20;
-/// The most bytes of response headers that expressions see.
+/// The maximum size of the response headers that expressions can read, in bytes.
 const MAX_HEADERS: usize = 64 << 10;
-/// The least time for an evaluation that [`TokenRequest::longest`] does not include: of a path that leads through a list.
-const LEAST_EVALUATION: Duration = Duration::from_millis(500);
+/// The minimum time for an evaluation that [`TokenRequest::longest`] does not include, namely that of a path through
+/// a list.
+const MIN_EVALUATION: Duration = Duration::from_millis(500);
 
 /// Sends requests. Clones share caches and workers.
 #[derive(Clone)]
@@ -48,23 +49,23 @@ pub struct Client {
     discovery: Discovery,
     egress: Arc<EgressPolicy>,
     sandbox: Sandbox,
-    /// The largest token response that is read, in bytes.
+    /// The maximum size of a token response, in bytes.
     max_response_size: usize,
     nonces: Nonces,
     observer: Option<Arc<ResponseObserver>>,
 }
 
-/// The response to a token request, before it is read.
+/// The response to a token request, not parsed yet.
 #[derive(Debug)]
 pub struct Received {
     response: HttpResponse,
-    /// What was sent, to be redacted.
+    /// The values that were sent, which must be redacted.
     sent: Vec<Parameter>,
     started: Stopwatch,
 }
 
 impl Received {
-    /// Whether its status is one of success (2xx).
+    /// Whether its status is a success (2xx).
     #[must_use]
     pub const fn is_success(&self) -> bool {
         matches!(self.response.status, 200..300)
@@ -81,7 +82,7 @@ impl std::fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client that sends requests only where `egress` allows; see [`HttpClients::new`].
+    /// A client that sends requests only to destinations that `egress` allows; see [`HttpClients::new`].
     ///
     /// # Errors
     ///
@@ -99,7 +100,7 @@ impl Client {
         })
     }
 
-    /// The same, with another limit of token responses, in bytes.
+    /// The same with another size limit for token responses, in bytes.
     #[must_use]
     pub fn with_max_response_size(self, bytes: usize) -> Self {
         Self { max_response_size: bytes, ..self }
@@ -120,7 +121,7 @@ impl Client {
         self.http.check_ca_bundle(tenant, bundle).await
     }
 
-    /// Checks whether the expressions can be parsed: the message names the field. Waits for as long as it takes.
+    /// Checks whether the expressions can be parsed; an error names the field. Waits without a timeout.
     ///
     /// # Errors
     ///
@@ -143,13 +144,14 @@ impl Client {
         Ok(wrong.map_or(Ok(()), Err))
     }
 
-    /// The same, with an observer that is called with each response.
+    /// The same with an observer that is called with each response.
     #[must_use]
     pub fn with_observer(self, observer: Arc<ResponseObserver>) -> Self {
         Self { observer: Some(observer), ..self }
     }
 
-    /// Sends a token request and receives its response. Nothing is retried here, except for a server that requires a DPoP nonce.
+    /// Sends a token request and receives its response. Nothing is retried here, except if the server requires a DPoP
+    /// nonce.
     ///
     /// # Errors
     ///
@@ -161,7 +163,7 @@ impl Client {
         Ok(Received { response, sent, started })
     }
 
-    /// Reads a token response: evaluates the expressions of the spec and checks their results.
+    /// Parses a token response: evaluates the expressions of the spec and checks their results.
     ///
     /// # Errors
     ///
@@ -176,7 +178,7 @@ impl Client {
         let Received { response, sent, started } = received;
         let mut evaluated = EvaluatedExpressions::read(&response.body, &request.expressions);
         if is_success || self.observer.is_some() {
-            let time = request.longest().saturating_sub(started.elapsed()).max(LEAST_EVALUATION);
+            let time = request.longest().saturating_sub(started.elapsed()).max(MIN_EVALUATION);
             self.evaluate(&credentials.tenant, request, &response, &mut evaluated, time).await;
         }
         if let Some(observer) = &self.observer {
@@ -204,7 +206,8 @@ impl Client {
         let body = std::str::from_utf8(&response.body).unwrap_or_default().to_owned();
         let (status, headers) = (response.status, response.headers.clone());
         let job = EvaluationRequest { task: Task::Evaluate, expressions, public, status, headers, body };
-        // A refresh token that only an expression finds must not be lost because the queue is long: the whole has a timeout anyway.
+        // A refresh token that only an expression finds must not be lost because the queue is long. The timeout below
+        // applies in any case.
         let finds_refresh_token = job.expressions.iter().any(|text| text == request.expressions.refresh_token.text());
         let evaluation = async {
             if finds_refresh_token {
@@ -222,7 +225,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// A [`RequestError`] without secrets. A token that the server does not know is no error (RFC 7009, section 2.2).
+    /// A [`RequestError`] without secrets. A token that the server does not know is not an error (RFC 7009, section
+    /// 2.2).
     pub async fn revoke(
         &self,
         request: &TokenRequest,
@@ -235,8 +239,8 @@ impl Client {
         parse::parse_revocation_response(&response, &sent)
     }
 
-    /// Sends a request, and once more where the server requires its nonce in the DPoP proof: it has then rejected the first request
-    /// without processing it (RFC 9449, section 8).
+    /// Sends a request, and sends it once more if the server requires a nonce in the DPoP proof: the server has then
+    /// rejected the first request without processing it (RFC 9449, section 8).
     async fn exchange(
         &self,
         request: &TokenRequest,
@@ -249,10 +253,11 @@ impl Client {
         let to = Destination::new(&url, request, credentials);
         let authorized = self.egress.authorize(&to, &Restrictions::of(credentials));
         authorized.map_err(|why| denied(kind.url_kind(request), &why))?;
-        // Only now is it known that the endpoint may see the client certificate.
+        // Not earlier: only now is it certain that the client certificate may be sent to the endpoint.
         let connection = self.http.connection(&Settings::of(request, credentials)?, namespace).await?;
         let nonce = request.dpop.then(|| self.nonces.get(namespace, &connection, &url)).flatten();
-        // Nothing of a revocation response is kept, so that the responses in flight take little memory whatever the limit of tokens is.
+        // A revocation response is not kept; its limit does not grow with that of token responses, so that responses
+        // in flight use little memory.
         let max_response_size = match kind {
             RequestKind::Token => self.max_response_size,
             RequestKind::Revocation(_) => self.max_response_size.min(MAX_RESPONSE_SIZE),
@@ -288,15 +293,15 @@ impl Client {
         Ok((response, sent))
     }
 
-    /// The metadata of an issuer did not lead to an endpoint that works: the next request reads them again.
+    /// Removes issuer metadata whose endpoint did not work, so that the next request reads it again.
     fn forget_metadata(&self, namespace: &str, discovered: Option<&MetadataKey>) {
         if let Some(key) = discovered {
             self.discovery.forget(namespace, key);
         }
     }
 
-    /// The URL of the endpoint. Where the spec does not set it, it is discovered from the issuer, and the key of the metadata is
-    /// returned too.
+    /// The URL of the endpoint. If the spec does not set it, it is discovered from the issuer, and the key of the
+    /// metadata is also returned.
     async fn address(
         &self,
         request: &TokenRequest,
@@ -311,7 +316,7 @@ impl Client {
             return Ok((url.clone(), None));
         }
         let Some(issuer) = &request.endpoint.issuer else {
-            let error = RequestError::new(Reason::InvalidSpec, "neither an endpoint nor an issuer is given");
+            let error = RequestError::new(Reason::InvalidSpec, "neither an endpoint nor an issuer is set");
             return Err(error.with_advice(Advice::SetTokenEndpointOrIssuer));
         };
         let to = Destination::new(issuer, request, credentials);
@@ -334,7 +339,8 @@ impl Client {
     }
 }
 
-/// How many responses of this size fit into memory at the same time. A request is sent only when there is memory for its response.
+/// How many responses of this size may be in memory at the same time. A request is sent only when there is memory for
+/// its response.
 #[must_use]
 pub fn responses_at_once(max_response_size: usize) -> usize {
     (MAX_RESPONSE_BYTES / max_response_size.max(1)).max(2)

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::oauth::allowed_endpoints::AllowedEndpoints;
 use crate::oauth::http::custom_ca::CustomCa;
 
-/// Writes the enum, its names and its keys from one list.
+/// Generates the enum, its names and its keys from one list.
 macro_rules! credentials {
     ($($(#[$doc:meta])* $variant:ident: $name:literal, $key:literal,)*) => {
         /// A credential of a request.
@@ -19,7 +19,7 @@ macro_rules! credentials {
         }
 
         impl Credential {
-            /// All that the credentials Secret may hold.
+            /// All values that the credentials Secret may contain.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
             /// Its field in `spec.credentials.keys`.
@@ -70,9 +70,10 @@ pub struct Credentials {
     values: BTreeMap<Credential, SecretString>,
     /// A token of a ServiceAccount, requested for this request.
     pub service_account_token: Option<SecretString>,
-    /// Certificates of trusted CAs, as PEM; public, and here because they are read together with the credentials.
+    /// Certificates of trusted CAs, as PEM; not secret, but read together with the credentials.
     pub ca_bundle: Option<CustomCa>,
-    /// Where they may be sent, one entry for each Secret or ServiceAccount with the annotation; all entries must allow an endpoint.
+    /// The endpoints that they may be sent to, one entry for each Secret or ServiceAccount with the annotation; all
+    /// entries must allow an endpoint.
     pub pins: Vec<AllowedEndpoints>,
     /// The Secrets and ServiceAccounts without the annotation, for messages.
     pub unpinned: Vec<String>,
@@ -82,8 +83,8 @@ pub struct Credentials {
     pub tenant: String,
     /// The private key to which tokens are bound, PKCS#8 as PEM (RFC 9449).
     pub dpop_key: Option<SecretString>,
-    /// Credentials that were read from another key of the Secret than the default one. The spec chooses that key, so the value may
-    /// be something else: whoever writes the spec could name the key of a secret.
+    /// Credentials that were read from another key of the Secret than the default one. The spec chooses that key, so
+    /// the author of the spec could name the key of an unrelated secret.
     pub from_custom_keys: BTreeSet<Credential>,
 }
 
@@ -127,17 +128,18 @@ impl Credentials {
         self.values.iter().map(|(credential, value)| (*credential, value))
     }
 
-    /// What is hashed to detect whether a token was issued with these credentials: all of them but the refresh token, which is tracked
-    /// separately. Client and user credentials come first, each at a fixed position, so that no value can be taken for another.
+    /// The values that are hashed to detect whether a token was issued with these credentials: all except the refresh
+    /// token, which is tracked separately. Client and user credentials come first, each at a fixed position, so that
+    /// no value can be mistaken for another.
     #[must_use]
     pub fn hashed_parts(&self) -> Vec<&str> {
-        const PLACED: [Credential; 4] =
+        const FIXED: [Credential; 4] =
             [Credential::ClientId, Credential::ClientSecret, Credential::Username, Credential::Password];
         let text = |credential| self.get(credential).map_or("", |value| value.expose_secret());
         let others = self
             .iter()
-            .filter(|(credential, _)| !PLACED.contains(credential) && *credential != Credential::RefreshToken);
-        PLACED
+            .filter(|(credential, _)| !FIXED.contains(credential) && *credential != Credential::RefreshToken);
+        FIXED
             .into_iter()
             .map(text)
             .chain(others.flat_map(|(credential, value)| [credential.name(), value.expose_secret()]))

@@ -1,4 +1,5 @@
-//! Why a request failed: the fact, and typed advice. The layers above know the fields of the spec and turn the advice into words.
+//! Why a request failed: the fact, and typed advice. The layers above know the fields of the spec and turn the advice
+//! into text.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,22 +13,23 @@ use crate::oauth::signing_key::KeyError;
 /// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestError {
-    /// The reason, whose class decides about the retry.
+    /// The reason, whose class determines the retry.
     pub reason: Reason,
     /// What failed. Contains no secrets.
     pub message: String,
-    /// What the user may change, until it has been added to the message.
+    /// What the user can change; `None` after it has been added to the message.
     pub advice: Option<Advice>,
-    /// `Retry-After`: how long the endpoint asks to wait before the next request (RFC 9110, section 10.2.3).
+    /// `Retry-After`: the delay before the next request that the endpoint demands (RFC 9110, section 10.2.3).
     pub retry_after: Option<Duration>,
-    /// A new refresh token from a response that is unusable otherwise. The one that was sent may be invalid by now, so this one must be
-    /// kept.
+    /// A new refresh token from a response that is otherwise unusable. The one that was sent may already be invalid,
+    /// so this one must be kept.
     pub refresh_token: Option<RotatedRefreshToken>,
-    /// Whether the endpoint responded with `invalid_grant` (RFC 6749, section 5.2): the grant that was sent is not valid any more.
+    /// Whether the endpoint responded with `invalid_grant` (RFC 6749, section 5.2): the grant that was sent is no
+    /// longer valid.
     pub invalid_grant: bool,
 }
 
-/// A refresh token that can be compared, so that errors can. `Debug` does not print it.
+/// A refresh token that can be compared, so that errors can be compared. `Debug` does not print it.
 #[derive(Clone, Debug)]
 pub struct RotatedRefreshToken(pub SecretString);
 
@@ -112,18 +114,18 @@ impl fmt::Display for ResponseField {
     }
 }
 
-/// What the user may change.
+/// What the user can change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Advice {
     /// Check a URL.
     CheckUrl(UrlKind),
     /// Check a URL, or raise the timeout.
     CheckUrlOrTimeout(UrlKind),
-    /// Check a URL, or raise the limit of responses.
+    /// Check a URL, or raise the size limit of responses.
     CheckUrlOrSizeLimit(UrlKind),
     /// Set the token endpoint or the issuer: neither is set.
     SetTokenEndpointOrIssuer,
-    /// Set an endpoint that the issuer's metadata do not contain.
+    /// Set an endpoint that the issuer's metadata does not contain.
     SetUrl(UrlKind),
     /// Set the endpoint to the target of its redirects.
     SetFinalUrl(UrlKind),
@@ -135,14 +137,14 @@ pub enum Advice {
     Authenticate,
     /// Check the additional headers.
     CheckHeaders,
-    /// Remove an additional header, or pin the origin as a whole.
+    /// Remove an additional header, or allow the whole origin.
     RemoveHeader {
         /// The origin of the endpoint.
         origin: String,
     },
     /// Change the endpoint, or the annotation of the credentials.
     ChangeUrlOrAnnotation(UrlKind),
-    /// Take the CA bundle from the Secret of the credentials, or have its owner allow another one.
+    /// Use a CA bundle from the credentials Secret, or have its owner allow another one.
     ChangeCaBundle,
     /// Use an https endpoint, or no proxy.
     UseHttpsWithProxy,
@@ -164,7 +166,7 @@ pub enum Advice {
     TryJson,
     /// Replace the refresh token in the credentials.
     ReplaceRefreshToken,
-    /// Check user name and password.
+    /// Check username and password.
     CheckUser,
     /// Check client ID and client secret.
     CheckClient,
@@ -187,7 +189,7 @@ pub enum CredentialError {
     /// There is no client certificate, or no key for it.
     #[error("the {0} is missing, which tls_client_auth requires")]
     Missing(&'static str),
-    /// The text is no certificate.
+    /// The text is not a certificate.
     #[error("the client certificate is not a certificate as PEM (-----BEGIN CERTIFICATE-----)")]
     NotCertificate,
     /// The certificate cannot be parsed.
@@ -196,7 +198,7 @@ pub enum CredentialError {
     /// The certificate has expired.
     #[error("the client certificate expired at {0}: renew it")]
     CertificateExpired(jiff::Timestamp),
-    /// The validity of the certificate is in the future.
+    /// The validity period of the certificate has not begun.
     #[error("the client certificate is not valid before {0}: check the clocks")]
     CertificateNotYetValid(jiff::Timestamp),
     /// Certificate and key do not match.

@@ -1,4 +1,4 @@
-//! One request to an endpoint: it is built, sent within its deadline, and its response is received.
+//! One request to an endpoint: builds it, sends it within its deadline, and receives the response.
 
 use std::collections::HashSet;
 use std::pin::Pin;
@@ -29,9 +29,9 @@ use crate::oauth::response::raw::HttpResponse;
 use crate::oauth::signing_key::{KeyError, SigningKey};
 use crate::oauth::{body, jwt, parameters};
 
-/// A timeout that fires later than this was delayed: the process was frozen, or got no CPU time.
+/// A timeout that fires late by more than this was delayed: the process was frozen, or had no CPU time.
 const SUSPEND_THRESHOLD: Duration = Duration::from_millis(500);
-/// The time to receive what has arrived while the process was frozen.
+/// The time to receive a response that arrived while the process was frozen.
 const FINAL_POLL: Duration = Duration::from_secs(1);
 /// The response headers that the operator itself reads.
 const OWN_HEADERS: [&str; 3] = ["date", "dpop-nonce", "retry-after"];
@@ -47,7 +47,7 @@ pub(crate) struct Exchange<'a> {
     pub(crate) kind: &'a RequestKind<'a>,
     /// Started before the discovery of the endpoint.
     pub(crate) since: Stopwatch,
-    /// The largest response body that is read, in bytes.
+    /// The maximum size of a response body, in bytes.
     pub(crate) max_response_size: usize,
 }
 
@@ -73,13 +73,13 @@ impl Exchange<'_> {
         self.kind.url_kind(self.request)
     }
 
-    /// Proves possession of the key to which the token is to be bound.
+    /// Proves possession of the key that the token will be bound to.
     fn dpop_proof(&self, nonce: Option<&str>, stamp: &JwtStamp) -> Result<Option<SecretString>, RequestError> {
         if !self.request.dpop {
             return Ok(None);
         }
         let unusable = |error: KeyError| {
-            RequestError::new(Reason::CredentialsInvalid, format!("no DPoP proof can be made: {error}"))
+            RequestError::new(Reason::CredentialsInvalid, format!("the DPoP proof cannot be created: {error}"))
         };
         let missing = || RequestError::new(Reason::CredentialsInvalid, "the DPoP key is missing: please report this");
         let pem = self.credentials.dpop_key.as_ref().ok_or_else(missing)?;
@@ -98,8 +98,8 @@ impl Exchange<'_> {
             RequestError::new(Reason::InvalidSpec, message).with_advice(Advice::CheckHeaders)
         };
         for (name, value) in &self.request.headers {
-            let name: HeaderName = name.parse().map_err(|_| invalid("a name is not valid as that of a header"))?;
-            let value = value.parse().map_err(|_| invalid(&format!("the value of {name} is not valid in a header")))?;
+            let name: HeaderName = name.parse().map_err(|_| invalid("a header name is not valid"))?;
+            let value = value.parse().map_err(|_| invalid(&format!("the value of header {name} is not valid")))?;
             headers.insert(name, value);
         }
         let authorization = parts.authorization.as_ref().map(Authorization::header);
@@ -115,10 +115,10 @@ impl Exchange<'_> {
         Ok(headers)
     }
 
-    /// The secrets that were sent or used to sign, which must not be shown when the response repeats them. Values of the spec are no
-    /// secrets: whoever may read the status may read the spec too.
+    /// The secrets that were sent or used to sign, which must not be shown when the response repeats them. Values of
+    /// the spec are not secret: users who can read the status can also read the spec.
     fn values_to_redact(&self, parts: &RequestParts, dpop_proof: Option<&SecretString>) -> Vec<Parameter> {
-        // Under another key than the default one, even a client ID may be a secret that the author of the spec must not see.
+        // Under a custom key, even a client ID may be a secret that the author of the spec must not see.
         let name = |credential: Credential| {
             if self.credentials.from_custom_keys.contains(&credential) { "value" } else { credential.key() }
         };
@@ -126,8 +126,8 @@ impl Exchange<'_> {
             self.credentials.iter().map(|(credential, value)| (name(credential).to_owned(), value.clone())).collect();
         sent.extend(parts.authorization.iter().map(|header| ("authorization".to_owned(), header.secret().clone())));
         sent.extend(dpop_proof.iter().map(|proof| ("dpop".to_owned(), (*proof).clone())));
-        // The other values are assertions made here, tokens that were requested for this, or values of the spec. The spec chooses
-        // their names, which therefore say nothing about what they are.
+        // The other values are assertions signed here, tokens requested for this request, or values of the spec. The
+        // spec chooses their names, so the names do not show what the values are.
         let in_spec = self.in_spec();
         let is_known =
             |value: &SecretString| sent.iter().any(|(_, known)| known.expose_secret() == value.expose_secret());
@@ -160,10 +160,11 @@ impl Exchange<'_> {
         values
     }
 
-    /// The timeout is enforced here and not by the HTTP client: if the process was frozen meanwhile, the response may have arrived
-    /// although the time is over, and it may hold the only copy of a refresh token.
+    /// The timeout is enforced here and not by the HTTP client: if the process was frozen, the response may have
+    /// arrived although the timeout has passed, and it may contain the only copy of a refresh token.
     async fn send_with_deadline(&self, parts: &RequestParts, headers: HeaderMap) -> Sent {
-        // Each request has the whole timeout, unless the process was frozen before: all of it must end before the lease may expire.
+        // Each request has the full timeout, unless the process was frozen earlier: the whole attempt must end before
+        // the lease can expire.
         let started = Stopwatch::now();
         let timeout = self.request.timeout.min(self.request.longest().saturating_sub(self.since.elapsed()));
         let sending = self.post(parts, headers, started, timeout);
@@ -198,7 +199,7 @@ impl Exchange<'_> {
         Ok(if response.is_whole { Sent::Received(raw) } else { Sent::TooLarge(raw) })
     }
 
-    /// All headers are kept only where an expression may read them.
+    /// All headers are kept only if an expression may read them.
     fn headers_of(&self, headers: &HeaderMap) -> Vec<(String, String)> {
         let all = self.request.expressions.use_bindings();
         let headers = headers.iter().filter(|(name, _)| all || OWN_HEADERS.contains(&name.as_str()));
@@ -228,7 +229,7 @@ impl Exchange<'_> {
     }
 }
 
-/// Bytes that are wiped when the last reference to them is dropped.
+/// Bytes that are zeroized when the last reference to them is dropped.
 struct ZeroizedBytes(Zeroizing<Vec<u8>>);
 
 impl AsRef<[u8]> for ZeroizedBytes {
@@ -246,8 +247,8 @@ enum Sent {
     TimedOut,
 }
 
-/// A body that is sent only before its deadline. Between the decision to send and the sending, a process may be frozen for so long
-/// that another replica becomes the leader and uses the same refresh token.
+/// A body that is sent only before its deadline. Between the decision to send and the actual sending, a process may
+/// be frozen for so long that another replica becomes the leader and uses the same refresh token.
 #[derive(Debug)]
 struct DeadlineBody {
     bytes: Option<Bytes>,
@@ -280,5 +281,5 @@ impl http_body::Body for DeadlineBody {
 
 /// Nothing was sent, because the deadline has passed.
 #[derive(Debug, thiserror::Error)]
-#[error("the time for the request was over before it was sent")]
+#[error("the deadline of the request passed before it was sent")]
 struct DeadlineExceeded;

@@ -15,7 +15,7 @@ use sha2::Sha256;
 use crate::api::client_authentication::SigningAlgorithm;
 use crate::oauth::signing_key::{KeyError, SigningKey};
 
-/// What makes each JWT unique.
+/// The values that make each JWT unique.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JwtStamp {
     /// The time.
@@ -43,7 +43,7 @@ pub struct Claims<'a> {
     pub audience: &'a str,
     /// The time between `iat` and `exp`.
     pub lifetime: Duration,
-    /// Further claims; those above take precedence.
+    /// Additional claims; those above take precedence.
     pub others: Option<&'a Map<String, Value>>,
 }
 
@@ -67,7 +67,7 @@ impl Claims<'_> {
     }
 }
 
-/// The parameters of the JOSE header beside `alg` and `typ`.
+/// The parameters of the JOSE header other than `alg` and `typ`.
 #[derive(Clone, Debug, Default)]
 pub struct JoseHeader<'a> {
     /// `kid`.
@@ -76,7 +76,7 @@ pub struct JoseHeader<'a> {
     pub certificate_thumbprint: Option<String>,
 }
 
-/// An assertion that a private key signs; `algorithm` defaults to the default algorithm of the key.
+/// An assertion signed with a private key; `algorithm` defaults to the default algorithm of the key.
 ///
 /// # Errors
 ///
@@ -100,11 +100,11 @@ pub fn sign(
     compact(&members, &claims.json(stamp), |message| key.sign(algorithm, message))
 }
 
-/// An assertion that the client secret signs with HS256.
+/// An assertion signed with the client secret (HS256).
 ///
 /// # Errors
 ///
-/// None; a secret of any length is a key.
+/// Never, because a secret of any length is a valid key.
 pub fn sign_hs256(secret: &SecretString, claims: &Claims<'_>, stamp: &JwtStamp) -> Result<SecretString, KeyError> {
     compact(&json!({"alg": "HS256", "typ": "JWT"}), &claims.json(stamp), |message| {
         let mut mac =

@@ -1,4 +1,4 @@
-//! How long a token lives and when it is renewed. Pure.
+//! The lifetime of a token, and when it is renewed. Pure.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -9,42 +9,43 @@ use sha2::{Digest, Sha256};
 
 use crate::api::reason::Reason;
 
-/// The lifetime of a token about which nothing is known.
+/// The assumed lifetime of a token whose lifetime is unknown.
 pub const DEFAULT_LIFETIME: SignedDuration = SignedDuration::from_mins(5);
-/// The longest lifetime that is accepted: a year.
-const LONGEST: SignedDuration = SignedDuration::from_hours(8_760);
+/// The maximum lifetime: one year.
+const MAX: SignedDuration = SignedDuration::from_hours(8_760);
 
 /// The lifetime of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetime {
     /// How long it is used, counted from `issued_at`.
     pub length: SignedDuration,
-    /// What to warn the author of the spec about.
+    /// The warning for the author of the spec.
     pub warning: Option<Reason>,
 }
 
-/// What is known of the lifetime of a token.
+/// What is known about the lifetime of a token.
 #[derive(Clone, Copy, Debug)]
 pub struct Known<'a> {
-    /// The time just before the request was sent; on the endpoint's own clock where that one is off (`Date`; RFC 9110, section
-    /// 6.6.1), because `exp` was set by that clock.
+    /// The time just before the request was sent; by the endpoint's own clock if that clock is off (`Date`; RFC 9110,
+    /// section 6.6.1), because `exp` was set by that clock.
     pub issued_at: Timestamp,
     /// `spec.tokenLife`.
     pub token_lifetime: Option<SignedDuration>,
-    /// The lifetime that the response states.
+    /// The lifetime in the response.
     pub expires_in: Option<SignedDuration>,
-    /// The expiry that the response states.
+    /// The expiry in the response.
     pub expires_at: Option<Timestamp>,
     /// Whether `expires_in` or `expires_at` was computed by an expression.
     pub is_computed: bool,
-    /// The access token, whose `exp` is read where it is a JWT; empty where it was computed.
+    /// The access token, whose `exp` is read if it is a JWT; empty if an expression computed the token.
     pub access_token: &'a str,
 }
 
-/// The smallest known of `tokenLife`, `expiresIn`, `expiresAt` and the JWT's `exp`; 5 minutes where none is known.
+/// The minimum of `tokenLife`, `expiresIn`, `expiresAt` and the JWT's `exp`, as far as they are known; 5 minutes if
+/// none is known.
 ///
-/// An expiry that is in the past on this machine's clock means that one of the clocks is off rather than that the endpoint issues
-/// expired tokens; it is ignored.
+/// An expiry in the past is ignored: it is more likely that one of the clocks is off than that the endpoint issues
+/// expired tokens.
 #[must_use]
 pub fn resolve(known: &Known<'_>) -> Lifetime {
     let by_jwt = jwt_exp(known.access_token).map(|exp| exp.duration_since(known.issued_at));
@@ -54,7 +55,7 @@ pub fn resolve(known: &Known<'_>) -> Lifetime {
         .flatten()
         .filter(SignedDuration::is_positive)
         .min()
-        .map(|life| life.min(LONGEST))
+        .map(|life| life.min(MAX))
         .map(|life| if known.is_computed { rounded(life) } else { life });
     let (length, warning) = match (known.token_lifetime, real) {
         (Some(wanted), Some(real)) if wanted > real => (real, Some(Reason::TokenLifetimeTooLong)),
@@ -65,8 +66,9 @@ pub fn resolve(known: &Known<'_>) -> Lifetime {
     Lifetime { length, warning }
 }
 
-/// A lifetime with four binary digits, rounded down, and at least one second. Everybody sees lifetimes; a lifetime that an expression
-/// has computed reveals no more than one of about two hundred values.
+/// A lifetime rounded down to four significant binary digits, and at least one second. Lifetimes are public: rounding
+/// limits a lifetime that an expression has computed to about two hundred values, so that it reveals little of the
+/// response.
 #[must_use]
 pub fn rounded(life: SignedDuration) -> SignedDuration {
     const DIGITS: u32 = 4;
@@ -90,28 +92,28 @@ pub struct TokenTimes {
 }
 
 impl TokenTimes {
-    /// The same, but renewed no sooner than `distance` after the token was issued.
+    /// The same, but renewed no earlier than `distance` after the token was issued.
     #[must_use]
     pub fn renewed_after(self, distance: SignedDuration) -> Self {
         Self { renew_at: self.renew_at.max(saturating_add(self.issued_at, distance)), ..self }
     }
 }
 
-/// By how much renewals are spread.
+/// How far renewals are spread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Jitter {
-    /// For a renewal that happened when it was due: up to a tenth of the lifetime separates it from the others.
+    /// For a renewal that happened when it was due: up to a tenth of the lifetime.
     Narrow,
-    /// For a renewal that was not scheduled, such as the first one, or those after an outage or after a change of shared
-    /// credentials. It probably happened together with many others; up to a third of the lifetime, once, separates them.
+    /// For a renewal that was not scheduled, such as the first one, or those after an outage or after a change of
+    /// shared credentials. It probably happened together with many others: up to a third of the lifetime, once.
     Wide,
 }
 
 /// The times of a token.
 ///
-/// `renew_before` defaults to a third of the lifetime, also where the actual lifetime is not longer than `renew_before`. The jitter
-/// is determined by `uid` and never takes more than half of the time that remains before the renewal, so that every token is
-/// used for a while.
+/// `renew_before` defaults to a third of the lifetime, which also applies if the actual lifetime is not longer than
+/// `renew_before`. The jitter is derived from `uid`, and is never more than half of the time between issue and
+/// renewal, so that every token is used for a while.
 #[must_use]
 pub fn schedule(
     uid: &str,
@@ -136,12 +138,12 @@ pub fn schedule(
     }
 }
 
-/// `time` plus `by`, or the latest timestamp where that overflows.
+/// `time` plus `by`, or the maximum timestamp on overflow.
 fn saturating_add(time: Timestamp, by: SignedDuration) -> Timestamp {
     time.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
-/// A number from 0 to 1 that is always the same for the same text and evenly distributed over many texts.
+/// A number from 0 to 1, derived from the text and evenly distributed over many texts.
 #[must_use]
 pub fn hash_fraction(text: &str) -> f64 {
     let digest = Sha256::digest(text);
@@ -149,7 +151,7 @@ pub fn hash_fraction(text: &str) -> f64 {
     f64::from(lead) / f64::from(u32::MAX)
 }
 
-/// `exp` of a JWT (RFC 7519, section 4.1.4), read and not verified; `None` for any other token.
+/// `exp` of a JWT (RFC 7519, section 4.1.4), without verifying the signature; `None` for any other token.
 #[must_use]
 pub fn jwt_exp(token: &str) -> Option<Timestamp> {
     let mut parts = token.split('.');

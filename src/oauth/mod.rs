@@ -1,5 +1,5 @@
-//! OAuth 2.0: token and revocation requests, and the responses. Knows no cluster: neither kube nor k8s-openapi. May use `api` for the
-//! types of the spec, `limiter`, and the modules below.
+//! OAuth 2.0: token and revocation requests, and the responses. Independent of Kubernetes: uses neither kube nor
+//! k8s-openapi. May use `api` for the types of the spec, `limiter`, and the modules below.
 
 pub mod allowed_endpoints;
 pub mod body;

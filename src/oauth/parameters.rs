@@ -55,8 +55,8 @@ impl RequestKind<'_> {
 /// The parts of a request that depend on credentials.
 #[derive(Clone, Debug, Default)]
 pub struct RequestParts {
-    /// The body parameters: those of the grant, resource, scope, then what `request.parameters` adds. None is empty; one with several
-    /// values is repeated.
+    /// The body parameters: grant, resource, scope, then those of `request.parameters`. Empty ones are omitted; one
+    /// with several values is repeated.
     pub parameters: Vec<Parameter>,
     /// The Authorization header.
     pub authorization: Option<Authorization>,
@@ -65,7 +65,7 @@ pub struct RequestParts {
 /// The Authorization header of a request.
 #[derive(Clone, Debug)]
 pub enum Authorization {
-    /// Client id and client secret, encoded (RFC 6749, section 2.3.1).
+    /// Client ID and client secret, encoded (RFC 6749, section 2.3.1).
     Basic(SecretString),
     /// An assertion.
     Bearer(SecretString),
@@ -107,7 +107,7 @@ impl From<Authorization> for RequestParts {
 ///
 /// # Errors
 ///
-/// A [`RequestError`] that names the credential which is missing or unusable.
+/// A [`RequestError`] that names the missing or unusable credential.
 pub fn build_request(
     request: &TokenRequest,
     credentials: &Credentials,
@@ -124,7 +124,7 @@ pub fn build_request(
 }
 
 impl TokenRequest {
-    /// The scope as one value, or as a value for each name.
+    /// The scope as one value, or as one value per name.
     fn scopes(&self) -> impl Iterator<Item = &str> {
         let whole = self.scope.as_deref().filter(|_| !self.scope_as_list);
         let names = self.scope.as_deref().filter(|_| self.scope_as_list);
@@ -136,7 +136,7 @@ fn parameter(name: &str, value: &str) -> Parameter {
     (name.to_owned(), value.into())
 }
 
-/// Builds a request from these.
+/// Builds the parts of one request.
 struct RequestBuilder<'a> {
     request: &'a TokenRequest,
     credentials: &'a Credentials,
@@ -317,8 +317,11 @@ impl RequestBuilder<'_> {
 
     fn required(&self, credential: Credential) -> Result<&SecretString, RequestError> {
         self.credentials.get(credential).ok_or_else(|| {
-            RequestError::new(Reason::CredentialsMissing, format!("the credentials hold no {}", credential.key()))
-                .with_advice(Advice::AddCredential(credential))
+            RequestError::new(
+                Reason::CredentialsMissing,
+                format!("the credentials do not contain {}", credential.key()),
+            )
+            .with_advice(Advice::AddCredential(credential))
         })
     }
 }

@@ -1,4 +1,4 @@
-//! The token request, parsed and checked. Knows no Kubernetes.
+//! The token request, parsed and checked. Independent of Kubernetes.
 //!
 //! ```text
 //!   TokenRequest + Credentials ──► discovery ──► parameters ──► exchange ──► response ──► TokenResponse
@@ -20,7 +20,7 @@ use crate::oauth::expression::set::ResponseMapping;
 /// A request to a token endpoint, parsed and checked.
 #[derive(Clone, Debug)]
 pub struct TokenRequest {
-    /// Where the request goes.
+    /// The destination.
     pub endpoint: Endpoint,
     /// The grant.
     pub grant: Grant,
@@ -42,17 +42,18 @@ pub struct TokenRequest {
     pub headers: BTreeMap<String, String>,
     /// The time for one request, from connecting to the last byte of the response.
     pub timeout: Duration,
-    /// Where the values are in the response.
+    /// The location of the values in the response.
     pub expressions: ResponseMapping,
-    /// The proxy; `None`: the one of the environment, if any.
+    /// The proxy; `None`: the one in the environment, if any.
     pub proxy: Option<Url>,
     /// Whether the token is bound to a key (RFC 9449).
     pub dpop: bool,
 }
 
 impl TokenRequest {
-    /// How long it may take with all that belongs to it: the discovery of the endpoint, and a second request where the server requires
-    /// a DPoP nonce. Each of them has the whole timeout, so that a request with a refresh token is never cut short by the ones before.
+    /// The maximum duration, including the discovery of the endpoint and a second request if the server requires a
+    /// DPoP nonce. Each of them has the full timeout, so that earlier requests never shorten the timeout of one that
+    /// sends a refresh token.
     #[must_use]
     pub fn longest(&self) -> Duration {
         let expressions = if self.expressions.are_simple_paths() { Duration::ZERO } else { sandbox::LONGEST };
@@ -60,27 +61,27 @@ impl TokenRequest {
     }
 }
 
-/// Where a request goes.
+/// The destination of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// The token endpoint, if the spec sets it.
     pub url: Option<Url>,
-    /// The issuer, whose metadata contain the endpoints that the spec does not set.
+    /// The issuer, whose metadata contains the endpoints that the spec does not set.
     pub issuer: Option<Url>,
-    /// The default audience of assertions: the issuer or the token endpoint, exactly as the spec writes it.
+    /// The default audience of assertions: the issuer or the token endpoint, exactly as in the spec.
     pub audience: String,
     /// The field of the spec to check when the endpoint does not work.
     pub field: &'static str,
 }
 
 impl Endpoint {
-    /// What it is, for errors.
+    /// Its kind, for errors.
     #[must_use]
     pub const fn kind(&self) -> UrlKind {
         UrlKind::TokenEndpoint(self.field)
     }
 
-    /// What is known without discovery: the endpoint itself, or its issuer.
+    /// The URL that is known without discovery: the endpoint itself, or its issuer.
     #[must_use]
     pub fn known(&self) -> Option<&Url> {
         self.url.as_ref().or(self.issuer.as_ref())
@@ -93,12 +94,12 @@ impl Endpoint {
     }
 }
 
-/// The grant, with what it needs beside credentials.
+/// The grant, with its settings other than credentials.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Grant {
     /// RFC 6749, section 4.4.
     ClientCredentials,
-    /// A login endpoint; not RFC 6749.
+    /// A custom login endpoint; not part of RFC 6749.
     UserPassword,
     /// RFC 6749, section 6.
     RefreshToken,
@@ -124,7 +125,7 @@ impl Grant {
         }
     }
 
-    /// Whether it sends a refresh token: the next one, in the response, must not be lost.
+    /// Whether it sends a refresh token: the response may contain the next one, which must not be lost.
     #[must_use]
     pub const fn is_refresh(&self) -> bool {
         matches!(self, Self::RefreshToken)

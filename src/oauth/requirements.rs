@@ -11,8 +11,8 @@ use crate::oauth::credentials::Credential::{
 use crate::oauth::request::{Grant, TokenRequest};
 
 impl TokenRequest {
-    /// Whether the client authenticates at all: a login endpoint knows no clients, and an assertion in the Authorization header
-    /// authenticates by itself.
+    /// Whether the client authenticates. Login endpoints do not authenticate clients, and an assertion in the
+    /// Authorization header is sufficient on its own.
     #[must_use]
     pub fn authenticates_client(&self) -> bool {
         match &self.grant {
@@ -30,7 +30,7 @@ impl TokenRequest {
         self.dpop || by_client || matches!(self.grant, Grant::JwtBearer(_))
     }
 
-    /// The credentials without which it cannot be sent. The refresh token is tracked separately.
+    /// The credentials that the request needs. The refresh token is tracked separately.
     #[must_use]
     pub fn required_credentials(&self) -> Vec<Credential> {
         let mut required = Vec::new();
@@ -57,7 +57,7 @@ impl TokenRequest {
         let mut required = match self.client.method {
             Method::ClientSecretPost => match self.grant {
                 Grant::ClientCredentials => vec![ClientId, ClientSecret],
-                // Google and Salesforce know the client by the issuer of the assertion.
+                // Google and Salesforce identify the client by the issuer of the assertion.
                 Grant::JwtBearer(_) => vec![],
                 // A public client has no secret (RFC 6749, section 2.1).
                 _ => vec![ClientId],
@@ -65,7 +65,7 @@ impl TokenRequest {
             Method::ClientSecretBasic | Method::ClientSecretJwt => vec![ClientId, ClientSecret],
             Method::PrivateKeyJwt => vec![ClientId, PrivateKey],
             Method::TlsClientAuth => vec![ClientId, TlsCertificate, TlsKey],
-            // The server may know the client by the subject of the token.
+            // The server may identify the client by the subject of the token.
             Method::ServiceAccountToken | Method::None => vec![],
         };
         let thumbprint = self.client.assertion.as_ref().is_some_and(|assertion| assertion.certificate_thumbprint);

@@ -15,20 +15,20 @@ use secrecy::SecretString;
 
 use crate::api::client_authentication::SigningAlgorithm;
 
-/// Bytes of a coordinate, and of each of the two integers of an ES256 signature.
+/// The size of a coordinate, and of each of the two integers in an ES256 signature, in bytes.
 const P256_BYTES: usize = 32;
 
 /// A private key that signs.
 #[derive(Clone)]
 pub struct SigningKey(Arc<dyn rustls::sign::SigningKey>);
 
-/// Why a key is unusable. No message quotes the key.
+/// Why a key is unusable. The messages never quote the key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// PEM with a passphrase.
     #[error("the private key is encrypted: store it without a passphrase")]
     Encrypted,
-    /// The text is no private key.
+    /// The text is not a private key.
     #[error("the value is not a private key as PEM (-----BEGIN PRIVATE KEY-----, RSA PRIVATE KEY or EC PRIVATE KEY)")]
     NotPem,
     /// The type or size of the key is not supported.
@@ -37,7 +37,7 @@ pub enum KeyError {
     /// An EC key on another curve.
     #[error("the private key is an EC key on another curve than P-256: use that one, or an RSA key")]
     UnsupportedCurve,
-    /// DPoP proofs are signed by ES256.
+    /// DPoP proofs are signed with ES256.
     #[error("the private key is not an EC key on P-256")]
     NotP256,
     /// The key cannot sign with the algorithm.
@@ -52,7 +52,7 @@ pub enum KeyError {
     #[error("signing with the private key failed: generate a new key")]
     SignatureFailed,
     /// No key could be generated.
-    #[error("no key could be generated: the system provides no random numbers")]
+    #[error("the key could not be generated: the system does not provide random numbers")]
     NoRandomNumbers,
 }
 
@@ -87,13 +87,13 @@ impl SigningKey {
         let rng = ring::rand::SystemRandom::new();
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &rng)
             .map_err(|_| KeyError::NoRandomNumbers)?;
-        // RFC 7468, section 2: 64 characters in each line.
+        // RFC 7468, section 2: 64 characters per line.
         let text = STANDARD.encode(pkcs8.as_ref());
         let lines: Vec<&str> = text.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
         Ok(format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n")).into())
     }
 
-    /// The algorithm with which it signs by default.
+    /// The default signature algorithm of the key.
     ///
     /// # Errors
     ///
@@ -148,8 +148,8 @@ const fn scheme(algorithm: SigningAlgorithm) -> SignatureScheme {
     }
 }
 
-/// Converts an ECDSA signature from the format of TLS, ASN.1 DER (a sequence of two integers), to that of JWS, two integers of fixed
-/// length (RFC 7518, section 3.4).
+/// Converts an ECDSA signature from ASN.1 DER (a sequence of two integers), which TLS uses, to two integers of fixed
+/// length, which JWS uses (RFC 7518, section 3.4).
 fn der_to_fixed(der: &[u8]) -> Option<Vec<u8>> {
     let [0x30, _, rest @ ..] = der else { return None };
     let (r, rest) = integer(rest)?;
@@ -157,7 +157,7 @@ fn der_to_fixed(der: &[u8]) -> Option<Vec<u8>> {
     rest.is_empty().then(|| [r, s].concat())
 }
 
-/// A DER integer of fixed length: without the leading zero of the sign, and padded with zeros.
+/// A DER integer as a fixed number of bytes: without the leading zero byte of the sign, and padded with zeros.
 fn integer(der: &[u8]) -> Option<([u8; P256_BYTES], &[u8])> {
     let [0x02, length, rest @ ..] = der else { return None };
     let (value, rest) = rest.split_at_checked(usize::from(*length))?;

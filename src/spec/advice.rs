@@ -40,10 +40,10 @@ fn text(advice: &Advice) -> String {
         Advice::ChangeAuthenticationMethod => "change spec.clientAuthentication.method".to_owned(),
         Advice::Authenticate => "the client may have to authenticate: set spec.clientAuthentication.method".to_owned(),
         Advice::CheckHeaders => "check spec.request.headers".to_owned(),
-        Advice::RemoveHeader { origin } => format!("remove it from spec.request.headers, or pin {origin} as a whole"),
+        Advice::RemoveHeader { origin } => format!("remove it from spec.request.headers, or allow all of {origin} in the annotation"),
         Advice::ChangeUrlOrAnnotation(url) => format!("change {}, or the annotation", field(*url)),
         Advice::ChangeCaBundle => format!(
-            "take the certificates of spec.connection.caBundle from that very Secret, or let its owner set the annotation {ALLOW_CA_BUNDLE}"
+            "set spec.connection.caBundle to the credentials Secret itself, or let its owner set the annotation {ALLOW_CA_BUNDLE}"
         ),
         Advice::UseHttpsWithProxy => "use an https endpoint, or remove spec.connection.proxy".to_owned(),
         Advice::AddCredential(credential) => {
@@ -59,10 +59,10 @@ fn text(advice: &Advice) -> String {
             "`oauth-operator fetch --explain` shows which one of spec.response.accessToken, refreshToken and extra, and why"
                 .to_owned()
         }
-        Advice::TryForm => "the endpoint may not take JSON: try spec.request.format: form".to_owned(),
-        Advice::TryJson => "the endpoint may not take forms: try spec.request.format: json".to_owned(),
+        Advice::TryForm => "the endpoint may not accept JSON: try spec.request.format: form".to_owned(),
+        Advice::TryJson => "the endpoint may not accept forms: try spec.request.format: json".to_owned(),
         Advice::ReplaceRefreshToken => {
-            "the refresh token is not valid (any more): put a new one into the credentials Secret".to_owned()
+            "the refresh token is no longer valid: put a new one into the credentials Secret".to_owned()
         }
         Advice::CheckUser => "check username and password in the credentials Secret".to_owned(),
         Advice::CheckClient => "check client ID and client secret in the credentials Secret".to_owned(),

@@ -69,7 +69,7 @@ fn value(
         .map_err(|_| format!("key {key} of Secret {secret_name} is not UTF-8 text: write the value itself"))?;
     match (text, required) {
         ("", true) if secret.is_none() => {
-            Err(format!("spec.credentials must be given: the grant needs {}", credential.key()))
+            Err(format!("spec.credentials must be set: the grant needs {}", credential.key()))
         }
         ("", true) => Err(format!(
             "Secret {secret_name} has no value under key {key}: add it, or name another key in spec.credentials.keys.{}",

@@ -67,7 +67,7 @@ fn check_claims(spec: &OAuthIntegrationSpec) -> Result<(), String> {
     let (depth, size) =
         claims.fold((0, 0), |(depth, size), claim| (depth.max(nesting(claim)), size + claim.to_string().len()));
     if depth > CLAIMS_DEPTH {
-        return Err(format!("spec.assertion.claims nests deeper than {CLAIMS_DEPTH} levels: write it flatter"));
+        return Err(format!("spec.assertion.claims is nested more than {CLAIMS_DEPTH} levels deep: flatten it"));
     }
     if size > CLAIMS_SIZE {
         return Err(format!("spec.assertion.claims has more than {CLAIMS_SIZE} bytes as JSON: shorten it"));
@@ -137,7 +137,7 @@ pub(crate) fn fallback_request(
 fn endpoint(spec: &OAuthIntegrationSpec) -> Result<Endpoint, String> {
     let audience = spec.issuer.as_ref().or(spec.token_endpoint.as_ref());
     let Some(audience) = audience.cloned() else {
-        return Err("spec.tokenEndpoint or spec.issuer must be given".to_owned());
+        return Err("spec.tokenEndpoint or spec.issuer must be set".to_owned());
     };
     let field = if spec.token_endpoint.is_some() { "spec.tokenEndpoint" } else { "spec.issuer" };
     Ok(Endpoint {
@@ -158,7 +158,7 @@ fn with_token_endpoint(endpoint: &Endpoint, field: &'static str, text: Option<&s
 /// The API server also enforces this limit, but counts characters.
 fn parameters(field: &str, parameters: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, String> {
     if size(parameters) > MAX_PARAMETERS {
-        return Err(format!("{field} has more than {} KiB in all: shorten it", MAX_PARAMETERS >> 10));
+        return Err(format!("{field} exceeds {} KiB in total: shorten it", MAX_PARAMETERS >> 10));
     }
     Ok(parameters.clone())
 }
@@ -171,11 +171,11 @@ fn size(texts: &BTreeMap<String, String>) -> usize {
 /// The API server also rejects these headers; files, and objects that are older than the rule, are checked only here.
 fn headers(headers: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, String> {
     if size(headers) > MAX_HEADERS {
-        return Err(format!("spec.request.headers has more than {} KiB in all: shorten it", MAX_HEADERS >> 10));
+        return Err(format!("spec.request.headers exceeds {} KiB in total: shorten it", MAX_HEADERS >> 10));
     }
     match headers.keys().find(|name| is_reserved_header(name)) {
         Some(name) => Err(format!(
-            "spec.request.headers must not set {name}, which belongs to the request itself, holds a credential or steers a gateway: leave it out"
+            "spec.request.headers must not set {name}, which the request sets itself, or which carries a credential or changes how a gateway routes the request: remove it"
         )),
         None => Ok(headers.clone()),
     }
@@ -188,7 +188,7 @@ pub(crate) fn parse_http_url(field: &str, text: &str) -> Result<Url, String> {
         return Err(problem(format!("has the scheme {}", url.scheme())));
     }
     if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
-        return Err(problem("holds a username, a password or a fragment".to_owned()));
+        return Err(problem("contains a username, a password or a fragment".to_owned()));
     }
     Ok(url)
 }

@@ -145,7 +145,7 @@ fn revocation(spec: &OAuthIntegrationSpec) -> Result<Option<RevocationPolicy>, S
     let revocation::Revocation { endpoint, format, after_renewal, on_deletion } = revocation;
     if *on_deletion && spec.target.deletion_policy == Some(DeletionPolicy::Retain) {
         return Err(
-            "spec.target.deletionPolicy Retain keeps what spec.revocation.onDeletion revokes: remove one of them"
+            "spec.target.deletionPolicy Retain keeps the tokens that spec.revocation.onDeletion revokes: remove one of them"
                 .to_owned(),
         );
     }
