@@ -1,7 +1,7 @@
 //! The endpoints to which the owner of credentials allows them to be sent: the protection against a confused deputy. Pure.
 //!
-//! Whoever may write an integration need not be allowed to read the Secret that it names. With the annotation, the owner of the Secret
-//! says to which endpoints the operator may send it.
+//! A user who may write an integration is not necessarily allowed to read the Secret that it names. With the
+//! annotation, the owner of the Secret defines the endpoints to which the operator may send it.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -13,11 +13,12 @@ use url::Url;
 
 /// Annotation on a credentials Secret or a ServiceAccount: URLs separated by spaces or commas.
 pub const ALLOWED_ENDPOINTS: &str = "oauth.evolutionx.io/allowed-endpoints";
-/// Annotation beside it: `"true"` allows integrations to use a custom CA bundle. Without it they may not, because a custom CA can
-/// impersonate the endpoint.
+/// A second annotation on the same object: `"true"` allows integrations to use a custom CA bundle. Without it they
+/// must not, because a custom CA can impersonate the endpoint.
 pub const ALLOW_CA_BUNDLE: &str = "oauth.evolutionx.io/allow-ca-bundle";
 
-/// Headers that a spec may add where a path is pinned: content negotiation, caching, API versions, and keys and identifiers of a client.
+/// Headers that a spec may add if a path is pinned: content negotiation, caching, API versions, and keys and
+/// identifiers of a client.
 const PLAIN_HEADERS: [&str; 14] = [
     "accept",
     "accept-charset",
@@ -42,7 +43,7 @@ pub struct InvalidAnnotation {
     owner: String,
 }
 
-/// The endpoints to which something may be sent.
+/// The endpoints to which the credentials of one object may be sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowedEndpoints {
     /// The pinned object, for messages.
@@ -80,15 +81,15 @@ impl AllowedEndpoints {
         Ok(Self { of: of.to_owned(), secret: secret.map(ToOwned::to_owned), endpoints, allow_ca_bundle })
     }
 
-    /// Whether an endpoint is one of those, or below one: same scheme, host and port, a path that begins with the whole pinned path, and
-    /// the same query if one is pinned.
+    /// Whether an endpoint is one of the allowed ones, or below one: same scheme, host and port, a path that begins
+    /// with the whole pinned path, and the same query if one is pinned.
     #[must_use]
     pub fn admits(&self, url: &Url) -> bool {
         self.admitting(url).next().is_some()
     }
 
-    /// Whether the spec may add a header. Where a path is pinned, only headers are allowed that cannot change the path for any gateway:
-    /// another header may have a meaning for a gateway that is not known here.
+    /// Whether the spec may add a header. If a path is pinned, only headers are allowed that cannot change the path
+    /// for any gateway: other headers may have a meaning for some gateway.
     #[must_use]
     pub fn admits_header(&self, url: &Url, name: &str) -> bool {
         let is_plain = PLAIN_HEADERS.iter().any(|plain| plain.eq_ignore_ascii_case(name));
@@ -116,10 +117,11 @@ fn path(pinned: &Url) -> &str {
     pinned.path().trim_end_matches('/')
 }
 
-/// Whether what follows a path stays below it for every server and gateway, whatever they decode and how often: there is nothing to
-/// decode. An endpoint with other characters in its path must be pinned with that whole path.
+/// Whether the rest of a path stays below the pinned part for every server and gateway, no matter what they decode
+/// and how often: it must contain no encoded characters. An endpoint with other characters in its path must be pinned
+/// with its whole path.
 fn stays_below(rest: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~@:".contains(&byte);
-    // A segment that begins with dots leads up on servers that drop what follows them.
+    // Servers that drop the characters after dots treat a segment that begins with dots as the parent directory.
     rest.starts_with('/') && rest.split('/').all(|segment| !segment.starts_with('.') && segment.bytes().all(is_plain))
 }

@@ -1,4 +1,4 @@
-//! Attempts to get around a pin.
+//! Attempts to bypass a pin.
 
 use crate::oauth::allowed_endpoints::*;
 
@@ -8,7 +8,7 @@ fn admits(pinned: &str, url: &str) -> bool {
 }
 
 #[test]
-fn a_path_is_pinned_with_all_below_it() {
+fn a_pinned_path_includes_all_paths_below_it() {
     for url in [
         "https://host/api",
         "https://host/api/",
@@ -32,7 +32,7 @@ fn a_path_is_pinned_with_all_below_it() {
 }
 
 #[test]
-fn a_path_traversal_is_below_no_path() {
+fn a_path_traversal_is_not_below_the_pinned_path() {
     for way in [
         "..%00",
         "..%20",
@@ -69,9 +69,9 @@ fn a_path_traversal_is_below_no_path() {
     ] {
         let url = format!("https://host/api/{way}/admin");
         assert!(!admits("https://host/api", &url), "{url}");
-        assert!(admits("https://host", &url), "{url}: of the whole origin there is no way out");
+        assert!(admits("https://host", &url), "{url}: the whole origin is pinned");
     }
-    // Pinned with its whole path, it is what its owner allows.
+    // The owner may pin such a path as a whole.
     assert!(admits("https://host/my%20realm/token", "https://host/my%20realm/token"));
     assert!(!admits("https://host/my%20realm", "https://host/my realm%20/token"));
 }
@@ -88,11 +88,11 @@ fn a_pinned_query_is_compared() {
     ] {
         assert!(!admits(pinned, url), "{url}");
     }
-    assert!(admits("https://host/token", "https://host/token?tenant=b"), "without one, any is");
+    assert!(admits("https://host/token", "https://host/token?tenant=b"), "without a pinned query, all are allowed");
 }
 
 #[test]
-fn behind_a_path_only_headers_are_sent_that_steer_no_gateway() {
+fn with_a_pinned_path_only_harmless_headers_are_allowed() {
     let url = Url::parse("https://host/api/token").expect("a URL");
     let admits = |pinned: &str, name: &str| {
         AllowedEndpoints::parse("it", None, pinned, false).is_ok_and(|pin| pin.admits_header(&url, name))
@@ -104,7 +104,7 @@ fn behind_a_path_only_headers_are_sent_that_steer_no_gateway() {
         assert!(!admits("https://host/api", name) && admits("https://host", name), "{name}");
     }
     assert!(admits("https://host/api https://host", "X-Tenant"), "one endpoint is enough");
-    assert!(!admits("https://host/api https://other", "X-Tenant"), "that of another host says nothing");
+    assert!(!admits("https://host/api https://other", "X-Tenant"), "the pin of another host does not count");
 }
 
 /// Servers and gateways that decode a path in non-standard ways, and then resolve it.
@@ -113,7 +113,7 @@ mod servers {
 
     use super::*;
 
-    /// Percent-encoding, also of `%uXXXX`; overlong UTF-8 becomes the character that it stands for.
+    /// Decodes percent-encoding, including `%uXXXX`; overlong UTF-8 becomes the character that it encodes.
     fn decode(text: &str) -> String {
         let mut bytes = Vec::new();
         let mut rest = text.as_bytes();
@@ -138,13 +138,14 @@ mod servers {
     #[derive(Clone, Copy, Debug)]
     struct Server {
         decodes: usize,
-        /// What ends a segment: parameters, a NUL as in C, a question mark or a hash that was decoded.
+        /// The characters that end a segment: parameters, NUL as in C, a decoded question mark or hash.
         ends: &'static str,
         /// The characters that are dropped anywhere.
         drops: &'static str,
         /// The characters that are treated as a slash.
         slashes: &'static str,
-        /// Whether dots and spaces at the end are dropped, as on Windows, and dots followed by anything lead up.
+        /// Whether trailing dots and spaces are dropped, as on Windows, and every segment that begins with two dots
+        /// is the parent directory.
         lenient: bool,
     }
 
@@ -184,7 +185,7 @@ mod servers {
             })
     }
 
-    /// Paths of parts that lead somewhere else on some servers.
+    /// Paths composed of parts that some servers interpret in unusual ways.
     fn rest() -> impl Strategy<Value = String> {
         let piece = prop::sample::select(vec![
             ".",
@@ -228,7 +229,7 @@ mod servers {
         #![proptest_config(ProptestConfig { cases: 20_000, ..ProptestConfig::default() })]
 
         #[test]
-        fn no_server_is_led_out_of_a_pinned_path(rest in rest(), server in server()) {
+        fn no_server_leaves_a_pinned_path(rest in rest(), server in server()) {
             let Ok(url) = Url::parse(&format!("https://host/api/v1{rest}")) else { return Ok(()) };
             if admits("https://host/api/v1", url.as_str()) {
                 let walked = server.walk(url.path());

@@ -1,8 +1,8 @@
-//! Special-purpose addresses: those that no token endpoint has, and those of private networks. Pure.
+//! Special-purpose addresses: those that no token endpoint uses, and those of private networks. Pure.
 //!
-//! The tables contain IANA's registries of special-purpose addresses (RFC 6890) as far as they matter here, and the documented
-//! addresses of instance metadata services. A service at a link-local address needs no row, because all of 169.254.0.0/16 and
-//! fe80::/10 is denied.
+//! The tables contain the relevant entries of IANA's registries of special-purpose addresses (RFC 6890), and the
+//! documented addresses of instance metadata services. Services at link-local addresses need no entry of their own,
+//! because all of 169.254.0.0/16 and fe80::/10 is denied.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -13,9 +13,9 @@ use ipnet::{Ipv4Net, Ipv6Net};
 /// The kind of a special-purpose address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Special {
-    /// No token endpoint has it. The text completes "… is".
+    /// No token endpoint uses it. The text completes "… is".
     Refused(&'static str),
-    /// It belongs to a private network (RFC 1918, RFC 6598, RFC 4193), where an identity provider may be.
+    /// It belongs to a private network (RFC 1918, RFC 6598, RFC 4193), which may contain an identity provider.
     Private,
 }
 
@@ -34,7 +34,7 @@ const fn v6(segments: [u16; 8], length: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::from_segments(segments), length)
 }
 
-/// IPv4 networks with their kind and a reference. The first one that contains an address counts.
+/// IPv4 networks with their kind and a reference. The first match applies.
 const SPECIAL_V4: [(Ipv4Net, Special, &str); 15] = [
     (v4([168, 63, 129, 16], 32), METADATA, "Azure, WireServer: learn.microsoft.com, what-is-ip-address-168-63-129-16"),
     (v4([100, 100, 100, 200], 32), METADATA, "Alibaba Cloud: alibabacloud.com/help/en/ecs, view-instance-metadata"),
@@ -91,7 +91,7 @@ const SPECIAL_V6: [(Ipv6Net, Special, &str); 14] = [
     (v6([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10), Special::Refused("site-local"), "RFC 3879: deprecated"),
     (v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8), MULTICAST, "RFC 4291, section 2.7"),
     (v6([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7), Special::Private, "RFC 4193: unique local"),
-    // Only the network knows at which position the IPv4 address is, see `embedded`.
+    // The position of the IPv4 address depends on the network, see `embedded`.
     (LOCAL_NAT64, Special::Refused("a translated address of the local network"), "RFC 8215"),
     (v6([0x5f00, 0, 0, 0, 0, 0, 0, 0], 16), RESERVED, "RFC 9602: segment routing"),
 ];
@@ -99,12 +99,13 @@ const SPECIAL_V6: [(Ipv6Net, Special, &str); 14] = [
 /// NAT64 with the well-known prefix: the IPv4 address is the last 32 bits, and the 64 bits before them are zero (RFC 6052,
 /// section 2.1). Addresses with other bits there are reserved.
 const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
-/// NAT64 with prefixes that each network chooses within this one, of 48, 56, 64 or 96 bits (RFC 8215, section 5).
+/// NAT64 with prefixes of 48, 56, 64 or 96 bits, which each network chooses within this one (RFC 8215, section 5).
 const LOCAL_NAT64: Ipv6Net = v6([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48);
 const GLOBAL_UNICAST: Ipv6Net = v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
 const MAPPED: Ipv6Net = v6([0, 0, 0, 0, 0, 0xffff, 0, 0], 96);
 
-/// The kind of an address, if it is special. An IPv6 address that embeds an IPv4 address has the kind of that one.
+/// The kind of an address, if it is special. An IPv6 address that embeds an IPv4 address also has the kind of the
+/// embedded address.
 pub(crate) fn special(address: IpAddr) -> Option<Special> {
     match address {
         IpAddr::V4(address) => special_v4(address),
@@ -118,7 +119,7 @@ fn special_v4(address: Ipv4Addr) -> Option<Special> {
 
 fn special_v6(address: Ipv6Addr) -> Option<Special> {
     let own = SPECIAL_V6.iter().find(|(network, ..)| network.contains(&address)).map(|(_, special, _)| *special);
-    // The address of nearly all metadata services as the end of a private one, as in Oracle Cloud and OpenStack.
+    // The last bits are the IPv4 address that nearly all metadata services use, as in Oracle Cloud and OpenStack.
     let is_metadata = own == Some(Special::Private) && address.segments()[6..] == [0xa9fe, 0xa9fe];
     let is_usable = own.is_some() || [GLOBAL_UNICAST, NAT64, MAPPED].iter().any(|network| network.contains(&address));
     let whole =
@@ -128,13 +129,13 @@ fn special_v6(address: Ipv6Addr) -> Option<Special> {
     all.reduce(|first, other| if first == Special::Private { other } else { first })
 }
 
-/// The IPv4 addresses that an IPv6 address may embed: mapped and compatible (RFC 4291, section 2.5.5), translated (RFC 2765), NAT64
-/// (RFC 6052), 6to4 (RFC 3056), ISATAP (RFC 5214), Teredo (RFC 4380). Several if only the network knows at which position the address
-/// is (RFC 8215), or if both the prefix and the interface identifier contain one.
+/// The IPv4 addresses that an IPv6 address may embed: mapped and compatible (RFC 4291, section 2.5.5), translated
+/// (RFC 2765), NAT64 (RFC 6052), 6to4 (RFC 3056), ISATAP (RFC 5214), Teredo (RFC 4380). There are several if the
+/// position depends on the network (RFC 8215), or if both the prefix and the interface identifier contain an address.
 pub(crate) fn embedded(address: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
     let bits = address.to_bits();
-    // The 32 bits that end `end` bits before the end of the address.
-    #[expect(clippy::cast_possible_truncation, reason = "the 32 bits that are meant")]
+    // The 32 bits that are followed by `end` bits.
+    #[expect(clippy::cast_possible_truncation, reason = "keeps the lower 32 bits")]
     let at = |end: u32| Ipv4Addr::from_bits((bits >> end) as u32);
     let octets = address.octets();
     let from = |places: [usize; 4]| Some(Ipv4Addr::from_octets(places.map(|place| octets[place])));
@@ -149,7 +150,7 @@ pub(crate) fn embedded(address: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
         [0x2001, 0, ..] => [Some(Ipv4Addr::from_bits(!at(0).to_bits())), None, None, None],
         _ => [None; 4],
     };
-    // The interface identifier of ISATAP may follow any prefix, also one that embeds another address.
+    // The interface identifier of ISATAP may follow any prefix, even one that embeds another address.
     let isatap = matches!(address.segments(), [_, _, _, _, 0 | 0x200, 0x5efe, ..]).then(|| at(0));
     places.into_iter().chain([isatap]).flatten()
 }
@@ -159,12 +160,12 @@ pub(crate) fn embedded(address: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
 mod tests {
     use super::*;
 
-    fn judged(address: &str) -> Option<Special> {
+    fn classified(address: &str) -> Option<Special> {
         special(address.parse().expect("an address"))
     }
 
     #[test]
-    fn metadata_services_are_known_whatever_cloud_they_are_of() {
+    fn metadata_services_of_all_clouds_are_denied() {
         let documented = [
             "169.254.169.254",
             "169.254.170.2",
@@ -183,26 +184,26 @@ mod tests {
             "fd00:a9fe:a9fe::1",
             "fd00:100::100:200",
             "fe80::a9fe:a9fe",
-            // Not documented, but in the style of the others.
+            // Not documented, but follows the pattern of the others.
             "fd12:3456:789a::a9fe:a9fe",
         ];
         for address in documented {
-            let Some(Special::Refused(what)) = judged(address) else { panic!("{address} is admitted") };
+            let Some(Special::Refused(what)) = classified(address) else { panic!("{address} is not denied") };
             assert!(what.contains("metadata service"), "{address} is {what}");
         }
     }
 
     #[test]
-    fn private_networks_are_the_same_in_both_families() {
+    fn private_networks_are_recognized_in_both_address_families() {
         for address in
             ["10.0.0.1", "172.31.255.255", "192.168.1.1", "100.64.0.1", "fc00::1", "fd12:3456:789a::1", "fd00:42::1"]
         {
-            assert_eq!(judged(address), Some(Special::Private), "{address}");
+            assert_eq!(classified(address), Some(Special::Private), "{address}");
         }
         for address in ["172.32.0.1", "100.128.0.1", "1.1.1.1", "2606:4700:4700::1111", "::ffff:1.1.1.1"] {
-            assert_eq!(judged(address), None, "{address}");
+            assert_eq!(classified(address), None, "{address}");
         }
-        assert_eq!(judged("64:ff9b::a00:1"), Some(Special::Private), "10.0.0.1 by NAT64");
+        assert_eq!(classified("64:ff9b::a00:1"), Some(Special::Private), "10.0.0.1 through NAT64");
     }
 
     /// The examples of RFC 6052, section 2.4; RFC 8215 leaves the length of the prefix to the network.
@@ -215,15 +216,15 @@ mod tests {
             ["64:ff9b:1:c000:2:2100::", "64:ff9b:1:c0:0:221::", "64:ff9b:1:0:c0:2:2100::", "64:ff9b:1::c000:221"]
         {
             assert!(inner(local).contains(&example), "{local}: {:?}", inner(local));
-            assert!(matches!(judged(local), Some(Special::Refused(_))), "{local}");
+            assert!(matches!(classified(local), Some(Special::Refused(_))), "{local}");
         }
         for none in ["64:ff9b:64:ff9b::7f00:1", "64:ff9b:0:1::7f00:1", "64:ff9b:2::7f00:1", "2001:db8::7f00:1"] {
-            assert!(inner(none).is_empty(), "{none} is no NAT64");
+            assert!(inner(none).is_empty(), "{none} is not a NAT64 address");
         }
     }
 
     #[test]
-    fn addresses_that_no_public_host_has_are_denied() {
+    fn addresses_that_no_public_host_uses_are_denied() {
         let refused = [
             "0.0.0.0",
             "0.1.2.3",
@@ -256,7 +257,7 @@ mod tests {
             "ff02::1",
         ];
         for address in refused {
-            assert!(matches!(judged(address), Some(Special::Refused(_))), "{address} is {:?}", judged(address));
+            assert!(matches!(classified(address), Some(Special::Refused(_))), "{address} is {:?}", classified(address));
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::oauth::http::denied::Denied;
 use crate::oauth::http::egress::EgressPolicy;
 use crate::oauth::request::TokenRequest;
 
-/// Where a request would be sent, and how.
+/// The destination of a request, and how it is reached.
 #[derive(Clone, Copy, Debug)]
 pub struct Destination<'a> {
     /// The endpoint.
@@ -35,12 +35,12 @@ impl<'a> Destination<'a> {
     }
 }
 
-/// Where credentials may be sent, as their owners say.
+/// The restrictions that owners set for their credentials.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Restrictions<'a> {
-    /// The credentials that say where they may be sent; all of them must allow a destination.
+    /// The allowed endpoints of the annotated credentials; all of them must allow a destination.
     pub pins: &'a [AllowedEndpoints],
-    /// The credentials that do not say it.
+    /// The credentials without the annotation.
     pub unpinned: &'a [String],
     /// The Secret that contains the CA bundle.
     pub ca_owner: Option<&'a str>,
@@ -83,8 +83,9 @@ impl EgressPolicy {
         }
     }
 
-    /// Whether an issuer's metadata may be requested. No credentials are sent there; if there are none at all, no owner of a Secret
-    /// decides about the request. The proxy is checked too: its errors are reported, and so reveal what there is.
+    /// Whether an issuer's metadata may be requested. No credentials are sent there. If the integration has none, the
+    /// administrator decides instead of the owner of a Secret. The proxy is also checked, because its errors are
+    /// reported and reveal which hosts exist.
     ///
     /// # Errors
     ///
@@ -103,7 +104,7 @@ impl EgressPolicy {
 fn authorize_pinned(pin: &AllowedEndpoints, to: &Destination<'_>, ca_owner: Option<&str>) -> Result<(), Denied> {
     let (owner, allowed) = (|| pin.of.clone(), || pin.list());
     if !pin.admits(to.url) {
-        // The query matters only where the annotation contains one.
+        // The query matters only if the annotation contains one.
         let end = if allowed().contains('?') { Position::AfterQuery } else { Position::AfterPath };
         let url = to.url[..end].to_owned();
         return Err(Denied::OutsideAllowedEndpoints { owner: owner(), allowed: allowed(), url });
@@ -140,7 +141,7 @@ mod tests {
         result.map_or_else(name, |()| "allowed".to_owned())
     }
 
-    /// One row of the table. What is empty is not set; `pins` are the allowed endpoints of one Secret each.
+    /// One row of the table. Empty fields are not set; each of `pins` contains the allowed endpoints of one Secret.
     #[derive(Default)]
     #[expect(clippy::struct_excessive_bools, reason = "each is a column of the table")]
     struct Case {
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_sent_only_where_the_administrator_and_all_owners_allow_it() {
+    fn a_request_is_sent_only_if_the_administrator_and_all_owners_allow_it() {
         const PROXY: &str = "http://proxy.example.com/";
         const PINNED: &[&str] = &[ENDPOINT];
         const HTTP: &str = "http://login.example.com/token";
@@ -190,24 +191,36 @@ mod tests {
             ("nothing restricts it", Case::default(), "allowed"),
             ("the policy comes first", Case { url: "https://127.0.0.1/", pins: PINNED, ..Case::default() }, "Address"),
             ("no TLS", Case { url: HTTP, ..Case::default() }, "PlainHttp"),
-            ("no TLS, which is allowed", Case { url: HTTP, allow_http: true, ..Case::default() }, "allowed"),
+            ("no TLS, but plain HTTP is allowed", Case { url: HTTP, allow_http: true, ..Case::default() }, "allowed"),
             ("an unpinned Secret", Case { unpinned: true, ..Case::default() }, "allowed"),
             ("a required pin", Case { unpinned: true, require_pin: true, ..Case::default() }, "Unrestricted"),
-            ("one of two", Case { pins: PINNED, unpinned: true, require_pin: true, ..Case::default() }, "Unrestricted"),
+            (
+                "one of two is pinned",
+                Case { pins: PINNED, unpinned: true, require_pin: true, ..Case::default() },
+                "Unrestricted",
+            ),
             ("an anonymous request", Case { require_pin: true, ..Case::default() }, "allowed"),
             ("an anonymous request elsewhere", Case { require_pin: true, ..other }, "Anonymous"),
-            ("an anonymous request by proxy", Case { proxy: PROXY, require_pin: true, ..Case::default() }, "Anonymous"),
+            (
+                "an anonymous request through a proxy",
+                Case { proxy: PROXY, require_pin: true, ..Case::default() },
+                "Anonymous",
+            ),
             ("a proxy without pins", Case { proxy: PROXY, ..Case::default() }, "allowed"),
             ("a pinned endpoint", Case { pins: PINNED, require_pin: true, ..Case::default() }, "allowed"),
-            ("outside", Case { pins: &["https://other.example.com/"], ..Case::default() }, "OutsideAllowedEndpoints"),
+            (
+                "an endpoint outside the pin",
+                Case { pins: &["https://other.example.com/"], ..Case::default() },
+                "OutsideAllowedEndpoints",
+            ),
             (
                 "two owners",
                 Case { pins: &[ENDPOINT, "https://x.example/"], ..Case::default() },
                 "OutsideAllowedEndpoints",
             ),
-            ("no endpoint at all", Case { pins: &[""], ..Case::default() }, "OutsideAllowedEndpoints"),
+            ("an empty pin", Case { pins: &[""], ..Case::default() }, "OutsideAllowedEndpoints"),
             ("a header", Case { pins: PINNED, header: "X-Original-URL", ..Case::default() }, "Header"),
-            ("a plain header", Case { pins: PINNED, header: "Accept", ..Case::default() }, "allowed"),
+            ("a harmless header", Case { pins: PINNED, header: "Accept", ..Case::default() }, "allowed"),
             ("its own CA", Case { pins: PINNED, ca_owner: Some("it"), ..Case::default() }, "allowed"),
             ("a foreign CA", Case { pins: PINNED, ca_owner: Some("else"), ..Case::default() }, "ForeignCa"),
             (
@@ -216,14 +229,14 @@ mod tests {
                 "allowed",
             ),
             ("a CA without pins", Case { ca_owner: Some("else"), unpinned: true, ..Case::default() }, "allowed"),
-            ("https by proxy", Case { pins: PINNED, proxy: PROXY, ..Case::default() }, "allowed"),
+            ("https through a proxy", Case { pins: PINNED, proxy: PROXY, ..Case::default() }, "allowed"),
             (
-                "http by proxy",
+                "http through a proxy",
                 Case { url: HTTP, pins: &[HTTP], proxy: PROXY, allow_http: true, ..Case::default() },
                 "ProxySeesCredentials",
             ),
             (
-                "http by proxy, unpinned",
+                "http through a proxy, unpinned",
                 Case { url: HTTP, unpinned: true, proxy: PROXY, allow_http: true, ..Case::default() },
                 "allowed",
             ),
@@ -234,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_are_requested_without_the_consent_of_owners() {
+    fn metadata_is_requested_without_the_consent_of_owners() {
         let (endpoint, pins, headers) = (url(ENDPOINT), [pin("https://other.example.com/", false)], BTreeMap::new());
         let to = Destination { url: &endpoint, proxy: None, headers: &headers, has_custom_ca: true };
         let restrictions = Restrictions { pins: &pins, ..Restrictions::default() };

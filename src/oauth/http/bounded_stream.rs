@@ -1,8 +1,8 @@
 //! Limits how many bytes are read from a connection, below TLS and HTTP.
 //!
-//! The HTTP library reads and parses without yielding for as long as bytes are available: an endless series of interim responses
-//! (RFC 9110, section 15.2) would block the thread for all other tasks, and no timeout would fire. So bytes are returned in small
-//! parts with pauses between them, and their number is bounded.
+//! The HTTP library reads and parses without yielding for as long as bytes are available: an endless series of
+//! interim responses (RFC 9110, section 15.2) would block the thread for all other tasks, and no timeout would fire.
+//! Bytes are therefore returned in small parts with pauses between them, and their number is bounded.
 
 use std::io;
 use std::pin::Pin;
@@ -10,9 +10,9 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The most bytes that TLS, headers and the framing add to a body. Certificate chains have some KiB.
+/// The maximum number of bytes that TLS, headers and framing add to a body. Certificate chains have several KiB.
 const OVERHEAD: usize = 256 << 10;
-/// The most bytes that one read returns.
+/// The maximum number of bytes that one read returns.
 const MAX_READ: usize = 16 << 10;
 /// After this number of bytes, the task yields to others and to timers.
 const YIELD_AFTER: usize = 64 << 10;
@@ -28,7 +28,7 @@ pub(crate) struct BoundedStream<S> {
 
 /// The server sent more than the limit.
 #[derive(Debug, thiserror::Error)]
-#[error("the server sent more than {0} bytes, all that is read for one request")]
+#[error("the server sent more than {0} bytes, the limit for one request")]
 pub(crate) struct TooMuch(usize);
 
 impl<S> BoundedStream<S> {
@@ -84,10 +84,10 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn no_more_is_read_than_the_bound() {
+    async fn a_stream_is_read_only_up_to_its_bound() {
         let mut stream = BoundedStream::new(repeat(b'x'), 100);
         let mut read = Vec::new();
-        let error = stream.read_to_end(&mut read).await.expect_err("a stream without end");
+        let error = stream.read_to_end(&mut read).await.expect_err("an endless stream");
         assert_eq!(read.len(), OVERHEAD + 100);
         assert!(error.to_string().contains("more than 262244 bytes"), "{error}");
     }

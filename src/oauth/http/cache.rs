@@ -1,7 +1,7 @@
 //! A cache that namespaces share without affecting each other.
 //!
-//! Whatever a tenant can make the operator remember is bounded for each namespace, and what exceeds the bound evicts an entry of
-//! that same namespace. In total, the namespace with the most entries gives way.
+//! The number of entries is bounded per namespace: a namespace that exceeds its bound evicts one of its own entries.
+//! If the total bound is exceeded, the namespace with the most entries loses one.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 /// The bounds of a cache.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// The most entries of one namespace.
+    /// The maximum number of entries of one namespace.
     pub(crate) per_namespace: usize,
-    /// The most entries of all namespaces together.
+    /// The maximum number of entries of all namespaces together.
     pub(crate) total: usize,
     /// How long an entry is valid after it was written.
     pub(crate) ttl: Duration,
@@ -48,10 +48,10 @@ impl<K: Eq + Hash + Clone, V: Clone> NamespacedCache<K, V> {
         Self { bounds, entries: Arc::default() }
     }
 
-    /// The value of a key, unless it is too old.
+    /// The value of a key, unless it has expired.
     pub(crate) fn get(&self, namespace: &str, key: &K, now: Instant) -> Option<V> {
         let mut namespaces = self.lock();
-        // Here too, so that entries which nobody requests any more are removed.
+        // Also here, so that entries that are no longer requested are removed.
         remove_expired(&mut namespaces, self.bounds.ttl, now);
         let entry = namespaces.get_mut(namespace)?.get_mut(key)?;
         entry.used = now;
@@ -137,7 +137,7 @@ mod tests {
             cache.insert(tenant, 1, 1, at(3));
         }
         assert_eq!(cache.lock().values().map(HashMap::len).sum::<usize>(), BOUNDS.total);
-        assert_eq!(cache.get("mallory", &0, at(4)), None, "the entry that was not used for the longest time");
+        assert_eq!(cache.get("mallory", &0, at(4)), None, "the least recently used entry");
         assert!(["a", "b", "c"].iter().all(|tenant| cache.get(tenant, &1, at(4)) == Some(1)));
     }
 
@@ -157,6 +157,6 @@ mod tests {
         cache.insert("bob", 1, 1, at(0));
         assert_eq!(cache.get("bob", &1, at(59)), Some(1));
         assert_eq!(cache.get("bob", &1, at(60)), None);
-        assert!(!cache.lock().contains_key("bob"), "an expired entry is not kept");
+        assert!(!cache.lock().contains_key("bob"), "expired entries are removed");
     }
 }

@@ -1,11 +1,12 @@
 //! The connections to endpoints: a new one for each request, with the settings of the spec.
 //!
-//! A connection is never used for a second request, and never shared. Renewals of one integration are minutes apart, so that a
-//! connection pool helps only in bursts, and it has a high price: whoever shares a connection can break it while a refresh token of
-//! somebody else is in flight that the server has already rotated; the same happens to a request on a connection that the server is
-//! about to close; and whatever a server sends on an idle connection must be read. For the same reason only HTTP/1.1 is used: with one
-//! request on a connection, HTTP/2 adds nothing but its control frames. And no TLS session is resumed: a ticket would link requests of
-//! different namespaces, or with different client certificates.
+//! A connection is never reused, and never shared. Renewals of one integration are minutes apart, so that a
+//! connection pool would help only in bursts, and its cost would be high: one tenant could break a shared connection
+//! while the refresh token of another tenant is in flight and already rotated by the server; the same can happen if
+//! the server is about to close the connection; and bytes that a server sends on an idle connection must be read. For
+//! the same reason only HTTP/1.1 is used: with one request per connection, HTTP/2 would only add control frames. TLS
+//! sessions are not resumed, because a ticket would link requests of different namespaces, or with different client
+//! certificates.
 
 use std::sync::{Arc, LazyLock};
 
@@ -31,7 +32,7 @@ use crate::oauth::http::trust_stores;
 use crate::oauth::http::trust_stores::TrustStores;
 use crate::oauth::request::TokenRequest;
 
-/// The CAs of Mozilla and of the system, read once.
+/// Mozilla's and the system's root certificates, read once.
 static DEFAULT_ROOTS: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| Arc::new(default_roots()));
 
 /// Creates connections. Clones share the caches.
@@ -45,13 +46,13 @@ pub struct HttpClients {
 /// How to connect to an endpoint.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// Makes a new connection for each request.
+    /// Opens a new connection for each request.
     pub(crate) dialer: Dialer,
-    /// Fingerprint of its settings; `None` for the default ones.
+    /// Fingerprint of its settings; `None` for the defaults.
     pub id: Option<Fingerprint>,
 }
 
-/// The settings of a connection that differ from the default ones.
+/// The settings of a connection that differ from the defaults.
 #[derive(Debug)]
 pub struct Settings<'a> {
     ca_bundle: Option<&'a CustomCa>,
@@ -68,7 +69,7 @@ impl HttpClients {
     ///
     /// When TLS cannot be set up.
     pub fn new(egress: Arc<EgressPolicy>) -> Result<Self, BuildError> {
-        // Fails only if the process has a provider already, which is as good.
+        // Fails only if the process already has a provider, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let tls = anonymous(Arc::clone(&DEFAULT_ROOTS)).map_err(BuildError)?;
         let proxies = Proxies::System(Arc::new(Matcher::from_env()));
@@ -80,7 +81,7 @@ impl HttpClients {
     ///
     /// # Errors
     ///
-    /// A [`RequestError`] that names the certificate, key or proxy which is unusable.
+    /// A [`RequestError`] that names the unusable certificate, key or proxy.
     pub async fn connection(&self, settings: &Settings<'_>, namespace: &str) -> Result<Connection, RequestError> {
         let mut dialer = self.default.clone();
         let id = settings.fingerprint();
@@ -130,7 +131,7 @@ impl<'a> Settings<'a> {
     ///
     /// # Errors
     ///
-    /// A [`RequestError`] that names the client certificate or key which is missing.
+    /// A [`RequestError`] that names the missing client certificate or key.
     pub fn of(request: &'a TokenRequest, credentials: &'a Credentials) -> Result<Self, RequestError> {
         let pem = |credential: Credential| {
             let value = credentials.get(credential).map(ExposeSecret::expose_secret);
@@ -146,14 +147,14 @@ impl<'a> Settings<'a> {
         Ok(Self { identity, ..Self::anonymous(request, credentials) })
     }
 
-    /// The same without the client certificate: for an issuer's metadata, which are read before it is known whether the endpoint may see
-    /// the certificate.
+    /// The same without the client certificate: for an issuer's metadata, which is read before it is known whether
+    /// the certificate may be sent to the endpoint.
     #[must_use]
     pub fn anonymous(request: &'a TokenRequest, credentials: &'a Credentials) -> Self {
         Self { ca_bundle: credentials.ca_bundle.as_ref(), identity: None, proxy: request.proxy.as_ref() }
     }
 
-    /// Identifies the settings; `None` for the default ones.
+    /// Identifies the settings; `None` for the defaults.
     #[must_use]
     pub fn fingerprint(&self) -> Option<Fingerprint> {
         let Self { ca_bundle, identity, proxy } = self;
@@ -183,7 +184,7 @@ fn tls_builder(roots: Arc<RootCertStore>) -> Result<ConfigBuilder<ClientConfig, 
     Ok(builder.with_root_certificates(roots))
 }
 
-/// Without a client certificate.
+/// A TLS configuration without a client certificate.
 fn anonymous(roots: Arc<RootCertStore>) -> Result<Arc<ClientConfig>, rustls::Error> {
     Ok(finish(tls_builder(roots)?.with_no_client_auth()))
 }
@@ -222,7 +223,8 @@ pub fn check_ca_bundle(pem: &str) -> Result<(), RequestError> {
     trust_stores::parse(pem).map(|_| ())
 }
 
-/// Checks the validity period of a certificate. A server would reject an expired one with an alert that does not say why.
+/// Checks the validity period of a certificate. A server would reject an expired certificate with an alert that does
+/// not explain the reason.
 ///
 /// # Errors
 ///

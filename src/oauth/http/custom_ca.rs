@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 /// SHA-256 of a bundle, or of the settings of a connection.
 pub type Fingerprint = [u8; 32];
 
-/// A CA bundle as it was read, with its hash. Clones share the text.
+/// A CA bundle with its hash, not parsed. Clones share the text.
 #[derive(Clone, Debug)]
 pub struct CustomCa {
     pub(crate) pem: Arc<str>,

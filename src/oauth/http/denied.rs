@@ -8,12 +8,12 @@ use crate::oauth::allowed_endpoints::ALLOWED_ENDPOINTS;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// The endpoint has no TLS.
-    #[error("without TLS nothing is sent (--allow-http): use https")]
+    #[error("requests without TLS are not allowed (--allow-http): use https")]
     PlainHttp,
     /// The URL has no host.
-    #[error("there is no host")]
+    #[error("the URL has no host")]
     NoHost,
-    /// Only some hosts are allowed.
+    /// The host is not one of the allowed hosts.
     #[error("{host} is not an allowed host (--allow-host)")]
     Host {
         /// The host.
@@ -33,9 +33,9 @@ pub enum Denied {
         /// What it is.
         kind: &'static str,
     },
-    /// There are no credentials whose owner could allow the host, and the administrator has not.
+    /// There are no credentials whose owner could allow the host, and the administrator has not allowed it.
     #[error(
-        "an integration without credentials may send requests only to the hosts of --allow-anonymous-host, and {host} is none of them: name credentials whose annotation {ALLOWED_ENDPOINTS} admits it, or have an administrator add the host"
+        "an integration without credentials may send requests only to the hosts of --allow-anonymous-host, and {host} is not one of them: use credentials whose annotation {ALLOWED_ENDPOINTS} allows it, or have an administrator add the host"
     )]
     Anonymous {
         /// The host.
@@ -50,10 +50,10 @@ pub enum Denied {
         owner: String,
         /// The endpoints that it allows.
         allowed: String,
-        /// The endpoint, without its query unless one is pinned.
+        /// The endpoint; without its query unless a query is pinned.
         url: String,
     },
-    /// An additional header could lead a gateway to another path than the one that is allowed.
+    /// An additional header could make a gateway use another path than the allowed one.
     #[error(
         "{owner} may be sent only below a path ({allowed}), and header {name} could make a gateway use another path"
     )]
@@ -67,13 +67,13 @@ pub enum Denied {
         /// The origin of the endpoint.
         origin: String,
     },
-    /// The CA bundle is not that of the owner of the credentials.
+    /// The CA bundle does not belong to the owner of the credentials.
     #[error("{owner} says where it may be sent, and a CA of others could impersonate the endpoint")]
     ForeignCa {
         /// The object with the annotation.
         owner: String,
     },
-    /// The request would go to a proxy without encryption.
+    /// The request would be sent to a proxy without encryption.
     #[error(
         "credentials with the annotation allowed-endpoints cannot be sent through a proxy over plain http: the proxy could read them"
     )]

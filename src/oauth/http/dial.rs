@@ -1,4 +1,4 @@
-//! Connects to an endpoint: name resolution, TCP, the tunnel of a proxy, and TLS.
+//! Connects to an endpoint: name resolution, TCP, the tunnel through a proxy, and TLS.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -20,13 +20,13 @@ use crate::oauth::http::bounded_stream::BoundedStream;
 use crate::oauth::http::egress::EgressPolicy;
 use crate::oauth::http::errors::SendError;
 
-/// Some servers reject requests without one.
+/// Some servers reject requests without a `User-Agent`.
 pub(crate) const USER_AGENT: &str = concat!("oauth-operator/", env!("CARGO_PKG_VERSION"));
-/// The delay before the next address is tried too (RFC 8305, section 5).
+/// The delay before the next address is also tried (RFC 8305, section 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-/// The most addresses of a name that are tried.
+/// The maximum number of addresses of a name that are tried.
 const MAX_ADDRESSES: usize = 16;
-/// The largest response to CONNECT that is read, in bytes.
+/// The maximum size of the response to CONNECT, in bytes.
 const MAX_CONNECT_RESPONSE: usize = 8 << 10;
 
 /// A connection to an endpoint or a proxy.
@@ -48,7 +48,7 @@ pub(crate) struct ProxyServer {
     pub(crate) authorization: Option<HeaderValue>,
 }
 
-/// Makes connections to endpoints.
+/// Opens connections to endpoints.
 #[derive(Clone, Debug)]
 pub(crate) struct Dialer {
     pub(crate) egress: Arc<EgressPolicy>,
@@ -63,7 +63,7 @@ impl Proxies {
     ///
     /// # Errors
     ///
-    /// When the proxy of the environment cannot be used.
+    /// When the proxy in the environment cannot be used.
     pub(crate) fn of(&self, url: &Url) -> Result<Option<ProxyServer>, SendError> {
         match self {
             Self::One(proxy) => Ok(Some(ProxyServer { url: proxy.clone(), authorization: None })),
@@ -84,7 +84,7 @@ impl Dialer {
     ///
     /// # Errors
     ///
-    /// Which step has failed.
+    /// The step that failed.
     pub(crate) async fn connect(
         &self,
         url: &Url,
@@ -109,7 +109,8 @@ impl Dialer {
     async fn connect_tcp(&self, url: &Url, max_body: usize) -> Result<Box<dyn Stream>, SendError> {
         let port = url.port_or_known_default().unwrap_or_default();
         let addresses = match url.host() {
-            // The egress policy has checked it as part of the URL; the administrator chooses the proxy of the environment.
+            // The egress policy has already checked the address as part of the URL, and the administrator chooses the
+            // proxy in the environment.
             Some(Host::Ipv4(address)) => vec![SocketAddr::new(address.into(), port)],
             Some(Host::Ipv6(address)) => vec![SocketAddr::new(address.into(), port)],
             Some(Host::Domain(name)) => self.egress.resolve(name, port).await?,
@@ -121,7 +122,8 @@ impl Dialer {
     }
 }
 
-/// Connects to the first address that accepts. One that does not respond does not delay the others for long.
+/// Connects to the first address that accepts a connection. An address that does not respond delays the others only
+/// briefly.
 async fn connect_first(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     let mut addresses = addresses.into_iter().take(MAX_ADDRESSES);
     let mut attempts = FuturesUnordered::new();
@@ -156,7 +158,7 @@ async fn secure(tls: &Arc<ClientConfig>, url: &Url, stream: Box<dyn Stream>) -> 
     Ok(Box::new(stream))
 }
 
-/// Makes a proxy connect to an endpoint (RFC 9110, section 9.3.6).
+/// Opens a tunnel to an endpoint through a proxy (RFC 9110, section 9.3.6).
 async fn tunnel(stream: &mut Box<dyn Stream>, url: &Url, authorization: Option<&HeaderValue>) -> Result<(), SendError> {
     let broken = |error: io::Error| SendError::Proxy(error.to_string());
     let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default());
@@ -169,7 +171,7 @@ async fn tunnel(stream: &mut Box<dyn Stream>, url: &Url, authorization: Option<&
     stream.write_all(&request).await.map_err(broken)?;
     stream.flush().await.map_err(broken)?;
     let mut head = Vec::new();
-    // Byte by byte: what follows the head belongs to TLS.
+    // Byte by byte: the bytes after the head belong to TLS.
     while !head.ends_with(b"\r\n\r\n") {
         if head.len() == MAX_CONNECT_RESPONSE {
             return Err(SendError::Proxy(format!("its response has more than {MAX_CONNECT_RESPONSE} bytes")));
@@ -183,7 +185,7 @@ async fn tunnel(stream: &mut Box<dyn Stream>, url: &Url, authorization: Option<&
         Some(status) if status.iter().all(u8::is_ascii_digit) => {
             Err(SendError::Proxy(format!("it responded with {}", String::from_utf8_lossy(status))))
         }
-        _ => Err(SendError::Proxy("its response is not one of HTTP/1.1".to_owned())),
+        _ => Err(SendError::Proxy("its response is not HTTP/1.1".to_owned())),
     }
 }
 
@@ -201,24 +203,24 @@ mod tests {
         let authorization = HeaderValue::from_static("Basic dTpw");
         let done = tunnel(&mut stream, &url, Some(&authorization)).await;
         drop(stream);
-        let mut told = String::new();
-        theirs.read_to_string(&mut told).await.expect("read");
-        (told, done)
+        let mut received = String::new();
+        theirs.read_to_string(&mut received).await.expect("read");
+        (received, done)
     }
 
     #[tokio::test]
     async fn a_proxy_receives_only_the_host_and_its_error_is_bounded() {
-        let (told, done) = tunneled("HTTP/1.1 200 Connection established\r\n\r\n").await;
+        let (received, done) = tunneled("HTTP/1.1 200 Connection established\r\n\r\n").await;
         assert!(done.is_ok(), "{done:?}");
         let expected = format!(
             "CONNECT login.example.com:443 HTTP/1.1\r\nHost: login.example.com:443\r\nUser-Agent: {USER_AGENT}\r\nProxy-Authorization: Basic dTpw\r\n\r\n"
         );
-        assert_eq!(told, expected);
+        assert_eq!(received, expected);
         let long = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(MAX_CONNECT_RESPONSE));
         for (response, says) in [
             ("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "proxy authorization required"),
             ("HTTP/1.1 503 Service Unavailable\r\n\r\n", "it responded with 503"),
-            ("SSH-2.0-OpenSSH_9.6\r\n\r\n", "not one of HTTP/1.1"),
+            ("SSH-2.0-OpenSSH_9.6\r\n\r\n", "is not HTTP/1.1"),
             (&long, "more than 8192 bytes"),
         ] {
             let (_, done) = tunneled(response).await;
@@ -228,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_names_proxies_with_their_credentials() {
+    fn proxies_and_their_credentials_are_read_from_the_environment() {
         let matcher = Matcher::builder().all("http://user:word@proxy.example.com:3128").no("near.example.com").build();
         let proxies = Proxies::System(Arc::new(matcher));
         let url = |text: &str| Url::parse(text).expect("a URL");

@@ -1,4 +1,5 @@
-//! Issuer metadata (OpenID Connect Discovery 1.0, RFC 8414): read within bounds, reduced to what is used, and cached for each namespace.
+//! Issuer metadata (OpenID Connect Discovery 1.0, RFC 8414): read within bounds, reduced to the fields that are used,
+//! and cached per namespace.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -19,11 +20,11 @@ use crate::oauth::http::errors;
 use crate::oauth::redaction::redact;
 use crate::oauth::request::TokenRequest;
 
-/// The largest document that is read, in bytes. Those of large providers have up to 10 KiB.
+/// The maximum size of a document, in bytes. Those of large providers have up to 10 KiB.
 const MAX_DOCUMENT: usize = 64 << 10;
-/// The longest URL, in bytes, as in the spec.
+/// The maximum length of a URL, in bytes, as in the spec.
 const MAX_URL: usize = 2_048;
-/// Metadata are cached for an hour. An entry has at most about 8 KiB, and usually 300 bytes.
+/// Metadata is cached for an hour. An entry usually has 300 bytes, and never more than about 8 KiB.
 const BOUNDS: Bounds = Bounds { per_namespace: 32, total: 1_024, ttl: Duration::from_hours(1) };
 /// OpenID Connect Discovery 1.0, section 4: appended to the issuer.
 const OPENID: &str = "/.well-known/openid-configuration";
@@ -49,7 +50,7 @@ struct Aliases {
     revocation_endpoint: Option<String>,
 }
 
-/// The known ones among the client authentication methods that an issuer supports.
+/// The client authentication methods that the issuer supports, as far as they are known here.
 #[derive(Clone, Debug, Default)]
 struct AuthMethods(Vec<&'static str>);
 
@@ -91,7 +92,8 @@ impl<'de> Deserialize<'de> for AuthMethods {
     }
 }
 
-/// The settings of the connection and the issuer: behind a tenant's own proxy or CA there may be another server.
+/// The settings of the connection, and the issuer: with a tenant's own proxy or CA, the same URL may lead to another
+/// server.
 pub type MetadataKey = (Option<[u8; 32]>, Url);
 
 /// The metadata of issuers, by namespace. Clones share them.
@@ -107,18 +109,19 @@ impl Default for Discovery {
 }
 
 impl Discovery {
-    /// The metadata of an issuer that this namespace has read within the last hour. `name` is the issuer as the spec writes it.
+    /// The metadata of an issuer that this namespace has read within the last hour. `name` is the issuer exactly as
+    /// in the spec.
     #[must_use]
     pub fn cached(&self, namespace: &str, key: &MetadataKey, name: &str) -> Option<Metadata> {
         self.cache.get(namespace, key, Instant::now()).filter(|metadata| metadata.issuer == name)
     }
 
-    /// Requests the metadata of an issuer. `connection` must not present a client certificate: whether the endpoint may see it can be
-    /// decided only when the endpoint is known.
+    /// Requests the metadata of an issuer. `connection` must not present a client certificate: whether it may be sent
+    /// to the endpoint is known only after discovery.
     ///
     /// # Errors
     ///
-    /// A [`RequestError`] that says why they are invalid, or why they could not be read.
+    /// A [`RequestError`] that says why the metadata is invalid, or why it could not be read.
     pub async fn request(
         &self,
         namespace: &str,
@@ -134,7 +137,7 @@ impl Discovery {
         Ok(metadata)
     }
 
-    /// Removes metadata that did not lead to an endpoint that works: they are requested again the next time.
+    /// Removes metadata whose endpoint did not work, so that it is requested again the next time.
     pub fn forget(&self, namespace: &str, key: &MetadataKey) {
         self.cache.remove(namespace, key);
     }
@@ -145,7 +148,7 @@ impl Metadata {
     ///
     /// # Errors
     ///
-    /// When they are invalid, or those of another issuer.
+    /// When the metadata is invalid, or names another issuer.
     pub fn parse(issuer: &str, body: &[u8]) -> Result<Self, RequestError> {
         let metadata: Self = serde_json::from_slice(body)
             .map_err(|_| invalid("the issuer metadata is not valid (RFC 8414, section 2)"))?;
@@ -166,7 +169,7 @@ impl Metadata {
             .flat_map(|aliases| [&aliases.token_endpoint, &aliases.revocation_endpoint]);
         let urls = [&self.token_endpoint, &self.revocation_endpoint].into_iter().chain(aliases).flatten();
         if urls.into_iter().any(|url| url.len() > MAX_URL) {
-            let problem = format!("the metadata of the issuer contain a URL of more than {MAX_URL} bytes");
+            let problem = format!("the metadata of the issuer contains a URL of more than {MAX_URL} bytes");
             return Err(invalid(&problem));
         }
         Ok(())
@@ -197,10 +200,10 @@ impl Metadata {
         self.mtls_endpoint_aliases.as_ref().filter(|_| request.client.method == Method::TlsClientAuth)
     }
 
-    /// A server that lists no methods may support all; a list is taken as complete.
+    /// A server that lists no methods may support all; a list is assumed to be complete.
     fn check_method(&self, method: Method) -> Result<(), RequestError> {
         let wanted = match method {
-            // For the server, the token is an assertion that another issuer has signed.
+            // To the server, the token is an assertion signed by another issuer.
             Method::ServiceAccountToken => "private_key_jwt",
             method => method.as_str(),
         };
@@ -222,17 +225,17 @@ impl Metadata {
         let invalid = |problem: &str| invalid(&format!("the metadata of the issuer {problem}"));
         let text = text.ok_or_else(|| invalid(&format!("contain no {name}")).with_advice(Advice::SetUrl(kind)))?;
         let url = Url::parse(text)
-            .map_err(|_| invalid(&format!("contain a {name} that is not a URL")).with_advice(Advice::SetUrl(kind)))?;
+            .map_err(|_| invalid(&format!("contains a {name} that is not a URL")).with_advice(Advice::SetUrl(kind)))?;
         let is_secure = url.scheme() == "https" || (url.scheme() == "http" && self.issuer.starts_with("http:"));
         if is_secure && url.username().is_empty() && url.password().is_none() {
             Ok(url)
         } else {
-            Err(invalid(&format!("contain a {name} that is not an https URL: nothing was sent there")))
+            Err(invalid(&format!("contains a {name} that is not an https URL: nothing was sent there")))
         }
     }
 }
 
-/// The two URLs of the metadata, that of OpenID Connect first, because nearly all servers have it.
+/// The two URLs of the metadata; that of OpenID Connect is first, because nearly all servers have it.
 fn metadata_urls(issuer: &Url) -> [String; 2] {
     let text = issuer.as_str().trim_end_matches('/');
     let path = issuer.path().trim_end_matches('/');
@@ -259,7 +262,7 @@ async fn read(
     url_text: &str,
 ) -> Result<Result<Zeroizing<Vec<u8>>, u16>, RequestError> {
     let host = issuer.host_str().unwrap_or_default();
-    let url = Url::parse(url_text).map_err(|_| invalid("the metadata of the issuer have no URL"))?;
+    let url = Url::parse(url_text).map_err(|_| invalid("the metadata of the issuer has no URL"))?;
     let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
     let is_ok = |status| status == StatusCode::OK;
     let response = connection.send(HttpMethod::GET, &url, headers, String::new(), MAX_DOCUMENT, is_ok).await;
@@ -268,7 +271,7 @@ async fn read(
         return Ok(Err(response.status.as_u16()));
     }
     if !response.is_whole {
-        return Err(invalid("the metadata of the issuer are larger than 64 KiB"));
+        return Err(invalid("the metadata of the issuer is larger than 64 KiB"));
     }
     Ok(Ok(response.body))
 }

@@ -1,5 +1,6 @@
-//! Where requests may be sent. Tenants describe the requests, and the operator sends them from its own position in the network. So each
-//! URL is checked as it is written, and after its name was resolved, the very addresses are checked to which a connection is made.
+//! Restricts where requests may be sent. Tenants describe the requests, and the operator sends them from its own
+//! position in the network. Each URL is therefore checked as written, and after its name is resolved, exactly those
+//! addresses are checked that are then connected to.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -14,9 +15,9 @@ use crate::oauth::http::denied::Denied;
 use crate::oauth::http::errors::SendError;
 use crate::oauth::http::name_resolution;
 
-/// What is allowed and what is denied.
+/// The allowed and the denied destinations.
 #[derive(Clone, Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a separate flag")]
 pub struct EgressPolicy {
     /// Whether requests may be sent without TLS.
     pub allow_http: bool,
@@ -28,9 +29,9 @@ pub struct EgressPolicy {
     pub hosts: Vec<HostPattern>,
     /// Addresses of the cluster's own API server.
     pub api_server: Addresses,
-    /// Whether credentials must have the annotation that says where they may be sent.
+    /// Whether credentials must have the annotation with their allowed endpoints.
     pub require_pin: bool,
-    /// Hosts to which integrations without any credentials may send requests where `require_pin` is set; empty: none.
+    /// Hosts to which integrations without any credentials may send requests if `require_pin` is set; empty: none.
     pub anonymous_hosts: Vec<HostPattern>,
     /// Whether addresses of private networks are denied unless `allow` contains them.
     pub deny_private: bool,
@@ -64,9 +65,9 @@ impl Addresses {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPattern(String);
 
-/// A text is no host pattern.
+/// The text is not a host pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0} is not a host, nor *. and a domain")]
+#[error("{0} is neither a host nor *. and a domain")]
 pub struct InvalidHostPattern(String);
 
 impl std::str::FromStr for HostPattern {
@@ -96,7 +97,7 @@ impl HostPattern {
     }
 }
 
-/// Without the trailing dot of a fully qualified name.
+/// Removes the trailing dot of a fully qualified name.
 fn bare(host: &str) -> &str {
     host.strip_suffix('.').unwrap_or(host)
 }
@@ -108,7 +109,7 @@ impl EgressPolicy {
         Self { allow_http: true, unrestricted: true, ..Self::default() }
     }
 
-    /// Checks the URL of an endpoint as it is written.
+    /// Checks the URL of an endpoint as written.
     ///
     /// # Errors
     ///
@@ -120,7 +121,8 @@ impl EgressPolicy {
         self.check_host(url)
     }
 
-    /// Checks the host of a URL, and not its scheme: a proxy needs no TLS, because requests through it to an https endpoint are encrypted.
+    /// Checks the host of a URL, but not its scheme: a proxy does not need TLS, because requests through it to an
+    /// https endpoint are encrypted.
     ///
     /// # Errors
     ///
@@ -149,7 +151,7 @@ impl EgressPolicy {
         if self.unrestricted {
             return Ok(());
         }
-        // An embedded address is checked as well, because connections lead to it.
+        // Embedded addresses are also checked, because connections may be routed to them.
         let inner: Vec<IpAddr> = match address {
             IpAddr::V6(address) => embedded(address).map(IpAddr::V4).collect(),
             IpAddr::V4(_) => vec![],
@@ -159,7 +161,7 @@ impl EgressPolicy {
         if all().any(|address| is_in(&self.deny, address)) {
             return Err(Denied::Network { address });
         }
-        // Where several embedded addresses are possible, that one of them is allowed says nothing about the others.
+        // If several embedded addresses are possible, allowing one of them must not allow the others.
         let single = inner.first().filter(|_| inner.len() == 1);
         if std::iter::once(&address).chain(single).any(|address| is_in(&self.allow, address)) {
             return Ok(());
@@ -176,8 +178,9 @@ impl EgressPolicy {
         Err(Denied::Address { address, kind })
     }
 
-    /// Checks where an integration without any credentials may send requests. It has no Secret whose owner could decide that, so the
-    /// administrator does. Otherwise, whoever may write integrations could read with them what only the operator can reach.
+    /// Checks where an integration without any credentials may send requests. It has no Secret whose owner could
+    /// decide, so the administrator decides. Otherwise, users who may write integrations could read data from servers
+    /// that only the operator can reach.
     ///
     /// # Errors
     ///
@@ -192,12 +195,12 @@ impl EgressPolicy {
 }
 
 impl EgressPolicy {
-    /// Resolves a name, and returns only the addresses that are allowed. The addresses that are checked are those to which a connection
-    /// is made, so a name that changes between two lookups (DNS rebinding) gains nothing.
+    /// Resolves a name, and returns only the addresses that are allowed. The checked addresses are those that are
+    /// connected to, so a name that changes between two lookups (DNS rebinding) cannot bypass the check.
     ///
     /// # Errors
     ///
-    /// When the name has no address, or none that is allowed.
+    /// When the name has no address, or no allowed one.
     pub async fn resolve(&self, name: &str, port: u16) -> Result<Vec<SocketAddr>, SendError> {
         let found = name_resolution::SYSTEM.resolve(&name_resolution::current_namespace(), name).await?;
         let mut denied = None;
@@ -241,7 +244,7 @@ mod tests {
     fn an_allowed_ipv4_address_does_not_allow_similar_ipv6_addresses() {
         let allow = vec!["10.1.0.0/16".parse().expect("a network")];
         let egress = EgressPolicy { allow, ..EgressPolicy::default() };
-        // With a prefix of 64 bits, 127.0.0.1 is embedded in it, whatever its last bits are.
+        // With a prefix of 64 bits, 127.0.0.1 is embedded in it, regardless of the last bits.
         assert!(!is_allowed(&egress, "64:ff9b:1:0:7f:0:10a:102"));
         assert!(!is_allowed(&egress, "64:ff9b:1::10.1.2.3"));
         let allow = vec!["64:ff9b:1::/96".parse().expect("a network")];
@@ -251,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn without_credentials_only_hosts_of_the_administrator_are_allowed() {
+    fn without_credentials_only_hosts_that_the_administrator_allows_can_be_used() {
         let url = |text: &str| Url::parse(text).expect("a URL");
         let host = |text: &str| text.parse::<HostPattern>().expect("a host");
         let none = EgressPolicy { require_pin: true, ..EgressPolicy::default() };
@@ -269,7 +272,7 @@ mod tests {
         assert_eq!(
             EgressPolicy::default().check_anonymous(&url("https://10.0.0.1/"), false),
             Ok(()),
-            "where no pins are required"
+            "if no pins are required"
         );
     }
 }

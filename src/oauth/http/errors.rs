@@ -19,7 +19,7 @@ pub(crate) fn denied(url: UrlKind, denied: &Denied) -> RequestError {
         Denied::Header { origin, .. } => Some(Advice::RemoveHeader { origin: origin.clone() }),
         Denied::ForeignCa { .. } => Some(Advice::ChangeCaBundle),
         Denied::ProxySeesCredentials => Some(Advice::UseHttpsWithProxy),
-        // Their messages say what to do.
+        // Their messages already contain the advice.
         Denied::Anonymous { .. } | Denied::Unrestricted { .. } => None,
         Denied::PlainHttp | Denied::NoHost | Denied::Host { .. } | Denied::Network { .. } | Denied::Address { .. } => {
             Some(Advice::CheckUrl(url))

@@ -1,10 +1,11 @@
-//! Resolves host names for requests, in a bounded number of threads that namespaces share fairly.
+//! Resolves host names for requests in a bounded number of threads, which namespaces share fairly.
 //!
-//! The system's own resolver (`getaddrinfo`) is used, so that a name means here what it means to every other program of the
-//! container: `/etc/hosts`, search domains, `ndots`, and whatever the libc of the image adds. It blocks a thread, for as long as a name
-//! server does not respond (a minute and more, with search domains), and cannot be canceled. So it runs in a limited number of threads of
-//! its own: a namespace whose lookups hang occupies at most half of them, and the others are for other namespaces. Nothing is cached;
-//! concurrent lookups of the same name for the same namespace are one lookup.
+//! The system's own resolver (`getaddrinfo`) is used, so that a name resolves as for every other program in the
+//! container: `/etc/hosts`, search domains, `ndots`, and the extensions of the image's libc. It blocks a thread while
+//! a name server does not respond (for a minute or more, with search domains), and cannot be canceled. It therefore
+//! runs in a limited number of dedicated threads: a namespace whose lookups hang occupies at most half of them, and
+//! the others remain for other namespaces. Nothing is cached; concurrent lookups of the same name for the same
+//! namespace are merged.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -17,11 +18,11 @@ use tokio::sync::oneshot;
 
 use crate::limiter::share::Shares;
 
-/// The most threads that resolve names at the same time, for all clients of the process.
+/// The maximum number of threads that resolve names at the same time, for all clients of the process.
 const MAX_THREADS: usize = 32;
 /// The stack size of such a thread: the system's resolver keeps its buffers on it.
 const STACK_BYTES: usize = 512 << 10;
-/// The most names of one namespace that wait for a thread. There are fewer requests in flight.
+/// The maximum number of names of one namespace that wait for a thread; more than its requests in flight.
 const MAX_QUEUED_PER_NAMESPACE: usize = 128;
 /// How long a request waits for a name: the system's resolver repeats a lost query after 5 s.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -117,7 +118,7 @@ impl NameResolution {
     ///
     /// # Errors
     ///
-    /// When the system finds none, or none in time.
+    /// When the system finds no address, or not in time.
     pub async fn resolve(&self, namespace: &str, name: &str) -> Resolved {
         let (sender, receiver) = oneshot::channel();
         self.begin(Key { namespace: namespace.to_owned(), name: name.to_owned() }, sender)?;
@@ -181,7 +182,7 @@ impl NameResolution {
     }
 }
 
-/// A lookup in its thread. However it ends, `Drop` notifies the waiting requests and starts the next lookup.
+/// A lookup in its thread. `Drop` notifies the waiting requests and starts the next lookup, even after a panic.
 struct Running {
     resolution: NameResolution,
     key: Key,
@@ -216,8 +217,8 @@ impl State {
         Ok(())
     }
 
-    /// Takes threads for the next lookups, round-robin by namespace. A release may allow two of them: a thread is free, and its
-    /// namespace occupies one less.
+    /// Takes threads for the next lookups, round-robin by namespace. One release may allow two lookups: a thread is
+    /// free, and the namespace that released it occupies one less.
     fn next(&mut self) -> Vec<Key> {
         let mut next = vec![];
         while let Some(position) = self.turns.iter().position(|namespace| self.threads.headroom(namespace) > 0) {

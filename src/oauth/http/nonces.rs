@@ -7,13 +7,14 @@ use url::Url;
 use crate::oauth::http::cache::{Bounds, NamespacedCache};
 use crate::oauth::http::connections::Connection;
 
-/// The longest nonce, in bytes: it is sent back in a header of each request, and servers accept headers of a few KiB. Those of real
-/// servers have up to about 200 characters.
+/// The maximum length of a nonce, in bytes: it is sent back in a header of each request, and servers accept headers
+/// of a few KiB. Nonces of real servers have up to about 200 characters.
 const MAX_LENGTH: usize = 512;
 /// A server replaces its nonces within minutes; an outdated one only costs one more request.
 const BOUNDS: Bounds = Bounds { per_namespace: 64, total: 2_048, ttl: Duration::from_hours(1) };
 
-/// The settings of the connection and the origin: behind a tenant's own proxy or CA there may be another server.
+/// The settings of the connection, and the origin: with a tenant's own proxy or CA, the same URL may lead to another
+/// server.
 type Key = (Option<[u8; 32]>, String);
 
 /// Nonces by namespace, connection and origin. Clones share them.
@@ -35,7 +36,7 @@ impl Nonces {
         self.0.insert(namespace, key(connection, url), nonce.to_owned(), Instant::now());
     }
 
-    /// Removes the nonce of a request that failed: it may be the cause.
+    /// Removes the nonce of a failed request, because it may be the cause.
     pub(crate) fn forget(&self, namespace: &str, connection: &Connection, url: &Url) {
         self.0.remove(namespace, &key(connection, url));
     }

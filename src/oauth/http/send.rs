@@ -1,4 +1,4 @@
-//! Sends one request over a connection of its own, and reads the response.
+//! Sends one request over its own connection, and reads the response.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -17,7 +17,7 @@ use crate::oauth::http::connections::Connection;
 use crate::oauth::http::dial::{ProxyServer, Stream, USER_AGENT};
 use crate::oauth::http::errors::SendError;
 
-/// The largest head of a response, in bytes. The HTTP library accepts at most 100 headers.
+/// The maximum size of the head of a response, in bytes. The HTTP library accepts at most 100 headers.
 const MAX_HEAD: usize = 64 << 10;
 
 /// A response.
@@ -27,15 +27,16 @@ pub struct Response {
     pub status: StatusCode,
     /// The headers.
     pub headers: HeaderMap,
-    /// The body, or its beginning if it exceeds the limit; wiped when it is dropped.
+    /// The body, or its beginning if it exceeds the limit; zeroized on drop.
     pub body: Zeroizing<Vec<u8>>,
-    /// Whether that is all of the body.
+    /// Whether the body is complete.
     pub is_whole: bool,
 }
 
 impl Connection {
-    /// Sends a request. Redirects are not followed, nothing is retried, and the connection is closed afterwards, or at once when this
-    /// future is dropped. `reads` says for which statuses the body is read, up to `max_body` bytes.
+    /// Sends a request. Redirects are not followed, nothing is retried, and the connection is closed afterwards, or
+    /// at once when this future is dropped. `reads` decides by the status whether the body is read, up to `max_body`
+    /// bytes.
     ///
     /// # Errors
     ///
@@ -70,7 +71,7 @@ pub(crate) fn request<B>(
     headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT));
     let host = &url[Position::BeforeHost..Position::AfterPort];
     headers.insert(HOST, HeaderValue::from_str(host).map_err(http::Error::from)?);
-    // A proxy gets the whole URL (RFC 9112, section 3.2.2), unless it is used as a tunnel.
+    // A proxy receives the whole URL (RFC 9112, section 3.2.2), unless it is used as a tunnel.
     let proxy = proxy.filter(|_| url.scheme() == "http");
     let target = if proxy.is_some() {
         format!("{}{}", &url[..Position::BeforeUsername], &url[Position::BeforeHost..Position::AfterQuery])
@@ -96,7 +97,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (mut sender, connection) = http1::Builder::new().max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream)).await?;
-    // In this task, so that it ends with the request.
+    // Driven in this task, so that it ends with the request.
     #[expect(clippy::redundant_async_block, reason = "drops the connection when it is done, which ends the response")]
     let mut driver = pin!(async move { connection.await });
     let mut response = pin!(async move {
@@ -109,7 +110,7 @@ where
         biased;
         done = &mut response => done,
         ended = &mut driver => match (response.await, ended) {
-            // The connection has the cause.
+            // The error of the connection is the cause.
             (Err(error), Err(cause)) if error.is_canceled() => Err(cause),
             (done, _) => done,
         },
@@ -117,9 +118,9 @@ where
     Ok(done?)
 }
 
-/// The body up to a bound, and whether that is all of it.
+/// The body up to a bound, and whether it is complete.
 async fn read(mut incoming: Incoming, max: usize) -> Result<(Zeroizing<Vec<u8>>, bool), hyper::Error> {
-    // With the capacity for all if the length is known: a reallocation would leave a copy in memory.
+    // Allocated at full size if the length is known, because a reallocation would leave a copy in memory.
     let length = incoming.size_hint().exact().and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
     let mut body = Zeroizing::new(Vec::with_capacity(length.min(max)));
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut incoming).poll_frame(cx)).await {
@@ -133,7 +134,7 @@ async fn read(mut incoming: Incoming, max: usize) -> Result<(Zeroizing<Vec<u8>>,
     Ok((body, true))
 }
 
-/// Appends to a body. If it must grow, the old buffer is wiped.
+/// Appends to a body. If it must grow, the old buffer is zeroized.
 fn extend(body: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
     let needed = body.len() + chunk.len();
     if needed > body.capacity() {

@@ -1,7 +1,8 @@
-//! The CAs that an integration trusts instead of the default ones: a bundle is parsed once and shared by all integrations that use it.
+//! The CAs that an integration trusts instead of the defaults: a bundle is parsed once and shared by all integrations
+//! that use it.
 //!
-//! A bundle is hashed when it is read and identified by that hash. Parsing the largest one takes some milliseconds, in another thread
-//! than the main one, and one bundle of each namespace is parsed at a time.
+//! A bundle is hashed when it is read and identified by that hash. Parsing a bundle of the maximum size takes some
+//! milliseconds; it runs outside of the main thread, one bundle per namespace at a time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -17,14 +18,14 @@ use crate::oauth::error::{Advice, RequestError};
 use crate::oauth::http::cache::{Bounds, NamespacedCache};
 use crate::oauth::http::custom_ca::{CustomCa, Fingerprint};
 
-/// The maximum size of a bundle, in bytes: encoded in base64, it fits into the largest Secret that is read. Mozilla's CAs with comments have about
-/// 300 KiB.
+/// The maximum size of a bundle, in bytes: encoded in base64, it fits into a Secret of the maximum size. Mozilla's
+/// CAs with comments have about 300 KiB.
 pub const MAX_BUNDLE_BYTES: usize = 384 << 10;
 /// The maximum number of certificates in a bundle. Mozilla has about 150; each takes up to a few KiB when it is parsed.
 pub const MAX_CERTIFICATES: usize = 512;
 /// Parsing takes milliseconds, so a store needs to be kept only for a burst of requests.
 const BOUNDS: Bounds = Bounds { per_namespace: 4, total: 64, ttl: Duration::from_mins(10) };
-/// The most bundles that are parsed at the same time, at most one of them of the same namespace.
+/// The maximum number of bundles that are parsed at the same time; one per namespace.
 const PARSED_AT_ONCE: usize = 2;
 
 /// Why a CA bundle is unusable.
@@ -33,11 +34,11 @@ enum BundleError {
     #[error("the CA bundle holds no certificates as PEM (-----BEGIN CERTIFICATE-----)")]
     NoCertificates,
     #[error(
-        "the CA bundle has {0} bytes, and a bundle may have {MAX_BUNDLE_BYTES}: keep only the CAs of the endpoint in it"
+        "the CA bundle has {0} bytes, and the maximum is {MAX_BUNDLE_BYTES}: keep only the CAs of the endpoint in it"
     )]
     TooLarge(usize),
     #[error(
-        "the CA bundle holds more than {MAX_CERTIFICATES} certificates, the maximum: keep only the CAs of the endpoint in it"
+        "the CA bundle contains more than {MAX_CERTIFICATES} certificates, the maximum: keep only the CAs of the endpoint in it"
     )]
     TooManyCertificates,
 }
@@ -49,8 +50,8 @@ type Parsed = Result<Arc<RootCertStore>, RequestError>;
 #[derive(Clone, Debug)]
 pub(crate) struct TrustStores {
     used: NamespacedCache<Fingerprint, Parsed>,
-    /// All stores in use: a bundle that is distributed to many namespaces is in memory once. A namespace gets nothing by this that it
-    /// could not have parsed itself, because stores are shared by content.
+    /// All stores in use: a bundle that is distributed to many namespaces is in memory once. Stores are shared by
+    /// content, so a namespace can only obtain a store that it could also have parsed itself.
     all: Arc<Mutex<HashMap<Fingerprint, Weak<RootCertStore>>>>,
     parsing: FairQueue,
 }
@@ -63,8 +64,8 @@ impl Default for TrustStores {
 }
 
 impl TrustStores {
-    /// The store for a bundle. A new bundle is parsed in another thread, in a queue that is fair by namespace; errors are cached as
-    /// well.
+    /// The store for a bundle. A new bundle is parsed in another thread, in a queue that is fair by namespace; errors
+    /// are also cached.
     ///
     /// # Errors
     ///
@@ -73,7 +74,7 @@ impl TrustStores {
         if let Some(known) = self.known(namespace, bundle) {
             return known;
         }
-        // Parsing takes milliseconds, so that nobody waits in the queue for long.
+        // Parsing takes milliseconds, so the wait in the queue is short.
         let Some(_turn) = self.parsing.turn(namespace, Duration::MAX).await else { return Err(aborted()) };
         // Another request may have parsed the same bundle meanwhile.
         if let Some(known) = self.known(namespace, bundle) {
@@ -90,7 +91,7 @@ impl TrustStores {
         parsed
     }
 
-    /// The cached result for a bundle, of this namespace or of others.
+    /// The cached result for a bundle, from this namespace or from others.
     fn known(&self, namespace: &str, bundle: &CustomCa) -> Option<Parsed> {
         let (id, now) = (&bundle.fingerprint, Instant::now());
         if let Some(known) = self.used.get(namespace, id, now) {
@@ -135,7 +136,7 @@ pub(crate) fn parse(pem: &str) -> Result<RootCertStore, RequestError> {
 mod tests {
     use super::*;
 
-    fn authority(name: &str) -> String {
+    fn ca(name: &str) -> String {
         let mut parameters = rcgen::CertificateParams::default();
         parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
@@ -149,8 +150,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_bundle_is_in_memory_once_however_many_namespaces_use_it() {
-        let (stores, bundle) = (TrustStores::default(), CustomCa::from(authority("a")));
+    async fn a_bundle_is_in_memory_once_for_all_namespaces() {
+        let (stores, bundle) = (TrustStores::default(), CustomCa::from(ca("a")));
         let first = stores.get("first", &bundle).await.expect("a store");
         for namespace in ["first", "second", "third"] {
             let other = stores.get(namespace, &bundle).await.expect("a store");
@@ -159,8 +160,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_unchanged_bundle_is_not_parsed_again_whether_valid_or_not() {
-        let (stores, good) = (TrustStores::default(), CustomCa::from(authority("a")));
+    async fn an_unchanged_bundle_is_not_parsed_again() {
+        let (stores, good) = (TrustStores::default(), CustomCa::from(ca("a")));
         stores.get("alice", &good).await.expect("a store");
         let again = unparsable(&good);
         assert!(
@@ -171,9 +172,9 @@ mod tests {
 
         let bad = CustomCa::from("no certificate".to_owned());
         let failure = stores.get("alice", &bad).await.expect_err("no store");
-        let now_good = CustomCa { pem: authority("b").into(), fingerprint: bad.fingerprint };
+        let now_good = CustomCa { pem: ca("b").into(), fingerprint: bad.fingerprint };
         assert_eq!(stores.get("alice", &now_good).await.expect_err("still none"), failure);
-        stores.get("bob", &now_good).await.expect("what one namespace sees is not what others are told");
+        stores.get("bob", &now_good).await.expect("the result of one namespace is not shared with others");
     }
 
     #[test]
@@ -182,7 +183,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().expect("a runtime");
         let (release, occupied) = std::sync::mpsc::channel::<()>();
         let stores = TrustStores::default();
-        let bundle = |name: &str| CustomCa::from(authority(name).repeat(100));
+        let bundle = |name: &str| CustomCa::from(ca(name).repeat(100));
         let (mallorys, bobs) = (["m-1", "m-2", "m-3"].map(bundle), bundle("bob"));
         runtime.block_on(async {
             let blocked = tokio::task::spawn_blocking(move || occupied.recv());
@@ -195,35 +196,35 @@ mod tests {
             assert!(futures::poll!(&mut bob).is_pending(), "parsed in the main thread");
             release.send(()).expect("the blocking thread waits");
             blocked.await.expect("it ended").expect("it was released");
-            bob.await.expect("bob has a turn of his own");
+            bob.await.expect("bob has his own turn");
             assert_eq!(stores.parsing.pending("mallory"), 3, "mallory's other bundles wait for the first");
             futures::future::join_all(attack).await.into_iter().for_each(|store| drop(store.expect("a store")));
         });
     }
 
     #[tokio::test]
-    async fn a_namespace_keeps_few_bundles_and_none_that_nobody_uses() {
+    async fn a_namespace_keeps_a_bounded_number_of_bundles() {
         let stores = TrustStores::default();
-        let bob = CustomCa::from(authority("bob"));
+        let bob = CustomCa::from(ca("bob"));
         let kept = Arc::downgrade(&stores.get("bob", &bob).await.expect("a store"));
         for number in 0..3 * BOUNDS.per_namespace {
-            let bundle = CustomCa::from(authority(&format!("mallory-{number}")));
+            let bundle = CustomCa::from(ca(&format!("mallory-{number}")));
             stores.get("mallory", &bundle).await.expect("a store");
         }
         let all = stores.all.lock().expect("a lock");
         let alive = all.values().filter(|store| store.strong_count() > 0).count();
         assert_eq!(alive, BOUNDS.per_namespace + 1);
-        assert!(kept.upgrade().is_some(), "that of another namespace is still there");
+        assert!(kept.upgrade().is_some(), "the store of another namespace is still there");
     }
 
     #[test]
     fn a_bundle_is_bounded_in_bytes_and_in_certificates() {
-        let pem = authority("a");
-        assert_eq!(parse(&pem.repeat(MAX_CERTIFICATES)).expect("the most").len(), MAX_CERTIFICATES);
+        let pem = ca("a");
+        assert_eq!(parse(&pem.repeat(MAX_CERTIFICATES)).expect("the maximum").len(), MAX_CERTIFICATES);
         let failure = parse(&pem.repeat(MAX_CERTIFICATES + 1)).expect_err("one too many");
         assert!(failure.message.contains("more than 512 certificates"), "{}", failure.message);
         let failure = parse(&format!("{pem}{}", "#".repeat(MAX_BUNDLE_BYTES))).expect_err("too large");
-        assert!(failure.message.contains("a bundle may have 393216"), "{}", failure.message);
+        assert!(failure.message.contains("the maximum is 393216"), "{}", failure.message);
         assert!(parse("no certificate").expect_err("none").message.contains("holds no certificates as PEM"));
     }
 }

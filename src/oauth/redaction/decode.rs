@@ -1,16 +1,16 @@
-//! Decodes a text in all the ways in which it may contain another one. Pure.
+//! Decodes a text in all ways in which it may contain an encoded secret. Pure.
 
 #![deny(clippy::disallowed_methods)]
 
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::{Engine, alphabet};
 
-/// The end of a truncated text is no error.
+/// A truncated text is not an error.
 const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
     .with_decode_allow_trailing_bits(true)
     .with_decode_padding_mode(DecodePaddingMode::Indifferent);
-/// The least characters of a run that is decoded.
-const LEAST_RUN: usize = 8;
+/// The minimum length of a run that is decoded, in characters.
+const MIN_RUN: usize = 8;
 
 /// All decodings of a text, once and twice; without the text itself.
 #[must_use]
@@ -31,12 +31,12 @@ fn once(text: &str) -> Vec<String> {
     }
     // An equals sign ends base64, or separates a name from its value.
     for run in text.split(|c: char| !c.is_ascii_alphanumeric() && !"+/-_".contains(c)) {
-        if run.len() >= LEAST_RUN {
+        if run.len() >= MIN_RUN {
             all.extend(base64(run));
         }
     }
-    // Other letters may be right next to hexadecimal digits.
-    for run in text.split(|c: char| !c.is_ascii_hexdigit()).filter(|run| run.len() >= LEAST_RUN) {
+    // Other letters may be directly next to hexadecimal digits.
+    for run in text.split(|c: char| !c.is_ascii_hexdigit()).filter(|run| run.len() >= MIN_RUN) {
         all.extend(hexadecimal(run));
     }
     all
@@ -64,7 +64,7 @@ fn character(text: &str) -> Option<(char, usize)> {
     utf16(text).or_else(|| byte(text)).or_else(|| html(text))
 }
 
-/// The same for all escapes of JSON, and no others (RFC 8259, section 7).
+/// The same for the escapes of JSON only (RFC 8259, section 7).
 fn json(text: &str) -> Option<(char, usize)> {
     const LETTERS: [(&str, char); 8] = [
         ("\\\"", '"'),
@@ -87,7 +87,7 @@ fn utf16(text: &str) -> Option<(char, usize)> {
     let first = unit(text)?;
     let second = text.get(LENGTH..).and_then(unit);
     let decoded = char::decode_utf16([Some(first), second].into_iter().flatten()).next()?;
-    // Half of a pair is no character.
+    // Half of a pair is not a character.
     let c = decoded.unwrap_or(char::REPLACEMENT_CHARACTER);
     Some((c, c.len_utf16() * LENGTH))
 }
@@ -126,7 +126,7 @@ fn base64(run: &str) -> Vec<String> {
         .collect()
 }
 
-/// Decodes at both offsets: two digits are a byte, and it is unknown which two.
+/// Decodes at both offsets: two digits are one byte, but it is unknown which two.
 fn hexadecimal(run: &str) -> impl Iterator<Item = String> {
     (0..2).filter_map(|skipped| {
         let part = run.get(skipped..)?;

@@ -1,5 +1,5 @@
-//! Finds fragments of secrets in a text, also if case, punctuation or spaces were changed. Linear in the length of the secrets: the index
-//! is built from the text, which is short.
+//! Finds fragments of secrets in a text, even if case, punctuation or spaces were changed. Linear in the length of
+//! the secrets, because the index is built from the text, which is short.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -8,9 +8,9 @@ use std::collections::HashSet;
 
 /// Characters of a fragment, after folding.
 const FRAGMENT_LEN: usize = 8;
-/// The shortest secret that is searched for, in bytes: decoded texts contain shorter ones by chance.
+/// The minimum length of a secret that is searched for, in bytes: decoded texts contain shorter ones by chance.
 pub const LEAST: usize = 6;
-/// The least characters of a secret next to a mask.
+/// The minimum number of characters of a secret next to a mask.
 const BESIDE_MASK: usize = 3;
 /// The filter has 2 to the power of this number of bits.
 const FILTER: u32 = 16;
@@ -24,19 +24,20 @@ const fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// A text as it is, and without its non-ASCII characters: some servers drop them, from what they repeat or from their messages.
+/// A text as is, and without its non-ASCII characters: some servers drop these from their messages or from the values
+/// that they quote.
 pub fn readings(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
     let ascii = (!text.is_ascii()).then(|| Cow::Owned(text.chars().filter(char::is_ascii).collect()));
     [Cow::Borrowed(text)].into_iter().chain(ascii)
 }
 
-/// The letters and digits of a text in lower case, one byte for each. Non-ASCII characters may coincide, so that too much is found rather
-/// than too little.
+/// The letters and digits of a text in lower case, one byte each. Different non-ASCII characters may map to the same
+/// byte: a false match is better than a missed one.
 fn folded(text: &str) -> Vec<u8> {
     text.chars().filter(|c| c.is_alphanumeric()).map(byte).collect()
 }
 
-/// The same with punctuation and symbols: a secret may consist of them.
+/// The same including punctuation and symbols, because a secret may consist of them.
 fn visible(text: &str) -> Vec<u8> {
     text.chars().filter(|c| !c.is_whitespace() && is_printable(*c)).map(byte).collect()
 }
@@ -183,8 +184,8 @@ fn begins(before: &[char], secret: &[u8]) -> bool {
 }
 
 /// Whether the word after a mask begins with the end of a secret.
-fn ends(behind: &[char], secret: &[u8]) -> bool {
-    let word: String = behind.split(|c| c.is_whitespace()).next().into_iter().flatten().collect();
+fn ends(after: &[char], secret: &[u8]) -> bool {
+    let word: String = after.split(|c| c.is_whitespace()).next().into_iter().flatten().collect();
     let word = folded(&word);
     (BESIDE_MASK..=FRAGMENT_LEN.min(word.len())).any(|length| secret.ends_with(&word[..length]))
 }
