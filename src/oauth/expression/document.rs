@@ -1,8 +1,8 @@
-//! Reads members of a response body from its bytes.
+//! Reads members of a response body without parsing the whole body.
 //!
-//! Parsed as a whole, a body takes up to a hundred times its size in memory. The operator needs a few scalars, so only these are kept
-//! while the parser skips the rest. Where JSONata gives a path a meaning beyond "the member of a member" (lists, which it maps over,
-//! and values that are objects), the path is left to the worker.
+//! A fully parsed body can take a hundred times its size in memory. The operator needs only a few scalars, so these
+//! are kept and the parser skips the rest. If a path means more in JSONata than member access (it maps over lists,
+//! and values may be objects), the path is left to the worker.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::oauth::expression::error::ExpressionError;
 use crate::oauth::expression::jsonata::Expression;
 
-/// The body as a whole, for a worker; the operator itself uses [`read`].
+/// Parses the whole body, for a worker; the operator itself uses [`read`].
 #[must_use]
 pub fn parse(body: &[u8]) -> Option<JValue> {
     let text = std::str::from_utf8(body).ok()?;
@@ -45,7 +45,7 @@ pub enum Value {
     List(usize, String),
     /// An object: its number of members, and its JSON text.
     Object(usize, String),
-    /// What has no representation in JSON, such as a function.
+    /// A value without a representation in JSON, such as a function.
     Other,
 }
 
@@ -79,7 +79,7 @@ impl Value {
     }
 }
 
-/// What was read from a body.
+/// The values that were read from a body.
 #[derive(Clone, Default)]
 pub struct Document {
     /// Whether the body is JSON or a form.
@@ -92,7 +92,7 @@ pub struct Document {
     pub token_type: Option<String>,
     /// `scope` (RFC 6749, section 5.1).
     pub scope: Option<String>,
-    /// The values of the paths, by their text; a path that is missing needs the whole document.
+    /// The values of the paths, by their text; a missing path must be evaluated on the whole document.
     pub values: HashMap<String, Value>,
 }
 
@@ -106,11 +106,11 @@ impl fmt::Debug for Document {
 /// The members that RFC 6749 defines.
 const OWN: [&str; 4] = ["error", "error_description", "token_type", "scope"];
 
-/// Reads a body: JSON, or else a form as GitHub sends it. The content type is ignored: real servers send JSON as `text/plain`. Of
-/// `expressions`, the paths are looked up.
+/// Reads a body: JSON, or else a form, as GitHub returns. The content type is ignored, because some servers send JSON
+/// as `text/plain`. Only the paths among `expressions` are looked up.
 #[must_use]
 pub fn read<'a>(body: &[u8], expressions: impl Iterator<Item = &'a Expression>) -> Document {
-    // A path that occurs twice is read once: its value may be large.
+    // A path that occurs twice is read only once, because its value may be large.
     let mut known = HashSet::new();
     let paths: Vec<&Expression> =
         expressions.filter(|expression| expression.is_path() && known.insert(expression.text())).collect();
@@ -142,7 +142,7 @@ pub fn read<'a>(body: &[u8], expressions: impl Iterator<Item = &'a Expression>) 
     Document { is_readable: true, error, error_description, token_type, scope, values: values.collect() }
 }
 
-/// Reads one path from the beginning of a JSON body. There is a value only if it is complete.
+/// Reads one path from the beginning of a JSON body. The value is returned only if it is complete.
 #[must_use]
 pub fn read_beginning(body: &[u8], path: &Expression) -> Document {
     if !path.is_path() {
@@ -203,7 +203,7 @@ impl<'a> Node<'a> {
         self.children.values().for_each(|child| child.set_all(found, value));
     }
 
-    /// Sets a scalar: the value of the paths that end here, and nothing for those that continue.
+    /// Sets a scalar: it is the value of the paths that end here; paths that continue have no value.
     fn set_scalar(&self, found: &mut [Found], value: &Value) {
         self.set_all(found, &Found::Value(Value::Nothing));
         for index in &self.ends {
@@ -231,8 +231,8 @@ fn read_form(text: &str, wanted: &Node<'_>, found: &mut [Found]) -> bool {
     true
 }
 
-/// Whether a text is a form: names of letters, digits, `_`, `-` and `.`, and encoded values, at least one of them not empty. A token in
-/// base64 that ends with `=` is no form.
+/// Whether a text is a form: names of letters, digits, `_`, `-` and `.`, and encoded values, at least one of them not
+/// empty. A base64 token that ends with `=` is not a form.
 pub(crate) fn is_form(text: &str) -> bool {
     let is_name = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     let is_value = |c: char| c.is_ascii_graphic() && !"<>{}\"=".contains(c);
@@ -243,8 +243,8 @@ pub(crate) fn is_form(text: &str) -> bool {
     whole && members.any(|member| member.is_some_and(|(_, value)| !value.is_empty()))
 }
 
-/// Visits one value and keeps what the paths select. The recursion is as deep as the longest path, which is bounded; everything else is
-/// skipped without recursion.
+/// Visits one value and keeps the values that the paths select. The recursion depth is that of the longest path,
+/// which is bounded; everything else is skipped without recursion.
 struct Walk<'a, 'f> {
     node: &'a Node<'a>,
     found: &'f mut [Found],
@@ -266,7 +266,7 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        // The value of the path itself is an object; its members are visited.
+        // The value of these paths is an object; for the longer paths, its members are visited.
         for index in &self.node.ends {
             if let Some(found) = self.found.get_mut(*index) {
                 *found = Found::NeedsDocument;
@@ -276,7 +276,7 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
             child.set_all(self.found, &Found::Value(Value::Nothing));
         }
         while let Some(name) = map.next_key::<Name<'de>>()? {
-            // Of a duplicate name, the last one counts.
+            // If a name is duplicated, the last one counts.
             match self.node.children.get(name.0.as_ref()) {
                 Some(child) => map.next_value_seed(Walk { node: child, found: &mut *self.found })?,
                 None => {
@@ -307,13 +307,13 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
         Ok(())
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "JSONata knows one kind of number")]
+    #[expect(clippy::cast_precision_loss, reason = "JSONata has only one number type")]
     fn visit_i64<E>(self, value: i64) -> Result<(), E> {
         self.node.set_scalar(self.found, &Value::Number(value as f64));
         Ok(())
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "JSONata knows one kind of number")]
+    #[expect(clippy::cast_precision_loss, reason = "JSONata has only one number type")]
     fn visit_u64<E>(self, value: u64) -> Result<(), E> {
         self.node.set_scalar(self.found, &Value::Number(value as f64));
         Ok(())
@@ -357,6 +357,6 @@ impl<'de> Visitor<'de> for NameVisitor {
     }
 
     fn visit_bytes<E: serde::de::Error>(self, _: &[u8]) -> Result<Name<'de>, E> {
-        Err(E::custom("a name that is no text"))
+        Err(E::custom("a name that is not text"))
     }
 }

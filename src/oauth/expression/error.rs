@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 /// An expression cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidExpression {
-    /// The name of the value that it finds, as in `spec.response`.
+    /// Its field in `spec.response`.
     pub field: String,
-    /// Why.
+    /// The reason.
     pub error: ExpressionError,
 }
 
-/// Why an expression has no value. No message quotes the response.
+/// Why an expression has no value. The messages never quote the response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum ExpressionError {
     /// The text is longer than the CRD allows, in characters.
@@ -30,11 +30,11 @@ pub enum ExpressionError {
     /// The JSONata error code, if there is one.
     #[error("{}", .0.as_ref().map_or_else(|| "a JSONata error".to_owned(), |code| format!("JSONata error {code}")))]
     Failed(Option<String>),
-    /// The value is a function, say.
+    /// The value has no representation in JSON: for example, it is a function.
     #[error("a value that cannot be written as JSON")]
     NotJson,
     /// The values of all expressions are too large.
-    #[error("more than can be kept")]
+    #[error("more data than can be kept")]
     ValuesTooLarge,
     /// The headers are too large, limit in KiB.
     #[error("more than {0} KiB of headers")]
@@ -45,8 +45,8 @@ pub enum ExpressionError {
     /// The evaluation took too long.
     #[error("its limit of {0:?}")]
     TimedOut(Duration),
-    /// Other expressions of the namespace took all the time.
-    #[error("a timeout in the queue: other expressions of its namespace take all their time")]
+    /// Other expressions of the namespace used all of its time.
+    #[error("a timeout in the queue: other expressions of the namespace use all of its time")]
     QueueTimedOut,
     /// No worker could be started.
     #[error("a failure to start a worker ({0})")]
@@ -54,7 +54,7 @@ pub enum ExpressionError {
 }
 
 impl ExpressionError {
-    /// Whether the expression was not evaluated at all, which depends neither on it nor on the response.
+    /// Whether the expression was not evaluated, for reasons that depend neither on it nor on the response.
     #[must_use]
     pub const fn is_not_evaluated(&self) -> bool {
         matches!(self, Self::QueueTimedOut | Self::NotStarted(_))

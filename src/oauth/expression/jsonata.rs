@@ -16,24 +16,25 @@ const TIMEOUT_MS: u64 = 1_000;
 const MAX_STACK_DEPTH: usize = 500;
 /// The maximum length of a sequence.
 const MAX_SEQUENCE_LENGTH: usize = 100_000;
-/// The longest expression, in characters, as in the CRD.
+/// The maximum length of an expression, in characters, as in the CRD.
 const MAX_LENGTH: usize = 4_096;
 /// The maximum length of a message of the parser, in characters: it may quote the expression.
 const MAX_MESSAGE: usize = 300;
-/// The most names in a path that is looked up without JSONata.
+/// The maximum number of names in a path that is looked up without JSONata.
 const MAX_NAMES: usize = 16;
 
 /// An expression. Clones share its text.
 ///
-/// Parsing a text of 4 KiB can take many milliseconds, and the syntax tree a hundred times the memory of the text. So nothing
-/// but [`Expression::check`] and [`Expression::evaluate`] parses, and the operator calls both only in worker processes.
+/// Parsing a text of 4 KiB can take many milliseconds, and the syntax tree a hundred times the memory of the text.
+/// Therefore only [`Expression::check`] and [`Expression::evaluate`] parse it, and the operator calls both only in
+/// worker processes.
 #[derive(Clone)]
 pub struct Expression {
     text: Arc<str>,
     is_path: bool,
 }
 
-/// What an expression may use besides the body.
+/// The variables that an expression may use in addition to the body.
 #[derive(Clone, Copy, Debug)]
 pub struct Bindings<'a> {
     /// `$status`.
@@ -55,7 +56,7 @@ impl Bindings<'_> {
 }
 
 impl Expression {
-    /// An expression that has not been parsed; [`Expression::check`] says whether it is valid.
+    /// An expression that has not been parsed; [`Expression::check`] checks whether it is valid.
     ///
     /// # Errors
     ///
@@ -67,7 +68,8 @@ impl Expression {
         Ok(Self { text: text.into(), is_path: is_path(text) })
     }
 
-    /// Parses an expression. Not for the operator's own process: an error is located by parsing up to 14 times.
+    /// Parses an expression. Must not be called in the operator's own process: to locate an error, the text is parsed
+    /// up to 14 times.
     ///
     /// # Errors
     ///
@@ -77,11 +79,11 @@ impl Expression {
         expression.check().map(|()| expression)
     }
 
-    /// Checks whether it can be parsed. A path needs no parser.
+    /// Checks whether it can be parsed. A path is valid without parsing.
     ///
     /// # Errors
     ///
-    /// The parser's own message, with its JSONata code where it has one, and the position.
+    /// The parser's own message, with the JSONata code if there is one, and the position.
     pub fn check(&self) -> Result<(), ExpressionError> {
         if self.is_path {
             return Ok(());
@@ -125,7 +127,7 @@ impl Expression {
             max_sequence_length: Some(MAX_SEQUENCE_LENGTH),
             ..EvaluatorOptions::default()
         };
-        // Headers are bound only where they may be used: nearly all expressions use none.
+        // Headers are bound only if they may be used: nearly all expressions do not use them.
         let context = if self.text.contains('$') { bindings.context() } else { Context::new() };
         let parsed = self.ast().map_err(|_| ExpressionError::Failed(None))?;
         Evaluator::with_options(context, options)
@@ -150,8 +152,9 @@ fn is_path(text: &str) -> bool {
         })
 }
 
-/// The position of the first error, in characters from 1: the end of the shortest prefix that cannot be continued to an expression. The
-/// parser does not report it. A longer prefix cannot be continued either, so a binary search finds it.
+/// The position of the first error, in characters from 1: the end of the shortest prefix that cannot be completed to
+/// a valid expression. The parser does not report it. No longer prefix can be completed either, so a binary search
+/// finds it.
 fn position(text: &str) -> usize {
     let is_unfinished = |beginning: &str| match parser::parse(beginning) {
         Ok(_) => true,

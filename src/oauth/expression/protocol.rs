@@ -12,7 +12,7 @@ pub(crate) const MEMORY: u64 = 24 << 20;
 /// The task of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Task {
-    /// Check whether the expressions can be parsed: for each nothing, or the parser's message.
+    /// Check whether the expressions can be parsed. The result of each is nothing, or the parser's message.
     Check,
     /// Evaluate the expressions on a response.
     Evaluate,
@@ -25,13 +25,13 @@ pub struct EvaluationRequest {
     pub task: Task,
     /// The expressions.
     pub expressions: Vec<String>,
-    /// How many of them, the last ones, see the response without possible secrets.
+    /// How many of the last expressions see the response without possible secrets.
     pub public: usize,
     /// The HTTP status code.
     pub status: u16,
     /// The headers.
     pub headers: Vec<(String, String)>,
-    /// The body; empty if it is no text.
+    /// The body; empty if it is not text.
     pub body: String,
 }
 

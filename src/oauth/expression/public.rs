@@ -1,8 +1,9 @@
-//! The part of a response that may affect what everybody sees. Pure.
+//! The part of a response that may affect public values. Pure.
 //!
-//! Whether a request succeeded and the lifetime of a token are shown in statuses, events and metrics. Expressions determine them, and
-//! whoever writes expressions need not be allowed to read the token: a lifetime that is computed from its characters would reveal them.
-//! So `success`, `expiresIn` and `expiresAt` see a response without possible secrets: numbers, dates and words.
+//! The success of a request and the lifetime of a token are shown in statuses, events and metrics. Expressions
+//! determine them, but their author is not necessarily allowed to read the token: a lifetime computed from the
+//! characters of the token would reveal them. Therefore `success`, `expiresIn` and `expiresAt` see a response without
+//! possible secrets: only numbers, dates and words.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -12,7 +13,7 @@ use serde_json::Value;
 
 use crate::oauth::expression::document::{form, parse};
 
-/// Replaces possible secrets, so that `$exists(access_token)` still holds.
+/// Replaces possible secrets, so that `$exists(access_token)` is still true.
 pub const HIDDEN: &str = "hidden";
 
 /// Parts of the names of secrets.
@@ -30,25 +31,25 @@ const SECRET_NAMES: [&str; 12] = [
     "session",
     "ticket",
 ];
-/// Parts of the names of properties of a secret.
+/// Parts of names that describe a property of a secret.
 const ABOUT: [&str; 7] = ["expir", "type", "ttl", "life", "issued", "valid", "status"];
-/// The longest public text, in bytes; a date and a list of directives are shorter.
-const LONGEST: usize = 64;
-/// The longest name of a member that is kept, in bytes.
-const LONGEST_NAME: usize = 64;
-/// The most words of a text.
+/// The maximum length of a public text, in bytes; dates and lists of directives are shorter.
+const MAX_TEXT: usize = 64;
+/// The maximum length of a member's name that is kept, in bytes.
+const MAX_NAME: usize = 64;
+/// The maximum number of words in a text.
 const WORDS: usize = 8;
-/// The longest word, in bytes.
-const LONGEST_WORD: usize = 16;
-/// The most digits of a number: Unix time in milliseconds has 13.
+/// The maximum length of a word, in bytes.
+const MAX_WORD: usize = 16;
+/// The maximum number of digits of a number: Unix time in milliseconds has 13.
 const DIGITS: usize = 14;
-/// The longest word of letters and digits, such as `15m` and `E0001`, of which a text may have one.
-const LONGEST_MIXED: usize = 8;
+/// The maximum length of a word of letters and digits, such as `15m` and `E0001`. A text may contain one such word.
+const MAX_MIXED: usize = 8;
 
-/// A response as expressions see it.
+/// A response as seen by expressions.
 #[derive(Debug)]
 pub struct View {
-    /// The parsed body; `null` where it cannot be parsed.
+    /// The parsed body; `null` if it cannot be parsed.
     pub body: JValue,
     /// Names of headers in lower case, and values.
     pub headers: Vec<(String, String)>,
@@ -84,7 +85,7 @@ pub fn hide(body: &mut Value) {
 fn hide_below(name: &str, value: &mut Value) {
     match value {
         Value::Object(members) => {
-            members.retain(|name, _| name.len() <= LONGEST_NAME);
+            members.retain(|name, _| name.len() <= MAX_NAME);
             members.iter_mut().for_each(|(name, value)| hide_below(name, value));
         }
         Value::Array(items) => items.iter_mut().for_each(|item| hide_below(name, item)),
@@ -94,7 +95,7 @@ fn hide_below(name: &str, value: &mut Value) {
     }
 }
 
-/// Whether a text contains no possible secret. The name is that of its member or header.
+/// Whether a text cannot be a secret. `name` is that of its member or header.
 #[must_use]
 pub fn is_public(name: &str, text: &str) -> bool {
     let name: String = name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
@@ -105,18 +106,19 @@ pub fn is_public(name: &str, text: &str) -> bool {
     is_harmless(text)
 }
 
-/// Whether a text is a number, a date, or a few words. No secret that a server generates at random is one of these.
+/// Whether a text is a number, a date, or a few words. Secrets that a server generates at random have none of these
+/// forms.
 fn is_harmless(text: &str) -> bool {
-    if text.len() > LONGEST {
+    if text.len() > MAX_TEXT {
         return false;
     }
     let words = || text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
     let is_plain = |word: &str| {
-        (word.len() <= LONGEST_WORD && word.chars().all(char::is_alphabetic))
+        (word.len() <= MAX_WORD && word.chars().all(char::is_alphabetic))
             || (word.len() <= DIGITS && word.bytes().all(|byte| byte.is_ascii_digit()))
     };
     let mixed: Vec<&str> = words().filter(|word| !is_plain(word)).collect();
-    let is_few = words().count() <= WORDS && mixed.len() <= 1 && mixed.iter().all(|word| word.len() <= LONGEST_MIXED);
+    let is_few = words().count() <= WORDS && mixed.len() <= 1 && mixed.iter().all(|word| word.len() <= MAX_MIXED);
     is_few || text.trim().parse::<Timestamp>().is_ok()
 }
 
@@ -154,17 +156,17 @@ mod tests {
             "AbCdEfGh-1234-a1b2-c3d4",
         ];
         for token in tokens {
-            // Also under a neutral name, and inside of lists and objects.
+            // Even under a neutral name, and inside lists and objects.
             let mut body = json!({"x": token, "list": [{"y": token}], "expires_in": token, token: 1});
             hide(&mut body);
             let text = body.to_string();
-            assert!(!text.contains(token) || token.len() <= LONGEST_NAME && text.matches(token).count() == 1, "{text}");
+            assert!(!text.contains(token) || token.len() <= MAX_NAME && text.matches(token).count() == 1, "{text}");
             assert_eq!((&body["x"], &body["list"][0]["y"]), (&json!(HIDDEN), &json!(HIDDEN)), "{token}");
         }
     }
 
     #[test]
-    fn under_the_name_of_a_secret_even_a_word_is_hidden() {
+    fn even_a_word_is_hidden_under_the_name_of_a_secret() {
         for name in [
             "access_token",
             "refreshToken",

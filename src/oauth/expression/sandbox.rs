@@ -1,12 +1,14 @@
-//! Checks and evaluates expressions other than paths in worker processes: with limited memory, no privileges, and no secrets but the
-//! current response.
+//! Checks and evaluates expressions other than paths in worker processes: with limited memory, without privileges,
+//! and without secrets other than the current response.
 //!
-//! JSONata is a programming language: an expression can loop, recurse, and allocate without end within one step, which no limit of the
-//! evaluator bounds (`$pad("x", 2e9)`). So it runs where it can be killed. A worker is this same binary; a few are kept and reused. One
-//! that takes too long is killed, one that allocates too much aborts, and the next expression gets a new one.
+//! JSONata is a programming language: an expression can loop, recurse, and allocate without bound within a single
+//! step, which the limits of the evaluator do not cover (`$pad("x", 2e9)`). It therefore runs in a process that can
+//! be killed. A worker is the same binary; a few are kept and reused. A worker that takes too long is killed, one
+//! that allocates too much aborts, and the next expression runs in a new one.
 //!
-//! There are two slots, each with a queue that is fair by namespace. One is for trusted expressions, which were cheap the last time: an
-//! evaluation that takes longer there is aborted, loses its trust, and is repeated in the other slot, which is for all others.
+//! There are two slots, each with a queue that is fair by namespace. One is for trusted expressions, which were cheap
+//! the last time: if an evaluation takes longer there, it is aborted, is no longer trusted, and is repeated in the
+//! other slot, which is for all other expressions.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -20,19 +22,20 @@ use crate::oauth::expression::error::ExpressionError;
 use crate::oauth::expression::protocol::{EvaluationRequest, EvaluationResult, MEMORY, Task};
 use crate::oauth::expression::worker_process::WorkerProcess;
 
-/// How long the expressions of one response may take together.
+/// The maximum time for all expressions of one response.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// How long trusted expressions may take before they are treated like all others.
+/// The maximum time for trusted expressions before they are treated like all others.
 const TRUSTED_TIMEOUT: Duration = Duration::from_millis(250);
 /// An evaluation that takes longer than this is not cheap.
 const CHEAP: Duration = Duration::from_millis(50);
 /// How long a response waits in a queue. Meanwhile it is in memory, and occupies one of the concurrent reconciliations.
 const QUEUE_TIMEOUT: Duration = Duration::from_millis(2_500);
-/// How long one response takes at most: waiting and evaluation, in both slots.
+/// The maximum time for one response: waiting and evaluation, in both slots.
 pub(crate) const LONGEST: Duration = Duration::from_millis(7_250);
-/// How many responses of one namespace wait or are evaluated before its other integrations wait with their requests.
+/// How many responses of one namespace may wait or be evaluated; beyond this number, its other integrations delay
+/// their requests.
 const ROOM: usize = 8;
-/// How many sets of expressions of one namespace are trusted; beyond this number all of them lose their trust.
+/// How many sets of expressions of one namespace are trusted; beyond this number, none of them is trusted any more.
 const TRUSTED: usize = 256;
 /// For how many namespaces trust is remembered.
 const TRUSTED_NAMESPACES: usize = 1_024;
@@ -71,7 +74,7 @@ pub type WakeFn = Arc<dyn Fn(&str, &str) + Send + Sync>;
 
 impl std::fmt::Debug for Backlog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Line").field("pending", &self.pending).finish_non_exhaustive()
+        f.debug_struct("Backlog").field("pending", &self.pending).finish_non_exhaustive()
     }
 }
 
@@ -82,14 +85,14 @@ impl Default for Sandbox {
 }
 
 impl Sandbox {
-    /// Workers of this same binary: `/proc/self/exe`, or without `/proc`, the command with which it was started.
+    /// Workers that run this binary: `/proc/self/exe`, or, without `/proc`, the command that started this process.
     #[must_use]
     pub fn new() -> Self {
         let called = || std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
         Self::of(std::env::current_exe().unwrap_or_else(|_| called()))
     }
 
-    /// Workers of another binary.
+    /// Workers that run another binary.
     #[must_use]
     pub fn of(program: PathBuf) -> Self {
         Self {
@@ -102,13 +105,14 @@ impl Sandbox {
         }
     }
 
-    /// Sets what is called when there is room again for an integration that [`Sandbox::has_room`] has rejected.
+    /// Sets the function to call when there is room again for an integration that [`Sandbox::has_room`] has rejected.
     pub fn call(&self, call: WakeFn) {
         self.backlog().call = Some(call);
     }
 
-    /// Whether a response of this integration would be evaluated soon. If its namespace has too many pending responses, the integration
-    /// is remembered and called later: it waits without a task, a request, or a response in memory.
+    /// Whether a response of this integration would be evaluated soon. If its namespace has too many pending
+    /// responses, the integration is recorded and called later: it waits without a task, a request, or a response in
+    /// memory.
     #[must_use]
     pub fn has_room(&self, namespace: &str, name: &str) -> bool {
         let mut backlog = self.backlog();
@@ -123,7 +127,7 @@ impl Sandbox {
     ///
     /// # Errors
     ///
-    /// The limit that the expressions have exceeded, or why they were not evaluated.
+    /// The limit that the expressions exceeded, or why they were not evaluated.
     pub async fn evaluate(
         &self,
         namespace: &str,
@@ -132,7 +136,7 @@ impl Sandbox {
         self.evaluate_within(namespace, job, QUEUE_TIMEOUT).await
     }
 
-    /// The same, with another timeout of each queue.
+    /// The same with another timeout for each queue.
     ///
     /// # Errors
     ///
@@ -171,7 +175,8 @@ impl Sandbox {
         Ok(outcome?)
     }
 
-    /// Checks whether expressions can be parsed: for each nothing, or the parser's message. Waits in the queue for as long as it takes.
+    /// Checks whether expressions can be parsed: `Ok`, or the parser's message for each. Waits in the queue without a
+    /// timeout.
     ///
     /// # Errors
     ///
@@ -223,12 +228,12 @@ impl Sandbox {
         }
     }
 
-    /// Trust saves time, and losing it does no harm. The namespace that has not been used for the longest time loses it first.
+    /// Trust only saves time, so it may be dropped. The least recently used namespace loses it first.
     fn learn_trust(&self, namespace: &str, key: u64) {
         let mut all = self.trust();
         if all.len() >= TRUSTED_NAMESPACES && !all.contains_key(namespace) {
-            let longest_unused = all.iter().min_by_key(|(_, trust)| trust.used).map(|(name, _)| name.clone());
-            longest_unused.map(|name| all.remove(&name));
+            let least_recently_used = all.iter().min_by_key(|(_, trust)| trust.used).map(|(name, _)| name.clone());
+            least_recently_used.map(|name| all.remove(&name));
         }
         let trust = all.entry(namespace.to_owned()).or_default();
         trust.used = Some(Instant::now());
@@ -242,7 +247,7 @@ impl Sandbox {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         if let Some(worker) = idle {
             match self.work_with(worker, job, timeout).await {
-                // The worker may have died because of what it did before, so another one tries again.
+                // The worker may have died because of an earlier request, so a new one tries again.
                 Err(WorkerError::Died) => {}
                 result => return result,
             }
@@ -271,7 +276,7 @@ impl Sandbox {
     }
 }
 
-/// The hash of a set of expressions. Two sets with the same hash share their trust, which does no harm.
+/// The hash of a set of expressions. Two sets with the same hash share their trust, which is harmless.
 fn key(expressions: &[String]) -> u64 {
     let mut hasher = DefaultHasher::new();
     expressions.hash(&mut hasher);
@@ -295,7 +300,8 @@ impl Drop for Pending<'_> {
             if pending == 0 {
                 backlog.pending.remove(&self.namespace);
             }
-            // An integration that is called may not come back. So the last response calls all of them, and none waits forever.
+            // A called integration does not necessarily return. The last response therefore calls all of them, so
+            // that none waits forever.
             let room = if pending == 0 { usize::MAX } else { ROOM.saturating_sub(pending) };
             let waiting = backlog.waiting.entry(self.namespace.clone()).or_default();
             let called: Vec<String> = waiting.iter().take(room).cloned().collect();
@@ -319,7 +325,7 @@ impl Drop for Pending<'_> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CheckError {
     /// Parsing them exceeds a limit.
-    #[error("the check ended in {0}")]
+    #[error("the check ended with {0}")]
     LimitExceeded(ExpressionError),
     /// No worker could be started, which does not depend on them.
     #[error("failed to start a worker: {0}")]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::oauth::expression::jsonata::Expression;
 
-/// Where the values are in the response.
+/// The location of the values in the response.
 #[derive(Clone, Debug)]
 pub struct ResponseMapping {
     /// The access token.

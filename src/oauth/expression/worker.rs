@@ -1,4 +1,4 @@
-//! The worker process: it evaluates expressions, one response after the other, and can do nothing else.
+//! The worker process: evaluates expressions, one response after the other, and has no other permissions.
 
 use std::io::{Read, Write};
 use std::process::ExitCode;
@@ -12,13 +12,13 @@ use crate::oauth::expression::jsonata::{Bindings, Expression};
 use crate::oauth::expression::protocol::{EvaluationRequest, EvaluationResult, MEMORY, Task};
 use crate::oauth::expression::public::View;
 
-/// Where CPU time is scarce, the operator itself takes precedence.
+/// When CPU time is scarce, the operator itself takes precedence.
 const NICENESS: i32 = 10;
 /// The hidden subcommand that starts it.
 pub const COMMAND: &str = "evaluate";
-/// The largest request that is read, in bytes: a response of 1 MiB, each byte escaped, and the expressions.
-const LARGEST_JOB: usize = 8 << 20;
-/// The most bytes of all values of one request together; further values are errors.
+/// The maximum size of a request, in bytes: a response of 1 MiB with every byte escaped, and the expressions.
+const MAX_JOB: usize = 8 << 20;
+/// The maximum total size of all values of one request, in bytes; further values are errors.
 pub const MAX_VALUES: usize = 256 << 10;
 
 /// Evaluates requests until the input ends.
@@ -27,7 +27,7 @@ pub fn run() -> ExitCode {
     if confine().is_err() {
         return ExitCode::FAILURE;
     }
-    // The end of the input ends the worker, also within a request.
+    // The worker exits at the end of the input, even within a request.
     while let Ok(job) = read() {
         let yields = evaluate(&job);
         if write(&yields).is_err() {
@@ -37,9 +37,10 @@ pub fn run() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Gives up what an evaluation does not need: memory beyond a limit, files, processes, new privileges, core dumps and ptrace.
+/// Drops everything that an evaluation does not need: memory beyond a limit, files, processes, new privileges, core
+/// dumps and ptrace.
 fn confine() -> rustix::io::Result<()> {
-    let limit = |most: u64| Rlimit { current: Some(most), maximum: Some(most) };
+    let limit = |max: u64| Rlimit { current: Some(max), maximum: Some(max) };
     setrlimit(Resource::Data, limit(MEMORY))?;
     setpriority_process(None, NICENESS)?;
     setrlimit(Resource::Core, limit(0))?;
@@ -55,7 +56,7 @@ fn read() -> std::io::Result<EvaluationRequest> {
     let mut length = [0; 4];
     input.read_exact(&mut length)?;
     let length = usize::try_from(u32::from_be_bytes(length)).map_err(std::io::Error::other)?;
-    if length > LARGEST_JOB {
+    if length > MAX_JOB {
         return Err(std::io::Error::other("too large"));
     }
     let mut bytes = vec![0; length];
@@ -78,7 +79,7 @@ fn evaluate(job: &EvaluationRequest) -> Vec<EvaluationResult> {
         return expressions.iter().map(|text| check(text)).collect();
     }
     let whole = View::whole(body, headers);
-    // Most evaluations need one view only.
+    // Most evaluations need only one view.
     let without_secrets = (*public > 0).then(|| View::public(body, headers));
     let first_public = expressions.len().saturating_sub(*public);
     let mut room = MAX_VALUES;

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use crate::oauth::expression::protocol::{EvaluationRequest, EvaluationResult};
 use crate::oauth::expression::worker;
 
-/// The longest result that is read, in bytes: [`worker::MAX_VALUES`] of text, escaped.
+/// The maximum size of a result, in bytes: [`worker::MAX_VALUES`] of text, escaped.
 const MAX_RESULT_BYTES: u32 = 2 << 20;
 
 /// A process that evaluates expressions.
@@ -34,7 +34,7 @@ impl WorkerProcess {
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // What it prints when it aborts may quote the response.
+            // Its output when it aborts may quote the response.
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()?;
@@ -44,7 +44,7 @@ impl WorkerProcess {
     }
 
     pub(crate) async fn work(&mut self, job: &EvaluationRequest) -> std::io::Result<Vec<EvaluationResult>> {
-        // With the capacity for all of it: a reallocation would leave a copy in memory.
+        // Allocated at full size, because a reallocation would leave a copy in memory.
         let room = 6 * job.body.len() + job.expressions.iter().map(|text| 6 * text.len() + 8).sum::<usize>();
         let mut bytes = Zeroizing::new(Vec::with_capacity(room + 1_024));
         serde_json::to_writer(&mut *bytes, job)?;

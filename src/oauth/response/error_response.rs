@@ -10,7 +10,8 @@ use crate::oauth::expression::document::Document;
 use crate::oauth::redaction::redact::redact;
 use crate::oauth::request::{Grant, TokenRequest};
 
-/// The error codes of RFC 6749, section 5.2. They reveal nothing of what was sent, not even for a client that is called `client`.
+/// The error codes of RFC 6749, section 5.2. They do not reveal the values that were sent, even if the client ID is
+/// `client`.
 const STANDARD_ERROR_CODES: [&str; 6] = [
     "invalid_request",
     "invalid_client",
@@ -20,8 +21,8 @@ const STANDARD_ERROR_CODES: [&str; 6] = [
     "invalid_scope",
 ];
 
-/// The OAuth error fields of a body (RFC 6749, section 5.2). They are redacted only when they are displayed: successful responses need
-/// no such work.
+/// The OAuth error fields of a body (RFC 6749, section 5.2). They are redacted only when they are displayed, so that
+/// successful responses do not pay for it.
 #[derive(Clone, Copy)]
 pub(crate) struct ErrorResponse<'a> {
     document: &'a Document,
@@ -53,7 +54,8 @@ impl std::fmt::Display for ErrorResponse<'_> {
     }
 }
 
-/// What to change. The most common mistake is the wrong body format, which the errors of endpoints do not explain.
+/// The advice to the user. The most common mistake is the wrong body format, which the errors of endpoints do not
+/// explain.
 pub(crate) fn advice(status: u16, error: ErrorResponse<'_>, request: &TokenRequest) -> Option<Advice> {
     Some(match (request.format, status, error.error()) {
         (Format::Json, 415, _) | (Format::Json, _, Some("invalid_request" | "unsupported_grant_type")) => {
@@ -77,7 +79,7 @@ pub(crate) fn advice(status: u16, error: ErrorResponse<'_>, request: &TokenReque
     })
 }
 
-/// A hint about clocks: a server rejects a signed JWT if their clocks differ, and its error seldom says so.
+/// A hint about clocks: a server rejects a signed JWT if the clocks differ, but its error rarely says so.
 pub(crate) fn clock_skew_hint(date: Timestamp, now: Timestamp, request: &TokenRequest) -> String {
     const TOLERATED: SignedDuration = SignedDuration::from_secs(30);
     let ahead = date.duration_since(now);

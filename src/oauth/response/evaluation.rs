@@ -11,7 +11,7 @@ use crate::oauth::expression::set::ResponseMapping;
 use crate::oauth::expression::{document, public};
 use crate::oauth::response::raw::HttpResponse;
 
-/// The values of a response: paths as they were read from its bytes, other expressions as the sandbox evaluated them.
+/// The values of a response: paths are read from its bytes, other expressions are evaluated in the sandbox.
 #[derive(Clone, Debug, Default)]
 pub struct EvaluatedExpressions {
     document: Document,
@@ -27,7 +27,7 @@ impl EvaluatedExpressions {
         Self { document: document::read(body, expressions.all()), ..Self::default() }
     }
 
-    /// Reads the members that RFC 6749 defines, and no expressions.
+    /// Reads only the members that RFC 6749 defines.
     #[must_use]
     pub fn of_error(body: &[u8]) -> Self {
         Self { document: document::read(body, std::iter::empty()), ..Self::default() }
@@ -39,7 +39,7 @@ impl EvaluatedExpressions {
         Self { document: document::read_beginning(body, path), ..Self::default() }
     }
 
-    /// Reads a response and evaluates everything in this process, without the limits of a worker: for tests, and for nothing else.
+    /// Reads a response and evaluates everything in this process, without the limits of a worker. For tests only.
     #[must_use]
     pub fn in_this_process(raw: &HttpResponse, expressions: &ResponseMapping) -> Self {
         let mut evaluated = Self::read(&raw.body, expressions);
@@ -57,8 +57,9 @@ impl EvaluatedExpressions {
         evaluated
     }
 
-    /// The expressions that have no value yet, each once: those that are no paths, and paths through lists and to objects. The number
-    /// says how many of them, the last ones, must see the response without possible secrets.
+    /// The expressions that have no value yet, without duplicates: those that are not paths, and paths through lists
+    /// and to objects. The number is that of the last expressions that must see the response without possible
+    /// secrets.
     #[must_use]
     pub fn remaining(&self, expressions: &ResponseMapping) -> (Vec<String>, usize) {
         let ResponseMapping { access_token, refresh_token, expires_in, expires_at, success, extra } = expressions;
@@ -84,8 +85,8 @@ impl EvaluatedExpressions {
         self.document.is_readable || text.contains('$')
     }
 
-    /// Adds results; the last `public` expressions saw the response without possible secrets. If the evaluation failed as a whole, all
-    /// of them have its error.
+    /// Adds results; the last `public` expressions saw the response without possible secrets. If the whole evaluation
+    /// failed, each of them has its error.
     pub fn add(
         &mut self,
         expressions: &[String],
@@ -103,7 +104,7 @@ impl EvaluatedExpressions {
         }
     }
 
-    /// What was read from the body.
+    /// The values that were read from the body.
     #[must_use]
     pub const fn document(&self) -> &Document {
         &self.document
@@ -113,12 +114,12 @@ impl EvaluatedExpressions {
     ///
     /// # Errors
     ///
-    /// As [`Expression::evaluate`], or the limit that the worker has exceeded.
+    /// As [`Expression::evaluate`], or the limit that the worker exceeded.
     pub fn get(&self, expression: &Expression) -> Result<&Value, ExpressionError> {
         self.found(expression, &self.results)
     }
 
-    /// The result of an expression that affects what everybody sees: on the response without possible secrets.
+    /// The result of an expression that affects public values, on the response without possible secrets.
     ///
     /// # Errors
     ///

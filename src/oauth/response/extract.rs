@@ -13,10 +13,10 @@ use crate::oauth::response::evaluation::EvaluatedExpressions;
 use crate::oauth::response::raw::HttpResponse;
 use crate::oauth::response::token::TokenResponse;
 
-/// The longest token, in bytes. A longer one fits into no header.
+/// The maximum length of a token, in bytes. A longer one does not fit into a header.
 const MAX_TOKEN: usize = 64 << 10;
-/// The most bytes of all values of one response together. They are kept in memory until they are in the Secret, and a Secret has at most
-/// 1 MiB.
+/// The maximum total size of all values of one response, in bytes. They are kept in memory until they are written to
+/// the Secret, and the maximum size of a Secret is 1 MiB.
 const MAX_VALUES: usize = 128 << 10;
 
 /// Why the values of a response are unusable.
@@ -25,8 +25,8 @@ pub(crate) enum ExtractError {
     /// The expression of a value has no usable result.
     #[error("the expression {text} for {field} {problem}")]
     Value { field: ResponseField, text: String, problem: ValueError },
-    /// An expression other than a path has no usable result. It sees the whole response, so how it fails, and which one fails, could be
-    /// made to reveal a token to users who may not read it.
+    /// An expression other than a path has no usable result. It sees the whole response: the kind of failure, and
+    /// which expression fails, could be used to reveal a token to users who are not allowed to read it.
     #[error("an expression for the tokens or extra values does not yield a usable value in the body")]
     Computed,
     /// All values together are too large, in bytes.
@@ -47,14 +47,14 @@ pub(crate) enum ValueError {
     TokenTooLong(usize),
     #[error("yields a token with characters that RFC 6749 does not allow in the body")]
     InvalidCharacters,
-    #[error("yields what cannot be written as text")]
+    #[error("yields a value that cannot be written as text")]
     NotText,
 }
 
 impl ExtractError {
     /// The details for a path, [`ExtractError::Computed`] for all other expressions.
     fn of(field: &ResponseField, expression: &Expression, problem: ValueError) -> Self {
-        // That an expression was not evaluated at all reveals nothing about the response.
+        // An error before the evaluation reveals nothing about the response.
         let is_revealing = !matches!(&problem, ValueError::Expression(error) if error.is_not_evaluated());
         if is_revealing && !expression.is_path() {
             return Self::Computed;
@@ -71,7 +71,7 @@ impl ExtractError {
     }
 }
 
-/// A response, and the expressions that say where its values are.
+/// A response, and the expressions that locate its values.
 pub(crate) struct Values<'a> {
     pub(crate) raw: &'a HttpResponse,
     pub(crate) expressions: &'a ResponseMapping,
@@ -112,7 +112,7 @@ impl Values<'_> {
         self.token(&ResponseField::RefreshToken, &self.expressions.refresh_token)
     }
 
-    /// Whether the response contains the token as it is, so that it was not computed.
+    /// Whether the response contains the token verbatim, so that it was not computed.
     fn is_verbatim(&self, token: &SecretString) -> bool {
         let token = token.expose_secret();
         let body = std::str::from_utf8(&self.raw.body).unwrap_or_default();
@@ -155,8 +155,8 @@ impl Values<'_> {
         Ok(Some((key.to_owned(), text.into())))
     }
 
-    /// The lifetime in seconds, also as a string. An invalid value is ignored: it is no reason to discard a good token, because the
-    /// previous refresh token may be invalid by now.
+    /// The lifetime in seconds, which may be a string. An invalid value is ignored: it must not discard a good token,
+    /// because the previous refresh token may already be invalid.
     fn duration(&self, expression: &Expression) -> Option<SignedDuration> {
         let seconds = match self.evaluated.get_public(expression).ok()? {
             Value::Number(seconds) => seconds,
@@ -168,7 +168,7 @@ impl Values<'_> {
 
     /// A timestamp: RFC 3339, or Unix time in seconds, or in milliseconds if the number is too large for seconds (the year 5138).
     fn timestamp(&self, expression: &Expression) -> Option<Timestamp> {
-        const LARGEST_SECONDS: f64 = 1e11;
+        const MAX_SECONDS: f64 = 1e11;
         let number = match self.evaluated.get_public(expression).ok()? {
             Value::Number(number) => number,
             Value::Text(text) => match text.trim().parse::<Timestamp>() {
@@ -177,12 +177,12 @@ impl Values<'_> {
             },
             _ => return None,
         };
-        let seconds = if number.abs() < LARGEST_SECONDS { number } else { number / 1_000.0 };
+        let seconds = if number.abs() < MAX_SECONDS { number } else { number / 1_000.0 };
         Timestamp::UNIX_EPOCH.checked_add(SignedDuration::try_from_secs_f64(seconds).ok()?).ok()
     }
 }
 
-/// Bytes of all values for the target.
+/// The size of all values for the target, in bytes.
 fn size(response: &TokenResponse) -> usize {
     let TokenResponse { access_token, refresh_token, token_type, scope, extra, .. } = response;
     let secrets = [access_token].into_iter().chain(refresh_token).chain(extra.values());

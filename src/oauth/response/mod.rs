@@ -1,4 +1,4 @@
-//! Token responses: what was received, what is read from it, and what an error response says.
+//! Token responses: the raw response, the values in it, and error responses.
 
 pub(crate) mod error_response;
 pub mod evaluation;

@@ -52,7 +52,7 @@ pub fn parse_token_response(
             ..RequestError::new(
                 Reason::RequestRejected,
                 format!(
-                    "the endpoint refused the request with {}{error}{}",
+                    "the endpoint rejected the request with {}{error}{}",
                     raw.status,
                     date.map(|date| clock_skew_hint(date, now, request)).unwrap_or_default(),
                 ),
@@ -61,7 +61,7 @@ pub fn parse_token_response(
     }
 }
 
-/// Parses a response with a status of success, which may still contain an error.
+/// Parses a response with a success status, which may still contain an error.
 fn parse_success(
     raw: &HttpResponse,
     request: &TokenRequest,
@@ -82,13 +82,13 @@ fn parse_success(
         let tokens = values.tokens().map(|response| TokenResponse { date, ..response });
         tokens.map_err(|problem| no_token(raw.status, &problem, error))
     };
-    // Whatever is invalid in the response, the refresh token that was sent may be invalid by now.
+    // Even if the response is invalid, the refresh token that was sent may already be invalid.
     let kept = || values.refresh_token().ok().flatten().map(RotatedRefreshToken);
     read().map_err(|error| RequestError { refresh_token: kept(), ..error })
 }
 
-/// The refresh token in the beginning of a response that is too large, if it is complete there. The one that was sent may be invalid by
-/// now.
+/// The refresh token in the beginning of a response that is too large, if it is complete there. The one that was sent
+/// may already be invalid.
 #[must_use]
 pub fn rotated_refresh_token_of_prefix(
     raw: &HttpResponse,
@@ -138,7 +138,7 @@ fn check_success(
     })
 }
 
-/// Whether the endpoint requires its nonce in the DPoP proof (RFC 9449, section 8).
+/// Whether the endpoint requires a nonce in the DPoP proof (RFC 9449, section 8).
 #[must_use]
 pub fn is_use_dpop_nonce(raw: &HttpResponse) -> bool {
     matches!(raw.status, 400 | 401) && document::error(&raw.body).as_deref() == Some("use_dpop_nonce")
@@ -148,7 +148,7 @@ pub fn is_use_dpop_nonce(raw: &HttpResponse) -> bool {
 ///
 /// # Errors
 ///
-/// A [`RequestError`] for every response but a success.
+/// A [`RequestError`] for every response except a success.
 pub fn parse_revocation_response(raw: &HttpResponse, sent: &[Parameter]) -> Result<(), RequestError> {
     let reason = match raw.status {
         200..300 => return Ok(()),

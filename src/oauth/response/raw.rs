@@ -1,4 +1,4 @@
-//! An HTTP response as it was received.
+//! An unparsed HTTP response.
 
 use std::time::Duration;
 
@@ -7,17 +7,17 @@ use zeroize::Zeroizing;
 
 use crate::oauth::expression::jsonata::Bindings;
 
-/// The longest `Retry-After` that is respected; the next request is sent after a day at the latest.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(24);
+/// The maximum `Retry-After` that is respected: the next request is sent after no more than a day.
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
 
-/// A response, as it was received.
+/// A response as received.
 #[derive(Debug)]
 pub struct HttpResponse {
     /// The HTTP status code.
     pub status: u16,
     /// The headers: names in lower case, and values that are text.
     pub headers: Vec<(String, String)>,
-    /// The body, at most `--max-response-size` bytes.
+    /// The body, up to `--max-response-size` bytes.
     pub body: Zeroizing<Vec<u8>>,
 }
 
@@ -28,7 +28,7 @@ impl HttpResponse {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// What expressions may use beside the body.
+    /// The variables that expressions may use in addition to the body.
     #[must_use]
     pub fn bindings(&self) -> Bindings<'_> {
         Bindings { status: self.status, headers: &self.headers }
@@ -40,7 +40,7 @@ pub(crate) fn http_date(header: &str) -> Option<Timestamp> {
     httpdate::parse_http_date(header.trim()).ok()?.try_into().ok()
 }
 
-/// Seconds or an HTTP date, as the time from `now`; `now` is the `Date` of the endpoint if there is one.
+/// Seconds or an HTTP date, as a delay from `now`; `now` is the `Date` of the endpoint if there is one.
 pub(crate) fn retry_after(header: Option<&str>, now: Timestamp) -> Option<Duration> {
     let header = header?.trim();
     let wait = if let Ok(seconds) = header.parse() {
@@ -48,5 +48,5 @@ pub(crate) fn retry_after(header: Option<&str>, now: Timestamp) -> Option<Durati
     } else {
         Duration::try_from(http_date(header)?.duration_since(now)).ok()?
     };
-    Some(wait.min(LONGEST_RETRY_AFTER))
+    Some(wait.min(MAX_RETRY_AFTER))
 }

@@ -1,29 +1,30 @@
-//! The token response, RFC 6749 section 5.1.
+//! The token response (RFC 6749, section 5.1).
 
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 
-/// The tokens of a response, with what it states about them.
+/// The tokens of a response, and their properties.
 #[derive(Clone, Debug)]
 pub struct TokenResponse {
     /// The access token: RFC 6749's `1*VSCHAR`.
     pub access_token: SecretString,
-    /// Whether the response contains the access token as it is. What expressions compute may look like a JWT with any `exp`.
+    /// Whether the response contains the access token verbatim. A token computed by an expression may look like a JWT
+    /// with any `exp`.
     pub is_verbatim: bool,
     /// The refresh token, if there is one.
     pub refresh_token: Option<SecretString>,
-    /// The lifetime that the response states.
+    /// The lifetime in the response.
     pub expires_in: Option<SignedDuration>,
     /// `token_type`, such as `Bearer`.
     pub token_type: Option<String>,
     /// `scope`, as granted.
     pub scope: Option<String>,
-    /// The expiry that the response states, on the endpoint's own clock.
+    /// The expiry in the response, by the endpoint's own clock.
     pub expires_at: Option<Timestamp>,
     /// Extra values, by their key in the target.
     pub extra: BTreeMap<String, SecretString>,
-    /// When it was sent, on the endpoint's own clock (`Date`; RFC 9110, section 6.6.1).
+    /// When the response was sent, by the endpoint's own clock (`Date`; RFC 9110, section 6.6.1).
     pub date: Option<Timestamp>,
 }
