@@ -1,8 +1,8 @@
-//! Checks in a worker whether the expressions of a spec can be parsed, and caches the result for each integration.
+//! Checks in a worker whether the expressions of a spec can be parsed, and caches the result per integration.
 //!
-//! Waiting for a check holds nothing that others need: a reconciliation without a cached result starts a task and ends; when the task
-//! is done, the integration is reconciled again. The result is dropped with its integration, so nobody can evict the results of
-//! others.
+//! Waiting for a check does not block other integrations: a reconciliation without a cached result starts a task and
+//! ends; when the task is done, the integration is reconciled again. The result is dropped with its integration, so
+//! tenants cannot evict each other's results.
 
 use std::collections::HashMap;
 use std::collections::hash_map::{DefaultHasher, Entry};
@@ -20,7 +20,7 @@ use crate::spec::advice;
 const ATTEMPTS: u32 = 3;
 /// The pause before another attempt, doubled each time.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The maximum pause, while no worker can be started.
+/// The maximum pause while workers cannot be started.
 const BACKOFF_MAX: Duration = Duration::from_mins(1);
 
 /// The result of a check.
@@ -28,7 +28,7 @@ const BACKOFF_MAX: Duration = Duration::from_mins(1);
 pub enum Checked {
     /// All of them can be parsed.
     Valid,
-    /// One cannot be parsed; the sentence says which, and why.
+    /// One cannot be parsed; the message says which, and why.
     Invalid(String),
     /// Not checked yet.
     Unknown,
@@ -48,12 +48,13 @@ struct Known {
     /// Hash of its expressions.
     expressions: u64,
     checked: Checked,
-    /// Whether a task is running. There is at most one for each integration, even if its spec changes meanwhile.
+    /// Whether a task is running. There is never more than one per integration, even if its spec changes in the
+    /// meantime.
     in_flight: bool,
 }
 
 impl Checks {
-    /// Checks by the workers of this client; `triggers` reconciles the integrations again.
+    /// Uses the workers of this client; `triggers` reconciles the integrations again.
     #[must_use]
     pub fn new(http: oauth_client::Client, triggers: Arc<ReconcileTriggers>) -> Self {
         Self { http, triggers, known: Arc::default() }
@@ -113,7 +114,7 @@ async fn check(
                 attempts += 1;
                 if attempts >= ATTEMPTS {
                     return Checked::Invalid(format!(
-                        "the expressions of spec.response cannot be parsed: that ends in {error}: write shorter ones"
+                        "the expressions of spec.response cannot be parsed: parsing ends in {error}: shorten them"
                     ));
                 }
             }
@@ -127,8 +128,8 @@ async fn check(
     Checked::Unknown
 }
 
-/// Hash of all expressions that have to be checked; `None` if there are none. If two specs of one integration have the same hash by
-/// chance, they share the result: the worker then rejects an invalid expression when it evaluates it.
+/// Hash of all expressions that must be checked; `None` if there are none. If two specs of one integration happen to
+/// have the same hash, they share the result: the worker then rejects an invalid expression when it evaluates it.
 fn key(expressions: &ResponseMapping) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
     let mut others = expressions.fields().into_iter().filter(|(_, expression)| !expression.is_path()).peekable();

@@ -1,4 +1,4 @@
-//! The configuration of the controller, as the flags set it.
+//! The configuration of the controller, set by the flags.
 
 use std::num::NonZeroU16;
 
@@ -17,9 +17,9 @@ pub struct Config {
     pub scopes: Vec<Option<String>>,
     /// Label selector for the integrations.
     pub selector: Option<String>,
-    /// The server of health, readiness and metrics.
+    /// The server for health, readiness and metrics.
     pub server: ServerConfig,
-    /// Maximum number of integrations that are reconciled concurrently, in each scope.
+    /// Maximum number of concurrent reconciliations in each scope.
     pub concurrency: NonZeroU16,
     /// Limits of token requests.
     pub limits: Limits,
@@ -27,9 +27,9 @@ pub struct Config {
     pub min_renewal_interval: SignedDuration,
     /// Budgets of writes and events.
     pub budgets: BudgetLimits,
-    /// Where requests may go; the addresses of the API server are added at startup.
+    /// Restricts where requests may be sent; the addresses of the API server are added at startup.
     pub egress: EgressPolicy,
-    /// Which target Secrets are allowed.
+    /// Restricts which target Secrets are allowed.
     pub targets: TargetPolicy,
     /// The maximum size of a token response, in bytes.
     pub max_response_size: usize,
@@ -44,19 +44,21 @@ pub struct Config {
 pub struct LeaderElectionConfig {
     /// Name of the lease.
     pub name: String,
-    /// Its namespace; `None` means the one that this process runs in.
+    /// Its namespace; `None` means the namespace that this process runs in.
     pub namespace: Option<String>,
 }
 
 impl Config {
-    /// Maximum number of concurrent reconciliations in each scope. Those that wait for an endpoint do not count.
+    /// Maximum number of concurrent reconciliations in each scope. Reconciliations that wait for an endpoint are
+    /// added to the configured number.
     #[must_use]
     pub fn max_concurrent_reconciles(&self) -> u16 {
         let waiting = u16::try_from(self.limits.total).unwrap_or(u16::MAX);
         self.concurrency.get().saturating_add(waiting)
     }
 
-    /// Whether one controller reconciles several namespaces. If namespaces are watched one by one, each has a controller of its own.
+    /// Whether one controller reconciles several namespaces. If namespaces are watched individually, each has its own
+    /// controller.
     #[must_use]
     pub fn shares_reconciliations(&self) -> bool {
         self.scopes.contains(&None)

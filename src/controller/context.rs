@@ -28,13 +28,13 @@ use crate::target::policy::TargetPolicy;
 
 /// The clients, caches and limits that all reconciliations share.
 pub struct Context {
-    /// The client of the API server.
+    /// The client for the API server.
     pub client: Client,
-    /// The client of token endpoints.
+    /// The client for token endpoints.
     pub oauth_client: oauth_client::Client,
-    /// The audiences of the API server's own tokens, once they were requested.
+    /// The audiences of the API server's own tokens, after they were requested.
     pub api_audiences: OnceCell<Vec<String>>,
-    /// Which target Secrets are allowed.
+    /// Restricts which target Secrets are allowed.
     pub target_policy: TargetPolicy,
     /// Revokes tokens.
     pub revoker: Revoker,
@@ -62,9 +62,9 @@ pub struct Context {
     pub leadership: Arc<Leadership>,
     /// Limits the requests to token endpoints.
     pub limiter: Arc<RequestLimiter>,
-    /// The concurrent reconciliations, shared by namespace; `None` if each namespace has a controller of its own.
+    /// The concurrent reconciliations, shared by namespace; `None` if each namespace has its own controller.
     pub slots: Option<Arc<NamespaceSlots>>,
-    /// Memory for the responses of token endpoints, one slot for each.
+    /// Memory for the responses of token endpoints, one slot per response.
     pub responses: Arc<NamespaceSlots>,
     /// Triggers reconciliations.
     pub triggers: Arc<ReconcileTriggers>,
@@ -80,8 +80,8 @@ impl Context {
         }
     }
 
-    /// A recorder of events. One recorder for all would keep each event for some minutes to aggregate repetitions: 4 KB for each
-    /// integration, although no event is repeated.
+    /// A new recorder of events. A shared recorder would keep each event for some minutes to aggregate repetitions: 4
+    /// KB per integration, although events are not repeated.
     #[must_use]
     pub fn recorder(&self) -> Recorder {
         Recorder::new(self.client.clone(), self.reporter.clone())
@@ -92,8 +92,8 @@ impl Context {
         self.budgets.spend_write(namespace, Instant::now());
     }
 
-    /// Whether a namespace may log another line: one whose integrations fail again and again does not flood the log. The number of
-    /// omitted lines is logged with the next one.
+    /// Whether a namespace may log another line, so that a namespace whose integrations keep failing does not flood
+    /// the log. The number of omitted lines is logged with the next line.
     #[must_use]
     pub fn may_log(&self, namespace: &str) -> bool {
         let omitted = self.budgets.take_warning(namespace, Instant::now());

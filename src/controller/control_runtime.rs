@@ -1,4 +1,4 @@
-//! A runtime on a thread of its own, for what must not wait for the main loop: probes, metrics and the lease.
+//! A runtime on its own thread for work that must not wait for the main loop: probes, metrics and the lease.
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
@@ -14,7 +14,7 @@ pub struct ControlRuntime {
 }
 
 impl ControlRuntime {
-    /// Starts it: one thread, and at most two more for work that blocks.
+    /// Starts it with one thread, and up to two more for blocking work.
     ///
     /// # Errors
     ///

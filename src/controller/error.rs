@@ -1,7 +1,8 @@
-//! Failures of the operator's own steps.
+//! Errors in the operator's own steps.
 //!
-//! A [`RequestError`] is an attempt without a token: an outcome that `settle` turns into status, event and delay. An [`Error`] is a
-//! failed step of the operator itself; it leads to a log line and a retry by the work queue, never to a decision.
+//! A [`RequestError`] is a failed token request: an outcome that `settle` turns into status, event and delay. An
+//! [`Error`] is a failed step of the operator itself; it results in a log line and a retry by the work queue, never
+//! in a decision.
 
 use crate::kube_api::call::ApiError;
 use crate::oauth::error::BuildError;
@@ -41,7 +42,7 @@ pub enum Error {
         /// The error of the API server, or of the connection to it.
         source: Box<ApiError>,
     },
-    /// The API server has not issued a token of a ServiceAccount.
+    /// The API server did not issue a ServiceAccount token.
     #[error("failed to request a token for ServiceAccount {name}")]
     RequestToken {
         /// Name of the ServiceAccount.
@@ -55,13 +56,13 @@ pub enum Error {
     /// The status could not be written.
     #[error("failed to write status")]
     WriteStatus(#[source] Box<ApiError>),
-    /// The configuration for the API server could not be found.
+    /// The configuration of the connection to the API server could not be found.
     #[error("failed to find the Kubernetes configuration")]
     InferKubeConfig(#[source] Box<kube::config::InferConfigError>),
-    /// The client of the API server could not be created.
+    /// The client for the API server could not be created.
     #[error("failed to create the Kubernetes client")]
     MakeKubeClient(#[source] Box<kube::Error>),
-    /// The HTTP client of token endpoints could not be created.
+    /// The HTTP client for token endpoints could not be created.
     #[error(transparent)]
     MakeHttpClient(#[from] BuildError),
     /// The address for health or metrics could not be listened on.
@@ -90,7 +91,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the API server could not be reached, or is unavailable; it has not rejected the request.
+    /// Whether the API server is unreachable or unavailable, as opposed to rejecting the request.
     #[must_use]
     pub fn is_api_server_unavailable(&self) -> bool {
         match self {

@@ -1,12 +1,12 @@
-//! Whether the main loop makes progress: reported by the loop itself, read by other threads.
+//! Shows whether the main loop makes progress: the loop reports it, and other threads read it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// How often the main loop reports that it is alive, unless it is busy.
 pub const INTERVAL: Duration = Duration::from_secs(1);
-/// A main loop without a heartbeat for this time is stuck, not busy: `/healthz` fails, and the lease is no longer renewed. Far longer
-/// than any work that a tenant can cause, and than the graceful shutdown of 25 s.
+/// A main loop without a heartbeat for this time is considered stuck: `/healthz` fails, and the lease is no longer
+/// renewed. Much longer than any work that a tenant can cause, and than the graceful shutdown of 25 s.
 pub const STALL_LIMIT: Duration = Duration::from_mins(1);
 
 /// The last heartbeat of the main loop.
@@ -53,7 +53,7 @@ impl Heartbeat {
 }
 
 #[cfg(test)]
-#[expect(clippy::expect_used, reason = "a test fails by it")]
+#[expect(clippy::expect_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 
@@ -61,7 +61,7 @@ mod tests {
     fn silence_is_counted_from_the_last_beat() {
         let start = Instant::now().checked_sub(STALL_LIMIT * 2).expect("the machine runs for longer");
         let heartbeat = Heartbeat { start, last: AtomicU64::new(0) };
-        assert!(heartbeat.is_stalled(), "never heard of");
+        assert!(heartbeat.is_stalled(), "no heartbeat yet");
         heartbeat.beat();
         assert!(!heartbeat.is_stalled());
         assert!(heartbeat.silent_for() < Duration::from_secs(30));

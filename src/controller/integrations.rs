@@ -1,4 +1,4 @@
-//! The stores of integrations, one for each watched scope.
+//! The stores of integrations, one per watched scope.
 
 use std::sync::{Arc, OnceLock};
 
@@ -15,7 +15,7 @@ pub struct IntegrationStores {
 impl IntegrationStores {
     /// Sets the stores of the watches, once.
     pub fn set(&self, stores: Vec<Store<GuardedIntegration>>) {
-        // A second call changes nothing.
+        // A second call has no effect.
         let _ = self.stores.set(stores);
     }
 
@@ -28,6 +28,6 @@ impl IntegrationStores {
 
 impl std::fmt::Debug for IntegrationStores {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Integrations").finish_non_exhaustive()
+        f.debug_struct("IntegrationStores").finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! What can be counted, in the OpenMetrics format.
+//! Metrics in the OpenMetrics format.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,8 +45,8 @@ struct ErrorLabels {
     error: &'static str,
 }
 
-/// The operator's counters. The state of each integration is not counted but read from the watch at each scrape,
-/// so that nothing is kept for it and nothing is left of one that was deleted.
+/// The operator's counters. The state of each integration is read from the watch at each scrape, so that nothing is
+/// stored per integration, and deleted integrations leave no series.
 pub struct Metrics {
     registry: Mutex<Registry>,
     token_requests: Family<RequestLabels, Counter>,
@@ -78,18 +78,18 @@ struct CauseLabels {
 }
 
 impl RevocationCounter {
-    /// Counts one.
+    /// Counts one revocation.
     pub fn count(&self, failure: Option<&RequestError>) {
         let outcome = outcome(failure.map(|failure| failure.reason));
         self.done.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
-    /// Counts revocations that are not tried any more: `limit` or `deleted`.
+    /// Counts revocations that are no longer attempted; `cause` is `limit` or `deleted`.
     pub fn dropped(&self, cause: &'static str, number: usize) {
         self.dropped.get_or_create(&CauseLabels { cause }).inc_by(u64::try_from(number).unwrap_or(u64::MAX));
     }
 
-    /// How many wait.
+    /// Sets the number of pending revocations.
     pub fn waiting(&self, number: usize) {
         self.waiting.set(count(number));
     }
@@ -102,8 +102,7 @@ impl RevocationCounter {
     }
 }
 
-/// `Success`, or the reason of the failure.
-/// The label of an outcome: the reason of the failure.
+/// The label of an outcome: `Success`, or the reason of the failure.
 fn outcome(failure: Option<Reason>) -> &'static str {
     failure.as_ref().map_or("Success", |reason| reason.as_str())
 }
@@ -114,11 +113,11 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// From a healthy endpoint's 20 ms to the longest timeout of 60 s.
+/// From 20 ms, the latency of a healthy endpoint, to 60 s, the maximum timeout.
 const REQUEST_BUCKETS: [f64; 11] = [0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 impl Metrics {
-    /// All counters at zero, and a view on the integrations.
+    /// All counters at zero, and a view of the integrations.
     #[must_use]
     pub fn new(
         integrations: Arc<IntegrationStores>,
@@ -181,7 +180,7 @@ impl Metrics {
         self.reconcile_errors.get_or_create(&ErrorLabels { error: error.label() }).inc();
     }
 
-    /// Counts a reconciliation of an integration that could not be read.
+    /// Counts a reconciliation of an integration that could not be parsed.
     pub fn record_invalid_object(&self) {
         self.reconcile_errors.get_or_create(&ErrorLabels { error: "malformed" }).inc();
     }

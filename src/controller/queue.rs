@@ -1,4 +1,4 @@
-//! Reconcile requests, and triggers of reconciliations beside the watches.
+//! Reconcile requests, and triggers of reconciliations other than watches.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -10,7 +10,7 @@ use kube::runtime::reflector::ObjectRef;
 
 use crate::api::spec::OAuthIntegration;
 
-/// An integration as it is watched: one that cannot be parsed does not stop the watch of the others.
+/// A watched integration: one that cannot be parsed does not stop the watch of the others.
 pub type GuardedIntegration = DeserializeGuard<OAuthIntegration>;
 /// A request for a reconciliation of an integration.
 pub type Request = ReconcileRequest<GuardedIntegration>;
@@ -22,7 +22,7 @@ pub struct ReconcileTriggers {
 }
 
 impl ReconcileTriggers {
-    /// The reconcile requests of a namespace; of all namespaces without one.
+    /// The reconcile requests of a namespace; `None`: of all namespaces.
     #[must_use]
     pub fn subscribe(&self, scope: Option<&str>) -> UnboundedReceiver<Request> {
         let (sender, receiver) = mpsc::unbounded();

@@ -1,4 +1,4 @@
-//! Which caches are synced.
+//! Tracks which caches are synced.
 
 use tokio::sync::watch;
 
@@ -15,7 +15,7 @@ impl CacheSync {
         Self { missing: watch::Sender::new(all) }
     }
 
-    /// A watch has received its initial list.
+    /// Records that a watch has received its initial list.
     pub fn done(&self, name: &str) {
         self.missing.send_if_modified(|missing| {
             let before = missing.len();
@@ -24,18 +24,18 @@ impl CacheSync {
         });
     }
 
-    /// The watches that have not received theirs.
+    /// The watches that have not received their initial list.
     #[must_use]
     pub fn missing(&self) -> Vec<String> {
         self.missing.borrow().clone()
     }
 
-    /// Waits for one of them.
+    /// Waits until the initial list of one watch is received.
     pub async fn wait_for(&self, name: &str) {
         self.until(|missing| missing.iter().all(|known| known != name)).await;
     }
 
-    /// Waits for all of them.
+    /// Waits until the initial lists of all watches are received.
     pub async fn wait_for_all(&self) {
         self.until(<[String]>::is_empty).await;
     }

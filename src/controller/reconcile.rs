@@ -25,16 +25,16 @@ use crate::decision::settle::settle;
 use crate::error_report::chain;
 use crate::kube_api::errors;
 
-/// The first delay after a failed reconciliation, doubled for each further one.
+/// The delay after a failed reconciliation, doubled after each consecutive failure.
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 /// The maximum delay.
 const BACKOFF_MAX: Duration = Duration::from_mins(1);
-/// The maximum delay while the API server is unavailable: once it is back, due renewals have waited long enough.
+/// The maximum delay while the API server is unavailable: short, because due renewals are waiting.
 const BACKOFF_MAX_API_UNAVAILABLE: Duration = Duration::from_secs(5);
 /// The maximum delay while a write is pending that may hold the only copy of a refresh token.
 const BACKOFF_MAX_WRITE_PENDING: Duration = Duration::from_secs(2);
 
-/// A reconciliation without a slot is triggered when there is one, and requeued after this time at the latest.
+/// A reconciliation without a slot is triggered when a slot is free, and requeued after this time in any case.
 const SLOT_RETRY: Duration = Duration::from_secs(5);
 
 pub(crate) type Finished = Result<(), controller::Error<Error, watcher::Error>>;
@@ -59,7 +59,8 @@ pub(crate) async fn reconcile(watched: Arc<GuardedIntegration>, context: Arc<Con
     Ok(requeue([settled.next, again].into_iter().flatten().min(), clock::now()))
 }
 
-/// The API server has accepted an object that cannot be parsed: only a change can fix it. Its deletion waits for nothing.
+/// Handles an object that the API server accepted but that cannot be parsed: only a change can fix it. Its deletion
+/// is not delayed.
 async fn handle_invalid_object(watched: &GuardedIntegration, context: &Context) -> Result<Action, Error> {
     let waits = watched.finalizers().iter().any(|name| name == FINALIZER);
     if watched.meta().deletion_timestamp.is_some() && waits && context.leadership.is_leader() {
@@ -90,22 +91,22 @@ fn requeue(next: Option<Timestamp>, now: Timestamp) -> Action {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the signature that the applier asks for")]
+#[expect(clippy::needless_pass_by_value, reason = "the signature that the applier requires")]
 pub(crate) fn error_policy(watched: Arc<GuardedIntegration>, error: &Error, context: Arc<Context>) -> Action {
     context.metrics.record_reconcile_error(error);
     let uid = watched.uid().unwrap_or_default();
     let failures = context.states.failed(&uid);
-    let longest = match error {
+    let max = match error {
         _ if context.states.pending(&uid).is_some() => BACKOFF_MAX_WRITE_PENDING,
         error if error.is_api_server_unavailable() => BACKOFF_MAX_API_UNAVAILABLE,
         _ => BACKOFF_MAX,
     };
-    Action::requeue(BACKOFF_MIN.saturating_mul(1 << (failures - 1).min(6)).min(longest))
+    Action::requeue(BACKOFF_MIN.saturating_mul(1 << (failures - 1).min(6)).min(max))
 }
 
 pub(crate) fn log(context: &Context, result: &Finished) {
     match result {
-        // Not found: deleted between the event and the reconciliation, or not watched. Nothing is left to do.
+        // Not found: deleted between the event and the reconciliation, or not watched. There is nothing left to do.
         Ok(()) | Err(controller::Error::ObjectNotFound(_)) => {}
         Err(controller::Error::ReconcilerFailed(error, object)) => {
             if !context.may_log(object.namespace.as_deref().unwrap_or_default()) {

@@ -1,4 +1,4 @@
-//! Ties the steps together: watch → observe → plan → perform → settle → requeue.
+//! Connects the steps: watch → observe → plan → perform → settle → requeue.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +43,7 @@ const MIN_FLUSH_TIME: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 ///
-/// When it cannot start; once it runs, it keeps running whatever happens.
+/// When it cannot start. After that, it runs until shutdown.
 pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Result<(), Error> {
     #[cfg(feature = "failpoints")]
     failpoints::arm();
@@ -56,20 +56,20 @@ struct Operator {
     config: Config,
     context: Arc<Context>,
     heartbeat: Arc<Heartbeat>,
-    /// Runs what must not wait for the main loop: probes, metrics and the lease.
+    /// Runs the work that must not wait for the main loop: probes, metrics and the lease.
     control: ControlRuntime,
-    /// A client of the API server whose connections belong to the control runtime.
+    /// A client for the API server whose connections belong to the control runtime.
     control_client: Client,
     /// The addresses of the API server, to which no token request is sent.
     api_server: Addresses,
 }
 
 impl Operator {
-    /// Connects to the API server and starts the server of probes and metrics.
+    /// Connects to the API server, and starts the server for probes and metrics.
     async fn start(config: Config) -> Result<Self, Error> {
         let mut kube_config = kube::Config::infer().await.map_err(|error| Error::InferKubeConfig(Box::new(error)))?;
-        // Each call has its own timeout, and the caller decides what is retried: the client's own retries of up to 15 attempts would
-        // block the queue.
+        // Each call has its own timeout, and the caller decides about retries: the client's own retries (up to 15)
+        // would block the queue.
         kube_config.default_retry = false;
         let host = kube_config.cluster_url.host().map(ToOwned::to_owned);
         let client = connect(kube_config.clone())?;
@@ -83,7 +83,7 @@ impl Operator {
         Ok(Self { config, context, heartbeat, control, control_client, api_server })
     }
 
-    /// Reconciles until `stop`; then finishes what is in flight and releases the lease.
+    /// Reconciles until `stop`; then finishes the reconciliations in flight and releases the lease.
     async fn run(self, stop: impl Future<Output = ()> + Send) {
         let Self { config, context, heartbeat, control, control_client, api_server } = self;
         let background = [
@@ -106,7 +106,7 @@ impl Operator {
         run_reconcilers(&config, &context, &heartbeat, stop).await;
         finished.cancel();
         if let Some(election) = election {
-            // A panic in there has been logged already; the lease expires.
+            // A panic in the election was already logged, and the lease then expires.
             let _ = election.await;
         }
         background.iter().for_each(JoinHandle::abort);
@@ -114,7 +114,7 @@ impl Operator {
     }
 }
 
-/// Connects to the API server. The connections belong to the runtime that this is called on.
+/// Connects to the API server. The connections belong to the current runtime.
 fn connect(config: kube::Config) -> Result<Client, Error> {
     client::connect(config).map_err(|error| Error::MakeKubeClient(Box::new(error)))
 }
@@ -144,8 +144,8 @@ async fn run_revoker(context: Arc<Context>) {
     context.revoker.run(Arc::new(move |namespace| logging.may_log(namespace))).await;
 }
 
-/// If the clock was set back, stored tokens seem younger than they are; if it was set forward, or the machine was suspended, they are
-/// due before any timer fires.
+/// If the clock was set back, stored tokens seem younger than they are; if it was set forward, or the machine was
+/// suspended, they may be due before any timer fires.
 async fn resync_on_clock_step(context: Arc<Context>) {
     clock::watch_for_steps(|step| {
         warn!(
@@ -168,8 +168,8 @@ fn candidate(client: Client, election: &LeaderElectionConfig, namespace: &str, c
     LeaderElector::new(client, namespace, name, &identity, recorder)
 }
 
-/// Takes part in the election once the caches are synced: a leader that knows nothing renews nothing. Nor does one whose main loop
-/// is stuck: its lease expires.
+/// Takes part in the election after the caches are synced, because a leader without caches could not renew tokens.
+/// While the main loop is stuck, the lease is not renewed and expires.
 async fn run_leader_election(
     context: Arc<Context>,
     mut candidate: LeaderElector,
@@ -247,7 +247,7 @@ fn reconcile_stream(
     let config = controller::Config::default().concurrency(concurrency);
     let reconcile = |watched: Arc<GuardedIntegration>, context: Arc<Context>| {
         let task = tokio::spawn(tracing::Instrument::in_current_span(reconcile(watched, context)));
-        // A task that panicked counts as a failed reconciliation: it is logged and retried.
+        // A panic in the task counts as a failed reconciliation: it is logged and retried.
         Box::pin(async move { task.await.unwrap_or(Err(Error::Panicked)) })
     };
     applier(reconcile, error_policy, context, store, requests, config).map(|result| result.map(|_| ()))

@@ -28,7 +28,7 @@ use crate::limiter::request_limiter::RequestLimiter;
 use crate::limiter::types::Waiter;
 use crate::oauth::client as oauth_client;
 
-/// The context of an operator that has not started yet.
+/// Creates the context of an operator that has not started yet.
 pub(crate) fn new_context(config: &Config, client: Client, oauth_client: oauth_client::Client) -> Context {
     let integrations = Arc::new(IntegrationStores::default());
     let triggers = Arc::new(ReconcileTriggers::default());
@@ -89,7 +89,7 @@ fn response_slots(config: &Config) -> usize {
         warn!(
             responses,
             max_in_flight,
-            "there is memory for fewer responses of the size of --max-response-size than requests may be in flight: some wait for it before they are sent"
+            "there is memory for fewer responses of --max-response-size than requests may be in flight: some requests wait for memory before they are sent"
         );
     }
     responses

@@ -1,4 +1,4 @@
-//! The signals of a graceful shutdown.
+//! The signals that start a graceful shutdown.
 
 use crate::controller::error::Error;
 

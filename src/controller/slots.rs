@@ -1,8 +1,9 @@
 //! Slots that are shared fairly between namespaces: concurrent reconciliations, and memory for responses.
 //!
-//! The controller runs a bounded number of reconciliations. One that waits for a slow API call or a slow endpoint occupies its slot, so
-//! a namespace with many of those would block all others. Here each namespace has its share; an integration beyond it is reconciled
-//! again when a slot is free, and holds nothing until then. Memory for the responses of endpoints is shared in the same way.
+//! The controller runs a bounded number of reconciliations. One that waits for a slow API call or a slow endpoint
+//! occupies its slot, so a namespace with many of them would block all others. Therefore each namespace has a share;
+//! an integration beyond the share is reconciled again when a slot is free, and does not hold any resources until
+//! then. Memory for the responses of endpoints is shared in the same way.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
@@ -10,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::limiter::share::Shares;
 
-/// A released slot may admit two integrations of its own namespace: one slot is free, and the share of the namespace is larger by one.
+/// A released slot may admit two integrations of its own namespace: one slot is free, and the share of the namespace
+/// has grown by one.
 const WOKEN_PER_RELEASE: usize = 2;
 
 /// Triggers the reconciliation of an integration, by namespace and name.
@@ -26,7 +28,7 @@ struct State {
     shares: Shares,
     /// Integrations without a slot, by namespace.
     waiting: HashMap<String, Waiting>,
-    /// The waiting namespaces; the first is the one that was woken longest ago.
+    /// The waiting namespaces; the least recently woken one is first.
     turns: VecDeque<String>,
 }
 
@@ -56,15 +58,16 @@ impl Drop for Slot {
 }
 
 impl NamespaceSlots {
-    /// `total` slots for all namespaces together. `several` says whether namespaces have to leave room for each other. `wake` is
-    /// called for integrations that were refused a slot, when there may be one.
+    /// `total` slots for all namespaces together. `several`: whether namespaces must leave room for each other.
+    /// `wake` is called for integrations that were denied a slot when one may be free.
     #[must_use]
     pub fn new(total: usize, several: bool, wake: WakeFn) -> Self {
         let state = State { shares: Shares::new(total, several), waiting: HashMap::new(), turns: VecDeque::new() };
         Self { state: Mutex::new(state), wake }
     }
 
-    /// A slot for an integration; `None` if its namespace has its share. The integration is woken later then.
+    /// A slot for an integration; `None` if its namespace has used up its share. In that case, the integration is
+    /// woken later.
     #[must_use]
     pub fn try_acquire(self: &Arc<Self>, namespace: &str, name: &str) -> Option<Slot> {
         let mut state = self.state();
@@ -104,7 +107,8 @@ impl State {
         self.waiting.entry(namespace.to_owned()).or_default().names.insert(name.to_owned());
     }
 
-    /// The integration to wake next: namespaces with room take turns, and in each one integration follows the other.
+    /// The integration to wake next: round-robin over the namespaces with room, and over the integrations of each
+    /// namespace.
     fn next(&mut self) -> Option<(String, String)> {
         let position = self.turns.iter().position(|namespace| self.shares.headroom(namespace) > 0)?;
         let namespace = self.turns.remove(position)?;

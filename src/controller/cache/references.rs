@@ -1,4 +1,4 @@
-//! Which integrations reference which Secrets.
+//! An index of the Secrets that integrations reference.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
@@ -32,7 +32,7 @@ struct ReferencedSecret {
 }
 
 impl SecretReferences {
-    /// Records which Secrets an integration references; none if it was deleted.
+    /// Records which Secrets an integration references; an empty set if it was deleted.
     pub fn set_references(&self, namespace: &str, integration: &str, names: HashSet<String>) {
         let mut inner = lock(&self.inner);
         let key = (namespace.to_owned(), integration.to_owned());
@@ -65,7 +65,8 @@ impl SecretReferences {
         lock(&self.inner).uids.remove(&(namespace.to_owned(), uid.to_owned()));
     }
 
-    /// Whether an integration with this uid exists in a namespace. Anybody who may label a Secret may write any uid.
+    /// Whether an integration with this uid exists in a namespace. The check is needed because users who may label a
+    /// Secret can write any uid.
     #[must_use]
     pub fn has(&self, namespace: &str, uid: &str) -> bool {
         lock(&self.inner).uids.contains(&(namespace.to_owned(), uid.to_owned()))
@@ -92,7 +93,7 @@ impl SecretReferences {
         lock(&self.inner).by_secret.get(secret)?.version
     }
 
-    /// All Secrets that are referenced in a namespace; in all namespaces without one.
+    /// All Secrets that are referenced in a namespace; `None`: in all namespaces.
     #[must_use]
     pub fn all(&self, namespace: Option<&str>) -> HashSet<SecretRef> {
         let inner = lock(&self.inner);

@@ -1,8 +1,8 @@
 //! The state of each integration between two reconciliations. No Secret data is kept, except a token response that has not been
 //! written yet.
 //!
-//! Watches lag behind the operator's own writes. So the result of a write is recorded here too, and an older watch event is dropped:
-//! no decision is based on the state before the last write.
+//! Watches lag behind the operator's own writes. The result of a write is therefore also recorded here, and older
+//! watch events are dropped, so that no decision is based on the state before the last write.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,10 +17,10 @@ use crate::controller::revoker::job::RevocationJob;
 use crate::decision::backoff::request_interval;
 use crate::target::template::SecretTemplate;
 
-/// A write that is reverted later than this is reverted by a person, not by a loop.
+/// A write that is reverted later than this is assumed to be reverted by a person, not by a controller.
 const REVERT_WINDOW: SignedDuration = SignedDuration::from_secs(10);
 
-/// Locks a map whose invariants hold between any two statements, so that a panic elsewhere breaks nothing.
+/// Locks a map whose invariants hold after every statement, so that a poisoned lock can be ignored.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -40,36 +40,36 @@ pub struct PendingWrite {
     pub superseded: Option<(Duration, RevocationJob)>,
 }
 
-/// What is kept of an integration between two reconciliations.
+/// The state of an integration that is kept between two reconciliations.
 #[derive(Debug, Default)]
 struct IntegrationState {
-    /// The status that was written and its version, until the watch has it.
+    /// The last written status and its version, until the watch delivers it.
     status: Option<(u64, OAuthIntegrationStatus)>,
     /// The response that has not reached its Secret.
     pending: Option<Arc<PendingWrite>>,
     /// The tokens that were issued.
     issued: Streak,
-    /// The writes of the target with the stored token.
+    /// The rewrites of the target with the stored token.
     rewrites: Streak,
-    /// Until when the endpoint has requested a pause.
+    /// The end of the pause that the endpoint has requested.
     requested_pause_until: Option<Timestamp>,
-    /// How many reconciliations in a row have failed.
+    /// The number of consecutive failed reconciliations.
     failures: u32,
     /// When the last event was published.
     last_event: Option<Timestamp>,
-    /// The generation that could not be read, and why, once it was reported.
+    /// The generation that could not be parsed and the reason, after it was reported.
     invalid: Option<(i64, String)>,
 }
 
-/// Writes that somebody reverts at once: the interval between them grows.
+/// Consecutive writes, each reverted immediately by another actor: the interval between them grows.
 #[derive(Clone, Copy, Debug, Default)]
 struct Streak {
-    /// When the last one happened, and how many before it followed each other at once.
+    /// The time of the last write, and how many consecutive ones preceded it.
     last: Option<(Timestamp, u32)>,
 }
 
 impl Streak {
-    /// Records one more; `is_repeated` is whether it replaces the previous one, which was lost.
+    /// Records another write; `is_repeated`: it replaces the previous one, which was lost.
     fn record(&mut self, now: Timestamp, is_repeated: bool) {
         let follows = |(at, count): (Timestamp, u32)| {
             let window = request_interval(count) + REVERT_WINDOW;
@@ -94,18 +94,18 @@ impl IntegrationStates {
         }
     }
 
-    /// Accesses the state of an integration. Creates none: a reconciliation in flight when its integration is deleted leaves nothing
-    /// behind.
+    /// Accesses the state of an integration, but never creates it: a reconciliation that is in flight when its
+    /// integration is deleted must not leave an entry.
     fn with<T>(&self, uid: &str, access: impl FnOnce(&mut IntegrationState) -> T) -> Option<T> {
         lock(&self.by_uid).get_mut(uid).map(access)
     }
 
-    /// Removes an integration, and its pending write with it.
+    /// Removes an integration and its pending write.
     pub fn forget(&self, uid: &str) {
         lock(&self.by_uid).remove(uid);
     }
 
-    /// The status that was written last: the watched one, or the operator's own if the watch is behind.
+    /// The last written status: the watched one, or the operator's own if the watch lags behind.
     #[must_use]
     pub fn newest_status(&self, uid: &str, version: u64, watched: &OAuthIntegrationStatus) -> OAuthIntegrationStatus {
         let newer = self.with(uid, |state| {
@@ -125,7 +125,7 @@ impl IntegrationStates {
         self.with(uid, |state| state.pending = Some(pending));
     }
 
-    /// Drops the pending response: it is in its Secret, or no longer needed.
+    /// Drops the pending response, because it was written or is no longer needed.
     pub fn clear_pending(&self, uid: &str) {
         self.with(uid, |state| state.pending = None);
     }
@@ -143,8 +143,8 @@ impl IntegrationStates {
         states.iter().filter_map(|(uid, state)| Some((uid.clone(), Arc::clone(state.pending.as_ref()?)))).collect()
     }
 
-    /// Records that a token was issued. `was_lost`: the previous one was lost before it was due. If somebody reverts every write at
-    /// once, the interval between requests grows.
+    /// Records that a token was issued. `was_lost`: the previous one was lost before it was due. If every write is
+    /// reverted immediately, the interval between requests grows.
     pub fn record_issued(&self, uid: &str, now: Timestamp, was_lost: bool) {
         self.with(uid, |state| {
             state.issued.record(now, was_lost);
@@ -172,20 +172,20 @@ impl IntegrationStates {
         at.checked_add(request_interval(count)).ok()
     }
 
-    /// Records the pause that a failed request has requested (`Retry-After`), or that it has requested none.
+    /// Records the pause that the response to a failed request demands (`Retry-After`), or that it demands none.
     pub fn record_requested_pause(&self, uid: &str, now: Timestamp, retry_after: Option<Duration>) {
         let pause = retry_after.and_then(|pause| SignedDuration::try_from(pause).ok());
         let until = pause.and_then(|pause| now.checked_add(pause).ok());
         self.with(uid, |state| state.requested_pause_until = until);
     }
 
-    /// Until when the endpoint has requested a pause.
+    /// The end of the pause that the endpoint has requested.
     #[must_use]
     pub fn requested_pause_until(&self, uid: &str) -> Option<Timestamp> {
         self.with(uid, |state| state.requested_pause_until).flatten()
     }
 
-    /// Counts a failed reconciliation, and returns how many failed in a row: 1 for an unknown integration.
+    /// Counts a failed reconciliation, and returns the number of consecutive failures; 1 for an unknown integration.
     pub fn failed(&self, uid: &str) -> u32 {
         let failures = self.with(uid, |state| {
             state.failures = state.failures.saturating_add(1);
@@ -202,7 +202,7 @@ impl IntegrationStates {
         });
     }
 
-    /// Whether it was reported already that this generation cannot be read, for this reason.
+    /// Whether it was already reported that this generation cannot be parsed for this reason.
     #[must_use]
     pub fn is_reported_invalid(&self, uid: &str, generation: i64, reason: &str) -> bool {
         let is_same = |state: &mut IntegrationState| {
@@ -216,7 +216,8 @@ impl IntegrationStates {
         self.with(uid, |state| state.invalid = Some((generation, reason.to_owned())));
     }
 
-    /// Whether an event is due: of routine ones at most one in `every`, counted from the last event of any kind.
+    /// Whether an event is due. Routine events are limited to one per `every`, counted from the last event of any
+    /// kind.
     pub fn event_is_due(&self, uid: &str, now: Timestamp, is_routine: bool, every: SignedDuration) -> bool {
         let due = self.with(uid, |state| {
             let due = !is_routine || state.last_event.is_none_or(|last| now.duration_since(last) >= every);
@@ -244,25 +245,25 @@ mod tests {
     }
 
     #[test]
-    fn a_routine_event_is_published_at_most_once_in_an_interval_and_any_other_always() {
+    fn only_routine_events_are_limited_to_one_per_interval() {
         let (states, every) = (states(), SignedDuration::from_mins(30));
         let due = |seconds, is_routine| states.event_is_due("uid", at(seconds), is_routine, every);
         assert!(due(0, true));
         assert!(!due(1_799, true));
-        assert!(due(1_799, false), "news");
+        assert!(due(1_799, false), "not a routine event");
         assert!(!due(1_800, true), "counted from the last event of any kind");
         assert!(due(1_799 + 1_800, true));
     }
 
     #[test]
-    fn the_interval_of_requests_grows_only_while_each_token_is_lost_at_once() {
+    fn the_interval_of_requests_grows_only_while_each_token_is_lost_immediately() {
         let states = states();
         for (seconds, was_lost, expected) in [(0, false, 1), (1, true, 2), (3, true, 4), (7, true, 8), (8, false, 1)] {
             states.record_issued("uid", at(seconds), was_lost);
             assert_eq!(states.not_before("uid"), Some(at(seconds + expected)), "at {seconds}");
         }
         states.record_issued("uid", at(100), true);
-        assert_eq!(states.not_before("uid"), Some(at(101)), "long after the last one: a person");
+        assert_eq!(states.not_before("uid"), Some(at(101)), "long after the last one: reverted by a person");
     }
 
     #[test]
@@ -275,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_integration_leaves_nothing_behind() {
+    fn a_deleted_integration_leaves_no_entry() {
         let states = states();
         states.forget("uid");
         states.record_issued("uid", at(0), false);

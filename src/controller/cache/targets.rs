@@ -25,7 +25,8 @@ pub struct TargetCache {
 
 #[derive(Debug, Default)]
 struct TargetCacheInner {
-    /// By namespace and uid: anybody who may label a Secret may write the uid of an integration of another namespace.
+    /// By namespace and uid, because users who may label a Secret can write the uid of an integration in another
+    /// namespace.
     by_integration: HashMap<NamespaceAndUid, Vec<Arc<TargetSnapshot>>>,
     /// The memory use of the Secrets of each namespace, in bytes.
     weights: HashMap<String, usize>,
@@ -101,7 +102,7 @@ impl TargetCache {
         lock(&self.inner).by_integration.get(&key).cloned().unwrap_or_default()
     }
 
-    /// Caches a Secret, unless this version or a newer one is cached already, or there is no room for it.
+    /// Caches a Secret, unless this version or a newer one is already cached, or there is no room for it.
     pub fn upsert(&self, snapshot: TargetSnapshot) {
         lock(&self.inner).upsert(snapshot);
     }
@@ -118,15 +119,15 @@ impl TargetCache {
         own.into_iter().flatten().for_each(|snapshot| inner.remove_snapshot(&snapshot));
     }
 
-    /// Shifts the times of all tokens after the wall clock was set back (`by` is negative): by the new time, they expire earlier than
-    /// was recorded.
+    /// Shifts the times of all tokens after the wall clock was set back (`by` is negative): by the new clock, they
+    /// expire earlier than recorded.
     pub fn shift_times(&self, by: SignedDuration) {
         for snapshot in lock(&self.inner).by_integration.values_mut().flatten() {
             Arc::make_mut(snapshot).shift(by);
         }
     }
 
-    /// All cached Secrets of a namespace by uid; of all namespaces without one.
+    /// All cached Secrets of a namespace by uid; `None`: of all namespaces.
     fn by_uid(&self, namespace: Option<&str>) -> HashMap<String, Arc<TargetSnapshot>> {
         let inner = lock(&self.inner);
         let in_scope = inner
@@ -138,7 +139,7 @@ impl TargetCache {
     }
 }
 
-/// A list of target Secrets that is being received: a Secret that it does not contain was deleted.
+/// A list of target Secrets that is being received: cached Secrets that it does not contain were deleted.
 #[derive(Debug)]
 pub struct Relist {
     unseen: HashMap<String, Arc<TargetSnapshot>>,
@@ -203,23 +204,23 @@ mod tests {
             targets.upsert(snapshot("one", &format!("it-{number}"), &format!("uid-{}", number / 10), 1 << 10));
         }
         let known = targets.by_uid(Some("one"));
-        let most_by_number = 20_000 / 10 * MAX_TARGETS_PER_INTEGRATION;
+        let max_by_count = 20_000 / 10 * MAX_TARGETS_PER_INTEGRATION;
         assert!(
-            known.len() <= most_by_number && known.len() * weight <= MAX_NAMESPACE_WEIGHT + weight * 8,
+            known.len() <= max_by_count && known.len() * weight <= MAX_NAMESPACE_WEIGHT + weight * 8,
             "{}",
             known.len()
         );
         // Another namespace has room.
         targets.upsert(snapshot("two", "it", "uid", 100));
         assert_eq!(targets.for_integration("two", "uid").len(), 1);
-        // One that grows beyond the room is forgotten, not remembered as it was.
+        // A Secret that grows beyond the limit is removed instead of keeping the outdated snapshot.
         let first = known.values().min_by(|one, other| one.name.cmp(&other.name)).expect("some");
         let mut newer = TargetSnapshot::clone(first);
         newer.version += 1;
         newer.provenance.binding = "x".repeat(MAX_NAMESPACE_WEIGHT);
         targets.upsert(newer);
         assert_eq!(targets.by_uid(Some("one")).len(), known.len() - 1);
-        // All of it can be forgotten.
+        // Everything can be removed.
         for snapshot in known.values() {
             targets.remove(snapshot);
         }
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_that_is_no_number_counts_as_newer() {
+    fn a_version_that_is_not_a_number_counts_as_newer() {
         let targets = TargetCache::default();
         let mut opaque = snapshot("one", "it", "uid", 1);
         opaque.version = 0;
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_removes_what_it_does_not_contain_and_nothing_of_other_namespaces() {
+    fn a_list_removes_only_the_missing_secrets_of_its_own_namespace() {
         let targets = TargetCache::default();
         for (namespace, name) in [("one", "listed"), ("one", "deleted"), ("two", "elsewhere")] {
             targets.upsert(snapshot(namespace, name, name, 1));
@@ -274,7 +275,7 @@ mod tests {
     const BASE: usize = 1 << 10;
 
     #[test]
-    fn only_integrations_that_are_there_have_secrets() {
+    fn only_existing_integrations_have_secrets() {
         let secret_references = SecretReferences::default();
         secret_references.begin("one", "uid");
         assert!(
