@@ -1,7 +1,9 @@
-//! Budgets of each namespace for writes to the API server, events and log lines: token buckets. Pure: the time is an argument.
+//! The budgets of each namespace for writes to the API server, events and log lines: token buckets. Pure: the time is
+//! an argument.
 //!
-//! A renewal is admitted *before* its token is requested, and its writes then happen whatever is left in the bucket: a received token
-//! never waits for a budget. Writes beyond the budget are a debt, which delays the next renewals of the namespace.
+//! A renewal is admitted *before* its token is requested. Its writes then happen even if the bucket is empty, because
+//! a received token must never wait for a budget. Writes beyond the budget are a debt, which delays the next renewals
+//! of the namespace.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,22 +11,23 @@ use std::time::{Duration, Instant};
 
 use crate::oauth::lifetime::hash_fraction;
 
-/// The writes of one renewal: the Secret, the status, and rarely an event. The interval between two turns, in tokens.
+/// The writes of one renewal: the Secret, the status, and sometimes an event. Also the interval between two turns, in
+/// tokens.
 const RENEWAL: f64 = 3.0;
-/// The tokens that a renewal costs when it is admitted: the writes of the Secret and of the status, even if they turn out not to be
-/// needed (the Secrets have been read by then).
+/// The cost of an admitted renewal, in tokens: the writes of the Secret and of the status, even if they turn out to
+/// be unnecessary (the Secrets have been read by then).
 const ADMISSION: f64 = 2.0;
-/// The tokens that a read costs which was caused by a write of somebody else.
+/// The cost of a read that was caused by another writer, in tokens.
 const READ: f64 = 1.0;
-/// The maximum debt, in bursts: it is paid off a minute after the last write.
-const DEEPEST_DEBT: f64 = 3.0;
+/// The maximum debt, in bursts: it is repaid one minute after the last write.
+const MAX_DEBT: f64 = 3.0;
 /// The capacity of a bucket: the tokens of this many seconds.
 const BURST_SECONDS: f64 = 20.0;
-/// Full buckets carry no information; they are dropped when there are more than this.
+/// Full buckets carry no information; if there are more buckets than this, full ones are dropped.
 const MAX_IDLE: usize = 1_024;
 /// The rate of log lines of a namespace, per second.
 const WARNINGS_PER_SECOND: f64 = 1.0;
-/// The maximum wait: an integration is requeued at least this often.
+/// The maximum wait; a waiting integration is requeued at least this often.
 const MAX_WAIT: Duration = Duration::from_mins(5);
 
 /// Limits by namespace and in total; 0 means no limit.
@@ -47,11 +50,11 @@ pub struct Budgets {
     warnings: Buckets,
 }
 
-/// The key of the only bucket of a total bound.
+/// The key of the single bucket for all namespaces.
 const ALL: &str = "";
 
 impl Budgets {
-    /// All buckets are full.
+    /// Budgets whose buckets are full.
     #[must_use]
     pub fn new(limits: BudgetLimits) -> Self {
         Self {
@@ -62,14 +65,14 @@ impl Budgets {
         }
     }
 
-    /// Whether a renewal of an integration may begin: `None`, or its turn. A waiting integration keeps its turn, unless all turns of
-    /// the next five minutes are taken.
+    /// Whether a renewal of an integration may begin: `None` if it may, otherwise its turn. A waiting integration
+    /// keeps its turn; if all turns of the next five minutes are taken, it gets none.
     ///
-    /// The writes of the renewal are charged here, so that integrations which are admitted before the first of them has written
-    /// anything share the budget.
+    /// The writes of the renewal are charged here, so that integrations that are admitted at the same time share the
+    /// budget before any of them has written.
     ///
-    /// If the total is used up, only namespaces that have used less than half of their own budget continue: those that write much
-    /// wait, and those that write little are not affected.
+    /// If the total is used up, only namespaces that have used less than half of their own budget continue:
+    /// namespaces with many writes wait, and the others are not affected.
     #[must_use]
     pub fn admit(&self, namespace: &str, uid: &str, now: Instant) -> Option<Instant> {
         let is_frugal = self.writes.level(namespace, now) > 0.5;
@@ -77,13 +80,14 @@ impl Budgets {
         self.writes.admit(namespace, uid, now, total, Cost::ADMISSION)
     }
 
-    /// Whether an object may be read because somebody else has written it: `None`, or the turn. It costs as much as a write.
+    /// Whether an object that another writer changed may be read: `None` if it may, otherwise the turn. A read costs
+    /// as much as a write.
     #[must_use]
     pub fn admit_read(&self, namespace: &str, uid: &str, now: Instant) -> Option<Instant> {
         self.writes.admit(namespace, &format!("{uid}/read"), now, Duration::ZERO, Cost { tokens: READ, prepaid: 0.0 })
     }
 
-    /// Returns the charge of an admitted renewal that does not begin, for a reason of the operator's own.
+    /// Refunds the charge of an admitted renewal that does not begin for reasons within the operator.
     pub fn refund(&self, namespace: &str, now: Instant) {
         self.writes.refund(namespace, now);
     }
@@ -94,20 +98,21 @@ impl Budgets {
         self.total.spend(ALL, now);
     }
 
-    /// How long a status update that can wait has to wait. It has turns of its own, so that it delays no renewal of the integration.
+    /// How long a deferrable status update must wait. It has its own turns, so that it does not delay renewals of the
+    /// integration.
     #[must_use]
     pub fn status_delay(&self, namespace: &str, uid: &str, now: Instant) -> Option<Duration> {
         let turn = self.writes.admit(namespace, &format!("{uid}/status"), now, Duration::ZERO, Cost::ADMISSION);
         turn.map(|turn| turn.saturating_duration_since(now))
     }
 
-    /// Takes the token of an event, if there is one.
+    /// Takes a token for an event, if there is one.
     #[must_use]
     pub fn take_event(&self, namespace: &str, now: Instant) -> bool {
         self.events.take(namespace, now).is_some()
     }
 
-    /// Takes the token of a log line, if there is one; with the number of lines that were omitted before it.
+    /// Takes a token for a log line, if there is one, and returns the number of lines that were omitted before it.
     #[must_use]
     pub fn take_warning(&self, namespace: &str, now: Instant) -> Option<u64> {
         self.warnings.take(namespace, now)
@@ -118,7 +123,7 @@ impl Budgets {
 #[derive(Clone, Copy)]
 struct Cost {
     tokens: f64,
-    /// The part that pays for writes which follow.
+    /// The part that pays for the writes that follow.
     prepaid: f64,
 }
 
@@ -137,7 +142,7 @@ struct Bucket {
     /// A negative number is a debt.
     tokens: f64,
     at: Instant,
-    /// Writes that were charged when their renewals were admitted, and have not happened yet.
+    /// Writes that were charged when their renewals were admitted, but have not happened yet.
     prepaid: f64,
     /// The turns of waiting integrations, by uid.
     turns: HashMap<String, Instant>,
@@ -145,7 +150,7 @@ struct Bucket {
     last_turn: Instant,
     /// When unused turns are dropped next.
     next_sweep: Instant,
-    /// The number of refusals since the last token was taken.
+    /// The number of denied requests since the last token was taken.
     refused: u64,
 }
 
@@ -221,14 +226,14 @@ impl Buckets {
         }
         let burst = self.burst();
         self.with(namespace, now, |bucket| {
-            // Refunds only the part of the charge that no write has used yet.
+            // Refunds only the part of the charge that writes have not used yet.
             let unused = bucket.prepaid.min(ADMISSION);
             bucket.prepaid -= unused;
             bucket.tokens = (bucket.tokens + unused).min(burst);
         });
     }
 
-    /// Takes a token, and returns how many requests were refused since the last one.
+    /// Takes a token, and returns how many requests were denied since the last one.
     fn take(&self, namespace: &str, now: Instant) -> Option<u64> {
         if self.is_unlimited() {
             return Some(0);
@@ -270,7 +275,7 @@ impl Buckets {
             }
             let turn = bucket.last_turn.max(now + wait) + seconds(RENEWAL / rate);
             if turn > now + MAX_WAIT {
-                // Without a turn, and spread over time.
+                // No turn is assigned; the retries are spread over time.
                 return Some(now + MAX_WAIT.mul_f64(f64::midpoint(1.0, hash_fraction(uid))));
             }
             bucket.last_turn = turn;
@@ -292,7 +297,7 @@ impl Bucket {
     }
 
     fn charge(&mut self, tokens: f64, burst: f64) {
-        self.tokens = (self.tokens - tokens).max(-DEEPEST_DEBT * burst);
+        self.tokens = (self.tokens - tokens).max(-MAX_DEBT * burst);
     }
 
     /// Drops unused turns.
@@ -308,5 +313,5 @@ fn seconds(seconds: f64) -> Duration {
 }
 
 #[cfg(test)]
-#[expect(clippy::expect_used, reason = "a test fails by it")]
+#[expect(clippy::expect_used, reason = "a test fails by panicking")]
 mod tests;

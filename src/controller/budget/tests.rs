@@ -20,7 +20,7 @@ fn simulate(budgets: &Budgets, namespace: &str, integrations: usize, start: Inst
 }
 
 #[test]
-fn a_namespace_writes_its_budget_and_no_more() {
+fn a_namespace_cannot_exceed_its_budget() {
     let budgets = budgets(10, 0);
     let start = Instant::now();
     let writes = simulate(&budgets, "mallory", 300, start, Duration::from_secs(100));
@@ -32,7 +32,7 @@ fn a_namespace_writes_its_budget_and_no_more() {
 }
 
 #[test]
-fn in_total_only_namespaces_that_write_much_wait() {
+fn if_the_total_is_used_up_only_namespaces_with_many_writes_wait() {
     let budgets = budgets(50, 60);
     let start = Instant::now();
     for namespace in ["m1", "m2", "m3", "m4"] {
@@ -40,30 +40,30 @@ fn in_total_only_namespaces_that_write_much_wait() {
     }
     let now = start + Duration::from_secs(5);
     assert!(budgets.admit("m1", "1", now).is_some(), "the total is used up");
-    assert_eq!(budgets.admit("bob", "it", now), None, "bob has used none of his");
+    assert_eq!(budgets.admit("bob", "it", now), None, "bob has used none of his budget");
 }
 
 #[test]
-fn who_waits_keeps_the_turn() {
+fn a_waiting_integration_keeps_its_turn() {
     let budgets = budgets(1, 0);
     let now = Instant::now();
     (0..30).for_each(|_| budgets.spend_write("a", now));
     let first = budgets.admit("a", "1", now).expect("a turn");
     let second = budgets.admit("a", "2", now).expect("a turn");
     assert!(second > first && first > now);
-    assert_eq!(budgets.admit("a", "1", now + Duration::from_secs(1)), Some(first), "asked again, the same");
+    assert_eq!(budgets.admit("a", "1", now + Duration::from_secs(1)), Some(first), "the same turn as before");
     assert_eq!(budgets.admit("a", "1", first), None);
     assert_eq!(budgets.admit("a", "2", second), None);
 }
 
 #[test]
-fn turns_are_assigned_while_integrations_wait_and_others_retry_at_different_times() {
+fn turns_are_limited_and_the_other_integrations_retry_at_different_times() {
     let budgets = budgets(10, 0);
     let now = Instant::now();
     (0..201).for_each(|_| budgets.spend_write("a", now));
     let token_request = |uid: u32| budgets.admit("a", &uid.to_string(), now).expect("it waits");
     let all: Vec<Instant> = (0..2_000).map(token_request).collect();
-    // 3 writes for each at 10 each second: 1,000 turns in 5 minutes.
+    // 3 writes each, at 10 writes per second: 1,000 turns in 5 minutes.
     let turns = budgets.writes.lock()["a"].turns.len();
     assert!((990..=1_000).contains(&turns), "{turns}");
     let in_second = |second: u64| {
@@ -71,7 +71,7 @@ fn turns_are_assigned_while_integrations_wait_and_others_retry_at_different_time
         all.iter().filter(|at| **at >= from && **at < from + Duration::from_secs(1)).count()
     };
     let most = (0..=300).map(in_second).max();
-    assert!(most.is_some_and(|most| most < 30), "{most:?} come back in the same second");
+    assert!(most.is_some_and(|most| most < 30), "{most:?} retry in the same second");
     let writes = simulate(&budgets, "a", 2_000, now, Duration::from_secs(3));
     assert!(writes <= 30, "{writes} writes in 3 s");
 }
@@ -81,7 +81,7 @@ fn integrations_admitted_together_share_the_rest_of_the_budget() {
     let budgets = budgets(10, 0);
     let now = Instant::now();
     let admitted = (0..1_000).filter(|uid| budgets.admit("a", &uid.to_string(), now).is_none()).count();
-    assert_eq!(admitted, 100, "200 writes, before any of them was made");
+    assert_eq!(admitted, 100, "200 writes, before any of them was sent");
     (0..200).for_each(|_| budgets.spend_write("a", now));
     let wait = budgets.writes.deficit("a", now);
     assert!(!wait.is_zero() && wait <= Duration::from_millis(100), "counted once: {wait:?}");
@@ -107,12 +107,12 @@ fn reads_are_counted_and_queued() {
     assert_eq!(admitted, 200, "the burst, one token each");
     let turn = budgets.admit_read("a", "999", now).expect("a turn");
     assert_eq!(budgets.admit_read("a", "999", turn), None);
-    assert!(budgets.admit("a", "it", now).is_some(), "they are of the same budget");
+    assert!(budgets.admit("a", "it", now).is_some(), "reads and writes share one budget");
     assert_eq!(budgets.admit_read("b", "it", now), None, "another namespace has its own");
 }
 
 #[test]
-fn a_debt_has_a_bottom() {
+fn the_debt_is_bounded() {
     let budgets = budgets(10, 0);
     let now = Instant::now();
     (0..100_000).for_each(|_| budgets.spend_write("a", now));
@@ -121,7 +121,7 @@ fn a_debt_has_a_bottom() {
 }
 
 #[test]
-fn no_limit_is_no_limit() {
+fn zero_means_no_limit() {
     let budgets = budgets(0, 0);
     let now = Instant::now();
     (0..10_000).for_each(|_| budgets.spend_write("a", now));
@@ -138,11 +138,11 @@ fn events_and_warnings_are_dropped_and_counted() {
     assert!(budgets.take_event("b", now));
     assert!((0..100).filter(|_| budgets.take_warning("a", now).is_some()).count() <= 20);
     let after = budgets.take_warning("a", now + Duration::from_secs(2));
-    assert_eq!(after, Some(80), "how many were not logged");
+    assert_eq!(after, Some(80), "the number of omitted lines");
 }
 
 #[test]
-fn memory_is_bounded_by_the_namespaces_that_owe() {
+fn full_buckets_are_dropped() {
     let budgets = budgets(10, 0);
     let start = Instant::now();
     for number in 0..10_000 {

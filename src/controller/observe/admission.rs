@@ -1,4 +1,5 @@
-//! Whether a plan may be carried out now: expressions, budget of the namespace, permit of the endpoint, memory. No API call.
+//! Checks whether a plan can be executed now: expressions, budget of the namespace, permit for the endpoint, memory.
+//! Makes no API calls.
 
 use std::time::Instant;
 
@@ -18,18 +19,18 @@ use crate::limiter::request_limiter::{Admission, Permit};
 use crate::limiter::types::{Delay, Waiter};
 use crate::spec::validated::ValidatedSpec;
 
-/// What is acquired before anything is read for a request.
+/// The resources that are acquired before anything is read for a request.
 #[derive(Debug)]
 pub enum Reserved {
     /// For a token request.
     Request {
         /// The permission to send it.
         permit: Permit,
-        /// Memory for its response, which could be the only copy of a refresh token.
+        /// Memory for its response, which may contain the only copy of a refresh token.
         memory: Slot,
     },
     /// For the revocations of an integration that is being deleted.
-    Deletion(#[expect(dead_code, reason = "held until the reconciliation is over")] DeletionPermit),
+    Deletion(#[expect(dead_code, reason = "held until the end of the reconciliation")] DeletionPermit),
 }
 
 /// Acquires what the plan needs. If something is not available, `observed` records the reason, which changes the plan: nothing is
@@ -38,7 +39,7 @@ pub(crate) fn admit(context: &Context, integration: &OAuthIntegration, observed:
     if let (Plan::Renew { .. }, Ok(spec)) = (plan(observed), observed.spec.clone()) {
         check_expressions(context, integration, observed, &spec);
     }
-    // The budget comes last and is charged once: an integration that is queued for a permit is not charged again.
+    // The budget is checked last and charged once: an integration that is queued for a permit is not charged again.
     if !context.limiter.is_waiting(&observed.uid) && observed.throttled_until.is_none() {
         throttle(context, integration, observed);
     }
@@ -51,7 +52,7 @@ pub(crate) fn admit(context: &Context, integration: &OAuthIntegration, observed:
     if !(matches!(plan, Plan::Revoke { .. }) && revokes) {
         return None;
     }
-    // If many are deleted at once, those that wait for a permit read nothing.
+    // If many integrations are deleted at once, those that wait for a permit read nothing.
     let (namespace, name) = (integration.namespace().unwrap_or_default(), integration.name_any());
     context.revoker.try_acquire_deletion(&namespace, &name).map(Reserved::Deletion)
 }

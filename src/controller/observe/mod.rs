@@ -1,7 +1,8 @@
-//! The only reader of the cluster and the clock: integration and Secrets in, [`Observed`] out.
+//! The only module that reads the cluster and the clock: integration and Secrets in, [`Observed`] out.
 //!
-//! The cache comes first, without an API call. Secrets are read only if the plan is a request or a write, and until that plan lacks
-//! nothing. A request needs a permit for its endpoint before anything is read, so that nothing can become outdated in the queue:
+//! The cache is used first, without an API call. Secrets are read only if the plan is a request or a write, until
+//! everything that the plan needs is known. A request needs a permit for its endpoint before anything is read, so
+//! that the observation cannot become outdated in the queue:
 //!
 //! ```text
 //!   cache ──► observe_cached ──► plan? ── Wait, Stall ───────────────────────────► Observed   (no call)
@@ -38,7 +39,7 @@ use crate::failpoints::failpoint;
 use crate::spec::validated::ValidatedSpec;
 use crate::target::annotations;
 
-/// How long a deletion waits for objects that have to be read before tokens can be revoked.
+/// How long a deletion waits for objects that must be read before tokens can be revoked.
 const DELETION_TIMEOUT: SignedDuration = SignedDuration::from_secs(30);
 
 /// Observes an integration and everything that belongs to it.
@@ -67,7 +68,8 @@ pub async fn observe(context: &Context, integration: &OAuthIntegration) -> Resul
     Ok((observed, reserved))
 }
 
-/// Reads until the plan lacks nothing: each read may change the plan, and with it what is needed.
+/// Reads until everything that the plan needs is known. Each read may change the plan, and therefore the objects that
+/// it needs.
 async fn read_missing(context: &Context, integration: &OAuthIntegration, observed: &mut Observed) -> Result<(), Error> {
     let Ok(spec) = observed.spec.clone() else { return Ok(()) };
     let secrets = Api::<Secret>::namespaced(context.client.clone(), &integration.namespace().unwrap_or_default());
@@ -76,7 +78,7 @@ async fn read_missing(context: &Context, integration: &OAuthIntegration, observe
             OptionFuture::from(credentials.then(|| secrets::read(context, &secrets, &spec))),
             OptionFuture::from(target.then(|| target::get(&secrets, &spec.template.secret_name))),
         );
-        // Whether a retained target is taken over depends on the credentials, so they come first.
+        // Whether a retained target is taken over depends on the credentials, so they are recorded first.
         if let Some(credentials) = credentials.transpose()? {
             observed.credentials = credentials;
         }

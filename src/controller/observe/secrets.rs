@@ -1,4 +1,4 @@
-//! Reads the inputs of a request: the credentials Secret, the custom CA bundle, and a token of a ServiceAccount.
+//! Reads the inputs of a request: the credentials Secret, the custom CA bundle, and a ServiceAccount token.
 
 use std::sync::Arc;
 
@@ -48,11 +48,11 @@ impl ReadError {
     }
 }
 
-/// Reads them: one call for each object that the spec references.
+/// Reads the inputs, with one call for each object that the spec references.
 ///
 /// # Errors
 ///
-/// When a call fails for another reason than a missing object or a missing permission.
+/// When a call fails for a reason other than a missing object or a missing permission.
 pub(crate) async fn read(
     context: &Context,
     secrets: &Api<Secret>,
@@ -106,7 +106,7 @@ async fn read_secret(context: &Context, secrets: &Api<Secret>, name: &str) -> Re
         }
         Ok(None) => Err(ReadError::missing(credentials::missing_secret_message(name))),
         Err(error) if is_forbidden(&error) => Err(ReadError::denied(format!(
-            "the operator is not allowed to read Secret {name}: give its ServiceAccount the right to get it"
+            "the operator is not allowed to read Secret {name}: grant its ServiceAccount the permission to get it"
         ))),
         Err(error) if error.is_too_large() => {
             Err(ReadError::denied(format!("Secret {name} is too large to be read: keep only the credentials in it")))
@@ -153,7 +153,7 @@ async fn read_ca_bundle(
             "{kind:?} {name} does not exist in this namespace: create it, or name another in spec.connection.caBundle.name"
         ))),
         Err(error) if is_forbidden(&error) => Err(ReadError::denied(format!(
-            "the operator is not allowed to read {kind:?} {name}: give its ServiceAccount the right to get it"
+            "the operator is not allowed to read {kind:?} {name}: grant its ServiceAccount the permission to get it"
         ))),
         Err(error) if error.is_too_large() => Err(ReadError::dependency_missing(format!(
             "{kind:?} {name} is too large to be read: keep only the CAs of the endpoint in it"
@@ -162,8 +162,8 @@ async fn read_ca_bundle(
     }
 }
 
-/// Requests a token of a ServiceAccount from the API server (TokenRequest). Never one for the API server itself: anybody who may write
-/// an integration could send it to their own server, and act as that ServiceAccount.
+/// Requests a ServiceAccount token from the API server (TokenRequest), but never one for the API server itself: users
+/// who may write an integration could send it to their own server, and impersonate that ServiceAccount.
 async fn request_token(
     context: &Context,
     namespace: &str,
@@ -187,7 +187,7 @@ async fn request_token(
     let own = context.api_audiences.get_or_try_init(async || create(Vec::new()).await.map(|own| own.spec.audiences));
     if own.await.map_err(failed)?.contains(audience) {
         return Err(ReadError::missing(format!(
-            "{audience} is the audience of the cluster's own API server, and such a token is sent nowhere: name another in spec.serviceAccountToken.audience"
+            "{audience} is the audience of the cluster's own API server, whose tokens are never sent: set another audience in spec.serviceAccountToken.audience"
         )));
     }
     let meta = with_timeout(accounts.get_metadata(name)).await.map_err(failed)?.metadata;

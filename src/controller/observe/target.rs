@@ -20,9 +20,9 @@ use crate::spec::validated::ValidatedSpec;
 use crate::target::snapshot::TargetSnapshot;
 use crate::target::{annotations, read};
 
-/// Reads a target that somebody else has written and whose data have not been read since, if it is to stay as it is: watches deliver
-/// metadata only. Anybody who may write it can cause as many reads, so they are charged to the budget of the namespace; reads
-/// beyond it come later.
+/// Reads a target that another writer has changed and whose data has not been read since, if it is to stay unchanged:
+/// watches deliver only metadata. Users who may write the target can cause such reads, so they are charged to the
+/// budget of the namespace; reads beyond the budget are delayed.
 pub(crate) async fn verify(
     context: &Context,
     integration: &OAuthIntegration,
@@ -50,7 +50,7 @@ pub(crate) async fn get(secrets: &Api<Secret>, name: &str) -> Result<Option<Box<
     Ok(with_timeout(secrets.get_opt(name)).await.map_err(error)?.map(Box::new))
 }
 
-/// Reads the tokens of the previous target: where there is no target yet, they continue.
+/// Reads the tokens of the previous target: if there is no target yet, they are carried over.
 pub(crate) async fn read_previous(
     secrets: &Api<Secret>,
     observed: &mut Observed,
@@ -65,7 +65,7 @@ pub(crate) async fn read_previous(
     Ok(())
 }
 
-/// Records what was read of the target, in the observation and in the cache.
+/// Records the target that was read, in the observation and in the cache.
 pub(crate) fn record(context: &Context, observed: &mut Observed, spec: &ValidatedSpec, secret: Option<Box<Secret>>) {
     observed.target_was_read = true;
     let Some(mut secret) = secret else {
@@ -80,7 +80,7 @@ pub(crate) fn record(context: &Context, observed: &mut Observed, spec: &Validate
     if is_owned && annotations::has_managed_by_label(&secret) {
         observed.target = TargetState::Owned(Arc::new(snapshot.clone()));
         observed.stored = stored_tokens(&secret, spec);
-        // A retained Secret is cached once it has been taken over.
+        // A retained Secret is cached after it has been taken over.
         if snapshot.integration_uid == observed.uid {
             context.targets.upsert(snapshot);
         }

@@ -27,8 +27,8 @@ pub(crate) async fn sync(context: &Context, integration: &OAuthIntegration, obse
     write_finalizers(context, integration, integration.resource_version(), finalizers).await
 }
 
-/// Removes the finalizer, so that the deletion continues. The live object is read first: a change by others meanwhile is no reason to
-/// revoke the tokens once more.
+/// Removes the finalizer, so that the deletion continues. The live object is read first, so that a concurrent change
+/// does not cause a conflict, after which the tokens would be revoked again.
 ///
 /// # Errors
 ///
@@ -57,7 +57,7 @@ async fn write_finalizers<K: ResourceExt>(
 ) -> Result<(), Error> {
     let name = object.name_any();
     context.count_write(&object.namespace().unwrap_or_default());
-    // The list is replaced as a whole; the version guards against changes by others meanwhile.
+    // The whole list is replaced; the version guards against concurrent changes.
     let patch = json!({"metadata": {"uid": object.uid(), "resourceVersion": version, "finalizers": finalizers}});
     match with_timeout(api(context, object).patch_metadata(&name, &PatchParams::default(), &Patch::Merge(&patch))).await
     {

@@ -1,4 +1,4 @@
-//! Reports integrations that could not be read: once per version of the spec, on the object itself.
+//! Reports integrations that could not be parsed: once per generation, on the object itself.
 
 use std::time::{Duration, Instant};
 
@@ -20,9 +20,9 @@ use crate::decision::status::{READY, STALLED};
 use crate::error_report::chain;
 use crate::kube_api::call::with_timeout;
 
-/// Writes the conditions and publishes the event, unless that was done for this generation. `message` holds nothing of what the
-/// object contains. Where the namespace has used up its budget of writes, nothing is done, and the time is returned after which to
-/// try again.
+/// Writes the conditions and publishes the event, unless that was already done for this generation. `message` quotes
+/// nothing from the object. If the namespace has used up its budget of writes, nothing is done, and the delay before
+/// the next try is returned.
 ///
 /// # Errors
 ///
@@ -42,7 +42,7 @@ pub async fn report_invalid(
     if let Some(turn) = context.budgets.admit(&namespace, &uid, checked_at) {
         return Ok(Some(turn.saturating_duration_since(checked_at)));
     }
-    let note = format!("the integration cannot be read and is left alone: {message}");
+    let note = format!("the integration cannot be read and is ignored: {message}");
     if is_reported(context, &namespace, &name, generation, &note).await {
         context.states.reported_invalid(&uid, generation, message);
         return Ok(None);
@@ -56,12 +56,12 @@ pub async fn report_invalid(
     Ok(None)
 }
 
-/// Whether the status says so already: after a restart, or a change of the leader, there is nothing new to report.
+/// Whether the status already reports it, for example after a restart or a change of the leader.
 async fn is_reported(context: &Context, namespace: &str, name: &str, generation: i64, note: &str) -> bool {
     let resource = ApiResource::erase::<OAuthIntegration>(&());
     let api = Api::<DynamicObject>::namespaced_with(context.client.clone(), namespace, &resource);
     context.count_write(namespace);
-    // If that cannot be read, it is reported once more.
+    // If the status cannot be read, the problem is reported again.
     with_timeout(api.get(name)).await.is_ok_and(|found| has_condition(&found.data, generation, note))
 }
 

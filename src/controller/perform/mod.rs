@@ -1,8 +1,8 @@
-//! The only writer: token request, Secret, status, event; each with a timeout.
+//! The only module that writes: token request, Secret, status, event; each with a timeout.
 //!
-//! The order is part of the promise. A response is held in memory before it is written, and dropped only once the Secret has it. The
-//! Secret comes before the status, so that the status never reports a token that is not there. The event comes last, since nothing
-//! depends on it.
+//! The order matters. A response is held in memory before it is written, and dropped only after the Secret contains
+//! it. The Secret is written before the status, so that the status never reports a token that is not stored. The
+//! event is last, since nothing depends on it.
 
 pub(crate) mod finalizer;
 pub(crate) mod invalid;
@@ -38,11 +38,12 @@ use crate::oauth::error::{RequestError, RotatedRefreshToken};
 use crate::target::content::TargetContent;
 use crate::target::secret;
 
-/// Carries out the plan.
+/// Executes the plan.
 ///
 /// # Errors
 ///
-/// When a previous target cannot be deleted, or a finalizer not written; what goes wrong with the token is an [`Outcome`].
+/// When a previous target cannot be deleted, or a finalizer cannot be written. Failures to obtain or write the token
+/// are part of the [`Outcome`].
 pub async fn execute(
     context: &Context,
     integration: &OAuthIntegration,
@@ -102,9 +103,9 @@ async fn renew(work: &Work<'_>, reason: Reason, reserved: Option<Reserved>) -> O
     }
 }
 
-/// Before a refresh token is sent, it must be known that its successor can be written. A target that was written before can be; the
-/// first write is tried as a dry run, so that a quota, a policy or a missing permission prevents the request instead of losing its
-/// response.
+/// Before a refresh token is sent, it must be certain that its successor can be written. This is assumed for a target
+/// that was written before. The first write is tested with a dry run, so that a quota, a policy or a missing
+/// permission prevents the request instead of losing its response.
 async fn dry_run_write(work: &Work<'_>) -> Result<(), RequestError> {
     let Work { context, observed, spec, namespace, owner, .. } = work;
     let sends_refresh_token = spec.token_request.grant.is_refresh() && observed.refresh_token().is_some();
@@ -121,14 +122,14 @@ async fn dry_run_write(work: &Work<'_>) -> Result<(), RequestError> {
         RequestError::new(
             Reason::TargetDryRunFailed,
             format!(
-                "Secret {name} could not be written ({problem}): no refresh token was sent, whose successor would be lost"
+                "Secret {name} could not be written ({problem}): the refresh token was not sent, because its successor would be lost"
             ),
         )
     })
 }
 
-/// Saves the new refresh token of a response that is unusable otherwise: the next attempt needs it. If it cannot be written now, it
-/// stays pending like any response.
+/// Saves the new refresh token of a response that is otherwise unusable: the next attempt needs it. If it cannot be
+/// written now, it stays pending like any other response.
 async fn save_rotated_refresh_token(work: &Work<'_>, error: &RequestError) {
     let Some(RotatedRefreshToken(token)) = &error.refresh_token else { return };
     let content = content::content_with_rotated_refresh_token(work.observed, work.spec, token.clone(), now());
@@ -143,7 +144,7 @@ async fn rewrite(work: &Work<'_>) -> Outcome {
     let Work { context, observed, spec, .. } = *work;
     if let Some(pending) = context.states.pending(&observed.uid) {
         return match save(work, &pending, true).await {
-            // Only the refresh token of the response could be used: the attempt itself still has to succeed.
+            // Only the refresh token of the response was usable: the attempt itself must still succeed.
             Outcome::Written(_) if pending.issued.content.access_token.is_none() => Outcome::Nothing,
             outcome => outcome,
         };

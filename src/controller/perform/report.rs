@@ -23,12 +23,13 @@ use crate::failpoints::failpoint;
 use crate::kube_api::call::with_timeout;
 use crate::target::annotations;
 
-/// The minimum interval between routine events of one integration, and after any other event, like the event series of
-/// client-go: the renewals of a short-lived token are all in the metrics, and each costs three API calls rather than four.
+/// The minimum interval between a routine event of an integration and its previous event, like the event series of
+/// client-go: all renewals of a short-lived token are counted in the metrics, and most cost three API calls instead
+/// of four.
 const ROUTINE_EVENT_INTERVAL: SignedDuration = SignedDuration::from_mins(30);
 
-/// Writes the status, where it changed, then publishes the event. Where the namespace has used up its budget and the status can
-/// wait, nothing is written, and the time is returned at which to try again.
+/// Writes the status if it changed, then publishes the event. If the namespace has used up its budget and the status
+/// can wait, nothing is written, and the time of the next try is returned.
 ///
 /// # Errors
 ///
@@ -60,8 +61,9 @@ pub async fn report(
     Ok(None)
 }
 
-/// Whether a status may be written later. One that goes with a renewal was admitted with it, and that a token has expired does not
-/// wait. Nor does a failure: the back-off and the `Retry-After` of the next attempts are kept in the status and nowhere else.
+/// Whether a status may be written later. The status after a renewal was admitted together with the renewal, and the
+/// expiry of a token must be reported at once. The same is true of a failure, because back-off and `Retry-After` are
+/// stored only in the status.
 fn can_wait(before: &OAuthIntegrationStatus, after: &OAuthIntegrationStatus) -> bool {
     after.issued_at == before.issued_at
         && after.last_failure == before.last_failure
@@ -156,11 +158,11 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_never_postponed_and_other_news_are() {
+    fn only_changes_other_than_failures_and_renewals_are_postponed() {
         let before = OAuthIntegrationStatus::default();
         assert!(!can_wait(&before, &failed(1)), "the first failure");
         assert!(!can_wait(&failed(1), &failed(2)), "one more attempt");
-        assert!(!can_wait(&failed(1), &before), "a failure that is over");
+        assert!(!can_wait(&failed(1), &before), "a resolved failure");
         let issued = OAuthIntegrationStatus { issued_at: Some(time(Timestamp::UNIX_EPOCH)), ..before.clone() };
         assert!(!can_wait(&before, &issued), "a renewal");
         let generation = OAuthIntegrationStatus { observed_generation: Some(2), ..failed(1) };

@@ -33,8 +33,8 @@ const QUEUE_TIMEOUT: SignedDuration = SignedDuration::from_mins(1);
 const ACCESS_TOKEN: &str = "access_token";
 const REFRESH_TOKEN: &str = "refresh_token";
 
-/// The superseded token, to be revoked once all workloads have the new one. A token that was issued for another spec or with
-/// other credentials is not revoked: it is no longer known who issued it.
+/// The superseded token, to be revoked after all workloads have the new one. A token that was issued for another spec
+/// or with other credentials is not revoked, because it is no longer known which server issued it.
 pub(crate) fn superseded(work: &Work<'_>, new: &TargetContent) -> Option<(Duration, RevocationJob)> {
     let Work { context, observed, spec, namespace, .. } = work;
     let after = spec.revocation.as_ref()?.after_renewal?;
@@ -47,7 +47,7 @@ pub(crate) fn superseded(work: &Work<'_>, new: &TargetContent) -> Option<(Durati
     }
     let token = old.access_token.as_ref()?;
     let is_same = new.access_token.as_ref().is_some_and(|new| new.expose_secret() == token.expose_secret());
-    // By then it may have expired.
+    // The token may expire before it is due for revocation.
     let outlives = old.times.expires_at.duration_since(observed.now) > SignedDuration::try_from(after).ok()?;
     if is_same || !outlives {
         return None;
@@ -55,8 +55,8 @@ pub(crate) fn superseded(work: &Work<'_>, new: &TargetContent) -> Option<(Durati
     Some((after, revocation_job(work, token, ACCESS_TOKEN)?))
 }
 
-/// Revokes all tokens of a deleted integration and removes its finalizer, even if a revocation fails. Many deletions at once queue
-/// for a bounded time, and never delay renewals.
+/// Revokes all tokens of a deleted integration and removes its finalizer, even if a revocation fails. If many
+/// integrations are deleted at once, they are queued for a bounded time, and never delay renewals.
 pub(crate) async fn all(
     context: &Context,
     integration: &OAuthIntegration,
@@ -115,7 +115,7 @@ async fn revoke_all(
     let mut count = 0;
     for content in pending.iter().chain(observed.stored.content.as_deref()) {
         if !observed.matches_provenance(&content.provenance) {
-            let problem = "the tokens were issued for another spec, with other credentials or over another connection, and are sent nowhere else";
+            let problem = "the tokens were issued for another spec, with other credentials or over another connection, and are not sent to another server";
             outcome = outcome.and(Err(RequestError::new(Reason::SpecChanged, problem)));
             continue;
         }
@@ -134,14 +134,15 @@ async fn revoke_all(
     outcome.map(|()| count)
 }
 
-/// Why no stored token is sent to the revocation endpoint: only the owner of the credentials can allow one of another origin.
+/// Why stored tokens are not sent to the revocation endpoint: only the owner of the credentials can allow another
+/// origin.
 fn foreign_origin_error(observed: &Observed, spec: &ValidatedSpec) -> Option<RequestError> {
     let origin = spec.revocation.as_ref()?.foreign_origin.as_ref()?;
     (!observed.is_pinned()).then(|| {
         RequestError::new(
             Reason::EndpointNotAllowed,
             format!(
-                "spec.revocation.endpoint has another origin than the token endpoint: give it the same, leave it to the metadata of spec.issuer, or let the owner of the credentials allow {origin} with the annotation {ALLOWED_ENDPOINTS}"
+                "spec.revocation.endpoint and the token endpoint have different origins: use the same origin, remove the field so that the endpoint is discovered from spec.issuer, or let the owner of the credentials allow {origin} with the annotation {ALLOWED_ENDPOINTS}"
             ),
         )
     })
@@ -156,7 +157,7 @@ fn revocation_job(work: &Work<'_>, token: &SecretString, hint: &'static str) -> 
         namespace: namespace.clone(),
         name: name.clone(),
         uid: observed.uid.clone(),
-        // A DPoP proof belongs to a token request; a revocation endpoint authenticates the client without one.
+        // A DPoP proof belongs to a token request; a revocation endpoint does not require one.
         token_request: TokenRequest { format: revocation.format, dpop: false, ..spec.token_request.clone() },
         credentials: Arc::clone(credentials),
         revocation: RevocationRequest { endpoint, token: token.clone(), hint },

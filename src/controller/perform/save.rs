@@ -25,13 +25,14 @@ use crate::target::snapshot::TargetSnapshot;
 /// The interval between two attempts to write pending tokens during shutdown: short, like the grace period.
 const FLUSH_RETRY_INTERVAL: std::time::Duration = std::time::Duration::from_millis(500);
 
-/// Writes a pending token, and then revokes the token that it supersedes, if the spec says so.
+/// Writes a pending token, and then schedules the revocation of the superseded token, if the spec requires it.
 pub(crate) async fn save(work: &Work<'_>, pending: &PendingWrite, newly_issued: bool) -> Outcome {
     let Work { context, observed, .. } = *work;
     match persist(context, &observed.uid, observed.snapshot(), pending).await {
         Ok(Persisted::Superseded) => Outcome::Nothing,
         Ok(Persisted::Written) => {
-            // Not before workloads can read its successor. If the integration is gone, nothing would remove it from the queue.
+            // Only after workloads can read the new token. If the integration no longer exists, nothing would remove
+            // the job from the queue.
             if let Some((after, job)) =
                 pending.superseded.clone().filter(|_| context.secret_references.has(&pending.namespace, &observed.uid))
             {
@@ -44,7 +45,7 @@ pub(crate) async fn save(work: &Work<'_>, pending: &PendingWrite, newly_issued: 
     }
 }
 
-/// Writes all pending tokens during shutdown, as long as there is time.
+/// Writes all pending tokens during shutdown, until the caller's timeout.
 pub async fn flush(context: &Context) {
     loop {
         let all = context.states.all_pending();
@@ -56,9 +57,10 @@ pub async fn flush(context: &Context) {
             let known = known.iter().find(|snapshot| snapshot.name == pending.template.secret_name);
             let Err(error) = persist(context, &uid, known.map(AsRef::as_ref), &pending).await else { continue };
             match error.status() {
-                // The known Secret is gone or has been replaced, which no watch reports any more: the next attempt creates it.
+                // The known Secret was deleted or replaced, which watches no longer report: the next attempt creates
+                // it.
                 Some(status) if known.is_some() && is_replaced(status) => {}
-                // The namespace is gone: nobody needs the token any more.
+                // The namespace was deleted: the token is no longer needed.
                 Some(status) if status.is_not_found() => context.states.clear_pending(&uid),
                 _ => warn!(error = chain(&error), "failed to write a received token while shutting down"),
             }
@@ -67,15 +69,16 @@ pub async fn flush(context: &Context) {
     }
 }
 
-/// What became of a pending token.
+/// The result of writing a pending token.
 enum Persisted {
-    /// The Secret has it.
+    /// The Secret contains it.
     Written,
-    /// The Secret has a newer one, which another replica has written.
+    /// The Secret contains a newer one, written by another replica.
     Superseded,
 }
 
-/// Writes a pending token, updates the cache, and drops the pending token once the Secret has it or a newer one.
+/// Writes a pending token, updates the cache, and drops the pending token after the Secret contains it or a newer
+/// one.
 async fn persist(
     context: &Context,
     uid: &str,
@@ -85,7 +88,7 @@ async fn persist(
     let (snapshot, persisted) = match write_secret(context, known, pending).await {
         Ok(written) => written,
         Err(error) => {
-            // It is no longer the known Secret: the next reconciliation reads it again.
+            // The known Secret was replaced: the next reconciliation reads the new one.
             if let (true, Some(known)) = (error.status().is_some_and(is_replaced), known) {
                 context.targets.remove(known);
             }
@@ -101,16 +104,16 @@ async fn persist(
     Ok(persisted)
 }
 
-/// Whether the API server reports that the Secret is gone or has been replaced. It reports the uid of another object as invalid, like
-/// everything that a policy rejects; only the field distinguishes them.
+/// Whether the API server reports that the Secret was deleted or replaced. A mismatch of the uid is reported as
+/// invalid, like a rejection by a policy; only the field distinguishes them.
 fn is_replaced(status: &Status) -> bool {
     let about_uid = |cause: &StatusCause| cause.field == "metadata.uid";
     let mut causes = status.details.iter().flat_map(|details| &details.causes);
     status.is_conflict() || status.is_not_found() || (status.is_invalid() && causes.any(about_uid))
 }
 
-/// The first write is a create; every later one is an apply with the uid of the known Secret. So there is no gap between the read
-/// and the write in which a Secret of somebody else could be overwritten.
+/// The first write is a create; every later one is an apply with the uid of the known Secret. This leaves no gap
+/// between read and write in which a Secret of another owner could be overwritten.
 async fn write_secret(
     context: &Context,
     known: Option<&TargetSnapshot>,
@@ -127,19 +130,22 @@ async fn write_secret(
         return Ok((snapshot(&written, &secret), Persisted::Written));
     };
     if !context.leadership.is_leader() {
-        // Another replica may have written meanwhile: a newer token stays, and the version makes a write in between a conflict.
+        // Another replica may have written in the meantime: a newer token is kept, and the version turns a concurrent
+        // write into a conflict.
         let live = TargetSnapshot::of(&with_timeout(secrets.get(&known.name)).await?);
         if live.times.is_some_and(|times| times.issued_at > issued.content.times.issued_at) {
             return Ok((live, Persisted::Superseded));
         }
         secret.metadata.resource_version = Some(live.version.to_string());
     }
-    // Not by a replica that writes late: its write depends on the version, which the migration would change.
+    // Not by a replica that is no longer the leader: its write depends on the version, which the migration would
+    // change.
     if known.has_update_managed_fields
         && secret.metadata.resource_version.is_none()
         && let Err(error) = migrate_managed_fields(context, namespace, known).await
     {
-        // A rejection, for example by an admission policy, does not keep the token from its Secret: the next write tries again.
+        // A rejection, for example by an admission policy, must not prevent the write of the token: the migration is
+        // tried again with the next write.
         let status = error.status().filter(|status| matches!(status.code, 400..=499) && status.code != 429);
         let Some(status) = status else { return Err(error) };
         debug!(code = status.code, "the managed fields of the target were not migrated");
@@ -150,18 +156,18 @@ async fn write_secret(
     Ok((snapshot(&written, &secret), Persisted::Written))
 }
 
-/// The snapshot of a Secret that was written. If others have put so much into it that not all of it can be read, its data are those
-/// that were sent.
+/// The snapshot of a Secret that was written. If other writers have added so much that the response does not contain
+/// all of it, the data that was sent is used.
 fn snapshot(written: &Secret, sent: &Secret) -> TargetSnapshot {
     let has = |key: &String| written.data.as_ref().is_some_and(|data| data.contains_key(key));
     let is_whole = sent.data.iter().flatten().all(|(key, _)| has(key));
     if is_whole { TargetSnapshot::of(written) } else { TargetSnapshot::read(&written.metadata, sent.data.as_ref()) }
 }
 
-/// Turns the ownership of the fields that the create has set into that of an apply, like `csaupgrade` of client-go: an apply removes
-/// only fields that an apply has set. Once for each Secret, before its first update.
+/// Turns the ownership of the fields that the create has set into that of an apply, like `csaupgrade` of client-go,
+/// because an apply removes only fields that were set by an apply. Runs once per Secret, before its first update.
 ///
-/// By a JSON patch that names the entry by its index: the managed fields of others are neither read nor written.
+/// Uses a JSON patch that refers to the entry by its index, so that the entries of other managers are not rewritten.
 async fn migrate_managed_fields(context: &Context, namespace: &str, known: &TargetSnapshot) -> Result<(), ApiError> {
     let secrets = Api::<Secret>::namespaced(context.client.clone(), namespace);
     let live = with_timeout(secrets.get_metadata(&known.name)).await?;
@@ -180,7 +186,7 @@ async fn migrate_managed_fields(context: &Context, namespace: &str, known: &Targ
 /// The JSON patch (RFC 6902); `None` if there is nothing to migrate.
 fn migration(live: &ObjectMeta, uid: &str) -> Option<serde_json::Value> {
     let entries = live.managed_fields.as_deref().unwrap_or_default();
-    // There may be one entry for each manager and operation; the apply that follows sets all fields again.
+    // There may be one entry per manager and operation; the apply that follows sets all fields again.
     let has_apply = entries.iter().any(|entry| is_own(entry, "Apply"));
     let own = entries.iter().enumerate().rev().filter(|(_, entry)| is_own(entry, "Update"));
     let mut operations: Vec<serde_json::Value> = own
@@ -200,7 +206,7 @@ fn migration(live: &ObjectMeta, uid: &str) -> Option<serde_json::Value> {
         return None;
     }
     operations.insert(0, json!({"op": "test", "path": "/metadata/uid", "value": uid}));
-    // As a precondition: the indexes of the entries are those of this version.
+    // A precondition: the indexes of the entries are valid only for this version.
     operations.push(json!({"op": "replace", "path": "/metadata/resourceVersion", "value": live.resource_version}));
     Some(json!(operations))
 }

@@ -1,4 +1,4 @@
-//! What each step of an action needs, and the tokens that are kept in memory until they are written.
+//! The inputs of each step of an action, and the tokens that are kept in memory until they are written.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::controller::revoker::job::RevocationJob;
 use crate::decision::observed::Observed;
 use crate::spec::validated::ValidatedSpec;
 
-/// An integration with a valid spec, as it was observed.
+/// An observed integration with a valid spec.
 pub(crate) struct Work<'a> {
     pub(crate) context: &'a Context,
     pub(crate) observed: &'a Observed,
@@ -38,7 +38,7 @@ impl<'a> Work<'a> {
         })
     }
 
-    /// Keeps a token in memory: until the Secret has it, this is the only copy.
+    /// Keeps a token in memory: until it is written to the Secret, this is the only copy.
     pub(crate) fn set_pending(
         &self,
         issued: IssuedToken,

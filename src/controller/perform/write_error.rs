@@ -1,4 +1,4 @@
-//! Failed writes of the target Secret, as failures of an attempt.
+//! Turns a failed write of the target Secret into the error of an attempt.
 
 use secrecy::SecretString;
 
@@ -15,14 +15,14 @@ pub(crate) fn write_error(error: &ApiError, pending: &PendingWrite) -> RequestEr
     secrets.extend(content.access_token.clone().map(|token| ("access_token".to_owned(), token)));
     secrets.extend(content.refresh_token.clone().map(|token| ("refresh_token".to_owned(), token)));
     secrets.extend(content.dpop_key.clone().map(|key| ("dpop_key".to_owned(), key)));
-    // Not by their keys, of which some are names of public parameters.
+    // Not named by their keys, because some keys are names of public parameters, which are not redacted.
     secrets.extend(content.extra.values().map(|value| ("extra".to_owned(), value.clone())));
     let name = &pending.template.secret_name;
     let problem = describe_api_error(error, &secrets);
     RequestError::new(
         Reason::TargetWriteFailed,
         format!(
-            "the token was received but Secret {name} could not be written ({problem}); it is kept in memory and written when that is possible"
+            "the token was received but Secret {name} could not be written ({problem}); it is kept in memory and written when possible"
         ),
     )
 }

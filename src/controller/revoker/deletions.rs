@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The maximum number of deletions in flight: fewer than concurrent reconciliations, so that renewals continue.
+/// The maximum number of deletions in flight: lower than the number of concurrent reconciliations, so that renewals
+/// continue.
 const MAX_IN_FLIGHT: usize = 32;
 /// The maximum in one namespace.
 const MAX_IN_FLIGHT_PER_NAMESPACE: usize = 8;
@@ -49,13 +50,13 @@ pub struct DeletionPermit {
 }
 
 impl Deletions {
-    /// All permits are free.
+    /// A set of permits, all of them free.
     #[must_use]
     pub fn new(wake: WakeFn) -> Self {
         Self { lanes: Arc::default(), wake: Arc::new(wake) }
     }
 
-    /// A permit; `None` if the maximum is in flight. The integration is woken when there is one.
+    /// A permit; `None` if the maximum is in flight. In that case, the integration is woken when a permit is free.
     #[must_use]
     pub fn try_acquire(&self, namespace: &str, name: &str) -> Option<DeletionPermit> {
         let mut lanes = self.lock();
@@ -124,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_namespace_has_its_share_and_waiters_are_woken_round_robin() {
+    fn permits_are_bounded_per_namespace_and_waiters_are_woken() {
         let woken: Arc<Mutex<Vec<String>>> = Arc::default();
         let log = Arc::clone(&woken);
         let note = move |namespace: &str, name: &str| {
@@ -138,6 +139,6 @@ mod tests {
         many.pop();
         assert_eq!(*woken.lock().expect("one thread"), ["a/a8"]);
         many.clear();
-        assert_eq!(woken.lock().expect("one thread").len(), 8, "each free permit wakes one");
+        assert_eq!(woken.lock().expect("one thread").len(), 8, "each free permit wakes one integration");
     }
 }

@@ -9,7 +9,7 @@ use crate::oauth::http::custom_ca::CustomCa;
 use crate::oauth::request::TokenRequest;
 use crate::oauth::revocation::RevocationRequest;
 
-/// The memory of an entry besides its texts, in bytes.
+/// The memory use of an entry apart from its texts, in bytes.
 const OVERHEAD: usize = 1 << 10;
 
 /// A token, and the request that revokes it.

@@ -1,7 +1,8 @@
 //! Revokes tokens that are no longer used (RFC 7009): bounded per namespace and in total, and fair between namespaces.
 //!
-//! The queue is only in memory and lost with the process; such a token stays valid until it expires. So an entry may also be dropped
-//! if a namespace has too many, and is dropped when its integration is deleted.
+//! The queue is only in memory and is lost when the process exits; the tokens then stay valid until they expire. For
+//! the same reason an entry may be dropped if its namespace has too many, and is dropped when its integration is
+//! deleted.
 
 pub(crate) mod deletions;
 pub(crate) mod job;
@@ -22,7 +23,7 @@ use crate::oauth::client::Client;
 use crate::oauth::error::RequestError;
 use crate::spec::advice;
 
-/// The bounds of revocations after a renewal. Nobody waits for them, so renewals come first.
+/// The bounds of revocations after a renewal. They are not urgent, so renewals take precedence.
 const BOUNDS: Bounds = Bounds {
     per_namespace: 64,
     total: 1_024,
@@ -31,7 +32,8 @@ const BOUNDS: Bounds = Bounds {
     in_flight_per_namespace: 1,
     in_flight: 16,
 };
-/// The timeout of one revocation after a renewal: an endpoint that does not respond occupies its slot for a short time.
+/// The timeout of one revocation after a renewal: an endpoint that does not respond occupies a slot only for a short
+/// time.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whether a namespace may log another line.
@@ -48,7 +50,7 @@ pub struct Revoker {
 }
 
 impl Revoker {
-    /// A revoker that uses this client. `wake` is called for the deletion that may try again.
+    /// A revoker that uses this client. `wake` is called for a deletion that may try again.
     #[must_use]
     pub fn new(http: Client, counter: RevocationCounter, wake: WakeFn) -> Self {
         Self {
@@ -60,8 +62,8 @@ impl Revoker {
         }
     }
 
-    /// A permit to revoke all tokens of a deleted integration; `None` if the maximum is in flight. An integration without a permit
-    /// is woken when there is one.
+    /// A permit to revoke all tokens of a deleted integration; `None` if the maximum is in flight. An integration
+    /// without a permit is woken when one is free.
     #[must_use]
     pub fn try_acquire_deletion(&self, namespace: &str, name: &str) -> Option<DeletionPermit> {
         self.deletions.try_acquire(namespace, name)
@@ -71,7 +73,7 @@ impl Revoker {
     ///
     /// # Errors
     ///
-    /// A [`RequestError`] that holds nothing secret.
+    /// A [`RequestError`] without secrets.
     pub async fn revoke(&self, job: &RevocationJob) -> Result<(), RequestError> {
         let outcome =
             self.http.revoke(&job.token_request, &job.credentials, &job.revocation).await.map_err(advice::explain);
@@ -79,7 +81,8 @@ impl Revoker {
         outcome
     }
 
-    /// Revokes a token after a delay, unless the integration is gone by then or too many of its namespace are queued.
+    /// Revokes a token after a delay, unless the integration is deleted by then or its namespace has too many queued
+    /// revocations.
     pub fn revoke_after(&self, after: Duration, job: RevocationJob) {
         let (namespace, due) = (job.namespace.clone(), Instant::now() + after);
         let item = Item { uid: job.uid.clone(), due, bytes: job.bytes(), work: job };
@@ -150,7 +153,7 @@ impl Revoker {
     }
 }
 
-/// A revocation in flight. Dropping it frees its slot, also after a panic.
+/// A revocation in flight. Dropping it frees its slot, even after a panic.
 struct Running {
     revoker: Revoker,
     namespace: String,

@@ -1,4 +1,4 @@
-//! A queue of delayed work: bounded by namespace, and fair between namespaces. Pure: the time is an argument.
+//! A queue of delayed work: bounded per namespace, and fair between namespaces. Pure: the time is an argument.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -37,7 +37,7 @@ pub struct Item<T> {
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next<T> {
-    /// Start this item of this namespace; [`Queue::finished`] has to follow.
+    /// Start this item of this namespace; [`Queue::finished`] must follow.
     Start(String, T),
     /// Wait until then.
     At(Instant),
@@ -50,7 +50,7 @@ pub enum Next<T> {
 pub struct Queue<T> {
     bounds: Bounds,
     namespaces: BTreeMap<String, Lane<T>>,
-    /// The namespace that was served last: the next one in order follows.
+    /// The namespace that was served last; the next one in order is served next.
     last: String,
     in_flight: usize,
 }
@@ -75,8 +75,8 @@ impl<T> Queue<T> {
         Self { bounds, namespaces: BTreeMap::new(), last: String::new(), in_flight: 0 }
     }
 
-    /// Adds an item, and returns how many were dropped for it: the oldest of the same namespace if that has too many, otherwise the
-    /// oldest of the namespace with the most.
+    /// Adds an item, and returns how many were dropped to make room: the oldest of the same namespace if it has too
+    /// many, otherwise the oldest of the namespace that uses the most memory.
     pub fn push(&mut self, namespace: &str, item: Item<T>) -> usize {
         let bounds = self.bounds;
         if item.bytes > bounds.bytes_per_namespace {
@@ -109,7 +109,7 @@ impl<T> Queue<T> {
         gone
     }
 
-    /// The next item that may start: namespaces take turns, and in each the item that has been due for longest comes first.
+    /// The next item that may start: round-robin over the namespaces, and by due time within each.
     pub fn next(&mut self, now: Instant) -> Next<T> {
         if self.in_flight >= self.bounds.in_flight {
             return Next::Idle;
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_of_a_full_namespace_is_dropped() {
+    fn a_full_namespace_drops_its_oldest_item() {
         let now = Instant::now();
         let mut queue = Queue::new(BOUNDS);
         let dropped: usize = ["1", "2", "3", "4"].map(|work| queue.push("a", item("u", now, work))).iter().sum();
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn in_total_entries_of_the_largest_namespace_are_evicted() {
+    fn if_the_total_is_exceeded_the_largest_namespace_drops_an_item() {
         let now = Instant::now();
         let mut queue = Queue::new(BOUNDS);
         for work in ["1", "2", "3"] {
@@ -232,11 +232,15 @@ mod tests {
         queue.push("b", item("v", now, "b1"));
         queue.push("c", item("w", now, "c1"));
         assert_eq!(queue.push("d", item("x", now, "d1")), 1);
-        assert_eq!(queue.next(now), Next::Start("a".to_owned(), "2"), "the oldest of the largest went");
+        assert_eq!(
+            queue.next(now),
+            Next::Start("a".to_owned(), "2"),
+            "the oldest item of the largest namespace was dropped"
+        );
     }
 
     #[test]
-    fn namespaces_take_turns_and_a_silent_endpoint_delays_only_its_own() {
+    fn namespaces_take_turns_and_a_silent_endpoint_delays_only_its_own_namespace() {
         let now = Instant::now();
         let mut queue = Queue::new(BOUNDS);
         for work in ["a1", "a2", "a3"] {
@@ -246,16 +250,16 @@ mod tests {
         queue.push("b", item("v", now, "b2"));
         assert_eq!(queue.next(now), Next::Start("a".to_owned(), "a1"));
         assert_eq!(queue.next(now), Next::Start("b".to_owned(), "b1"));
-        assert_eq!(queue.next(now), Next::Idle, "as many as may be are under way");
+        assert_eq!(queue.next(now), Next::Idle, "the maximum is in flight");
         queue.finished("b");
-        assert_eq!(queue.next(now), Next::Start("b".to_owned(), "b2"), "a is still at its first");
+        assert_eq!(queue.next(now), Next::Start("b".to_owned(), "b2"), "the first item of a is still in flight");
         queue.finished("a");
         queue.finished("b");
         assert_eq!(queue.next(now), Next::Start("a".to_owned(), "a2"));
     }
 
     #[test]
-    fn nothing_starts_before_its_time_and_nothing_stays_of_the_deleted() {
+    fn items_start_when_due_and_those_of_deleted_integrations_are_dropped() {
         let now = Instant::now();
         let later = now + Duration::from_secs(5);
         let mut queue = Queue::new(BOUNDS);

@@ -1,5 +1,5 @@
-//! Who may read metrics: clients whose bearer token the API server accepts (TokenReview) and which it allows to `get` the
-//! non-resource URL `/metrics` (SubjectAccessReview), as with controller-runtime and the components of Kubernetes themselves.
+//! Decides who may read metrics: clients whose bearer token the API server accepts (TokenReview), and which may `get`
+//! the non-resource URL `/metrics` (SubjectAccessReview), as in controller-runtime and in Kubernetes itself.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,20 +18,21 @@ use tracing::warn;
 use crate::error_report::chain;
 use crate::kube_api::call::{ApiError, with_timeout};
 
-/// How long a token that was allowed need not be reviewed again: so long, a revoked permission still reads metrics.
+/// How long an allowed token is not reviewed again: after a permission is revoked, the client may still read metrics
+/// for this time.
 const ALLOWED_FOR: Duration = Duration::from_mins(1);
-/// How long a token that was denied is denied without a review.
+/// How long a denied token is denied without another review.
 const DENIED_FOR: Duration = Duration::from_secs(10);
-/// Most decisions that are remembered of each kind; tokens without permission never displace one that has it.
+/// The maximum number of cached decisions of each kind; denied tokens never displace allowed ones.
 const MAX_CACHED: usize = 64;
-/// Most reviews in flight at a time; each is two calls to the API server.
+/// The maximum number of reviews in flight; each requires two calls to the API server.
 const MAX_REVIEWS: usize = 4;
 /// How long a request waits for its review to begin.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 
 type Fingerprint = [u8; 32];
 
-/// Authenticates and authorizes the clients that read metrics, by the API server.
+/// Authenticates and authorizes clients that read metrics, through the API server.
 pub struct Authentication {
     client: Client,
     reviews: Semaphore,
@@ -44,7 +45,7 @@ impl std::fmt::Debug for Authentication {
     }
 }
 
-/// Decisions by the fingerprint of the token, with the time until which they hold.
+/// Decisions by the fingerprint of the token, with their expiry.
 #[derive(Debug, Default)]
 struct Cache {
     allowed: HashMap<Fingerprint, Instant>,
@@ -72,7 +73,7 @@ impl Cache {
 }
 
 impl Authentication {
-    /// By this client, which has to belong to the runtime that serves the metrics.
+    /// Uses this client, which must belong to the runtime that serves the metrics.
     #[must_use]
     pub fn new(client: Client) -> Self {
         Self { client, reviews: Semaphore::new(MAX_REVIEWS), cache: Mutex::default() }
@@ -98,7 +99,7 @@ impl Authentication {
                 status
             }
             Err(error) => {
-                warn!(error = chain(&error), "failed to review who reads metrics");
+                warn!(error = chain(&error), "failed to authorize a client that reads metrics");
                 StatusCode::SERVICE_UNAVAILABLE
             }
         }
@@ -145,12 +146,12 @@ fn bearer_token(headers: &HeaderMap) -> Option<&str> {
 }
 
 #[cfg(test)]
-#[expect(clippy::expect_used, reason = "a test fails by it")]
+#[expect(clippy::expect_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 
     #[test]
-    fn only_a_bearer_token_is_taken() {
+    fn only_bearer_tokens_are_accepted() {
         let of = |value: &str| {
             let headers = HeaderMap::from_iter([(AUTHORIZATION, value.parse().expect("a header"))]);
             bearer_token(&headers).map(ToOwned::to_owned)
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn decisions_expire_and_denied_tokens_displace_no_other() {
+    fn decisions_expire_and_denied_tokens_do_not_displace_others() {
         let mut cache = Cache::default();
         let now = Instant::now();
         cache.remember([0; 32], StatusCode::OK, now);
@@ -174,7 +175,7 @@ mod tests {
         assert_eq!(cache.denied.len(), MAX_CACHED);
         assert_eq!(cache.decision(&[0; 32], now), Some(StatusCode::OK));
         assert_eq!(cache.decision(&[1; 32], now), Some(StatusCode::UNAUTHORIZED));
-        assert_eq!(cache.decision(&[255; 32], now), None, "not remembered");
+        assert_eq!(cache.decision(&[255; 32], now), None, "not cached");
         assert_eq!(cache.decision(&[1; 32], now + DENIED_FOR), None);
         assert_eq!(cache.decision(&[0; 32], now + ALLOWED_FOR), None);
     }

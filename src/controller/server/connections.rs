@@ -1,7 +1,8 @@
-//! Which connections of a listener are open, and which one has to close for a new one. Pure bookkeeping.
+//! Tracks the open connections of a listener, and selects the one to close when there are too many. Pure.
 //!
-//! A listener that refuses beyond its bound could be closed to the kubelet by anybody who keeps that many connections open. So a
-//! new connection always gets in: what has to close for it is the oldest connection of the peer that has the most.
+//! If a listener refused connections beyond its bound, a client with that many open connections could lock out the
+//! kubelet. Therefore a new connection is always accepted, and the oldest connection of the peer with the most
+//! connections is closed.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,9 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// Most connections that one listener has open at a time.
+/// The maximum number of open connections of one listener.
 pub const MAX_CONNECTIONS: usize = 64;
-/// Most of them from one address.
+/// The maximum number of open connections from one address.
 pub const MAX_CONNECTIONS_PER_PEER: usize = 16;
 
 /// The open connections of one listener. Clones share them.
@@ -31,11 +32,11 @@ struct Open {
 struct Entry {
     id: u64,
     peer: IpAddr,
-    /// Dropped: the connection has to close.
+    /// Dropping it closes the connection.
     _evict: oneshot::Sender<()>,
 }
 
-/// An open connection. Dropped: it is closed.
+/// An open connection; removed from the list when dropped.
 #[derive(Debug)]
 pub struct Slot {
     id: u64,
@@ -70,7 +71,7 @@ impl Connections {
 }
 
 impl Open {
-    /// The index of the connection that has to close for one more of this peer, where one has to.
+    /// The index of the connection to close before another one of this peer is accepted, if any.
     fn to_evict(&self, peer: IpAddr) -> Option<usize> {
         let mut by_peer: HashMap<IpAddr, usize> = HashMap::new();
         for entry in &self.entries {
@@ -89,9 +90,9 @@ impl Open {
 }
 
 impl Slot {
-    /// Waits until the connection has to close for another.
+    /// Waits until the connection must be closed in favor of another.
     pub async fn evicted(&mut self) {
-        // Completes when the sender is dropped, with an error.
+        // Completes with an error when the sender is dropped.
         let _ = (&mut self.evicted).await;
     }
 }
@@ -103,7 +104,7 @@ impl Drop for Slot {
 }
 
 #[cfg(test)]
-#[expect(clippy::expect_used, reason = "a test fails by it")]
+#[expect(clippy::expect_used, reason = "a test fails by panicking")]
 mod tests {
     use std::net::Ipv4Addr;
 
@@ -118,13 +119,13 @@ mod tests {
     }
 
     #[test]
-    fn one_peer_has_its_own_bound() {
+    fn the_connections_of_one_peer_are_bounded() {
         let connections = Connections::default();
         let mut probe = connections.admit(peer(1));
         let mut slots: Vec<Slot> = (0..MAX_CONNECTIONS_PER_PEER).map(|_| connections.admit(peer(2))).collect();
         assert!(slots.iter_mut().all(|slot| !is_evicted(slot)));
         let mut newest = connections.admit(peer(2));
-        assert!(is_evicted(&mut slots[0]), "the oldest of the same peer closes");
+        assert!(is_evicted(&mut slots[0]), "the oldest one of the same peer is closed");
         assert!(!is_evicted(&mut slots[1]) && !is_evicted(&mut newest) && !is_evicted(&mut probe));
         // Over IPv6, the same address is the same peer.
         let mapped = Ipv4Addr::new(10, 0, 0, 2).to_ipv6_mapped().into();
@@ -145,11 +146,11 @@ mod tests {
         assert_eq!(slots.iter_mut().filter_map(|slot| is_evicted(slot).then_some(())).count(), 1);
         assert!(!is_evicted(&mut probe) && !is_evicted(&mut another));
         drop((slots, probe, another));
-        assert_eq!(connections.count(), 0, "nothing is left of closed connections");
+        assert_eq!(connections.count(), 0, "closed connections are removed");
     }
 
     #[test]
-    fn with_one_connection_each_the_oldest_closes() {
+    fn if_each_peer_has_one_connection_the_oldest_is_closed() {
         let connections = Connections::default();
         let mut slots: Vec<Slot> = (0..=MAX_CONNECTIONS)
             .map(|number| connections.admit(peer(u8::try_from(number).expect("a small number"))))

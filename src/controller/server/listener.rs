@@ -1,4 +1,4 @@
-//! A listener whose connections are bounded: in number, in time, and in what they may send.
+//! A listener that bounds the number of its connections, their lifetime, and the size of requests.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::controller::error::Error;
 use crate::controller::server::connections::{Connections, Slot};
 use crate::controller::server::tls::Tls;
 
-/// The timeout for the head of a request, and for the next request on a kept connection.
+/// The timeout for the head of a request, and for the next request on a kept-alive connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection is closed after this time, even while it is in use.
 const CONNECTION_LIFETIME: Duration = Duration::from_secs(30);
@@ -37,7 +37,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds the address, so that a port in use ends the process before it does anything else. `what` is logged with the address.
+    /// Binds the address. This happens first, so that the process exits early if the port is in use. `what` is logged
+    /// with the address.
     ///
     /// # Errors
     ///

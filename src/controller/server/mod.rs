@@ -1,6 +1,6 @@
 //! Health and readiness over HTTP for the kubelet; metrics over HTTPS on a separate port, with authentication and authorization.
 //!
-//! All of it runs on the control runtime, so that a busy main loop neither fails a probe nor delays a scrape.
+//! Everything runs on the control runtime, so that a busy main loop neither fails a probe nor delays a scrape.
 
 pub(crate) mod authentication;
 pub(crate) mod connections;
@@ -36,14 +36,15 @@ pub struct ServerConfig {
     pub probes: SocketAddr,
     /// Address for metrics.
     pub metrics: SocketAddr,
-    /// Whether metrics require a bearer token that the API server accepts; they are served over HTTPS then.
+    /// Whether metrics require a bearer token that the API server accepts; they are then served over HTTPS.
     pub authenticate: bool,
-    /// The certificate for HTTPS. Without one, metrics with authentication have a self-signed certificate, and metrics without
-    /// authentication are served over plain HTTP.
+    /// The certificate for HTTPS. Without one, metrics with authentication use a self-signed certificate, and metrics
+    /// without authentication are served over plain HTTP.
     pub certificate: Option<CertificateFiles>,
 }
 
-/// Binds the addresses, and serves as long as the current runtime exists, which is also where this has to be called. `client` has to belong to that runtime.
+/// Binds the addresses, and serves as long as the current runtime exists. Must be called in that runtime, to which `client` must
+/// belong.
 ///
 /// # Errors
 ///
@@ -59,7 +60,7 @@ pub fn start(
         None if config.authenticate => Some(Tls::self_signed()?),
         None => None,
     };
-    // People and tests find the address by this word in the log.
+    // Users and tests find the address in the log by this word.
     let probes = Listener::bind(config.probes, None, "listening")?;
     let metrics = Listener::bind(config.metrics, tls, "listening for metrics")?;
     let health = Arc::new(Health { context: Arc::clone(&context), heartbeat });
@@ -86,7 +87,7 @@ async fn healthz(State(health): State<Arc<Health>>) -> (StatusCode, String) {
     }
 }
 
-/// Ready once all caches are synced: from then on, decisions are based on the state of the cluster.
+/// Ready after all caches are synced: from then on, decisions are based on the state of the cluster.
 async fn readyz(State(health): State<Arc<Health>>) -> (StatusCode, String) {
     let context = &health.context;
     match context.cache_sync.missing() {
@@ -95,7 +96,7 @@ async fn readyz(State(health): State<Arc<Health>>) -> (StatusCode, String) {
     }
 }
 
-/// A standby replica is ready too: it takes over with synced caches.
+/// A standby replica is also ready: its caches are synced, so it can take over.
 fn leader_state(context: &Context) -> &'static str {
     if context.leadership.is_leader() { "ok: leader" } else { "ok: standby" }
 }
@@ -112,7 +113,7 @@ async fn scrape(State(scrapes): State<Arc<Scrapes>>, headers: HeaderMap) -> Resp
         let status = authentication.check(&headers).await;
         if status == StatusCode::UNAUTHORIZED {
             let challenge = (WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            return (status, [challenge], "a bearer token is needed").into_response();
+            return (status, [challenge], "a bearer token is required").into_response();
         }
         if status != StatusCode::OK {
             return (status, "no permission to get /metrics").into_response();
@@ -120,7 +121,7 @@ async fn scrape(State(scrapes): State<Arc<Scrapes>>, headers: HeaderMap) -> Resp
     }
     let _turn = scrapes.turn.lock().await;
     let context = Arc::clone(&scrapes.context);
-    // Not on the thread that serves the kubelet.
+    // Not encoded on the thread that serves the kubelet.
     match tokio::task::spawn_blocking(move || context.metrics.encode()).await {
         Ok(Ok(text)) => (StatusCode::OK, [(CONTENT_TYPE, OPENMETRICS_CONTENT_TYPE)], text).into_response(),
         Ok(Err(_)) | Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "failed to encode the metrics").into_response(),

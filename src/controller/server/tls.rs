@@ -1,8 +1,9 @@
-//! TLS for metrics: with a certificate from files, or one that the process signs itself when it starts.
+//! TLS for metrics: with a certificate from files, or a self-signed one that is generated at startup.
 //!
-//! A scrape carries the bearer token of the client. Over plain HTTP, anybody who sees the traffic between two nodes could act as
-//! Prometheus; so metrics that require a token are served over HTTPS only, as in controller-runtime. A self-signed certificate
-//! protects against eavesdropping, not against a man in the middle: for that, use a certificate that Prometheus can verify.
+//! A scrape carries the bearer token of the client. Over plain HTTP, anyone who can read the traffic between two
+//! nodes could impersonate Prometheus. Metrics that require a token are therefore served only over HTTPS, as in
+//! controller-runtime. A self-signed certificate protects against eavesdropping, but not against a man in the middle:
+//! that requires a certificate that Prometheus can verify.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -18,7 +19,7 @@ use tracing::warn;
 
 use crate::controller::error::Error;
 
-/// How often the files are read again: cert-manager and others renew the certificate in them.
+/// How often the files are read again, because tools such as cert-manager renew the certificate.
 const RELOAD_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The paths of a certificate chain and of its private key, as PEM.
@@ -43,7 +44,7 @@ impl std::fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// TLS with a certificate that is valid for this process only.
+    /// TLS with a certificate that only this process uses.
     ///
     /// # Errors
     ///
@@ -111,7 +112,7 @@ async fn reload(tls: Tls, files: CertificateFiles) {
         tokio::time::sleep(RELOAD_INTERVAL).await;
         match read(&files).and_then(|(chain, key)| server_config(chain, key)) {
             Ok(config) => *tls.config.write().unwrap_or_else(PoisonError::into_inner) = config,
-            Err(error) => warn!(%error, "failed to reload the certificate for metrics; the one before stays"),
+            Err(error) => warn!(%error, "failed to reload the certificate for metrics; the previous one is kept"),
         }
     }
 }

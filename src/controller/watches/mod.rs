@@ -1,4 +1,4 @@
-//! The three watches, and the integrations that each of their events triggers.
+//! The three watches, and the integrations that their events trigger.
 //!
 //! ```text
 //!   OAuthIntegration   whole, kept in a store      → itself
@@ -6,8 +6,9 @@
 //!   Secret, others     metadata only, not kept     → the integrations that reference it as credentials or target
 //! ```
 //!
-//! A list of the operator's own Secrets contains their data, so that they are not read one by one after a restart; watch events contain
-//! metadata only. A version that the operator has not written itself is read when a decision needs it.
+//! A list of the operator's own Secrets contains their data, so that they are not read one by one after a restart;
+//! watch events contain only metadata. A version that the operator did not write itself is read when a decision needs
+//! it.
 
 pub(crate) mod readmission;
 pub(crate) mod share;
@@ -42,15 +43,15 @@ use crate::target::annotations;
 use crate::target::annotations::MANAGED_BY;
 use crate::target::snapshot::TargetSnapshot;
 
-/// The first delay before a failed watch is restarted, doubled for each further failure...
+/// The delay before a failed watch is restarted, doubled after each consecutive failure.
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
-/// ...up to this.
+/// The maximum of this delay.
 const BACKOFF_MAX: Duration = Duration::from_secs(4);
-/// After this time without a failure, the next delay is the first one again.
+/// After this time without a failure, the delay is reset.
 const BACKOFF_RESET: Duration = Duration::from_secs(30);
 
-/// A longer annotation of an integration is ignored.
-const LONGEST_ANNOTATION: usize = 1 << 10;
+/// The maximum length of an annotation of an integration; a longer one is ignored.
+const MAX_ANNOTATION: usize = 1 << 10;
 
 /// The names of the watches of a scope, for readiness.
 #[must_use]
@@ -64,11 +65,12 @@ pub fn names(scope: Option<&str>) -> [String; 3] {
 /// Whether a watch failed because the CRD is not installed. Secrets always exist.
 #[must_use]
 pub fn is_crd_missing(error: &watcher::Error) -> bool {
-    // Only the code: for an unknown path, the API server responds in plain text, without a reason.
+    // Checks only the code: for an unknown path, the API server responds in plain text, without a reason.
     matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
 }
 
-/// Watches a namespace, or all namespaces without one: returns the store of its integrations, and the reconcile requests.
+/// Watches a namespace (`None`: all namespaces), and returns the store of its integrations and the reconcile
+/// requests.
 pub fn reconcile_requests(
     context: &Arc<Context>,
     scope: Option<&str>,
@@ -84,7 +86,8 @@ pub fn reconcile_requests(
     let targets = targets(context, scope, ours, targets_name);
     let others = watcher::Config::default().labels(&format!("{MANAGED_BY}!={MANAGER}"));
     let credentials = credentials(context, scope, others, credentials_name);
-    // The integrations come first: they determine which Secrets are relevant. One after the other, the lists also need less memory.
+    // The integrations are listed first, because they determine which Secrets are relevant. Sequential lists also
+    // need less memory.
     let targets = after(context, first, targets);
     let credentials = after(context, second, credentials);
     let triggers = context.triggers.subscribe(scope).map(Ok).boxed();
@@ -168,7 +171,7 @@ fn integrations(
 enum Update {
     /// From their watch.
     ByWatch(Event<Lenient<OAuthIntegration>>),
-    /// An integration that was refused for lack of room, read again because there is some now.
+    /// An integration that was refused for lack of room, and was read again because there is room now.
     ReadAgain(Lenient<OAuthIntegration>),
 }
 
@@ -176,7 +179,7 @@ enum Update {
 fn admit(shares: &Shares, is_listing: &mut bool, update: Update) -> Option<Event<GuardedIntegration>> {
     let event = match update {
         Update::ByWatch(event) => event,
-        // When it is complete, a list replaces everything that is stored.
+        // A complete list replaces everything that is stored.
         Update::ReadAgain(_) if *is_listing => return None,
         Update::ReadAgain(Lenient(found)) if !shares.is_refused(&found) => return None,
         Update::ReadAgain(found) => Event::Apply(found),
@@ -192,7 +195,7 @@ fn admit(shares: &Shares, is_listing: &mut bool, update: Update) -> Option<Event
 /// Removes metadata that no decision needs.
 fn strip_unused_metadata(event: Event<Lenient<OAuthIntegration>>) -> Event<GuardedIntegration> {
     let strip_unused_metadata = |Lenient(mut watched): Lenient<OAuthIntegration>| {
-        let is_read = |name: &str, value: &str| name == RENEW_REQUESTED_AT && value.len() <= LONGEST_ANNOTATION;
+        let is_read = |name: &str, value: &str| name == RENEW_REQUESTED_AT && value.len() <= MAX_ANNOTATION;
         watched.annotations_mut().retain(|name, value| is_read(name, value));
         if let DeserializeGuard(Err(invalid)) = &mut watched {
             invalid.metadata = share::known_of_invalid(std::mem::take(&mut invalid.metadata));
@@ -292,7 +295,8 @@ fn targets(
         .boxed()
 }
 
-/// A Secret with the operator's labels that belongs to no integration is not cached: anybody may create any number of them.
+/// A Secret with the operator's labels that does not belong to an integration is not cached, because users could
+/// create any number of them.
 fn record_target(context: &Context, snapshot: &TargetSnapshot) {
     if context.secret_references.has(&snapshot.namespace, &snapshot.integration_uid) {
         context.targets.upsert(snapshot.clone());

@@ -1,7 +1,7 @@
-//! Integrations that were refused for lack of room are read again when there is some.
+//! Reads integrations that were refused for lack of room again when there is room.
 //!
-//! Only their names are known, and no watch reports them before they change. So the free room is checked at an interval, and the
-//! integrations that fit are read one at a time.
+//! Only their names are known, and watches report them only when they change. Therefore the free room is checked at
+//! an interval, and the integrations that fit are read one at a time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// The maximum number of integrations that are read each time.
 const AT_ONCE: usize = 64;
 
-/// Reads the integrations of a namespace (of all namespaces without one) for which there is room again.
+/// Reads the integrations of a namespace (`None`: of all namespaces) for which there is room again.
 pub(crate) fn readmissible(
     context: &Arc<Context>,
     scope: Option<&str>,
@@ -36,12 +36,13 @@ pub(crate) fn readmissible(
         .filter_map(move |(namespace, name)| read(Arc::clone(&reading), namespace, name))
 }
 
-/// Reads an integration, unless others have taken the room. If it cannot be read, it is tried again later.
+/// Reads an integration, unless others have taken the room in the meantime. If it cannot be read, it is tried again
+/// later.
 async fn read(context: Arc<Context>, namespace: String, name: String) -> Option<Lenient<OAuthIntegration>> {
     if !context.shares.is_admissible(&namespace, &name) {
         return None;
     }
-    // Charged like a write: deleting and creating integrations causes it.
+    // Charged like a write, because users can cause it by deleting and creating integrations.
     context.count_write(&namespace);
     let integrations = Api::<Lenient<OAuthIntegration>>::namespaced(context.client.clone(), &namespace);
     let found = with_timeout(integrations.get(&name)).await;

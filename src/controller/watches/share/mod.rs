@@ -1,8 +1,9 @@
-//! The memory for the integrations of each namespace, and of all namespaces.
+//! Limits the memory for the integrations of each namespace, and of all namespaces.
 //!
-//! Integrations are stored as a whole, and there may be as many as the API server stores. So each namespace has a share; of an
-//! integration beyond it, only the name is stored, and its status says so. An admitted integration stays admitted unless its spec grows:
-//! neither other integrations nor a new list displace it. A refused one is read again when there is room for it (`readmission`).
+//! Integrations are stored completely, and there may be as many as the API server stores. Therefore each namespace
+//! has a share; of an integration beyond the share, only the name is stored, and its status reports this. An admitted
+//! integration stays admitted unless its spec grows: it is displaced neither by other integrations nor by a new list.
+//! A refused one is read again when there is room for it (`readmission`).
 
 use std::collections::HashMap;
 use std::io;
@@ -20,10 +21,10 @@ use crate::api::names::FINALIZER;
 use crate::controller::queue::GuardedIntegration;
 use crate::target::annotations;
 
-/// The share of a namespace, in bytes: about 4,500 integrations of typical size. While they are listed again they are in memory twice;
-/// that is below the chart's memory limit of 128 MiB.
+/// The share of a namespace, in bytes: about 4,500 integrations of typical size. During a new list they are in memory
+/// twice, which is below the chart's memory limit of 128 MiB.
 const SHARE: usize = 24 << 20;
-/// The maximum for all namespaces together: one alone never has more than half of it.
+/// The maximum for all namespaces together: a single namespace never uses more than half of it.
 const TOTAL: usize = 2 * SHARE;
 /// The fixed memory use of an integration, in bytes: its metadata, and its state.
 const BASE: usize = 3 << 10;
@@ -56,9 +57,9 @@ struct Namespace {
 #[derive(Debug)]
 struct Taken {
     uid: String,
-    /// In total, in bytes.
+    /// Its memory use, in bytes.
     size: usize,
-    /// The length of its parts that users write. `None` if it was not admitted.
+    /// The length of the parts that users write; `None` if it was not admitted.
     written: Option<usize>,
     /// Its memory use and its version, if there was no room for it.
     refused: Option<(usize, u64)>,
@@ -85,26 +86,26 @@ impl Shares {
         let (namespace, name) = (watched.namespace().unwrap_or_default(), watched.name_any());
         let mut inner = self.lock();
         let own = inner.namespaces.get(&namespace).and_then(|own| own.integrations.get(&name));
-        // There may be a new one of the same name already.
+        // There may already be a new one with the same name.
         if own.is_some_and(|own| own.uid == watched.uid().unwrap_or_default()) {
             inner.remove(&namespace, &name);
         }
     }
 
-    /// Refused integrations of a namespace (of all namespaces without one) for which there is room now, by namespace and name: at most
-    /// `most`, and namespaces take turns.
-    pub(crate) fn admissible(&self, scope: Option<&str>, most: usize) -> Vec<(String, String)> {
+    /// Up to `max` refused integrations of a namespace (`None`: of all namespaces) for which there is room now, by
+    /// namespace and name; namespaces take turns.
+    pub(crate) fn admissible(&self, scope: Option<&str>, max: usize) -> Vec<(String, String)> {
         let inner = self.lock();
         let in_scope = inner.namespaces.iter().filter(|(name, _)| scope.is_none_or(|scope| scope == name.as_str()));
         let mut found: Vec<(usize, String, String)> = in_scope
             .flat_map(|(namespace, own)| {
                 let fits = own.integrations.iter().filter(|(_, taken)| inner.fits_now(own, taken));
-                let fits = fits.take(most).enumerate();
+                let fits = fits.take(max).enumerate();
                 fits.map(|(turn, (name, _))| (turn, namespace.clone(), name.clone()))
             })
             .collect();
         found.sort_unstable();
-        found.truncate(most);
+        found.truncate(max);
         found.into_iter().map(|(_, namespace, name)| (namespace, name)).collect()
     }
 
@@ -179,7 +180,7 @@ impl Inner {
     }
 }
 
-/// The message of a refusal. Without numbers that change, so that it is reported once.
+/// The message of a refusal. It contains no changing numbers, so that it is reported only once.
 fn refusal() -> String {
     format!(
         "the integrations of this namespace take more than {} MiB of memory, or those of all namespaces more than {} MiB: delete some, and this one is reconciled again",
@@ -188,8 +189,8 @@ fn refusal() -> String {
     )
 }
 
-/// The metadata to keep of an integration that cannot be used: only what its conditions and its deletion need, since the number of such
-/// integrations is unbounded.
+/// The metadata that is kept of an integration that cannot be used: only the fields that its conditions and its
+/// deletion need, since the number of such integrations is unbounded.
 pub(crate) fn known_of_invalid(metadata: ObjectMeta) -> ObjectMeta {
     let waits = metadata.finalizers.is_some_and(|names| names.iter().any(|name| name == FINALIZER));
     ObjectMeta {
@@ -242,7 +243,7 @@ fn length(value: &impl Serialize) -> usize {
         }
     }
     let mut count = Count(0);
-    // Counting does not fail.
+    // Counting cannot fail.
     let _ = serde_json::to_writer(&mut count, value);
     count.0
 }

@@ -19,7 +19,7 @@ fn admits(shares: &Shares, watched: GuardedIntegration) -> bool {
 }
 
 #[test]
-fn a_namespace_beyond_its_share_harms_no_other_and_recovers() {
+fn a_namespace_beyond_its_share_does_not_affect_others_and_recovers() {
     let shares = Shares::default();
     let large = SHARE / FACTOR * 2 / 4;
     for name in ["a", "b", "c"] {
@@ -35,23 +35,24 @@ fn a_namespace_beyond_its_share_harms_no_other_and_recovers() {
     for name in ["b", "c", "d", "small"] {
         shares.follow(Event::Delete(integration("one", name, 0)));
     }
-    assert!(!shares.lock().namespaces.contains_key("one"), "nothing is left of it");
+    assert!(!shares.lock().namespaces.contains_key("one"), "the namespace is removed");
 }
 
 #[test]
-fn all_namespaces_together_have_a_bound_and_admitted_integrations_stay() {
+fn the_total_is_bounded_and_admitted_integrations_stay() {
     let shares = Shares::default();
     let large = SHARE / FACTOR * 2 / 10 * 9;
     assert!(admits(&shares, integration("one", "it", large)) && admits(&shares, integration("two", "it", large)));
     assert!(!admits(&shares, integration("three", "it", large)));
     assert!(admits(&shares, integration("three", "small", 100)));
-    // One that grows beyond the room is refused, and admitted again when it is smaller.
+    // An integration that grows beyond the limit is refused, and admitted again when it is smaller.
     assert!(!admits(&shares, integration("one", "it", large * 2)));
     assert!(admits(&shares, integration("one", "it", large)));
-    // A new list in another order changes nothing.
+    // A new list in another order has no effect.
     assert!(!admits(&shares, integration("two", "another", large)));
     assert!(admits(&shares, integration("two", "it", large)));
-    // A new one of the same name has to be admitted again, and the deletion of the old one does not affect it.
+    // A new integration with the same name must be admitted again, and the deletion of the old one does not affect
+    // it.
     let mut other = integration("two", "it", large);
     other.meta_mut().uid = Some("other".to_owned());
     assert!(admits(&shares, other));
@@ -60,7 +61,7 @@ fn all_namespaces_together_have_a_bound_and_admitted_integrations_stay() {
 }
 
 #[test]
-fn a_rejected_integration_is_admissible_once_there_is_memory_for_it() {
+fn a_refused_integration_is_admissible_when_there_is_room_for_it() {
     let shares = Shares::default();
     let large = SHARE / FACTOR * 2 / 4;
     let version = |mut watched: GuardedIntegration, version: u32| {
@@ -75,22 +76,23 @@ fn a_rejected_integration_is_admissible_once_there_is_memory_for_it() {
     }
     assert_eq!(shares.admissible(None, 10), vec![]);
     shares.follow(Event::Delete(integration("one", "a", large)));
-    assert_eq!(shares.admissible(None, 10).len(), 3, "each of them alone");
+    assert_eq!(shares.admissible(None, 10).len(), 3, "each of them fits alone");
     assert_eq!((shares.admissible(None, 2).len(), shares.admissible(Some("two"), 10).len()), (2, 0));
     assert!(shares.is_admissible("one", "d") && !shares.is_admissible("one", "b"));
 
-    // Read again, it counts if nothing newer is known.
+    // An integration that was read again is used only if nothing newer is known.
     assert!(!shares.is_refused(&version(integration("one", "d", large), 4)), "older");
     assert!(!shares.is_refused(&version(integration("one", "b", large), 9)), "not refused");
     let mut other = version(integration("one", "d", large), 9);
     other.meta_mut().uid = Some("other".to_owned());
-    assert!(!shares.is_refused(&other), "another one of its name");
+    assert!(!shares.is_refused(&other), "another integration with the same name");
     let again = version(integration("one", "d", large), 5);
     assert!(shares.is_refused(&again));
     assert!(admits(&shares, again.clone()));
-    assert!(!shares.is_refused(&again) && shares.admissible(None, 10).is_empty(), "there is no room any more");
+    assert!(!shares.is_refused(&again) && shares.admissible(None, 10).is_empty(), "the room is taken");
 
-    // One that cannot be parsed is not refused for lack of room, and a deleted one is no longer refused.
+    // An integration that cannot be parsed does not count as refused for lack of room, and a deleted one is no longer
+    // refused.
     shares.follow(Event::Delete(integration("one", "e", large)));
     assert!(!shares.is_refused(&version(integration("one", "e", large), 5)));
     let metadata = integration("one", "f", 0).meta().clone();
@@ -101,7 +103,7 @@ fn a_rejected_integration_is_admissible_once_there_is_memory_for_it() {
 }
 
 #[test]
-fn the_content_of_metadata_is_bounded_or_not_kept() {
+fn metadata_is_counted_or_not_kept() {
     let mut watched = integration("one", "it", 10);
     let before = Size::of(&watched).total();
     watched.meta_mut().finalizers = Some(vec!["x.example/".to_owned() + &"x".repeat(300); 38]);
