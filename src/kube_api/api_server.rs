@@ -1,5 +1,5 @@
-//! The addresses of the cluster's own API server, to which no request of a tenant may be sent: the configured ones, and those that
-//! the server advertises.
+//! The addresses of the cluster's own API server, to which tenants' requests must not be sent: the configured ones,
+//! and those that the server advertises.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use tracing::warn;
 
 use crate::oauth::http::egress::Addresses;
 
-/// Timeout of one lookup; at startup, everything else waits for it.
+/// Timeout of one lookup; startup waits for it.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
-/// Interval of lookups: there may be several servers, and their addresses change.
+/// Interval of lookups: there may be several servers, and their addresses may change.
 const REFRESH_INTERVAL: Duration = Duration::from_mins(10);
-/// The same after a failure.
+/// Interval of lookups after a failure.
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The addresses known at startup. `configured` is the host in the kubeconfig.
@@ -22,11 +22,13 @@ pub async fn discover_addresses(configured: Option<String>, client: &Client) -> 
     let service = std::env::var("KUBERNETES_SERVICE_HOST").ok();
     let hosts = [service, configured, Some("kubernetes.default.svc".to_owned())].into_iter().flatten().collect();
     let known = Addresses::default();
-    // A name that does not resolve here cannot be used to reach the API server from here either.
+    // If a name does not resolve here, the API server cannot be reached from here by that name either.
     let (configured, advertised) = tokio::join!(resolve_all(hosts), advertised_addresses(client));
     known.add(configured);
     if advertised.is_none() {
-        warn!("the API server does not publish its own addresses yet: only the configured ones are denied");
+        warn!(
+            "the addresses that the API server advertises could not be read yet: only the configured ones are denied"
+        );
     }
     known.add(advertised.unwrap_or_default());
     known

@@ -11,7 +11,7 @@ use crate::kube_api::errors;
 /// Timeout of one call. If the API server takes longer, a retry is better than waiting on a connection that may be dead.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Waits for a call, for at most [`TIMEOUT`].
+/// Waits for a call, up to [`TIMEOUT`].
 ///
 /// # Errors
 ///
@@ -22,11 +22,11 @@ pub fn with_timeout<T>(
     within(TIMEOUT, call)
 }
 
-/// The same, with another timeout.
+/// The same with another timeout.
 ///
 /// # Errors
 ///
-/// Those of the call, or a timeout.
+/// The error of the call, or a timeout.
 pub async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ApiError> {
     match tokio::time::timeout(limit, call).await {
         Ok(result) => result.map_err(ApiError::from),
@@ -39,7 +39,7 @@ pub fn wipe(secret: &mut Secret) {
     secret.data.iter_mut().flat_map(|data| data.values_mut()).for_each(|value| value.0.zeroize());
 }
 
-/// A call to the API server that failed.
+/// The error of a call to the API server.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     /// The API server rejected the call, or could not be reached.
@@ -48,7 +48,7 @@ pub enum ApiError {
     /// The response could not be parsed. The error of the parser is dropped because it quotes the response, which may be a Secret.
     #[error("failed to parse the API server's response")]
     Unreadable,
-    /// There was no response in time.
+    /// The response did not arrive in time.
     #[error("no response from the API server within {0:?}")]
     TimedOut(Duration),
 }

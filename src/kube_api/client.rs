@@ -1,4 +1,4 @@
-//! The client for the API server: every response goes through the [filter](super::filter) before anything parses it.
+//! The client for the API server: every response passes through the [filter](super::filter) before it is parsed.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use kube::client::Body;
 use kube::{Client, Config};
 
 use crate::kube_api::filter::{Filter, Framing, NotJson};
-use crate::kube_api::pages::{HEAVIEST, Pages};
+use crate::kube_api::pages::{MAX_PAGE_COST, Pages};
 use crate::kube_api::rules::{Call, Reading};
 use crate::kube_api::{error_response, pages};
 
 /// Requests metadata only.
 const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
-/// Why a response is not passed on.
+/// Why a response is rejected.
 #[derive(Debug, thiserror::Error)]
 enum Unreadable {
     #[error(transparent)]
@@ -63,7 +63,7 @@ async fn call(client: Client, pages: Arc<Pages>, request: Request<Body>) -> Resu
         let filter = Box::new(Filter::new(reading.rules, Framing::Events));
         return Ok(Response::from_parts(parts, Filtered::Events { body, filter }));
     }
-    match collect(body, Filter::new(reading.rules, Framing::One), HEAVIEST).await? {
+    match collect(body, Filter::new(reading.rules, Framing::One), MAX_PAGE_COST).await? {
         Some((text, read)) if !(reading.whole && read.is_partial) => {
             Ok(Response::from_parts(parts, Filtered::whole(text)))
         }
@@ -89,7 +89,7 @@ async fn list(
             Judged::Failed(response) => return Ok(response),
             Judged::Succeeded(parts, body) => (parts, body),
         };
-        match collect(body, Filter::new(reading.rules, Framing::One), HEAVIEST).await? {
+        match collect(body, Filter::new(reading.rules, Framing::One), MAX_PAGE_COST).await? {
             Some((text, read)) => {
                 pages.read(&list, read.cost, read.text);
                 return Ok(Response::from_parts(parts, Filtered::whole(text)));
@@ -123,7 +123,7 @@ async fn judge(response: Response<Body>) -> Result<Judged, kube::Error> {
 async fn read_failure(mut body: Body) -> Result<Option<Vec<u8>>, kube::Error> {
     let mut text = Vec::new();
     while let Some(part) = next(&mut body).await? {
-        if text.len() + part.len() > error_response::MOST {
+        if text.len() + part.len() > error_response::MAX_BODY {
             return Ok(None);
         }
         text.extend_from_slice(&part);
@@ -138,13 +138,13 @@ struct Read {
     is_partial: bool,
 }
 
-/// Reads a response through a filter; `None` if the result costs more than `most`.
-async fn collect(mut body: Body, mut filter: Filter, most: usize) -> Result<Option<(Vec<u8>, Read)>, kube::Error> {
+/// Reads a response through a filter; `None` if the result costs more than `max`.
+async fn collect(mut body: Body, mut filter: Filter, max: usize) -> Result<Option<(Vec<u8>, Read)>, kube::Error> {
     let mut text = 0_usize;
     while let Some(part) = next(&mut body).await? {
         text = text.saturating_add(part.len());
         filter.push(&part).map_err(unreadable)?;
-        if filter.cost() > most {
+        if filter.cost() > max {
             return Ok(None);
         }
     }
@@ -157,7 +157,7 @@ async fn next(body: &mut Body) -> Result<Option<Bytes>, kube::Error> {
     loop {
         match std::future::poll_fn(|task| Pin::new(&mut *body).poll_frame(task)).await {
             None => return Ok(None),
-            // Any other frame is a trailer, which is not used.
+            // Other frames are trailers, which are not used.
             Some(frame) => {
                 if let Ok(data) = frame?.into_data() {
                     return Ok(Some(data));
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_secret_is_read_completely_or_not_at_all() {
+    async fn a_secret_is_never_read_partially() {
         let value = STANDARD.encode("x".repeat(300 << 10));
         let target = json!({"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "it"},
             "data": {"a": value, "b": value, "c": value, "refreshToken": "eA=="}});
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_largest_bundle_can_be_read() {
+    async fn a_bundle_of_the_maximum_size_can_be_read() {
         let line = "x".repeat(64) + "\n";
         let pem = line.repeat(MAX_BUNDLE_BYTES / line.len());
         let secret = json!({"metadata": {"name": "it"}, "data": {"ca.crt": STANDARD.encode(&pem)}});

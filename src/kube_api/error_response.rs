@@ -1,21 +1,21 @@
-//! Error responses, as a `Status` of bounded size, whatever the server sent.
+//! Turns every error response into a `Status` of bounded size.
 //!
-//! A body that is not a `Status` (a page of a proxy, or JSON that is nested too deep) is replaced by a generic `Status`, without its
-//! text: `kube` would put the whole text into the message of an error, which is logged.
+//! A body that is not a `Status` (an error page of a proxy, or JSON that is nested too deeply) is replaced by a
+//! generic `Status` without its text, because `kube` would put the whole text into an error message, which is logged.
 
 use http::StatusCode;
 use http::response::Parts;
 use kube::core::Status;
 use kube::core::response::reason;
 
-/// Maximum size of an error response that is read.
-pub const MOST: usize = 64 << 10;
+/// Maximum size of an error response.
+pub const MAX_BODY: usize = 64 << 10;
 /// Maximum length of a message.
-const LONGEST_MESSAGE: usize = 4 << 10;
+const MAX_MESSAGE: usize = 4 << 10;
 /// Maximum number of causes.
-const MOST_CAUSES: usize = 32;
+const MAX_CAUSES: usize = 32;
 
-/// The body to pass on: the one that was sent if it is a `Status`, with bounds. `text` is `None` if the body was too large.
+/// The body to pass on: the original one, truncated, if it is a `Status`. `text` is `None` if the body was too large.
 #[must_use]
 pub fn body(parts: &Parts, text: Option<&[u8]>) -> Vec<u8> {
     let sent = text.and_then(|text| serde_json::from_slice::<Status>(text).ok()).filter(|status| status.code != 0);
@@ -38,7 +38,7 @@ fn bounded(mut status: Status) -> Status {
     cut(&mut status.message);
     cut(&mut status.reason);
     if let Some(details) = &mut status.details {
-        details.causes.truncate(MOST_CAUSES);
+        details.causes.truncate(MAX_CAUSES);
         for cause in &mut details.causes {
             [&mut cause.message, &mut cause.reason, &mut cause.field].into_iter().for_each(cut);
         }
@@ -47,7 +47,7 @@ fn bounded(mut status: Status) -> Status {
 }
 
 fn cut(text: &mut String) {
-    text.truncate(text.floor_char_boundary(LONGEST_MESSAGE));
+    text.truncate(text.floor_char_boundary(MAX_MESSAGE));
 }
 
 #[cfg(test)]
@@ -62,14 +62,14 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_call_is_a_short_status_whatever_was_sent() {
+    fn every_error_response_becomes_a_short_status() {
         let sent = serde_json::json!({"kind": "Status", "status": "Failure", "code": 409, "reason": "Conflict", "message": "m".repeat(9_000),
             "details": {"causes": vec![serde_json::json!({"field": "metadata.uid", "message": "x".repeat(9_000)}); 99]}});
         let status = parsed(409, Some(sent.to_string().as_bytes()));
         assert!(status.is_conflict());
-        assert_eq!(status.message.len(), LONGEST_MESSAGE);
+        assert_eq!(status.message.len(), MAX_MESSAGE);
         let causes = status.details.expect("details").causes;
-        assert_eq!((causes.len(), causes[0].field.as_str()), (MOST_CAUSES, "metadata.uid"));
+        assert_eq!((causes.len(), causes[0].field.as_str()), (MAX_CAUSES, "metadata.uid"));
 
         let deep = format!("{{\"secret\":{}{}}}", "[".repeat(500), "]".repeat(500));
         for text in [Some(deep.as_bytes()), Some(b"<html>secret</html>"), Some(b"\"secret\""), Some(b""), None] {

@@ -1,10 +1,10 @@
-//! Error messages of calls, without the content of a response.
+//! Error messages of calls, without the content of responses.
 
 use kube::runtime::watcher;
 
 use crate::error_report::chain;
 
-/// Whether the text of an error quotes the response: those of parsers do, and the response may be a Secret.
+/// Whether the text of an error quotes the response, as the errors of parsers do; the response may be a Secret.
 #[must_use]
 pub fn quotes(error: &kube::Error) -> bool {
     matches!(error, kube::Error::SerdeError(_) | kube::Error::FromUtf8(_))

@@ -1,4 +1,4 @@
-//! Objects of lists and watches, parsed so that an invalid one does not affect the others.
+//! Objects in lists and watches, parsed so that an invalid one does not affect the others.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -36,7 +36,7 @@ impl<'de, K: DeserializeOwned + Resource> Deserialize<'de> for Lenient<K> {
 pub struct WatchedSecret {
     /// Its metadata.
     pub metadata: ObjectMeta,
-    /// Its data; `None` if the response does not contain them.
+    /// Its data; `None` if the response does not contain it.
     pub data: Option<BTreeMap<String, ByteString>>,
 }
 
@@ -44,9 +44,9 @@ impl<'de> Deserialize<'de> for WatchedSecret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut object = members(deserializer)?;
         let metadata = metadata(object.get("metadata"));
-        let came =
+        let has_data =
             object.get("kind").is_none_or(|kind| kind != "PartialObjectMetadata") && !object.contains_key(LEFT_OUT);
-        let data = came.then(|| object.remove("data").map_or(Ok(BTreeMap::new()), serde_json::from_value));
+        let data = has_data.then(|| object.remove("data").map_or(Ok(BTreeMap::new()), serde_json::from_value));
         Ok(Self { metadata, data: data.and_then(Result::ok) })
     }
 }

@@ -1,5 +1,5 @@
-//! The client of the API server. Its responses are bounded before they are parsed, so that whatever one object contains, only that
-//! object is affected. May use `oauth` for the addresses of the egress policy.
+//! The client for the API server. Responses are bounded before they are parsed, so that the content of an object can
+//! affect only that object. May use `oauth` for the addresses of the egress policy.
 
 pub(crate) mod api_server;
 pub(crate) mod call;

@@ -1,4 +1,4 @@
-//! The number of objects in one page of a list: as many as fit into a memory bound.
+//! Chooses the number of objects in one page of a list: as many as fit into a memory bound.
 //!
 //! The limit starts small, grows while pages are small, and shrinks if a page is too large. That page is then requested again, down to
 //! a single object, which always fits because the filter bounds each object.
@@ -9,13 +9,14 @@ use std::sync::{Mutex, PoisonError};
 use http::Uri;
 
 /// Maximum cost of a page, as counted by the filter.
-pub const HEAVIEST: usize = 2 << 20;
-/// The intended maximum size of a page before it is filtered, so that the API server does not have to return hundreds of megabytes.
-const MOST_TEXT: usize = 16 << 20;
+pub const MAX_PAGE_COST: usize = 2 << 20;
+/// The target maximum size of a page before it is filtered, so that the API server does not return hundreds of
+/// megabytes.
+const MAX_TEXT: usize = 16 << 20;
 /// The limit of the first page.
 const FIRST: u32 = 32;
 /// The maximum limit, which is the default of `kube`.
-const LARGEST: u32 = 500;
+const MAX_LIMIT: u32 = 500;
 
 /// The limit of pages, for each list.
 #[derive(Debug, Default)]
@@ -34,9 +35,9 @@ impl Pages {
     /// Records the cost and the size of a page that was read.
     pub fn read(&self, list: &str, cost: usize, text: usize) {
         let limit = self.limit(list);
-        let next = if text > MOST_TEXT {
+        let next = if text > MAX_TEXT {
             limit / 2
-        } else if cost < HEAVIEST / 4 && text < MOST_TEXT / 4 {
+        } else if cost < MAX_PAGE_COST / 4 && text < MAX_TEXT / 4 {
             limit * 2
         } else {
             limit
@@ -53,7 +54,7 @@ impl Pages {
 
     fn set(&self, list: &str, limit: u32) {
         let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        limits.insert(list.to_owned(), limit.clamp(1, LARGEST));
+        limits.insert(list.to_owned(), limit.clamp(1, MAX_LIMIT));
     }
 }
 
@@ -64,7 +65,7 @@ pub fn list_of(uri: &Uri) -> String {
     format!("{}?{selector}", uri.path())
 }
 
-/// The same page with another limit. `None` if the request has no limit, or the URI cannot be changed.
+/// The URI of the same page with another limit; `None` if the request has no limit, or the URI cannot be changed.
 #[must_use]
 pub fn with_limit(uri: &Uri, limit: u32) -> Option<Uri> {
     let pairs: Vec<String> = pairs(uri)
@@ -89,17 +90,17 @@ mod tests {
     #[test]
     fn pages_grow_while_they_are_small_and_shrink_down_to_one_object() {
         let pages = Pages::default();
-        for expected in [FIRST, 64, 128, 256, LARGEST, LARGEST] {
+        for expected in [FIRST, 64, 128, 256, MAX_LIMIT, MAX_LIMIT] {
             assert_eq!(pages.limit("it"), expected);
             pages.read("it", 1_000, 1_000);
         }
-        pages.read("it", 1_000, MOST_TEXT + 1);
+        pages.read("it", 1_000, MAX_TEXT + 1);
         assert_eq!(pages.limit("it"), 250);
-        let mut tries = 0;
+        let mut attempts = 0;
         while pages.too_heavy("it") {
-            tries += 1;
+            attempts += 1;
         }
-        assert_eq!((pages.limit("it"), tries), (1, 4));
+        assert_eq!((pages.limit("it"), attempts), (1, 4));
         assert_eq!(pages.limit("another"), FIRST);
     }
 

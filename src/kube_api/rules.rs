@@ -1,26 +1,27 @@
-//! Which parts of the API server's responses are read, by request: everything else is dropped before it is parsed.
+//! Defines for each request which parts of the response are read; everything else is dropped before it is parsed.
 //!
-//! Bounds are in bytes of *cost*: a byte of JSON costs 1, and each value costs [`NODE_COST`] more, which is about the memory that it
-//! uses once it is parsed.
+//! Bounds are in units of *cost*: a byte of JSON costs 1, and each value costs an additional [`NODE_COST`], which is
+//! approximately the memory of the parsed value.
 
 use http::{Method, Request};
 
 /// The cost of a value in addition to its text.
 pub const NODE_COST: usize = 100;
-/// The deepest nesting that is read, from the root of the response; well below the 128 levels of serde_json.
+/// The maximum nesting depth, from the root of the response; well below the 128 levels of serde_json.
 pub const MAX_DEPTH: usize = 40;
 
 /// Maximum cost of a spec or a status; the bounds of the CRD are of the same order.
 const MEMBER: usize = 256 << 10;
-/// Maximum cost of one value of a Secret or ConfigMap in a response with that object only: the largest CA bundle, in base64 in a
-/// Secret, or with escaped line breaks in a ConfigMap. A larger value makes the object unreadable.
+/// Maximum cost of one value of a Secret or ConfigMap in a response with a single object: a CA bundle of the maximum
+/// size, in base64 in a Secret, or with escaped line breaks in a ConfigMap. A larger value makes the object
+/// unreadable.
 const DATA_VALUE: usize = 528 << 10;
 const DATA: usize = 528 << 10;
 /// The same in a list; a target Secret with more data is then read individually.
 const LISTED_DATA: usize = 64 << 10;
-/// Finalizers and owner references of one object.
+/// Maximum cost of the finalizers, and of the owner references, of one object.
 const REFERENCES: usize = 16 << 10;
-/// Finalizers if they are written back: none may be lost.
+/// Maximum cost of the finalizers if they are written back, because none of them may be lost.
 const ALL_FINALIZERS: usize = 1 << 20;
 
 /// Which annotations are read.
@@ -75,7 +76,7 @@ impl Rules {
         Self { managers: true, members: &["apiVersion", "kind", "metadata", "data", "type"], ..Self::GENERAL };
     const LISTED_SECRET: Self = Self { data_value: LISTED_DATA, data: LISTED_DATA, ..Self::SECRET };
     const CONFIG_MAP: Self = Self { annotations: Annotations::None, labels: false, ..Self::SECRET };
-    /// Names and versions only.
+    /// Only names and versions.
     const IDENTITY: Self = Self {
         annotations: Annotations::None,
         labels: false,
@@ -90,7 +91,7 @@ impl Rules {
 /// The kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// At most one object.
+    /// A single object, or none.
     Single,
     /// A page of objects.
     List,
@@ -105,9 +106,10 @@ pub struct Reading {
     pub call: Call,
     /// Which parts of each object are read.
     pub rules: Rules,
-    /// Whether a partial object is an error: a Secret without one of its keys would be mistaken for a different one.
+    /// Whether a partial object is an error: a missing key would otherwise be mistaken for a change of the Secret.
     pub whole: bool,
-    /// Whether the request is sent as one for metadata only: watch events of Secrets contain no data, see `watches`.
+    /// Whether the request is changed to request only metadata: watch events of Secrets contain no data, see
+    /// `watches`.
     pub metadata_only: bool,
 }
 
@@ -125,7 +127,7 @@ impl Reading {
         let accept = request.headers().get(http::header::ACCEPT).and_then(|accept| accept.to_str().ok());
         let metadata = accept.is_some_and(|accept| accept.contains("as=PartialObjectMetadata"));
         let rules = match (resource, call) {
-            // Lists and watches of the metadata of Secrets only need names and versions.
+            // Lists and watches of the metadata of Secrets need only names and versions.
             ("secrets", Call::List | Call::Watch) if metadata => Rules::IDENTITY,
             ("secrets", Call::List | Call::Watch) => Rules::LISTED_SECRET,
             ("secrets", Call::Single) => Rules::SECRET,
@@ -173,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_request_determines_what_is_read() {
+    fn the_request_determines_the_parts_that_are_read() {
         const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
         const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
         const JSON: &str = "application/json";

@@ -1,8 +1,10 @@
-//! A semaphore that is fair by namespace: a namespace that has used little goes first, whatever the others have queued up.
+//! A semaphore that is fair by namespace: the namespace with the lowest usage goes first, no matter how much the
+//! others have queued.
 //!
-//! Start-time fair queueing: each namespace has a virtual time, which grows by the duration of its turns. The waiting namespace
-//! with the least virtual time is next. One that has been idle starts at the virtual time of the turn that began last, so
-//! nobody can save up turns, and nobody pays for more than recent use. Within a namespace, first come, first served.
+//! Start-time fair queueing: each namespace has a virtual time, which grows by the duration of its turns. The waiting
+//! namespace with the minimum virtual time is next. A namespace that was idle starts at the virtual time of the most
+//! recent turn, so that turns cannot be saved up, and only recent use counts. Within a namespace, waiters are served
+//! in order of arrival.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,7 +37,7 @@ struct Namespace {
     waiting: VecDeque<oneshot::Sender<Turn>>,
 }
 
-/// A turn. It ends when it is dropped, and its duration is accounted for.
+/// A turn. It ends when it is dropped, and its duration is then charged to the namespace.
 #[derive(Debug)]
 pub struct Turn {
     queue: FairQueue,
@@ -44,15 +46,15 @@ pub struct Turn {
 }
 
 impl FairQueue {
-    /// The maximum number of concurrent turns, in total and for one namespace.
+    /// A queue with these maximum numbers of concurrent turns, in total and per namespace.
     #[must_use]
-    pub fn new(places: usize, per_namespace: usize) -> Self {
-        let state = State { free: places, per_namespace, now: Duration::ZERO, namespaces: HashMap::new() };
+    pub fn new(total: usize, per_namespace: usize) -> Self {
+        let state = State { free: total, per_namespace, now: Duration::ZERO, namespaces: HashMap::new() };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
     /// Waits for a turn; `None` after the timeout.
-    pub async fn turn(&self, namespace: &str, patience: Duration) -> Option<Turn> {
+    pub async fn turn(&self, namespace: &str, timeout: Duration) -> Option<Turn> {
         let (sender, mut receiver) = oneshot::channel();
         {
             let mut state = self.lock();
@@ -64,10 +66,10 @@ impl FairQueue {
             entry.waiting.push_back(sender);
         }
         self.hand_out();
-        tokio::time::timeout(patience, &mut receiver).await.ok()?.ok()
+        tokio::time::timeout(timeout, &mut receiver).await.ok()?.ok()
     }
 
-    /// How many of a namespace are queued or have a turn.
+    /// How many waiters of a namespace are queued or have a turn.
     #[cfg(test)]
     #[must_use]
     pub fn pending(&self, namespace: &str) -> usize {
@@ -83,8 +85,8 @@ impl FairQueue {
     }
 
     fn hand_out(&self) {
-        // A turn whose receiver is gone ends when it is dropped, which takes the lock; it must not be dropped while the lock is
-        // held here.
+        // A turn whose receiver is gone is dropped, which takes the lock; it must therefore not be dropped while the
+        // lock is held here.
         while let Some((waiting, turn)) = self.next() {
             drop(waiting.send(turn));
         }
@@ -128,7 +130,7 @@ impl Drop for Turn {
                 entry.active -= 1;
                 entry.time += lasted;
             }
-            // An idle namespace with nothing left to pay for is the same as a new one.
+            // An idle namespace without a remaining charge is equivalent to a new one.
             let now = state.now;
             state.namespaces.retain(|_, entry| entry.active > 0 || !entry.waiting.is_empty() || entry.time > now);
         }
@@ -138,7 +140,7 @@ impl Drop for Turn {
 
 #[cfg(test)]
 mod tests {
-    // A test that hangs has failed.
+    // A hanging test counts as failed.
     #![allow(clippy::expect_used, clippy::panic)]
 
     use super::*;
@@ -147,7 +149,7 @@ mod tests {
     const COST: Duration = Duration::from_millis(20);
 
     #[tokio::test]
-    async fn a_namespace_with_one_request_does_not_wait_for_a_hundred_of_another() {
+    async fn one_request_does_not_wait_for_a_hundred_requests_of_another_namespace() {
         let queue = FairQueue::new(1, 1);
         let first = queue.turn("mallory", LONG).await.expect("a turn");
         let crowd: Vec<_> = (0..100)
@@ -164,20 +166,20 @@ mod tests {
             tokio::task::yield_now().await;
         }
         let mut bob = std::pin::pin!(queue.turn("bob", LONG));
-        assert!(futures::poll!(bob.as_mut()).is_pending(), "there is one place");
+        assert!(futures::poll!(bob.as_mut()).is_pending(), "there is only one turn");
         drop(first);
         let turn = bob.await.expect("a turn");
-        assert_eq!(queue.pending("mallory"), 100, "none of the crowd has had a turn before bob");
+        assert_eq!(queue.pending("mallory"), 100, "bob has the next turn");
         drop(turn);
         for waiting in crowd {
-            waiting.await.expect("an end");
+            waiting.await.expect("a finished task");
         }
         assert_eq!(queue.pending("mallory"), 0);
         assert_eq!(queue.lock().free, 1);
     }
 
     #[tokio::test]
-    async fn a_namespace_that_has_used_much_time_queues_behind_one_that_has_used_little() {
+    async fn a_namespace_with_high_usage_queues_behind_one_with_low_usage() {
         let queue = FairQueue::new(1, 1);
         let holder = queue.turn("holder", LONG).await.expect("a turn");
         // Both are queued at the same time, the expensive one first.
@@ -202,11 +204,11 @@ mod tests {
             order.push(name);
         }
         let last_cheap = order.iter().rposition(|name| *name == "cheap").expect("served");
-        assert!(last_cheap <= 3, "the cheap ones wait for one expensive one at most: {order:?}");
+        assert!(last_cheap <= 3, "the cheap ones wait for no more than one expensive one: {order:?}");
     }
 
     #[tokio::test]
-    async fn a_cancelled_waiter_holds_nothing() {
+    async fn a_cancelled_waiter_leaves_the_queue() {
         let queue = FairQueue::new(1, 1);
         let first = queue.turn("a", LONG).await.expect("a turn");
         assert!(queue.turn("a", Duration::ZERO).await.is_none());

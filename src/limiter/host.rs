@@ -1,4 +1,4 @@
-//! One host: its requests in flight, its queue, and for whom its circuit is open.
+//! One host: its requests in flight, its queues, and its circuit breakers.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -10,20 +10,20 @@ use jiff::Timestamp;
 use crate::limiter::share::Shares;
 use crate::limiter::types::{CircuitScope, Delay, Waiter};
 
-/// How many have to fail, without any response in between, before a circuit opens: integrations for the circuit of their
-/// namespace, namespaces for the circuit of all. One namespace, whatever it does, counts only once.
+/// How many must fail, without any response in between, before a circuit opens: integrations for the circuit of their
+/// namespace, namespaces for the circuit of all. For the latter, each namespace counts only once.
 const FAILURES_TO_OPEN: usize = 3;
-/// The interval of probes is this fraction of the time since the first failure...
+/// The interval of probes is the time since the first failure, divided by this number.
 const PROBE_INTERVAL_DIVISOR: u32 = 20;
-/// ...but at least this...
+/// The minimum interval of probes.
 const MIN_PROBE_INTERVAL: Duration = Duration::from_secs(1);
-/// ...and at most this.
+/// The maximum interval of probes.
 const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(30);
 /// The maximum `Retry-After` that a circuit respects.
 const MAX_RETRY_AFTER: Duration = Duration::from_mins(5);
 /// Queued requests to a host that has recovered are spread over this time.
 const RECOVERY_WINDOW: Duration = Duration::from_secs(8);
-/// The longest interval between two requests in that time.
+/// The maximum interval between two requests in that time.
 const MAX_PACING_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The order within a queue: by the expiry of the token, then by arrival.
@@ -41,7 +41,7 @@ pub(crate) struct Host {
 #[derive(Debug)]
 pub(crate) struct Lane {
     pub(crate) queue: BTreeMap<QueueKey, Waiter>,
-    /// The round in which it got its last permit here: the one served longest ago is next.
+    /// The round in which it received its last permit here; the least recently served namespace is next.
     last_served: u64,
     circuit: Option<Circuit>,
     failed: HashMap<String, Waiter>,
@@ -53,9 +53,9 @@ pub(crate) struct Lane {
 struct Circuit {
     since: Instant,
     since_wall: Timestamp,
-    /// Who has failed (a uid, or a namespace), and until when a response has requested a pause (`Retry-After`).
+    /// The uids or namespaces that have failed, with the end of the pause that a response demanded (`Retry-After`).
     failed: HashMap<String, Instant>,
-    /// Until when the host has requested a pause, as far as that is respected.
+    /// The end of the pause that the host demands, as far as it is respected.
     not_before: Instant,
     next_probe: Instant,
 }
@@ -82,12 +82,15 @@ impl Circuit {
         (elapsed / PROBE_INTERVAL_DIVISOR).clamp(MIN_PROBE_INTERVAL, MAX_PROBE_INTERVAL)
     }
 
-    /// Records a failure. The circuit respects the longest wait that was requested of at least `quorum`.
+    /// Records a failure. The circuit respects the longest pause that was demanded from at least `quorum` of them.
     fn fail(&mut self, who: &str, retry_after: Option<Duration>, quorum: usize, now: Instant) {
         self.failed.insert(who.to_owned(), now + retry_after.unwrap_or_default().min(MAX_RETRY_AFTER));
-        let mut asked: Vec<Instant> = self.failed.values().copied().collect();
-        self.not_before =
-            if asked.len() < quorum { now } else { *asked.select_nth_unstable_by(quorum - 1, |a, b| b.cmp(a)).1 };
+        let mut requested: Vec<Instant> = self.failed.values().copied().collect();
+        self.not_before = if requested.len() < quorum {
+            now
+        } else {
+            *requested.select_nth_unstable_by(quorum - 1, |a, b| b.cmp(a)).1
+        };
         self.next_probe = self.not_before.max(now + self.interval(now));
     }
 }
@@ -114,14 +117,14 @@ impl Lane {
         self.circuit.as_ref().filter(|circuit| circuit.is_open())
     }
 
-    /// Clears the failures, and returns who had failed.
+    /// Clears the failures, and returns the waiters that had failed.
     fn close(&mut self) -> Vec<Waiter> {
         self.circuit = None;
         self.failed.drain().map(|(_, waiter)| waiter).collect()
     }
 
-    /// The key of the next waiter. An open circuit is probed by one that has not failed yet, if there is one: the failures of
-    /// the others may be their own fault.
+    /// The key of the next waiter. An open circuit is probed by a waiter that has not failed yet, if there is one:
+    /// the failures of the others may have other causes than the host.
     fn first(&self) -> Option<QueueKey> {
         let untried = self.open_circuit().and_then(|circuit| {
             self.queue.iter().find(|(_, waiter)| !circuit.failed.contains_key(&waiter.uid)).map(|(key, _)| *key)
@@ -151,7 +154,7 @@ impl Host {
         }
     }
 
-    /// When the next request of a namespace may be sent; `None` if one in flight has to complete first.
+    /// When the next request of a namespace may be sent; `None` if a request in flight must complete first.
     pub(crate) fn opens(&self, namespace: &str, now: Instant) -> Option<Instant> {
         if self.permits.headroom(namespace) == 0 {
             return None;
@@ -160,7 +163,7 @@ impl Host {
         let own = lane.and_then(Lane::open_circuit).map(|circuit| circuit.next_probe);
         let everyone = self.everyone.as_ref().filter(|circuit| circuit.is_open()).map(|circuit| circuit.next_probe);
         if let Some(probe) = own.max(everyone) {
-            // A namespace probes with one request at a time; that of another may take as long as its timeout allows.
+            // Each namespace sends one probe at a time, without waiting for the probes of others.
             return (self.permits.held_by(namespace) == 0).then_some(probe);
         }
         let paced = [self.pacing.as_ref(), lane.and_then(|lane| lane.pacing.as_ref())];
@@ -168,7 +171,7 @@ impl Host {
         Some(paced.map(|pacing| pacing.next).max().unwrap_or(now))
     }
 
-    /// The next namespace of those that `may_enter`, by the round in which each was served here last.
+    /// The next namespace among those that `may_enter`: the least recently served one at this host.
     pub(crate) fn next_namespace(&self, may_enter: impl Fn(&str) -> bool) -> Option<(&str, QueueKey)> {
         let waiting = self.namespaces.iter().filter(|(name, lane)| !lane.queue.is_empty() && may_enter(name));
         let next = waiting.min_by_key(|(_, lane)| (lane.last_served, lane.queue.keys().next().copied()));
@@ -180,7 +183,7 @@ impl Host {
         let lane = self.namespaces.get_mut(namespace)?;
         let waiter = lane.queue.remove(&key)?;
         lane.last_served = round;
-        // The next probe, of any namespace, does not wait for the response to this one.
+        // The next probe, from any namespace, does not wait for the response to this one.
         for circuit in [&mut lane.circuit, &mut self.everyone].into_iter().flatten() {
             circuit.next_probe = now + circuit.interval(now);
         }
@@ -191,7 +194,7 @@ impl Host {
         Some(waiter)
     }
 
-    /// A probe was inconclusive: the next one need not wait for it.
+    /// A probe was inconclusive: the next one may be sent immediately.
     pub(crate) fn probe_again(&mut self, namespace: &str, now: Instant) {
         let own = self.namespaces.get_mut(namespace).and_then(|lane| lane.circuit.as_mut());
         for circuit in own.into_iter().chain(&mut self.everyone) {
@@ -199,7 +202,8 @@ impl Host {
         }
     }
 
-    /// The host has responded to a request of a namespace. Returns who had failed while the circuit was open.
+    /// The host has responded to a request of a namespace. Returns the waiters that had failed, if the circuit was
+    /// open.
     pub(crate) fn record_response(&mut self, namespace: &str, now: Instant) -> Vec<Waiter> {
         if self.everyone.take().is_some_and(|circuit| circuit.is_open()) {
             let recovered: Vec<Waiter> = self.namespaces.values_mut().flat_map(Lane::close).collect();
@@ -230,7 +234,7 @@ impl Host {
         lane.failed.insert(uid.clone(), waiter.clone());
         lane.pacing = None;
         lane.circuit.get_or_insert_with(|| Circuit::new(now, wall)).fail(uid, retry_after, 1, now);
-        // A `Retry-After` that only one namespace has received delays nobody else.
+        // A `Retry-After` that only one namespace has received does not delay others.
         self.everyone.get_or_insert_with(|| Circuit::new(now, wall)).fail(namespace, retry_after, 2, now);
         if self.fails_for_everyone() {
             self.pacing = None;
@@ -253,7 +257,7 @@ impl Host {
         }
     }
 
-    /// Why a request of a namespace has to wait.
+    /// Why a request of a namespace must wait.
     pub(crate) fn delay(&self, namespace: &str) -> Delay {
         let everyone = self.everyone.as_ref().filter(|circuit| circuit.is_open());
         let own = self.namespaces.get(namespace).and_then(Lane::open_circuit);
@@ -269,12 +273,12 @@ impl Host {
         self.everyone.as_ref().is_some_and(Circuit::is_open)
     }
 
-    /// The number of namespaces for which a circuit of their own is open.
+    /// The number of namespaces whose own circuit is open.
     pub(crate) fn namespace_circuits(&self) -> usize {
         self.namespaces.values().filter(|lane| lane.open_circuit().is_some()).count()
     }
 
-    /// Drops irrelevant state, and returns whether nothing is left.
+    /// Drops irrelevant state, and returns whether the host can be dropped.
     pub(crate) fn tidy(&mut self, now: Instant) -> bool {
         self.namespaces.retain(|_, lane| !lane.is_idle(now));
         self.permits.in_use() == 0

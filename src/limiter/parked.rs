@@ -1,4 +1,5 @@
-//! Integrations of a namespace that is queued at too many hosts: they wait behind the queues and try again in turn.
+//! Integrations of a namespace that is queued at too many hosts: they wait outside of the queues and try again in
+//! turn.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -7,17 +8,17 @@ use std::time::{Duration, Instant};
 
 use crate::limiter::types::Waiter;
 
-/// How many parked integrations of each namespace are woken at a time, to try again...
+/// How many parked integrations of each namespace are woken at a time, to try again.
 const RETRIES: usize = 32;
-/// ...and this often.
+/// How often they are woken.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The parked integrations.
 #[derive(Debug, Default)]
 pub(crate) struct Parked {
-    /// By namespace, in the order in which they try again.
+    /// The waiters of each namespace, in the order in which they try again.
     waiters: HashMap<String, BTreeMap<u64, Waiter>>,
-    /// The namespace and the position of each, by its uid.
+    /// The namespace and the position of each waiter, by its uid.
     positions: HashMap<String, (String, u64)>,
     next_position: u64,
     /// When the next of them try again.

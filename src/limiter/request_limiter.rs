@@ -21,8 +21,8 @@ pub enum Admission {
 /// Requeues an integration.
 pub type WakeFn = Box<dyn Fn(&Waiter) + Send + Sync>;
 
-/// The limiter in front of all token endpoints. Nothing blocks here: a waiter is queued without a task and woken when there is
-/// a permit, which is reserved for it so that no later arrival can take it first.
+/// The limiter in front of all token endpoints. It never blocks: a waiter is queued without a task and woken when
+/// there is a permit, which is reserved so that a later arrival cannot take it.
 pub struct RequestLimiter {
     state: Mutex<LimiterState>,
     /// The next deadline may have changed.
@@ -36,7 +36,7 @@ impl std::fmt::Debug for RequestLimiter {
     }
 }
 
-/// The permit to send one request. If it is dropped without an outcome, it says nothing about the host.
+/// The permit to send one request. If it is dropped without an outcome, the state of the host is not affected.
 #[derive(Debug)]
 pub struct Permit {
     limiter: Arc<RequestLimiter>,
@@ -46,7 +46,7 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// The request is complete.
+    /// Completes the request.
     pub fn complete(mut self, outcome: HostOutcome) {
         self.completed = true;
         self.limiter.complete(&self.host, &self.waiter, Some(outcome));
@@ -62,13 +62,13 @@ impl Drop for Permit {
 }
 
 impl RequestLimiter {
-    /// A limiter with all permits free. `wake` is called for each waiter that has a permit reserved.
+    /// A limiter with all permits free. `wake` is called for each waiter for which a permit is reserved.
     #[must_use]
     pub fn new(limits: Limits, wake: WakeFn) -> Self {
         Self { state: Mutex::new(LimiterState::new(limits)), changed: Notify::new(), wake }
     }
 
-    /// Requests a permit. `expires` is the expiry of the token to renew; now, if there is none.
+    /// Requests a permit. `expires` is the expiry of the token to renew, or the current time if there is none.
     pub fn acquire(self: &Arc<Self>, waiter: &Waiter, host: &HostKey, expires: Timestamp) -> Admission {
         let Acquired { decision, woken } = self.state().acquire(waiter, host, expires, Instant::now());
         self.wake_all(&woken);
@@ -84,19 +84,20 @@ impl RequestLimiter {
         }
     }
 
-    /// An integration no longer wants to send a request.
+    /// Records that an integration no longer wants to send a request.
     pub fn cancel(&self, uid: &str) {
         let woken = self.state().cancel(uid, Instant::now());
         self.wake_all(&woken);
     }
 
-    /// An integration was deleted; everything known about it is dropped.
+    /// Drops all state of a deleted integration.
     pub fn forget(&self, uid: &str, namespace: &str) {
         let woken = self.state().forget(uid, namespace, Instant::now());
         self.wake_all(&woken);
     }
 
-    /// Whether the host at which this integration failed has responded since, after its circuit had been open.
+    /// Whether the host at which this integration failed has recovered: its circuit was open, and it has responded
+    /// since.
     #[must_use]
     pub fn has_recovered(&self, uid: &str) -> bool {
         self.state().has_recovered(uid)
@@ -119,8 +120,8 @@ impl RequestLimiter {
         }
     }
 
-    /// Wakes the waiters that become ready by time alone: probes, paced requests, and the next waiter where a reservation has
-    /// expired.
+    /// Wakes the waiters that become ready as time passes: probes, paced requests, and the next waiter after an
+    /// expired reservation.
     pub async fn run(&self) {
         loop {
             let (woken, next) = self.state().tick(Instant::now());

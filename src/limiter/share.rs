@@ -6,9 +6,10 @@ use std::collections::HashMap;
 
 /// A number of permits, and how many of them each namespace holds.
 ///
-/// Where several namespaces share them, one may take a permit only while more are free than it already holds: alone it gets
-/// half of them (rounded up), two get a third each, and so on. There is always a permit for a namespace that has none, without
-/// waiting for a request of another that may take as long as its timeout ("dynamic thresholds", Choudhury and Hahne, 1998).
+/// If several namespaces share them, a namespace may take a permit only while more permits are free than it already
+/// holds: a single one can use half of them (rounded up), two can use a third each, and so on. A namespace without
+/// permits therefore does not wait until a request of another namespace completes or times out ("dynamic thresholds",
+/// Choudhury and Hahne, 1998).
 #[derive(Debug)]
 pub struct Shares {
     total: usize,
@@ -18,7 +19,7 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// The number of permits, all free. `several`: whether namespaces have to leave permits for each other.
+    /// The number of permits, all free. `several`: whether namespaces must leave permits for each other.
     #[must_use]
     pub fn new(total: usize, several: bool) -> Self {
         Self { total, several, in_use: 0, held: HashMap::new() }
@@ -36,7 +37,7 @@ impl Shares {
         self.held.get(namespace).copied().unwrap_or_default()
     }
 
-    /// Free permits beyond those that a namespace holds already; 0: it has to wait.
+    /// The number of permits that a namespace may still take; if it is 0, the namespace must wait.
     #[must_use]
     pub fn headroom(&self, namespace: &str) -> usize {
         let free = self.total.saturating_sub(self.in_use);

@@ -16,10 +16,11 @@ pub struct Waiter {
     pub uid: String,
 }
 
-/// The key by which requests share permits and circuit breakers: the origin, and how it is reached.
+/// Requests with the same key share permits and circuit breakers. It consists of the origin and the connection
+/// settings.
 ///
-/// A tenant with its own proxy, CA bundle or client certificate may see failures that nobody else sees, or cause them: they say
-/// nothing about the host, and are tracked separately.
+/// A tenant with its own proxy, CA bundle or client certificate may see, or cause, failures that other tenants do not
+/// see. They are tracked separately, because they do not show the state of the host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HostKey {
     origin: String,
@@ -39,8 +40,8 @@ pub struct PrivateSettings {
 const MAX_HOST_LENGTH: usize = 253;
 
 impl HostKey {
-    /// The key of a URL. Letter case, a default port and a trailing dot of the host make no difference. All hosts with names
-    /// too long to be resolved have the same key, so that keys stay short: they are compared often.
+    /// The key of a URL. Letter case, a default port and a trailing dot of the host are ignored. All hosts with names
+    /// too long to be resolved have the same key, so that keys stay short, because they are compared often.
     #[must_use]
     pub fn new(url: &Url, settings: Option<PrivateSettings>) -> Self {
         // The URL parser has converted the host to lower case and removed default ports.
@@ -70,12 +71,12 @@ pub struct Limits {
     pub per_host: usize,
     /// Requests in flight to all hosts.
     pub total: usize,
-    /// Whether there may be several namespaces. If so, none of them may hold more than half of the permits, so that a permit is
-    /// immediately available for a new one.
+    /// Whether there may be several namespaces. If so, none of them can hold more than half of the permits, so that a
+    /// permit is immediately available for another one.
     pub several_namespaces: bool,
 }
 
-/// Why a request has to wait.
+/// Why a request must wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delay {
     /// The limit of requests in flight is reached.
@@ -86,7 +87,7 @@ pub enum Delay {
     CircuitOpen {
         /// The time of the first failure since the last response.
         since: Timestamp,
-        /// For whom the circuit is open.
+        /// The scope of the open circuit.
         scope: CircuitScope,
     },
 }
@@ -100,12 +101,12 @@ pub enum CircuitScope {
     Host,
 }
 
-/// What a request says about the host.
+/// The result of a request, as far as it concerns the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostOutcome {
     /// It responded, possibly with an error that concerns only the client.
     Responded,
-    /// It did not respond, or responded that it cannot serve anybody.
+    /// It did not respond, or responded that it is unavailable.
     Failed {
         /// `Retry-After` of the response.
         retry_after: Option<Duration>,

@@ -1,4 +1,4 @@
-//! Decides what to do with a value, by its location and its key.
+//! Decides whether a value is kept, by its location and its key.
 
 use crate::kube_api::filter::{Decision, Filter, Frame, Framing, Location, OWN};
 use crate::kube_api::rules::{Annotations, Rules};
@@ -84,12 +84,12 @@ impl Filter {
     }
 
     pub(crate) fn decide_annotation(&self) -> Decision {
-        let (wanted, spent, most) = if self.key.starts_with(OWN) {
+        let (wanted, spent, max) = if self.key.starts_with(OWN) {
             (self.rules.annotations != Annotations::None, self.own_annotations, OWN_ANNOTATIONS)
         } else {
             (self.rules.annotations == Annotations::All, self.other_annotations, OTHER_ANNOTATIONS)
         };
-        if wanted && spent < most { Decision::Keep(Location::Other, Some((ANNOTATION, false))) } else { Decision::Drop }
+        if wanted && spent < max { Decision::Keep(Location::Other, Some((ANNOTATION, false))) } else { Decision::Drop }
     }
 }
 

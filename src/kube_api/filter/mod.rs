@@ -1,8 +1,9 @@
 //! A streaming JSON filter between the API server's responses and their parsers.
 //!
-//! It processes the text as it arrives, builds no document, and passes on what the [`Rules`] allow, within bounds on size, number and
-//! depth. If a required part of an object exceeds them, this is recorded in the object itself, under [`LEFT_OUT`], so that unusual
-//! content makes one object invalid, and never a list unreadable. The output can always be parsed.
+//! It processes the text as it arrives, without building a document, and passes on the parts that the [`Rules`]
+//! allow, within bounds on size, number and depth. If a required part of an object exceeds them, this is recorded in
+//! the object itself, under [`LEFT_OUT`], so that unusual content makes a single object invalid, but never a list
+//! unreadable. The output can always be parsed.
 
 pub(crate) mod decisions;
 pub(crate) mod tokens;
@@ -13,7 +14,8 @@ use crate::kube_api::rules::{MAX_DEPTH, NODE_COST, Rules};
 /// The prefix of the operator's own annotations.
 pub(crate) const OWN: &[u8] = b"\"oauth.evolutionx.io/";
 
-/// The member of an object that names the part that was left out. The API server prunes unknown members, so no client can set it.
+/// The member of an object that names the part that was left out. The API server prunes unknown members, so clients
+/// cannot set it.
 pub const LEFT_OUT: &str = "leftOut";
 
 /// The response is not JSON.
@@ -68,9 +70,9 @@ pub(crate) enum Location {
 pub(crate) struct Frame {
     location: Location,
     is_array: bool,
-    /// Whether nothing has been read of it yet.
+    /// Whether none of its values has been read yet.
     fresh: bool,
-    /// Whether nothing of it has been passed on yet.
+    /// Whether none of its values has been passed on yet.
     empty: bool,
     start: Mark,
 }
@@ -97,7 +99,7 @@ pub struct Filter {
     managers: usize,
     is_own_entry: bool,
     left_out: Vec<u8>,
-    /// The number of objects of which a part was left out.
+    /// The number of objects with a part that was left out.
     partial_objects: usize,
 }
 
@@ -218,7 +220,7 @@ impl Filter {
         Ok(())
     }
 
-    /// Decides about a value when its first character is read.
+    /// Decides whether a value is kept, when its first character is read.
     fn begin_value(&mut self, first: u8) {
         let decision = self.decide(first);
         if self.key_is_bad {
@@ -268,7 +270,7 @@ impl Filter {
 
     fn open(&mut self, location: Location, first: u8) {
         if self.frames.len() >= MAX_DEPTH {
-            // A value at this depth is always part of a unit.
+            // A value at this depth always belongs to a unit.
             self.leave_out(self.units.len().saturating_sub(1), Why::TooDeep, 1, Inside::Structure);
             return;
         }
@@ -338,11 +340,11 @@ impl Filter {
     }
 }
 
-/// A value that is passed on completely or not at all.
+/// A value that is either passed on completely or left out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unit {
     pub(crate) start: Mark,
-    /// The number of containers around it.
+    /// The number of enclosing containers.
     pub(crate) depth: usize,
     /// Whether it is the first value of its container.
     pub(crate) parent_empty: bool,
@@ -366,7 +368,7 @@ pub(crate) struct Mark {
     pub(crate) nodes: usize,
 }
 
-/// What to do with a value.
+/// Whether a value is kept.
 pub(crate) enum Decision {
     Drop,
     /// Left out, and recorded.

@@ -4,9 +4,9 @@ use crate::api::names::MANAGER;
 use crate::kube_api::filter::{Filter, Inside, Lexing, Location, NotJson};
 
 /// Maximum length of a key, in bytes.
-const LONGEST_KEY: usize = 1 << 10;
+const MAX_KEY: usize = 1 << 10;
 /// Maximum length of a number.
-const LONGEST_LITERAL: usize = 64;
+const MAX_LITERAL: usize = 64;
 
 impl Filter {
     pub(crate) fn string(&mut self, text: &[u8], key: bool, escaped: bool) -> usize {
@@ -40,7 +40,7 @@ impl Filter {
     pub(crate) fn copy(&mut self, text: &[u8], key: bool) {
         if !key {
             self.out.extend_from_slice(text);
-        } else if self.key.len() + text.len() <= LONGEST_KEY {
+        } else if self.key.len() + text.len() <= MAX_KEY {
             self.key.extend_from_slice(text);
         } else {
             self.key_is_bad = true;
@@ -63,7 +63,7 @@ impl Filter {
     pub(crate) fn literal(&mut self, text: &[u8]) -> Result<usize, NotJson> {
         let end = text.iter().position(|byte| ends_literal(*byte));
         let part = &text[..end.unwrap_or(text.len())];
-        let room = LONGEST_LITERAL.saturating_sub(self.out.len() - self.token);
+        let room = MAX_LITERAL.saturating_sub(self.out.len() - self.token);
         let kept = &part[..part.len().min(room)];
         if kept.iter().any(|byte| !byte.is_ascii_alphanumeric() && !b"+-.".contains(byte)) {
             return Err(NotJson);
@@ -81,7 +81,7 @@ impl Filter {
     }
 
     pub(crate) fn end_literal(&mut self) -> Result<(), NotJson> {
-        // Numbers that do not fit into a machine number are left out as well.
+        // Numbers that do not fit into a machine number are also left out.
         if serde_json::from_slice::<serde_json::Value>(&self.out[self.token..]).is_ok() {
             self.end_value();
         } else if self.units.is_empty() {

@@ -1,4 +1,4 @@
-//! Values that are passed on completely or not at all.
+//! Values that are either passed on completely or left out.
 
 use crate::kube_api::filter::{Filter, Inside, Lexing, Mark, Why};
 use crate::kube_api::rules::NODE_COST;

@@ -1,4 +1,4 @@
-//! Who may send a request next, and for how long a permit is reserved.
+//! Selects the next waiter, and reserves permits.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -54,9 +54,9 @@ impl LimiterState {
         admitted
     }
 
-    /// The next waiter. At each host: the namespace served there longest ago, of those that may send a request now. Of all
-    /// hosts: the namespace served longest ago; of its hosts, the one with the fewest requests of that namespace in flight; of
-    /// those, the token that expires first.
+    /// The next waiter. At each host, the least recently served namespace that may send a request now is the
+    /// candidate. Of all candidates, the least recently served namespace is next; of its hosts, the one with the
+    /// fewest requests of that namespace in flight; of those, the token that expires first.
     fn pick(&self, now: Instant) -> Option<Next> {
         let mut visited: HashSet<&Arc<HostKey>> = HashSet::new();
         let able = self.waiting.iter().filter(|(namespace, _)| self.permits.headroom(namespace) > 0);
@@ -76,8 +76,8 @@ impl LimiterState {
         self.has_room(name, host, namespace) && host.opens(namespace, now).is_some_and(|at| at <= now)
     }
 
-    /// Whether there is a permit. The last quarter of a namespace's permits is for hosts at which it has none, so that a few
-    /// slow hosts cannot take all of them.
+    /// Whether there is a permit. The last quarter of a namespace's permits is reserved for hosts at which it holds
+    /// none, so that a few slow hosts cannot use up all of them.
     fn has_room(&self, name: &HostKey, host: &Host, namespace: &str) -> bool {
         let headroom = self.permits.headroom(namespace);
         let scarce = headroom <= self.limits.total / 4;
@@ -98,7 +98,7 @@ impl LimiterState {
         }
     }
 
-    /// When time alone changes something.
+    /// The next time at which the state changes without a call.
     pub(super) fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let pairs = self
             .waiting

@@ -1,4 +1,4 @@
-//! The limiter as data: who holds a permit, who waits, and which circuits are open. The time is passed in.
+//! The state of the limiter: permits, queues and circuits. Pure: the time is an argument.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -17,14 +17,14 @@ use crate::limiter::types::{Delay, HostKey, HostOutcome, LimiterStats, Limits, W
 
 /// How long a permit is reserved for a waiter that was woken.
 const RESERVATION_TTL: Duration = Duration::from_secs(10);
-/// The maximum number of hosts at which the integrations of one namespace are queued; it bounds the work for each request. The
-/// others are parked behind the queues.
+/// The maximum number of hosts at which the integrations of one namespace are queued; it bounds the work per request.
+/// The other integrations are parked outside of the queues.
 const MAX_HOSTS_PER_NAMESPACE: usize = 64;
 /// The number of hosts that are kept before the first cleanup of those without relevant state.
 const FIRST_SWEEP: usize = 64;
 
-/// All permits, queues and circuits. The size of the state is bounded by the number of integrations: each waits at one host at
-/// most, has failed at one host at most, and is dropped with [`LimiterState::forget`].
+/// All permits, queues and circuits. The size of the state is bounded by the number of integrations: each waits at no
+/// more than one host, counts as failed at no more than one host, and is dropped by [`LimiterState::forget`].
 #[derive(Debug)]
 pub struct LimiterState {
     limits: Limits,
@@ -32,19 +32,19 @@ pub struct LimiterState {
     hosts: HashMap<Arc<HostKey>, Host>,
     /// Namespaces with queued integrations.
     waiting: HashMap<String, Waiting>,
-    /// Where each integration is queued.
+    /// The queue of each queued integration, by uid.
     queued: HashMap<String, Queued>,
-    /// Integrations behind the queues.
+    /// Integrations outside of the queues.
     parked: Parked,
-    /// For whom a permit is reserved.
+    /// Integrations for which a permit is reserved, by uid.
     reserved: HashMap<String, Reservation>,
     /// Integrations with a request in flight.
     in_flight: HashSet<String>,
-    /// Requests of a namespace in flight to an origin, whatever the connection settings.
+    /// The number of requests in flight of each namespace to each origin, regardless of the connection settings.
     to_origin: HashMap<String, HashMap<String, usize>>,
-    /// Where an integration has failed last.
+    /// The host at which each integration has failed last.
     failed_at: HashMap<String, Arc<HostKey>>,
-    /// Who has failed at a host that has recovered since.
+    /// Integrations that have failed at a host that has since recovered.
     recovered: HashSet<String>,
     /// Counts arrivals and admissions, to order both.
     next_sequence: u64,
@@ -54,9 +54,9 @@ pub struct LimiterState {
 /// A namespace with queued integrations.
 #[derive(Debug)]
 struct Waiting {
-    /// The round in which it got its last permit: the one served longest ago is next.
+    /// The round in which it received its last permit; the least recently served namespace is next.
     last_served: u64,
-    /// How many are queued at each host.
+    /// The number of queued integrations at each host.
     hosts: HashMap<Arc<HostKey>, usize>,
 }
 
@@ -77,9 +77,9 @@ struct Reservation {
 /// The response to a request for a permit.
 #[derive(Debug)]
 pub struct Acquired {
-    /// Whether there is one.
+    /// Whether there is a permit.
     pub decision: Decision,
-    /// Other waiters that have a permit reserved now, to be woken.
+    /// Other waiters for which a permit is now reserved; they must be woken.
     pub woken: Vec<Waiter>,
 }
 
@@ -93,7 +93,7 @@ pub enum Decision {
 }
 
 impl LimiterState {
-    /// All permits free.
+    /// The initial state: all permits are free.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self {
@@ -137,7 +137,7 @@ impl LimiterState {
         Acquired { decision, woken }
     }
 
-    /// Uses the permit that is reserved for a waiter, if it is one for this host.
+    /// Uses the permit that is reserved for a waiter, if it is for this host.
     fn take_reservation(&mut self, waiter: &Waiter, host: &HostKey) -> bool {
         let Some(reservation) = self.reserved.remove(&waiter.uid) else { return false };
         let is_for_host = *reservation.host == *host;
@@ -153,7 +153,7 @@ impl LimiterState {
         self.waiting.get(namespace).is_some_and(|waiting| waiting.hosts.len() > MAX_HOSTS_PER_NAMESPACE)
     }
 
-    /// An integration no longer wants to send a request. Returns who is woken instead.
+    /// Records that an integration no longer wants to send a request. Returns the waiters to wake instead.
     pub fn cancel(&mut self, uid: &str, now: Instant) -> Vec<Waiter> {
         self.recovered.remove(uid);
         self.dequeue(uid);
@@ -164,7 +164,7 @@ impl LimiterState {
         woken
     }
 
-    /// An integration was deleted; everything known about it is dropped. Returns who is woken instead.
+    /// Drops all state of a deleted integration. Returns the waiters to wake instead.
     pub fn forget(&mut self, uid: &str, namespace: &str, now: Instant) -> Vec<Waiter> {
         self.in_flight.remove(uid);
         let woken = self.cancel(uid, now);
@@ -172,7 +172,7 @@ impl LimiterState {
         woken
     }
 
-    /// A request is complete; without an outcome it says nothing about the host. Returns who is woken.
+    /// Completes a request; without an outcome, the state of the host is not affected. Returns the waiters to wake.
     pub fn complete(
         &mut self,
         host: &HostKey,
@@ -182,7 +182,7 @@ impl LimiterState {
         wall: Timestamp,
     ) -> Vec<Waiter> {
         self.release(host, &waiter.namespace);
-        // A deleted integration leaves no state behind.
+        // A failure of a deleted integration is not recorded.
         let known = self.in_flight.remove(&waiter.uid);
         let mut woken = match outcome {
             Some(HostOutcome::Responded) => self.record_response(host, &waiter.namespace, now),
@@ -200,7 +200,7 @@ impl LimiterState {
         woken
     }
 
-    /// What has changed by time alone: who is woken, and when to call this again.
+    /// Applies the changes that are due at this time. Returns the waiters to wake, and when to call this again.
     pub fn tick(&mut self, now: Instant) -> (Vec<Waiter>, Option<Instant>) {
         self.expire_reservations(now);
         let mut woken = self.admit_waiting(now);
@@ -220,18 +220,19 @@ impl LimiterState {
         self.queued.contains_key(uid) || self.parked.contains(uid) || self.reserved.contains_key(uid)
     }
 
-    /// Whether the host at which this integration failed has responded since, after its circuit had been open.
+    /// Whether the host at which this integration failed has recovered: its circuit was open, and it has responded
+    /// since.
     #[must_use]
     pub fn has_recovered(&self, uid: &str) -> bool {
         self.recovered.contains(uid)
     }
 
-    /// The state as numbers. A host is named only if its circuit is open for all: a name chosen by one tenant, and the errors
-    /// of its own proxy, are of no relevance to others.
+    /// The state as numbers. A host is named only if its circuit is open for all: a name chosen by one tenant, and
+    /// the errors of that tenant's proxy, are not relevant to others.
     #[must_use]
     pub fn stats(&self) -> LimiterStats {
-        let without_election = !self.limits.several_namespaces;
-        let fails = |host: &Host| host.fails_for_everyone() || (without_election && host.namespace_circuits() > 0);
+        let has_one_namespace = !self.limits.several_namespaces;
+        let fails = |host: &Host| host.fails_for_everyone() || (has_one_namespace && host.namespace_circuits() > 0);
         let failing = self.hosts.iter().filter(|(_, host)| fails(host)).map(|(key, _)| key.origin().to_owned());
         let mut failing_hosts: Vec<String> = failing.collect();
         failing_hosts.sort();
@@ -269,13 +270,13 @@ impl LimiterState {
         self.queued.insert(waiter.uid.clone(), Queued { host: name, namespace, key });
     }
 
-    /// The key of a host, from now on.
+    /// The shared key of a host, which is added if it is new.
     fn name(&mut self, host: &HostKey) -> Arc<HostKey> {
         if let Some((name, _)) = self.hosts.get_key_value(host) {
             return Arc::clone(name);
         }
         let name = Arc::new(host.clone());
-        // Only one namespace can wait there if the settings are private to it.
+        // If the settings belong to one namespace, only that namespace can wait there.
         let several = self.limits.several_namespaces && host.is_shared();
         self.hosts.insert(Arc::clone(&name), Host::new(self.limits.per_host, several));
         name
@@ -320,7 +321,7 @@ impl LimiterState {
         }
     }
 
-    /// A host has recovered: those who failed may retry at once, one after the other.
+    /// Records a response. If the host has recovered, the waiters that had failed may retry immediately, paced.
     fn record_response(&mut self, host: &HostKey, namespace: &str, now: Instant) -> Vec<Waiter> {
         let Some(host) = self.hosts.get_mut(host) else { return vec![] };
         let recovered = host.record_response(namespace, now);
@@ -369,8 +370,8 @@ impl LimiterState {
         if self.hosts.get_mut(name).is_some_and(|host| host.tidy(now)) {
             self.hosts.remove(name);
         }
-        // A host whose requests were still paced when the last one completed is found here; the cost grows no faster than the number
-        // of hosts.
+        // This finds hosts whose requests were still paced when the last one completed; the cost is linear in the
+        // number of hosts.
         if self.hosts.len() >= self.next_sweep {
             self.hosts.retain(|_, host| !host.tidy(now));
             self.next_sweep = FIRST_SWEEP.max(2 * self.hosts.len());
