@@ -1,5 +1,5 @@
-//! One attempt to obtain a token, as a state machine: which request is sent, which one follows where the refresh token is
-//! rejected, and what a response means for the target. Pure: it neither sends nor reads the clock.
+//! One attempt to obtain a token, as a state machine: which request is sent, which one follows if the refresh token
+//! is rejected, and how a response changes the target. Pure: it neither sends requests nor reads the clock.
 
 use std::time::Duration;
 
@@ -20,15 +20,16 @@ use crate::spec::renewal::Renewal;
 use crate::spec::validated::ValidatedSpec;
 use crate::target::content::TargetContent;
 
-/// The `Date` header has whole seconds, and a response takes time: up to this difference the two clocks count as equal.
+/// The `Date` header has whole seconds, and a response takes time: up to this difference, the two clocks are
+/// considered equal.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
 
 /// An issued token.
 #[derive(Clone, Debug)]
 pub struct IssuedToken {
-    /// What to write into the target.
+    /// The content to write into the target.
     pub content: TargetContent,
-    /// What to report to users about the lifetime of the token.
+    /// A warning about the token to report to users.
     pub warning: Option<Reason>,
 }
 
@@ -46,16 +47,16 @@ pub struct Attempt<'a> {
 /// The request to send next.
 #[derive(Debug)]
 enum Step<'a> {
-    /// [`ValidatedSpec::token_request`], with the refresh token where there is one.
+    /// [`ValidatedSpec::token_request`], with the refresh token if there is one.
     Main(&'a TokenRequest, Option<SecretString>),
-    /// The fallback; with the error of the main request, if that was sent.
+    /// The fallback, with the error of the main request if that was sent.
     Fallback(&'a TokenRequest, Option<RequestError>),
 }
 
-/// What follows from a response.
+/// The next step after a response.
 #[derive(Debug)]
 pub enum Progress {
-    /// Another request has to be sent.
+    /// Another request must be sent.
     Continue,
     /// The attempt is over.
     Done(Result<Box<IssuedToken>, RequestError>),
@@ -110,7 +111,8 @@ impl<'a> Attempt<'a> {
         match &mut self.step {
             Step::Main(request, Some(_))
                 if is_refresh_token_rejected(&self.spec.renewal, &error)
-                    // A process that was suspended meanwhile has no time for a second request: another replica may act by now.
+                    // A process that was suspended in the meantime has no time for a second request, because another
+                    // replica may already be the leader.
                     && elapsed <= request.longest() =>
             {
                 let Some(fallback) = self.spec.renewal.fallback() else { return Progress::Done(Err(error)) };
@@ -161,24 +163,24 @@ impl<'a> Attempt<'a> {
             is_computed: !request.expressions.times_are_paths(),
             access_token: if is_verbatim { access_token.expose_secret() } else { "" },
         });
-        // As with the refresh token: a value that the response to a refresh does not repeat stays.
+        // As for the refresh token: a value that is missing in the response to a refresh is kept.
         if let (true, Some(before)) = (request.grant.is_refresh(), &observed.stored.content) {
             for (key, value) in before.extra.iter().filter(|(key, _)| request.expressions.extra.contains_key(*key)) {
                 extra.entry(key.clone()).or_insert_with(|| value.clone());
             }
         }
         let mut provenance = provenance(observed, spec, credentials, version);
-        // A response without a refresh token means that the one which was sent stays valid (RFC 6749, section 6).
+        // If a response contains no refresh token, the one that was sent stays valid (RFC 6749, section 6).
         let mut refresh_token = refresh_token.or_else(|| sent.get(Credential::RefreshToken).cloned());
         if let (None, Some((withheld, binding))) = (&refresh_token, observed.withheld_by_strategy()) {
-            // Still bound to where it came from.
+            // The withheld token keeps its binding.
             (refresh_token, provenance.binding) = (Some(withheld), binding);
         }
         let content = TargetContent {
             access_token: Some(access_token),
             refresh_token,
             token_type,
-            // A response without a scope means that it is the requested one (RFC 6749, section 5.1).
+            // If a response contains no scope, it is the requested one (RFC 6749, section 5.1).
             scope: scope.or_else(|| request.scope.clone()),
             extra,
             dpop_key: dpop_key.clone(),
@@ -186,8 +188,8 @@ impl<'a> Attempt<'a> {
                 .renewed_after(observed.min_renewal_interval),
             provenance,
         };
-        let relied_on = matches!(&self.step, Step::Fallback(_, Some(_))) && !spec.renewal.is_refresh_first();
-        IssuedToken { content, warning: if relied_on { Some(Reason::FallbackUsed) } else { warning } }
+        let is_unexpected = matches!(&self.step, Step::Fallback(_, Some(_))) && !spec.renewal.is_refresh_first();
+        IssuedToken { content, warning: if is_unexpected { Some(Reason::FallbackUsed) } else { warning } }
     }
 }
 
@@ -197,7 +199,7 @@ fn is_refresh_token_rejected(renewal: &Renewal, error: &RequestError) -> bool {
     error.invalid_grant || (renewal.is_refresh_first() && error.reason == Reason::RequestRejected)
 }
 
-/// The fallback, if the credentials for it are there.
+/// The fallback, if its credentials are present.
 fn fallback_step<'a>(
     fallback: &'a TokenRequest,
     credentials: &Credentials,

@@ -1,4 +1,4 @@
-//! The content of the target Secret, made of a token response and of what was observed. Pure.
+//! Builds the content of the target Secret from a token response and the observation. Pure.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::oauth::lifetime::{Jitter, TokenTimes};
 use crate::spec::validated::ValidatedSpec;
 use crate::target::content::{Provenance, TargetContent};
 
-/// What a token was obtained with: the current spec, and these credentials in this version.
+/// The provenance of a token that was obtained with the current spec and with these credentials in this version.
 pub(crate) fn provenance(
     observed: &Observed,
     spec: &ValidatedSpec,
@@ -33,8 +33,9 @@ pub(crate) fn provenance(
     }
 }
 
-/// The content to write if only the new refresh token of a response can be used: that token beside the stored access token. Without
-/// a stored one, the Secret holds the refresh token alone, and its renewal is due at once.
+/// The content to write if only the new refresh token of a response can be used: that token together with the stored
+/// access token. Without a stored access token, the Secret contains only the refresh token, and its renewal is due
+/// immediately.
 #[must_use]
 pub fn content_with_rotated_refresh_token(
     observed: &Observed,
@@ -53,7 +54,8 @@ pub fn content_with_rotated_refresh_token(
         Some(content) => TargetContent {
             provenance: Provenance {
                 refresh_token_hash: provenance.refresh_token_hash,
-                // The stored access token was issued elsewhere: it must not be revoked where the refresh token came from.
+                // If the stored access token was issued by another server, it must not be revoked at the server that
+                // issued the refresh token.
                 spec_hash: if content.provenance.binding == provenance.binding {
                     content.provenance.spec_hash.clone()
                 } else {

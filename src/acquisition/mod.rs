@@ -1,5 +1,5 @@
-//! Obtains a token for one integration: from what was observed to the content of its Secret. Shared by the operator and by
-//! `fetch`; knows no cluster. May use `decision` and the layers below it.
+//! Obtains a token for one integration: from the observation to the content of its Secret. Shared by the operator and
+//! by `fetch`; independent of the cluster. May use `decision` and the layers below it.
 
 pub mod attempt;
 pub(crate) mod content;
@@ -23,7 +23,7 @@ use crate::spec::validated::ValidatedSpec;
 /// The result of an attempt.
 #[derive(Debug)]
 pub(crate) struct Acquired {
-    /// The token, or a [`RequestError`] that names what to change and holds nothing secret.
+    /// The token, or a [`RequestError`] that names what to change and contains no secrets.
     pub(crate) result: Result<Box<IssuedToken>, RequestError>,
     /// The requests that were sent, in this order.
     pub(crate) requests: Vec<SentRequest>,
@@ -33,14 +33,14 @@ pub(crate) struct Acquired {
 #[derive(Debug)]
 pub(crate) struct SentRequest {
     pub(crate) grant: GrantType,
-    /// The reason of its failure; `None` if it brought a token.
+    /// The reason of its failure; `None` if it returned a token.
     pub(crate) failure: Option<Reason>,
-    /// From before it was sent until its response was evaluated.
+    /// The time from just before it was sent until its response was evaluated.
     pub(crate) duration: SignedDuration,
 }
 
-/// Requests a token: one request, or two if a refresh token is rejected and the spec has a fallback. The permit is returned as soon
-/// as there is a successful response: its evaluation does not concern the endpoint.
+/// Requests a token: one request, or two if a refresh token is rejected and the spec has a fallback. The permit is
+/// returned as soon as there is a successful response, because its evaluation does not involve the endpoint.
 pub(crate) async fn acquire_token(
     client: &Client,
     observed: &Observed,
@@ -82,7 +82,7 @@ pub(crate) async fn acquire_token(
     Acquired { result, requests }
 }
 
-/// What the result of an attempt says about the endpoint's host: nothing, if nothing was sent.
+/// The outcome for the endpoint's host; `None` if nothing was sent.
 fn host_outcome(error: Option<&RequestError>) -> Option<HostOutcome> {
     match error.map(|error| (error.reason, error.reason.class(), error.retry_after)) {
         Some((_, FailureClass::Configuration, _)) => None,
@@ -93,7 +93,7 @@ fn host_outcome(error: Option<&RequestError>) -> Option<HostOutcome> {
     }
 }
 
-/// The key that the tokens are bound to (RFC 9449): the stored one, or a new one if there is none or somebody has damaged it.
+/// The key that the tokens are bound to (RFC 9449): the stored one, or a new one if there is none or it is damaged.
 fn dpop_key(observed: &Observed, spec: &ValidatedSpec) -> Result<Option<SecretString>, RequestError> {
     if !spec.token_request.dpop {
         return Ok(None);

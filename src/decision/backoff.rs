@@ -1,4 +1,4 @@
-//! Delays after failures. Pure: computed from the stored status.
+//! Delays after failures. Pure: they are computed from the stored status.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -6,12 +6,12 @@ use crate::api::reason::Reason;
 use crate::api::spec::OAuthIntegration;
 use crate::oauth::lifetime;
 
-/// The delay before a configuration error that only an attempt can reveal is checked again.
+/// The delay before a configuration error that only an attempt can detect is checked again.
 const STALLED_RECHECK: SignedDuration = SignedDuration::from_hours(1);
 /// The maximum jitter added to a delay, so that integrations that failed together do not retry together.
 const BACKOFF_JITTER: f64 = 0.25;
 
-/// The minimum interval between two token requests of one integration, doubled for each request in a row.
+/// The minimum interval between two token requests of one integration, doubled for each consecutive request.
 const MIN_REQUEST_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 /// The maximum of this interval.
 pub const MAX_REQUEST_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
@@ -22,18 +22,18 @@ pub(crate) fn request_interval(streak: u32) -> SignedDuration {
 
 /// The delay after this number of failures for a reason.
 pub(crate) fn pause(reason: Reason, attempts: i32, uid: &str) -> SignedDuration {
-    let Some((first, longest)) = reason.backoff() else {
+    let Some((first, max)) = reason.backoff() else {
         return STALLED_RECHECK;
     };
     let doublings = u32::try_from(attempts.clamp(1, 32) - 1).unwrap_or_default();
-    let pause = first.saturating_mul(2_u32.saturating_pow(doublings)).min(longest);
+    let pause = first.saturating_mul(2_u32.saturating_pow(doublings)).min(max);
     let jitter = lifetime::hash_fraction(&format!("{uid}/{attempts}")) * BACKOFF_JITTER;
-    SignedDuration::try_from(pause.mul_f64(1.0 + jitter).min(longest)).unwrap_or(STALLED_RECHECK)
+    SignedDuration::try_from(pause.mul_f64(1.0 + jitter).min(max)).unwrap_or(STALLED_RECHECK)
 }
 
 /// Whether a deletion has already waited this long.
 #[must_use]
-pub fn is_overdue(integration: &OAuthIntegration, now: Timestamp, longest: SignedDuration) -> bool {
+pub fn is_overdue(integration: &OAuthIntegration, now: Timestamp, max: SignedDuration) -> bool {
     let since = integration.metadata.deletion_timestamp.as_ref();
-    since.is_some_and(|since| now.duration_since(since.0) > longest)
+    since.is_some_and(|since| now.duration_since(since.0) > max)
 }

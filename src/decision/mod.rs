@@ -1,5 +1,5 @@
-//! What to do, and what follows from what was done: pure functions of an observation. No clock, no tokio, no client of the API
-//! server.
+//! Decides what to do, and what follows from the result: pure functions of an observation, without a clock, tokio or
+//! a client for the API server.
 
 pub(crate) mod backoff;
 pub mod observed;

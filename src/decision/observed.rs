@@ -1,4 +1,4 @@
-//! The input of `plan`: one integration and the Secrets around it, as they were observed.
+//! The input of `plan`: the observed state of one integration and of its Secrets.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -23,9 +23,9 @@ use crate::target::template::SecretTemplate;
 /// The maximum clock skew between two nodes of a healthy cluster.
 const SKEW: SignedDuration = SignedDuration::from_secs(5);
 
-/// What was observed of one integration and the Secrets around it.
+/// The observed state of one integration and of its Secrets.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is one thing that was seen, and they go together in any way")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a separate observation, and all combinations are possible")]
 pub struct Observed {
     /// The wall clock.
     pub now: Timestamp,
@@ -43,54 +43,55 @@ pub struct Observed {
     pub suspend: bool,
     /// The value of the `renew-requested-at` annotation.
     pub renew_requested_at: Option<String>,
-    /// The parsed spec, or a sentence that says what to change in it.
+    /// The parsed spec, or a message that says what to change in it.
     pub spec: Result<Arc<ValidatedSpec>, String>,
     /// The credentials Secret.
     pub credentials: CredentialsState,
-    /// Why the administrator does not allow this target, in a sentence that says what to change.
+    /// Why the administrator does not allow this target; the message says what to change.
     pub target_not_allowed: Option<String>,
     /// The target Secret.
     pub target: TargetState,
-    /// Whether the target was read, and not only taken from the cache.
+    /// Whether the target was read from the API server, and not only taken from the cache.
     pub target_was_read: bool,
     /// The content of the target, or of the previous target if there is none yet.
     pub stored: StoredTokens,
     /// Secrets of this integration that are no longer its target.
     pub previous_targets: Vec<Arc<TargetSnapshot>>,
-    /// Whether the latest of these was read.
+    /// Whether the latest of them was read.
     pub previous_target_was_read: bool,
     /// Whether a response of the endpoint is held that has not been written to the Secret yet.
     pub write_pending: bool,
-    /// Until when no further token is requested, after requests in rapid succession.
+    /// The earliest time for the next token request, after requests in rapid succession.
     pub not_before: Option<Timestamp>,
-    /// Until when the target is not written again with its current token, after writes that were immediately overwritten.
+    /// The earliest time for another write of the target with its current token, after writes that were immediately
+    /// overwritten.
     pub rewrite_not_before: Option<Timestamp>,
-    /// Until when the namespace's budget of writes is used up, if that was checked.
+    /// When the namespace may write again, if its budget of writes is used up and was checked.
     pub throttled_until: Option<Timestamp>,
     /// The minimum interval between two scheduled renewals.
     pub min_renewal_interval: SignedDuration,
     /// Whether this process may act: leader election is off, or it holds the lease.
     pub is_leader: bool,
-    /// Why a request has to wait; `None` if it may be sent, or if there was no reason to send one yet.
+    /// Why a request must wait; `None` if it may be sent, or if none has been needed so far.
     pub delayed: Option<Delay>,
     /// Whether the endpoint's circuit was open and its host has responded since this integration's last attempt.
     pub host_recovered: bool,
-    /// Until when the endpoint has requested a pause (`Retry-After`), as far as this process knows.
+    /// The end of the pause that the endpoint demands (`Retry-After`), as far as this process knows.
     pub requested_pause_until: Option<Timestamp>,
-    /// The status, as it was last written.
+    /// The last written status.
     pub status: OAuthIntegrationStatus,
 }
 
-/// What was observed of the credentials Secret.
+/// The observed state of the credentials Secret.
 #[derive(Clone, Debug)]
 pub enum CredentialsState {
-    /// Not read; its version, where it is known.
+    /// Not read; contains its version, if known.
     NotRead(Option<String>),
-    /// The Secret or one of its keys is missing; the sentence says which.
+    /// The Secret or one of its keys is missing; the message says which.
     Missing(String),
     /// The operator has no permission to read it.
     AccessDenied(String),
-    /// Something else that a request needs is missing, and it is not watched; the sentence says what.
+    /// Another object that a request needs is missing, and it is not watched; the message says which.
     DependencyMissing(String),
     /// Its values, and its version.
     Resolved(Arc<Credentials>, String),
@@ -110,7 +111,7 @@ impl CredentialsState {
     }
 }
 
-/// What was observed of the target Secret.
+/// The observed state of the target Secret.
 #[derive(Clone, Debug)]
 pub enum TargetState {
     /// Missing, or not looked up yet.
@@ -121,7 +122,7 @@ pub enum TargetState {
     Owned(Arc<TargetSnapshot>),
 }
 
-/// What was read from the data of the target, or of the previous target if there is none yet; only where a grant or a write
+/// The data read from the target, or from the previous target if there is none yet; read only if a grant or a write
 /// needs it.
 #[derive(Clone, Debug, Default)]
 pub struct StoredTokens {
@@ -131,16 +132,17 @@ pub struct StoredTokens {
     pub refresh_token: Option<SecretString>,
     /// The private key that its tokens are bound to.
     pub dpop_key: Option<SecretString>,
-    /// Fingerprint of the refresh token in the credentials with which the chain of renewals began.
+    /// Fingerprint of the initial refresh token from the credentials, with which the chain of renewals began.
     pub initial_refresh_token_hash: Option<String>,
     /// Name of the credentials with which its tokens were obtained.
     pub credentials_name: String,
-    /// Fingerprint of where they may be sent; empty where that is unknown.
+    /// Fingerprint of where they may be sent; empty if unknown.
     pub binding: String,
 }
 
 impl Observed {
-    /// The observation of an integration of which nothing else is known: no target, no credentials, and nothing in its way.
+    /// The observation of an integration about which nothing else is known: without target and credentials, and not
+    /// delayed.
     #[must_use]
     pub fn new(integration: &OAuthIntegration, spec: Result<Arc<ValidatedSpec>, String>, now: Timestamp) -> Self {
         let ObjectMeta { name, uid, generation, deletion_timestamp, finalizers, annotations, .. } =
@@ -194,25 +196,25 @@ impl Observed {
         }
     }
 
-    /// The shape that the target should have.
+    /// The template of the target.
     #[must_use]
     pub fn template(&self) -> Option<&SecretTemplate> {
         self.spec.as_ref().ok().map(|spec| &spec.template)
     }
 
-    /// Whether the time of a past action is in the future, which means that the clock was set back since: how long ago the
-    /// action happened is unknown.
+    /// Whether the time of a past action is in the future, which means that the clock was set back in the meantime:
+    /// it is then unknown how long ago the action happened.
     pub(crate) fn is_in_future(&self, done: Timestamp) -> bool {
         done.duration_since(self.now) > SKEW
     }
 
-    /// When the current token expires; now, if there is none.
+    /// When the current token expires; the current time if there is none.
     #[must_use]
     pub fn token_expiry(&self) -> Timestamp {
         self.snapshot().and_then(|snapshot| snapshot.times).map_or(self.now, |times| times.expires_at)
     }
 
-    /// The jitter of the renewal of a token that is obtained now: large, unless it was obtained when it was due.
+    /// The jitter for the renewal of a token that is obtained now: wide, unless the renewal happens when it is due.
     #[must_use]
     pub fn spread(&self) -> Jitter {
         let Some(TokenTimes { issued_at, expires_at, renew_at }) = self.snapshot().and_then(|snapshot| snapshot.times)
@@ -220,22 +222,22 @@ impl Observed {
             return Jitter::Wide;
         };
         let late = self.now.duration_since(renew_at);
-        let in_turn = !late.is_negative() && late <= expires_at.duration_since(issued_at) / 10;
-        if in_turn { Jitter::Narrow } else { Jitter::Wide }
+        let is_on_schedule = !late.is_negative() && late <= expires_at.duration_since(issued_at) / 10;
+        if is_on_schedule { Jitter::Narrow } else { Jitter::Wide }
     }
 
-    /// Whether tokens with these times are expired, or nearly so, before they may be renewed.
+    /// Whether tokens with these times expire, or almost expire, before they may be renewed.
     #[must_use]
     pub fn is_too_short(&self, times: TokenTimes) -> bool {
-        let floor = self.min_renewal_interval;
-        times.expires_at.duration_since(times.issued_at) < floor + floor / 4
+        let min_interval = self.min_renewal_interval;
+        times.expires_at.duration_since(times.issued_at) < min_interval + min_interval / 4
     }
 
     pub(crate) fn renew_at(&self) -> Option<Timestamp> {
         Some(self.snapshot()?.times?.renew_at)
     }
 
-    /// Hash of the inputs of an attempt. Contains versions, not values: many users can read a status.
+    /// Hash of the inputs of an attempt. It contains versions, not values, because many users can read a status.
     #[must_use]
     pub fn inputs_hash(&self) -> String {
         let mut text = fingerprint::unsalted(&serde_json::json!([

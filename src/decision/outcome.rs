@@ -1,4 +1,4 @@
-//! The data that the decision produces and consumes: plans, outcomes, and what follows from them.
+//! The data that decisions produce and consume: plans, outcomes, and their consequences.
 
 use jiff::Timestamp;
 
@@ -10,7 +10,7 @@ use crate::oauth::lifetime::TokenTimes;
 /// The outcome of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Nothing had to be done.
+    /// Nothing was done.
     Nothing,
     /// The Secret was written.
     Written(Written),
@@ -20,25 +20,25 @@ pub enum Outcome {
     Revoked(Option<RequestError>),
 }
 
-/// What was written.
+/// A successful write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Written {
     /// The times of the token.
     pub times: TokenTimes,
     /// Whether the endpoint has just issued the token (otherwise an existing one was rewritten).
     pub newly_issued: bool,
-    /// What to report to users about the lifetime of the token.
+    /// A warning about the token to report to users.
     pub warning: Option<Reason>,
 }
 
-/// What follows.
+/// The consequences of an outcome.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settled {
     /// The status to write, if it differs from the last one.
     pub status: OAuthIntegrationStatus,
     /// The event to publish.
     pub event: Option<EventDraft>,
-    /// When to requeue; `None`: when something changes.
+    /// When to requeue; `None`: only when something changes.
     pub next: Option<Timestamp>,
 }
 
@@ -51,7 +51,7 @@ pub struct EventDraft {
     pub reason: Reason,
     /// The cause.
     pub trigger: Reason,
-    /// What happened, in a sentence.
+    /// What happened, as text.
     pub note: String,
     /// Whether it is a routine, repeating event, such as the renewal of a healthy token.
     pub is_routine: bool,
@@ -60,11 +60,11 @@ pub struct EventDraft {
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Plan {
-    /// Wait until then; without a time, until something changes.
+    /// Wait until a time; without one, until something changes.
     Wait {
         /// The reason.
         reason: Reason,
-        /// Until when.
+        /// The time.
         until: Option<Timestamp>,
     },
     /// Request a token and write it.

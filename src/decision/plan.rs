@@ -1,7 +1,8 @@
-//! What to do next: `plan`, a pure function of the observation.
+//! Decides what to do next: `plan`, a pure function of the observation.
 //!
-//! Like cert-manager's policy chain, it is an ordered list of small checks; the first that returns a plan decides, and names
-//! its reason. The time is a field of the input; no clock, client or random source is read here.
+//! Like cert-manager's policy chain, it is an ordered list of small checks; the first check that returns a plan
+//! decides, and states its reason. The time is a field of the input; clocks, clients and random sources are not used
+//! here.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -22,8 +23,7 @@ use crate::target::annotations::ADOPT_BY;
 /// does not cause a stream of requests.
 const MIN_RETRY_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 
-/// The maximum time until it is checked again whether there is memory for a response. Queued integrations are woken before
-/// that.
+/// The maximum time until the memory for responses is checked again. Queued integrations are normally woken earlier.
 const MEMORY_PAUSE: SignedDuration = SignedDuration::from_secs(10);
 
 /// The checks, in the order in which they decide.
@@ -57,14 +57,15 @@ pub fn plan(observed: &Observed) -> Plan {
             .or_else(|| throttled(observed))
             .or_else(|| delayed_by_limiter(observed))
             .unwrap_or(decided),
-        // Somebody else has modified the target, and it has to be read. Its renewal does not wait for that.
+        // Another writer has modified the target, and it must be read. Its renewal does not wait for that.
         Plan::Wait { reason: Reason::TokenValid, until: renew_at } => match throttled(observed) {
             Some(Plan::Wait { reason, until }) => {
                 Plan::Wait { reason, until: [until, renew_at].into_iter().flatten().min() }
             }
             _ => decided,
         },
-        // Something that overwrites each write at once, such as a mutating webhook, would keep the operator busy forever.
+        // Without this limit, anything that reverts each write immediately, such as a mutating webhook, would keep
+        // the operator busy forever.
         Plan::Rewrite { reason: Reason::SpecChanged | Reason::TargetDrifted } => {
             wait_until(observed, observed.rewrite_not_before).or_else(|| throttled(observed)).unwrap_or(decided)
         }
@@ -72,13 +73,13 @@ pub fn plan(observed: &Observed) -> Plan {
     }
 }
 
-/// Checked before the token is requested, so that what was received is always written at once.
+/// Checked before the token is requested, so that a received token is always written immediately.
 fn throttled(observed: &Observed) -> Option<Plan> {
     let until = observed.throttled_until.filter(|until| observed.now < *until)?;
     Some(Plan::Wait { reason: Reason::NamespaceThrottled, until: Some(until) })
 }
 
-/// A time further ahead than [`MAX_REQUEST_INTERVAL`] means that the clock was set back since.
+/// A time further ahead than [`MAX_REQUEST_INTERVAL`] means that the clock was set back, and is ignored.
 fn wait_until(observed: &Observed, not_before: Option<Timestamp>) -> Option<Plan> {
     let not_before = not_before?;
     let left = not_before.duration_since(observed.now);
@@ -86,11 +87,12 @@ fn wait_until(observed: &Observed, not_before: Option<Timestamp>) -> Option<Plan
         .then_some(Plan::Wait { reason: Reason::RateLimited, until: Some(not_before) })
 }
 
-/// Checked last: only what would send a request has to wait for a permit. The limiter wakes those that wait.
+/// Checked last, because only plans that send a request must wait for a permit. The limiter wakes waiting
+/// integrations.
 fn delayed_by_limiter(observed: &Observed) -> Option<Plan> {
     let (reason, until) = match observed.delayed? {
         Delay::LimitReached => (Reason::Queued, None),
-        // A woken integration may not use the free permit, and then the next one would not be woken.
+        // A woken integration does not necessarily use the free slot, and then the next one would not be woken.
         Delay::NoMemory => (Reason::Queued, observed.now.checked_add(MEMORY_PAUSE).ok()),
         Delay::CircuitOpen { .. } => (Reason::CircuitBreakerOpen, None),
     };
@@ -104,7 +106,7 @@ fn deleting(observed: &Observed) -> Option<Plan> {
     observed.deleting.then_some(plan)
 }
 
-/// Checked first: the response may hold the only copy of a refresh token.
+/// Checked early: the response may contain the only copy of a refresh token.
 fn write_pending(observed: &Observed) -> Option<Plan> {
     if !observed.write_pending || matches!(observed.target, TargetState::NotOwned) {
         return None;
@@ -118,7 +120,7 @@ fn write_pending(observed: &Observed) -> Option<Plan> {
     }
 }
 
-/// Checked after the pending write, which is lost with this process: a late write does no harm.
+/// Checked after the pending write, which would be lost when this process exits: a late write is harmless.
 fn not_leader(observed: &Observed) -> Option<Plan> {
     (!observed.is_leader).then_some(Plan::Wait { reason: Reason::NotLeader, until: None })
 }
@@ -132,7 +134,7 @@ fn invalid_spec(observed: &Observed) -> Option<Plan> {
     Some(Plan::Stall { reason: Reason::InvalidSpec, message })
 }
 
-/// The existing Secret stays as it is, with its tokens.
+/// The existing Secret is not changed.
 fn target_not_allowed(observed: &Observed) -> Option<Plan> {
     let message = observed.target_not_allowed.clone()?;
     Some(Plan::Stall { reason: Reason::TargetNotAllowed, message })
@@ -163,8 +165,8 @@ fn target_conflict(observed: &Observed) -> Option<Plan> {
     })
 }
 
-/// Only while the retry would use the inputs that failed. If the whole host had failed and has recovered, nobody waits longer;
-/// but a pause that the endpoint requested is honored.
+/// Applies only while the retry would use the inputs that failed. If the circuit of the host was open and the host
+/// has recovered, there is no further wait, except for a pause that the endpoint demanded.
 fn backing_off(observed: &Observed) -> Option<Plan> {
     let last = observed.status.last_failure.as_ref()?;
     let has_paused = observed.requested_pause_until.is_none_or(|until| until <= observed.now);
@@ -197,7 +199,7 @@ fn spec_changed(observed: &Observed) -> Option<Plan> {
     }
 }
 
-/// Another version of the Secret is only a reason to read it; its values decide.
+/// A new version of the Secret is only a reason to read it; a renewal depends on its values.
 fn credentials_changed(observed: &Observed) -> Option<Plan> {
     let provenance = &observed.snapshot()?.provenance;
     let changed = match &observed.credentials {
@@ -215,8 +217,8 @@ fn credentials_changed(observed: &Observed) -> Option<Plan> {
     changed.then_some(Plan::Renew { reason: Reason::CredentialsChanged })
 }
 
-/// Whether the credentials hold a refresh token other than the first one. A removed one changes nothing: the target has its
-/// own.
+/// Whether the credentials contain a refresh token other than the initial one. Removing it has no effect, because the
+/// target has its own.
 fn has_new_initial_refresh_token(credentials: &Credentials, first: Option<&str>) -> bool {
     credentials
         .get(Credential::RefreshToken)
@@ -229,15 +231,15 @@ fn renewal_requested(observed: &Observed) -> Option<Plan> {
     (followed != Some(requested)).then_some(Plan::Renew { reason: Reason::RenewalRequested })
 }
 
-/// Lost tokens are requested again; lost labels and annotations are restored.
+/// Tokens that were lost are requested again; labels and annotations that were lost are restored.
 fn target_drifted(observed: &Observed) -> Option<Plan> {
     let (snapshot, template) = (observed.snapshot()?, observed.template()?);
     let reason = Reason::TargetDrifted;
     if snapshot.is_changed() || snapshot.times.is_none() {
         Some(Plan::Renew { reason })
     } else {
-        // A Secret that was retained for an integration of this name is taken over; one that its owner has handed over is owned
-        // like any other.
+        // A Secret that was retained for an integration with this name is taken over; one that its owner has handed
+        // over is then owned like any other.
         let is_of_another = snapshot.integration_uid != observed.uid;
         let is_handed_over =
             snapshot.retained && !template.retained && snapshot.adopt_by.as_deref() == Some(observed.name.as_str());

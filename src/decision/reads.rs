@@ -1,4 +1,4 @@
-//! What still has to be read before a plan can be carried out. Pure.
+//! Determines which objects must still be read before a plan can be executed. Pure.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -8,16 +8,16 @@ use crate::decision::outcome::Plan;
 /// The objects to read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reads {
-    /// The credentials Secret, and what else a request is made with.
+    /// The credentials Secret, and the other inputs of a request.
     pub credentials: bool,
     /// The target Secret.
     pub target: bool,
-    /// The previous target, whose tokens the next one continues.
+    /// The previous target, whose tokens are carried over.
     pub previous_target: bool,
 }
 
-/// What a plan needs and has not been read; `None` if nothing. To be called again after each read: what was read may lead to another
-/// plan, which may need more.
+/// The objects that a plan needs and that have not been read; `None` if there are none. Must be called again after
+/// each read, which may lead to another plan with other needs.
 #[must_use]
 pub fn missing_reads(observed: &Observed, plan: &Plan) -> Option<Reads> {
     let spec = observed.spec.as_ref().ok()?;
@@ -25,7 +25,7 @@ pub fn missing_reads(observed: &Observed, plan: &Plan) -> Option<Reads> {
     let needs_target = match plan {
         Plan::Wait { .. } | Plan::Stall { .. } => return None,
         Plan::Revoke { .. } => true,
-        // The cache may be behind: a target that it does not have is read before a create.
+        // The cache may lag behind, so a target that it does not contain is read before it is created.
         Plan::Renew { .. } => is_absent || spec.reads_target(),
         Plan::Rewrite { .. } => {
             let lacks_content = !observed.write_pending && observed.stored.content.is_none();

@@ -1,7 +1,7 @@
-//! What follows from the results of an action: `settle`, the second pure function.
+//! Determines what follows from the result of an action: `settle`, the second pure function.
 //!
-//! `plan` decides before anything is done; the responses of the endpoint and the API server are known only afterwards. Together they
-//! determine the status, at most one event, and when to requeue.
+//! `plan` decides before the action; the responses of the endpoint and the API server are known only afterwards.
+//! Together they determine the status, an optional event, and when to requeue.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -19,18 +19,18 @@ use crate::oauth::error::RequestError;
 use crate::oauth::lifetime::TokenTimes;
 use crate::spec::advice;
 
-/// The requeue interval for objects that are missing or not readable and that are not watched: permissions, ConfigMaps,
+/// The requeue interval if objects that are not watched are missing or not readable: permissions, ConfigMaps,
 /// ServiceAccounts.
 const UNWATCHED_RECHECK: SignedDuration = SignedDuration::from_secs(30);
 /// The maximum delay before a pending write is retried.
 const WRITE_PENDING_MAX_DELAY: SignedDuration = SignedDuration::from_secs(10);
-/// The requeue delay after a plan that should have done something and did nothing.
+/// The requeue delay after an action that had no effect.
 const NO_PROGRESS_DELAY: SignedDuration = SignedDuration::from_secs(5);
 
-/// Computes what follows. `now` is the time after the work was done.
+/// Computes the consequences. `now` is the time after the action.
 #[must_use]
 pub fn settle(observed: &Observed, plan: &Plan, outcome: &Outcome, now: Timestamp) -> Settled {
-    // The leader reports.
+    // Only the leader reports.
     if observed.deleting || !observed.is_leader {
         let (next, event) = match outcome {
             Outcome::Failed(_) => (Some(now + WRITE_PENDING_MAX_DELAY), None),
@@ -44,8 +44,8 @@ pub fn settle(observed: &Observed, plan: &Plan, outcome: &Outcome, now: Timestam
     if let Plan::Wait { reason: Reason::Queued | Reason::NamespaceThrottled, until } = plan
         && !status::is_ready_outdated(&observed.status, now)
     {
-        let ends = current_times(observed).map(|times| times.expires_at).filter(|at| *at > now);
-        let next = [ends, *until].into_iter().flatten().min();
+        let expires_at = current_times(observed).map(|times| times.expires_at).filter(|at| *at > now);
+        let next = [expires_at, *until].into_iter().flatten().min();
         return Settled { status: observed.status.clone(), event: None, next };
     }
     let times = match outcome {
@@ -60,7 +60,7 @@ pub fn settle(observed: &Observed, plan: &Plan, outcome: &Outcome, now: Timestam
     Settled { status, event, next }
 }
 
-/// The times of a token that is still one for the current spec.
+/// The times of the stored token, if it is for the current spec.
 fn current_times(observed: &Observed) -> Option<TokenTimes> {
     let (snapshot, spec) = (observed.snapshot()?, observed.spec.as_ref().ok()?);
     (!snapshot.is_changed() && snapshot.provenance.spec_hash == spec.spec_hash).then_some(snapshot.times?)
@@ -71,7 +71,7 @@ fn last_failure(observed: &Observed, plan: &Plan, outcome: &Outcome, now: Timest
     let before = observed.status.last_failure.as_ref();
     match (outcome, plan) {
         (Outcome::Failed(failure), _) => Some(failed(observed, failure, before, now)),
-        // A token for the current spec that is not due means that the failure is over.
+        // A token for the current spec that is not due for renewal means that the failure is resolved.
         (Outcome::Written(_), _) | (Outcome::Nothing, Plan::Wait { reason: Reason::TokenValid, .. }) => None,
         (Outcome::Nothing | Outcome::Revoked(_), _) => before.cloned(),
     }
@@ -85,19 +85,20 @@ pub(crate) fn failed(
 ) -> LastFailure {
     let inputs_hash = observed.inputs_hash();
     let class = failure.reason.class();
-    let in_a_row = before
+    let consecutive = before
         .filter(|before| before.inputs_hash == inputs_hash)
         .filter(|before| Reason::parse(&before.reason).is_some_and(|reason| reason.class() == class));
-    let attempts = in_a_row.map_or(1, |before| before.attempts.saturating_add(1));
+    let attempts = consecutive.map_or(1, |before| before.attempts.saturating_add(1));
     let pause = pause(failure.reason, attempts, &observed.uid);
-    let asked = failure.retry_after.and_then(|wait| SignedDuration::try_from(wait).ok()).unwrap_or_default();
+    let requested = failure.retry_after.and_then(|wait| SignedDuration::try_from(wait).ok()).unwrap_or_default();
     LastFailure {
         time: status::time(now),
         reason: failure.reason.as_str().to_owned(),
         message: failure.message.clone(),
         attempts,
-        // Rounded up: a status has whole seconds, and a delay that an endpoint requested is honored in full.
-        retry_at: status::time(now + pause.max(asked) + SignedDuration::from_millis(999)),
+        // Rounded up, because a status has whole seconds, and a delay that an endpoint demands must be respected in
+        // full.
+        retry_at: status::time(now + pause.max(requested) + SignedDuration::from_millis(999)),
         inputs_hash,
     }
 }
@@ -110,15 +111,15 @@ fn too_short(observed: &Observed, times: Option<TokenTimes>) -> Option<Problem> 
 }
 
 fn too_short_message(observed: &Observed, times: TokenTimes) -> String {
-    let (life, floor) = (times.expires_at.duration_since(times.issued_at), observed.min_renewal_interval);
+    let (lifetime, min_interval) = (times.expires_at.duration_since(times.issued_at), observed.min_renewal_interval);
     format!(
-        "the endpoint's tokens live for {} s, and are renewed every {} s at most (--min-renewal-interval): they are expired in between; have the endpoint issue tokens that live longer",
-        life.as_secs(),
-        floor.as_secs(),
+        "the endpoint's tokens have a lifetime of {} s, but are renewed no more often than every {} s (--min-renewal-interval): they are expired until the next renewal; configure the endpoint to issue tokens with a longer lifetime",
+        lifetime.as_secs(),
+        min_interval.as_secs(),
     )
 }
 
-/// What keeps the integration from being fully ready.
+/// The problem that prevents the integration from being fully ready.
 fn problem(observed: &Observed, plan: &Plan, last_failure: Option<&LastFailure>) -> Option<Problem> {
     if let Plan::Stall { reason, message } = plan {
         return Some(Problem { reason: *reason, message: message.clone() });
@@ -131,12 +132,12 @@ fn problem(observed: &Observed, plan: &Plan, last_failure: Option<&LastFailure>)
         (plan, observed.delayed)
     {
         let since = status::time(since).0;
-        let whom = match scope {
+        let affected = match scope {
             CircuitScope::Host => "every integration",
             CircuitScope::Namespace => "every integration of this namespace",
         };
         let message = format!(
-            "the token endpoint's host has failed for {whom} since {since}; one request at a time probes it until it responds"
+            "the token endpoint's host has failed for {affected} since {since}; one request at a time probes it until it responds"
         );
         return Some(Problem { reason: Reason::CircuitBreakerOpen, message });
     }
@@ -202,7 +203,7 @@ fn written_event(observed: &Observed, trigger: Reason, written: Written) -> Even
         }
         (true, _) if first => (Reason::Issued, format!("wrote the first token into Secret {name}")),
         (true, _) => (Reason::Renewed, format!("wrote a new token into Secret {name}")),
-        (false, _) => (Reason::TargetUpdated, format!("wrote Secret {name} again with the stored token")),
+        (false, _) => (Reason::TargetUpdated, format!("rewrote Secret {name} with the stored token")),
     };
     let warning = matches!(reason, Reason::TokenLifetimeTooLong | Reason::FallbackUsed);
     EventDraft { warning, reason, trigger, note, is_routine: is_routine && !warning }
@@ -219,7 +220,7 @@ fn revoked_event(failure: Option<&RequestError>) -> EventDraft {
     EventDraft { warning: failure.is_some(), reason, trigger: Reason::Deleting, note, is_routine: false }
 }
 
-/// One event for a failure, not one for each retry of it.
+/// One event per failure, not one per retry.
 fn failure_event(
     observed: &Observed,
     plan: &Plan,
@@ -244,7 +245,7 @@ fn failure_event(
 
 fn expiry_event(observed: &Observed, status: &OAuthIntegrationStatus) -> Option<EventDraft> {
     let expired = status.expires_at.as_ref().is_some_and(|at| at.0 <= observed.now);
-    // That these tokens expire too early was reported when the first one was written.
+    // It was already reported that these tokens expire too early, when the first one was written.
     let is_expected = status::has_reason(status, status::READY, Reason::TokenLifeTooShort);
     (expired && !is_expected && status::is_ready(&observed.status) && !status::is_ready(status)).then(|| EventDraft {
         warning: true,
@@ -255,7 +256,7 @@ fn expiry_event(observed: &Observed, status: &OAuthIntegrationStatus) -> Option<
     })
 }
 
-/// When to requeue: as the plan says, and no later than when `Ready` changes.
+/// When to requeue: at the time of the plan, and no later than the time at which `Ready` changes.
 pub(crate) fn next(
     plan: &Plan,
     outcome: &Outcome,
@@ -272,7 +273,7 @@ pub(crate) fn next(
             Some(now + UNWATCHED_RECHECK)
         }
         (_, Plan::Stall { .. }) => None,
-        // An action without effect; whatever the cause, it must not be the last reconciliation.
+        // An action without effect: whatever the cause, there must be another reconciliation.
         (_, Plan::Renew { .. } | Plan::Rewrite { .. } | Plan::Revoke { .. }) => Some(now + NO_PROGRESS_DELAY),
     };
     let expires_at = times.map(|times| times.expires_at).filter(|at| *at > now);

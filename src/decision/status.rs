@@ -16,19 +16,19 @@ pub const READY: &str = "Ready";
 pub const RECONCILING: &str = "Reconciling";
 /// Condition: nothing happens until a user changes something. Present only while True.
 pub const STALLED: &str = "Stalled";
-/// The maximum length of a condition message. The API server admits 32 KiB; users read less.
+/// The maximum length of a condition message. The API server accepts 32 KiB, but users do not read that much.
 const MESSAGE_LENGTH: usize = 1_024;
 
-/// What keeps an integration from being fully ready.
+/// A problem that prevents an integration from being fully ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The reason in one word.
+    /// The reason.
     pub reason: Reason,
-    /// A sentence that says what to change.
+    /// A message that says what to change.
     pub message: String,
 }
 
-/// The status that follows from what was observed and done.
+/// Builds the status from the observation and the outcome.
 #[must_use]
 pub fn build(
     observed: &Observed,
@@ -84,7 +84,7 @@ fn ready(times: Option<TokenTimes>, problem: Option<&Problem>, now: Timestamp) -
     }
 }
 
-/// `Stalled` where the change must come from outside, `Reconciling` where the operator continues by itself.
+/// `Stalled` if a user must change something, `Reconciling` if the operator continues on its own.
 fn progress_condition(problem: &Problem) -> Option<Condition> {
     let type_ = match (problem.reason, problem.reason.class()) {
         // Nothing is in progress, and nothing is awaited.
@@ -148,7 +148,7 @@ pub fn has_reason(status: &OAuthIntegrationStatus, type_: &str, reason: Reason) 
     find(status, type_).is_some_and(|condition| condition.reason == reason.as_str())
 }
 
-/// A time as a status holds it: in whole seconds, so that what is read back equals what was written.
+/// A time in whole seconds, as in a status, so that the value that is read back equals the written one.
 #[must_use]
 pub fn time(at: Timestamp) -> Time {
     Time(Timestamp::from_second(at.as_second()).unwrap_or(at))

@@ -1,4 +1,5 @@
-//! Which stored tokens may be sent, and where: the rules that keep a token where it came from. Pure.
+//! Decides which stored tokens may be sent, and to which server: a token is sent only to the server that issued it,
+//! with few exceptions. Pure.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -12,8 +13,7 @@ use crate::target::content::Provenance;
 use crate::target::snapshot::TargetSnapshot;
 
 impl Observed {
-    /// Why no token can be requested without a refresh token, once it is known that there is none anywhere: a sentence that says
-    /// what to change.
+    /// If a refresh token is required, and it is certain that there is none: the message that says what to change.
     #[must_use]
     pub fn missing_refresh_token(&self) -> Option<String> {
         let (Ok(spec), CredentialsState::Resolved(..)) = (&self.spec, &self.credentials) else { return None };
@@ -32,13 +32,13 @@ impl Observed {
         })
     }
 
-    /// The refresh token to send: the one in the target, because servers rotate it; the one in the credentials is the first,
-    /// and is used again when it was changed there.
+    /// The refresh token to send: the one in the target, because servers rotate it. The one in the credentials is the
+    /// initial token, and is used again only after it was changed there.
     #[must_use]
     pub fn refresh_token(&self) -> Option<SecretString> {
         let CredentialsState::Resolved(credentials, _) = &self.credentials else { return None };
         if self.spec.as_ref().is_ok_and(|spec| spec.renewal.is_refresh_first()) {
-            // It was granted for a spec and to credentials: if these have changed, the grant is run.
+            // It was issued for a certain spec and certain credentials: if these have changed, the grant is run.
             return self
                 .stored
                 .refresh_token
@@ -49,7 +49,8 @@ impl Observed {
         let current = self.stored.refresh_token.as_ref();
         let initial_refresh_token_hash = self.stored.initial_refresh_token_hash.as_deref();
         match (first, current.filter(|_| !self.withholds_refresh_token())) {
-            // It was spent long ago: sending it again could revoke the chain, which may still be needed.
+            // The initial token was already spent: sending it again could revoke the chain, which may still be
+            // needed.
             (first, None) if current.is_some() => first.filter(|first| !is_spent(first, initial_refresh_token_hash)),
             (first, None) => first,
             (Some(first), Some(_)) if differs_from(&first, initial_refresh_token_hash) => Some(first),
@@ -69,7 +70,8 @@ impl Observed {
             dpop_key: _,
             content: _,
         } = &self.stored;
-        // If an earlier release wrote it, or somebody removed the annotation, the origin is unknown, and the chain continues.
+        // If an earlier release wrote the Secret, or somebody removed the annotation, the origin is unknown, and the
+        // chain continues.
         let is_bound_elsewhere =
             !binding.is_empty() && !self.is_pinned() && self.spec.as_ref().is_ok_and(|spec| spec.binding != *binding);
         refresh_token.is_some() && (is_bound_elsewhere || !self.matches_source(credentials_name))
@@ -80,16 +82,16 @@ impl Observed {
         credentials_name.is_empty() || self.spec.as_ref().is_ok_and(|spec| spec.credentials_name == credentials_name)
     }
 
-    /// Whether the owners of all credentials say where these may be sent. What was obtained with them may be sent there as
-    /// well, and nowhere else: each request is checked against it.
+    /// Whether the owners of all credentials restrict where these may be sent. Tokens obtained with them may be sent
+    /// to the same endpoints, but not elsewhere: each request is checked against the restrictions.
     #[must_use]
     pub fn is_pinned(&self) -> bool {
         let CredentialsState::Resolved(credentials, _) = &self.credentials else { return false };
         !credentials.pins.is_empty() && credentials.unpinned.is_empty()
     }
 
-    /// Whether a Secret was retained for this integration by one of the same name: its owner says so, or its tokens were
-    /// obtained with the very same credentials. Without either, anybody could claim it.
+    /// Whether a Secret was retained by an integration with the same name and may be taken over: its owner allows it,
+    /// or its tokens were obtained with the same credentials. Otherwise, anyone could claim it.
     #[must_use]
     pub fn may_take_over(&self, snapshot: &TargetSnapshot) -> bool {
         let name = self.name.as_str();
@@ -103,29 +105,31 @@ impl Observed {
         snapshot.is_retained_for(name) && (snapshot.adopt_by.as_deref() == Some(name) || is_same)
     }
 
-    /// Whether tokens of this origin were obtained for the current spec and with the credentials that were read, and may be
-    /// sent to where the spec sends tokens now.
+    /// Whether tokens of this origin were obtained for the current spec and with the credentials that were read, and
+    /// may be sent to the endpoints of the current spec.
     #[must_use]
     pub fn matches_provenance(&self, provenance: &Provenance) -> bool {
         self.is_bound_here(provenance) && self.is_same_grant(provenance)
     }
 
-    /// Whether a refresh token of this origin may be sent by `renewal.strategy`. Less strict than for a revocation: an earlier
-    /// release did not record the binding, and a grant that can be run only once must not be run again because of an upgrade.
+    /// Whether a refresh token of this origin may be sent by `renewal.strategy`. Less strict than for a revocation:
+    /// earlier releases did not record the binding, and a grant that can be run only once must not be run again
+    /// because of an upgrade.
     fn may_refresh(&self, provenance: &Provenance) -> bool {
         (provenance.binding.is_empty() || self.is_bound_here(provenance)) && self.is_same_grant(provenance)
     }
 
-    /// Whether the content of `renewal.fallback` would replace a refresh token that is withheld, and may be used again.
+    /// Whether the result of `renewal.fallback` would replace a refresh token that is withheld and may be needed
+    /// again.
     #[must_use]
     pub fn fallback_would_replace_refresh_token(&self) -> bool {
         self.spec.as_ref().is_ok_and(|spec| spec.token_request.grant.is_refresh() && !spec.renewal.is_refresh_first())
             && self.withholds_refresh_token()
     }
 
-    /// With `renewal.strategy`: the refresh token that is withheld only because it would be sent elsewhere than where it came
-    /// from, and its binding. What the grant returns meanwhile must not replace it, since it is used again once the change is
-    /// reverted.
+    /// With `renewal.strategy`: the refresh token that is withheld only because it would be sent to a server other
+    /// than its issuer, and its binding. The result of the grant must not replace it in the meantime, since it is
+    /// used again after the change is reverted.
     #[must_use]
     pub fn withheld_by_strategy(&self) -> Option<(SecretString, String)> {
         let provenance = &self.snapshot()?.provenance;
@@ -135,8 +139,8 @@ impl Observed {
         Some((token, provenance.binding.clone()))
     }
 
-    /// Whether the spec sends stored tokens to where those of this origin came from, or their owner says where they may be
-    /// sent.
+    /// Whether the spec sends stored tokens to the server that issued those of this origin, or their owner restricts
+    /// where they may be sent.
     fn is_bound_here(&self, provenance: &Provenance) -> bool {
         self.spec.as_ref().is_ok_and(|spec| provenance.binding == spec.binding) || self.is_pinned()
     }
@@ -152,8 +156,9 @@ impl Observed {
     }
 }
 
-/// Whether the refresh token in the credentials is not the one with which the chain of renewals began. If the beginning is
-/// unknown (somebody removed the annotations), the chain continues: sending a first token twice could revoke it.
+/// Whether the refresh token in the credentials is not the one with which the chain of renewals began. If the initial
+/// token is unknown (somebody removed the annotations), the chain continues, because sending an initial token twice
+/// could revoke the chain.
 fn differs_from(first: &SecretString, known: Option<&str>) -> bool {
     known.is_some_and(|known| !fingerprint::matches(known, &[first.expose_secret()]))
 }

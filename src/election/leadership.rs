@@ -1,9 +1,10 @@
-//! Whether this process may act, and for how long that is certain.
+//! Tracks whether this process may act, and for how long this is certain.
 //!
-//! Of several replicas, one holds the lease and acts; the others keep their caches synced. The holder counts the lease from the
-//! time *before* its renewal was sent, by the monotonic clock or the wall clock, whichever has advanced further; the others count
-//! from the time *after* they observed the renewal. So when another replica takes over the lease, its former holder already considers
-//! it expired, even if that process was frozen, suspended or disconnected in the meantime.
+//! One of several replicas holds the lease and acts; the others keep their caches synced. The holder counts the lease
+//! from the time *before* its renewal was sent, by the monotonic clock or the wall clock, whichever has advanced
+//! further; the others count from the time *after* they observed the renewal. Therefore, when another replica takes
+//! over the lease, its previous holder already considers it expired, even if that process was frozen, suspended or
+//! disconnected in the meantime.
 //!
 //! The fence: a token request is sent only if the lease outlives the request's timeout and the write that follows. If the remaining
 //! lease is too short, a longer one is requested first.
@@ -15,8 +16,8 @@ use tokio::sync::watch;
 
 use crate::clock::Stopwatch;
 
-/// Duration of the lease after its last renewal. A killed leader is replaced within 15 s: after this duration, and at most one
-/// second until the others have observed its last renewal.
+/// Duration of the lease after its last renewal. A killed leader is replaced within 15 s: this duration, plus up to
+/// one second until the others have observed its last renewal.
 pub const LEASE_DURATION: Duration = Duration::from_secs(14);
 /// Interval between renewals by the holder.
 pub const RENEW_INTERVAL: Duration = Duration::from_millis(1500);
@@ -25,17 +26,17 @@ pub const WRITE_RESERVE: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy, Debug)]
 enum LeaseState {
-    /// There is no election: this process always acts.
+    /// There is no election, so this process always acts.
     NoElection,
-    /// Another holds the lease, or nobody does.
+    /// Another process holds the lease, or none does.
     Standby,
     /// This process holds the lease.
     Leader {
-        /// The time before the lease was acquired or renewed.
+        /// The time just before the lease was acquired or renewed.
         since: Stopwatch,
         /// The duration of the lease since then.
         length: Duration,
-        /// The part of it that the call took.
+        /// The duration of the call that acquired or renewed it.
         cost: Duration,
     },
 }
@@ -55,7 +56,7 @@ impl LeaseState {
 #[derive(Debug)]
 pub struct Leadership {
     state: watch::Sender<LeaseState>,
-    /// The time that each request in flight needs.
+    /// The lease time that each request in flight needs.
     needs: Mutex<Vec<Duration>>,
 }
 
@@ -88,8 +89,9 @@ impl Leadership {
         self.state.borrow().left()
     }
 
-    /// Records that the lease was acquired or renewed by a call that started at `since`. Returns whether the lease was not held
-    /// immediately before, even for an instant: integrations reconciled then must be reconciled again.
+    /// Records that the lease was acquired or renewed by a call that started at `since`. Returns whether there was a
+    /// gap, however short, in which the lease was not held: integrations that were reconciled in it must be
+    /// reconciled again.
     pub fn renewed(&self, since: Stopwatch, length: Duration) -> bool {
         let mut gained = false;
         self.state.send_modify(|state| {
@@ -115,8 +117,8 @@ impl Leadership {
         LEASE_DURATION.max(need + cost + RENEW_INTERVAL)
     }
 
-    /// Waits until the lease outlives a request with this timeout and the write of its response; `None` if this process does not
-    /// lead. While the fence exists, renewals keep the lease long enough.
+    /// Waits until the lease outlives a request with this timeout and the write of its response; `None` if this
+    /// process is not the leader. While the fence exists, renewals keep the lease long enough.
     pub async fn fence(&self, timeout: Duration) -> Option<Fence<'_>> {
         let need = timeout + WRITE_RESERVE;
         let fence = Fence { leadership: self, need };
@@ -172,8 +174,8 @@ mod tests {
         assert!(leadership.renewed(stopwatch_started_ago(Duration::from_secs(1)), LEASE_DURATION), "gained");
         assert!(leadership.is_leader());
         assert!(!leadership.renewed(stopwatch_started_ago(LEASE_DURATION), LEASE_DURATION), "held all the time");
-        assert!(!leadership.is_leader(), "by both clocks");
-        assert!(leadership.renewed(Stopwatch::now(), LEASE_DURATION), "it had expired before it was renewed");
+        assert!(!leadership.is_leader(), "it has expired by both clocks");
+        assert!(leadership.renewed(Stopwatch::now(), LEASE_DURATION), "it had expired before the renewal");
         let now = Stopwatch::now();
         leadership.renewed(Stopwatch { wall: now.wall - LEASE_DURATION, ..now }, LEASE_DURATION);
         assert!(!leadership.is_leader(), "the machine was suspended: only the wall clock advanced");
@@ -189,10 +191,10 @@ mod tests {
     #[tokio::test]
     async fn a_request_waits_for_a_lease_that_outlives_it() {
         let leadership = Leadership::standby();
-        assert!(leadership.fence(Duration::from_secs(1)).await.is_none(), "a standby sends nothing");
+        assert!(leadership.fence(Duration::from_secs(1)).await.is_none(), "a standby replica sends nothing");
         leadership.renewed(Stopwatch::now(), LEASE_DURATION);
         assert!(leadership.fence(Duration::from_secs(10)).await.is_some());
-        assert_eq!(leadership.required_lease_duration(), LEASE_DURATION, "nothing is in flight any more");
+        assert_eq!(leadership.required_lease_duration(), LEASE_DURATION, "no request is in flight any more");
 
         let long = leadership.fence(Duration::from_mins(1));
         tokio::pin!(long);
@@ -203,7 +205,7 @@ mod tests {
         }
         assert!(
             leadership.required_lease_duration() >= Duration::from_mins(1) + WRITE_RESERVE,
-            "a longer one is requested: {:?}",
+            "a longer lease is requested: {:?}",
             leadership.required_lease_duration()
         );
         leadership.renewed(Stopwatch::now(), leadership.required_lease_duration());

@@ -1,4 +1,4 @@
-//! Leader election with a Lease of `coordination.k8s.io`, which one replica holds at a time.
+//! Leader election with a Lease of `coordination.k8s.io`, which is held by one replica at a time.
 //!
 //! kube-runtime has no leader election, and the existing crates depend on older releases of kube. All decisions are made by one pure function,
 //! [`decide`]. Every write includes the resource version that was read, so one of two concurrent writes is rejected.
@@ -23,8 +23,8 @@ use crate::kube_api::call::{ApiError, within};
 const RETRY_PERIOD: Duration = Duration::from_secs(1);
 /// Timeout of one call: short enough for a second attempt before the lease expires.
 const CALL: Duration = Duration::from_secs(4);
-/// How long the lease must have been observed unchanged, without a failed read, before it is taken from a silent holder: a holder
-/// that was disconnected together with this process gets this much time to reconnect and write its pending responses.
+/// How long reads of the lease must have succeeded before it is taken from a silent holder: if the holder was
+/// disconnected together with this process, it has this time to reconnect and to write its pending responses.
 const MIN_STABLE_OBSERVATION: Duration = Duration::from_secs(4);
 
 /// The observed lease.
@@ -36,7 +36,7 @@ pub struct LeaseSnapshot {
     pub length: Duration,
 }
 
-/// What to do with the lease.
+/// The action to take on the lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseAction {
     /// It does not exist: create it.
@@ -49,8 +49,8 @@ pub enum LeaseAction {
     Wait,
 }
 
-/// Decides what to do. `unchanged_for` is how long the lease has been observed unchanged, `stable_for` how long without a failed
-/// read.
+/// Decides what to do. `unchanged_for` is the time for which the lease has been observed unchanged, `stable_for` the
+/// time since the last failed read.
 #[must_use]
 pub fn decide(
     seen: Option<&LeaseSnapshot>,
@@ -75,7 +75,7 @@ pub struct LeaderElector {
     name: String,
     identity: String,
     recorder: Recorder,
-    /// The lease as last read or written, and since when it has been unchanged.
+    /// The lease as last read or written, and the time since which it has been unchanged.
     last: Option<(Lease, Instant)>,
     /// The time of the first read after the last failed one.
     stable_since: Option<Instant>,
@@ -83,12 +83,15 @@ pub struct LeaderElector {
 
 impl std::fmt::Debug for LeaderElector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Candidate").field("name", &self.name).field("me", &self.identity).finish_non_exhaustive()
+        f.debug_struct("LeaderElector")
+            .field("name", &self.name)
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
     }
 }
 
 impl LeaderElector {
-    /// A candidate with a unique identity, different also from an earlier process of the same name.
+    /// A candidate with a unique identity, which also differs from that of an earlier process with the same name.
     #[must_use]
     pub fn new(client: Client, namespace: &str, name: &str, identity: &str, recorder: Recorder) -> Self {
         let identity = format!("{identity}_{:016x}", rand::random::<u64>());
@@ -96,8 +99,8 @@ impl LeaderElector {
         Self { leases, name: name.to_owned(), identity, recorder, last: None, stable_since: None }
     }
 
-    /// Acquires the lease when it is available, and renews it until `end`. `on_started_leading` is called when this process starts to
-    /// lead. While `may_lead` returns false, the lease is neither acquired nor renewed.
+    /// Acquires the lease when it is available, and renews it until `end`. `on_started_leading` is called when this
+    /// process becomes the leader. While `may_lead` returns false, the lease is neither acquired nor renewed.
     pub async fn campaign(
         &mut self,
         leadership: &Leadership,
@@ -127,7 +130,7 @@ impl LeaderElector {
         }
     }
 
-    /// The retry period, or less if the lease expires earlier.
+    /// The retry period, or a shorter time if the lease expires earlier.
     fn until_next_check(&self) -> Duration {
         let left = self.last.as_ref().map(|(lease, since)| seen(lease).length.saturating_sub(since.elapsed()));
         left.filter(|left| !left.is_zero()).map_or(RETRY_PERIOD, |left| left.min(RETRY_PERIOD))
@@ -140,7 +143,7 @@ impl LeaderElector {
         match self.act(leadership.is_leader(), length).await {
             Ok(true) => return leadership.renewed(begun, length),
             Ok(false) => leadership.lost(),
-            // The rest of the lease is still valid; callers check whether it is long enough.
+            // The lease stays valid until it expires; callers check whether the remaining time is long enough.
             Err(error) => {
                 self.stable_since = None;
                 warn!(error = chain(&error), "failed to acquire or renew the lease; retrying");
@@ -151,7 +154,7 @@ impl LeaderElector {
 
     /// Reads the lease and acts on it. Returns whether the lease is held.
     async fn act(&mut self, is_leader: bool, length: Duration) -> Result<bool, ApiError> {
-        // The holder uses the lease from its own last write; a conflict reveals if that is outdated.
+        // The holder uses the lease from its own last write; if that is outdated, the write results in a conflict.
         if !is_leader {
             let read = within(CALL, self.leases.get_opt(&self.name)).await?;
             self.record_observation(read);
@@ -176,7 +179,7 @@ impl LeaderElector {
                 self.last = Some((lease, Instant::now()));
                 Ok(true)
             }
-            // Another replica was first, or the lease was deleted: the next read will show.
+            // Another replica was first, or the lease was deleted: the next read shows which.
             Err(error) if error.status().is_some_and(|status| status.is_conflict() || status.is_not_found()) => {
                 self.last = None;
                 Ok(false)
@@ -212,7 +215,8 @@ impl LeaderElector {
         lease
     }
 
-    /// Releases the lease, so that another replica does not have to wait until it expires. The process must not act afterwards.
+    /// Releases the lease, so that other replicas need not wait until it expires. The process must not act
+    /// afterwards.
     pub async fn release(&mut self, leadership: &Leadership) {
         if !leadership.is_leader() {
             return;
@@ -225,7 +229,7 @@ impl LeaderElector {
         failpoint!("before-release");
         match within(CALL, self.leases.replace(&self.name, &PostParams::default(), &lease)).await {
             Ok(_) => info!("released the lease"),
-            Err(error) => warn!(error = chain(&error), "failed to release the lease; it expires by itself"),
+            Err(error) => warn!(error = chain(&error), "failed to release the lease; it will expire"),
         }
     }
 
@@ -256,7 +260,8 @@ fn seen(lease: &Lease) -> LeaseSnapshot {
     }
 }
 
-/// A Lease contains whole seconds; rounded up, so that other replicas do not wait less than the holder expects.
+/// A Lease contains whole seconds. They are rounded up, so that other replicas do not wait less than the holder
+/// expects.
 fn whole_seconds(length: Duration) -> i32 {
     i32::try_from(length.as_millis().div_ceil(1000)).unwrap_or(i32::MAX)
 }
@@ -280,7 +285,7 @@ mod tests {
             ),
             ("this process holds it", Some(held("me")), second, second, LeaseAction::Renew),
             (
-                "this process held it, it has expired, and nobody took it",
+                "this process held it, it has expired, and no other took it",
                 Some(held("me")),
                 LEASE_DURATION * 2,
                 second,
@@ -302,7 +307,7 @@ mod tests {
                 LeaseAction::Take,
             ),
             (
-                "this process was disconnected as well until recently",
+                "this process was also disconnected until recently",
                 Some(held("other")),
                 LEASE_DURATION * 2,
                 second,
@@ -315,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn others_wait_at_least_as_long_as_the_holder_expects() {
+    fn the_lease_duration_is_rounded_up() {
         assert_eq!(whole_seconds(LEASE_DURATION), 14);
         assert_eq!(whole_seconds(Duration::from_millis(14_001)), 15);
     }

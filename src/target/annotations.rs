@@ -14,7 +14,7 @@ use crate::oauth::lifetime::TokenTimes;
 
 /// Label of everything that the operator writes; its value is [`crate::api::names::MANAGER`].
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-/// Label with the uid of the integration, which its Secrets are selected by.
+/// Label with the uid of the integration, by which its Secrets are selected.
 pub const INTEGRATION_UID: &str = "oauth.evolutionx.io/integration-uid";
 /// Prefix of all annotations and labels of the operator.
 pub(crate) const OWN_PREFIX: &str = "oauth.evolutionx.io/";
@@ -33,16 +33,16 @@ pub(crate) const REFRESH_TOKEN_HASH: &str = "oauth.evolutionx.io/initial-refresh
 pub(crate) const DATA_HASH: &str = "oauth.evolutionx.io/data-hash";
 /// Annotation with the keys under which the values were written, as JSON.
 pub const KEYS: &str = "oauth.evolutionx.io/keys";
-/// The identity of a Secret without an owner reference, which stays when its integration is deleted:
+/// Annotation with the identity of a Secret that has no owner reference and stays when its integration is deleted:
 /// `namespace/Secret/integration`. A copy under another name or in another namespace is not owned by any integration.
 pub(crate) const RETAINED_FOR: &str = "oauth.evolutionx.io/retained-for";
-/// Annotation next to it: the uid of the integration that requested retention. Another integration that takes the Secret over
-/// cannot delete it by its own deletion.
+/// A second annotation on such a Secret: the uid of the integration that requested retention. If another integration
+/// takes the Secret over, the deletion of that integration does not delete the Secret.
 pub(crate) const RETAINED_BY: &str = "oauth.evolutionx.io/retained-by";
-/// Annotation by which the owner of a retained Secret hands it over to the integration of this name.
+/// Annotation with which the owner of a retained Secret hands it over to the integration with this name.
 pub const ADOPT_BY: &str = "oauth.evolutionx.io/adopt-by";
 
-/// Whether a Secret has the operator's label, which the watch selects by.
+/// Whether a Secret has the operator's label, by which the watch selects.
 #[must_use]
 pub fn has_managed_by_label(secret: &Secret) -> bool {
     secret.labels().get(MANAGED_BY).is_some_and(|manager| manager == MANAGER)
@@ -79,8 +79,8 @@ pub(crate) fn times(meta: &ObjectMeta) -> Option<TokenTimes> {
     Some(TokenTimes { issued_at: time(ISSUED_AT)?, expires_at: time(EXPIRES_AT)?, renew_at: time(RENEW_AT)? })
 }
 
-/// The version of an object, as a number; 0 if it is not a number and so cannot be compared: the API allows opaque versions
-/// before Kubernetes 1.35.
+/// The version of an object, as a number; 0 if it is not a number, and therefore cannot be compared: before
+/// Kubernetes 1.35, the API allows opaque versions.
 #[must_use]
 pub fn version(meta: &ObjectMeta) -> u64 {
     meta.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()

@@ -23,14 +23,14 @@ pub struct TargetContent {
     pub extra: BTreeMap<String, SecretString>,
     /// The private key that the tokens are bound to, PKCS#8 as PEM (RFC 9449).
     pub dpop_key: Option<SecretString>,
-    /// When it was requested, expires and is renewed.
+    /// When the token was requested, when it expires and when it is renewed.
     pub times: TokenTimes,
-    /// What produced it.
+    /// The inputs that produced it.
     pub provenance: Provenance,
 }
 
 impl TargetContent {
-    /// Of the largest expected size, with dummy values: for a dry run of the write.
+    /// Dummy content of the maximum expected size, for a dry run of the write.
     #[must_use]
     pub fn placeholder(now: Timestamp) -> Self {
         let token = || Some(SecretString::from("x".repeat(PLACEHOLDER_LENGTH)));
@@ -55,10 +55,10 @@ pub struct Provenance {
     pub spec_hash: String,
     /// Salted fingerprint of the credentials.
     pub credentials_hash: String,
-    /// Name of the credentials Secret, or the source of the tokens where there is none. A refresh token is used only with these
-    /// credentials: a user who may name other credentials is not necessarily allowed to read the target.
+    /// Name of the credentials Secret; without one, the origin of the token endpoint. A refresh token is used only
+    /// with these credentials: a user who may name other credentials is not necessarily allowed to read the target.
     pub credentials_name: String,
-    /// Version of the credentials Secret; if it is unchanged, the Secret need not be read.
+    /// Version of the credentials Secret; if it is unchanged, the Secret is not read.
     pub credentials_version: String,
     /// Fingerprint of where the tokens may be sent; empty if an earlier release wrote them.
     pub binding: String,

@@ -1,4 +1,4 @@
-//! Whether the data of a target Secret are unchanged since the operator wrote them.
+//! Checks whether the data of a target Secret is unchanged since the operator wrote it.
 
 use std::collections::BTreeMap;
 
@@ -8,23 +8,23 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::fingerprint;
 use crate::target::annotations::{DATA_HASH, WrittenKeys, annotation};
 
-/// Keys and values as text. The operator writes only UTF-8, so any data that are not UTF-8 count as modified.
+/// Keys and values as text. The operator writes only UTF-8, so data that is not UTF-8 counts as modified.
 pub(crate) fn parts<'a>(data: impl Iterator<Item = (&'a String, &'a ByteString)>) -> Vec<&'a str> {
     data.flat_map(|(key, value)| [key.as_str(), std::str::from_utf8(&value.0).unwrap_or("\u{fffd}")]).collect()
 }
 
-/// Whether the data of a Secret are those that the operator wrote.
+/// Whether the data of a Secret is still that which the operator wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Integrity {
-    /// They are.
+    /// It is unchanged.
     Intact,
-    /// They are not, or it is unknown.
+    /// It was changed, or this is unknown.
     Changed,
-    /// They have not been read in this version of the Secret: watches deliver metadata only.
+    /// It has not been read in this version of the Secret: watches deliver only metadata.
     Unread,
 }
 
-/// Whether the values under the operator's keys are those that it wrote. Keys that others add are ignored.
+/// Whether the values under the operator's keys are those that it wrote. Keys added by others are ignored.
 pub(crate) fn integrity(meta: &ObjectMeta, data: Option<&BTreeMap<String, ByteString>>) -> Integrity {
     let (Some(written), Some(hash)) = (WrittenKeys::of(meta), annotation(meta, DATA_HASH)) else {
         return Integrity::Changed;
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_others_do_not_count_and_every_own_key_does() {
+    fn only_the_operators_own_keys_are_checked() {
         let own = [("access_token", "a"), ("account", "42"), ("refresh_token", "r")];
         let meta = written(&own);
         let check = |pairs: &[(&str, &str)]| integrity(&meta, Some(&data(pairs)));
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn data_that_were_not_read_are_neither_intact_nor_changed() {
+    fn unread_data_is_neither_intact_nor_changed() {
         assert_eq!(integrity(&written(&[("access_token", "a")]), None), Integrity::Unread);
         assert_eq!(integrity(&ObjectMeta::default(), None), Integrity::Changed, "the annotations were removed");
     }

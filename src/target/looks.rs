@@ -7,12 +7,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::target::annotations::{MANAGED_BY, OWN_PREFIX};
 
 /// The maximum number of labels and annotations that are stored; a spec may have 32 of each.
-const MOST_LOOKS: usize = 256;
+const MAX_LOOKS: usize = 256;
 
 pub(crate) const LABEL: u8 = 0;
 pub(crate) const ANNOTATION: u8 = 1;
 
-/// Hashes of labels and annotations with their values, sorted: anyone who may write a Secret may add a megabyte of them.
+/// Hashes of labels and annotations with their values, sorted: anyone who may write a Secret can add a megabyte of
+/// them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Looks(pub(crate) Vec<u64>);
 
@@ -21,7 +22,7 @@ impl Looks {
         let foreign = |(name, _): &(&String, &String)| !name.starts_with(OWN_PREFIX) && *name != MANAGED_BY;
         let labels = meta.labels.iter().flatten().filter(foreign).map(|label| look(LABEL, label));
         let annotations = meta.annotations.iter().flatten().filter(foreign).map(|it| look(ANNOTATION, it));
-        let mut seen: Vec<u64> = labels.take(MOST_LOOKS).chain(annotations.take(MOST_LOOKS)).collect();
+        let mut seen: Vec<u64> = labels.take(MAX_LOOKS).chain(annotations.take(MAX_LOOKS)).collect();
         seen.sort_unstable();
         seen.shrink_to_fit();
         Self(seen)

@@ -1,4 +1,4 @@
-//! The target Secret as data: what is written, and what is read from it. Pure. May use `oauth` and the layers below it.
+//! The target Secret as data: how it is written and read. Pure. May use `oauth` and the layers below it.
 
 pub(crate) mod annotations;
 pub mod content;

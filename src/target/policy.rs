@@ -1,9 +1,10 @@
 //! Restrictions on target Secrets: type, labels and annotations, and name. Pure.
 //!
-//! An allow-list: many controllers act on Secrets of a certain type or with a certain label, and nobody knows all of them. A
-//! user who may write an integration is not necessarily allowed to create such a Secret. The chart's admission policy checks
-//! that with the API server; this check also holds where no policy runs, or where somebody with full permissions (a GitOps
-//! controller) writes the integrations of others.
+//! These are allow-lists, because many controllers act on Secrets of a certain type or with a certain label, and it
+//! is impossible to know all of them. A user who may write an integration is not necessarily allowed to create such a
+//! Secret. The chart's admission policy checks this in the API server; the check here also applies if the policy is
+//! not installed, or if an actor with full permissions (such as a GitOps controller) writes the integrations of
+//! others.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -13,8 +14,8 @@ use std::str::FromStr;
 use crate::target::annotations::{MANAGED_BY, OWN_PREFIX};
 use crate::target::template::SecretTemplate;
 
-/// Types that are always allowed: they hold credentials for workloads, and no controller acts on them because of their type
-/// alone.
+/// Types that are always allowed: they contain credentials for workloads, and controllers do not act on them because
+/// of their type alone.
 pub const TYPES: [&str; 5] = [
     "Opaque",
     "kubernetes.io/basic-auth",
@@ -22,13 +23,13 @@ pub const TYPES: [&str; 5] = [
     "kubernetes.io/dockerconfigjson",
     "kubernetes.io/ssh-auth",
 ];
-/// Keys of labels and annotations that are always allowed: they are only descriptive. `app.kubernetes.io/instance` and
-/// `app.kubernetes.io/part-of` are not among them: Argo CD finds its resources by these.
+/// Keys of labels and annotations that are always allowed: they are only descriptive. `app.kubernetes.io/instance`
+/// and `app.kubernetes.io/part-of` are not among them: Argo CD identifies its resources by them.
 pub const METADATA: [&str; 3] = ["app.kubernetes.io/name", "app.kubernetes.io/component", "app.kubernetes.io/version"];
-/// Types that not even an administrator can allow: they grant permissions in the cluster, or are executed by Helm.
+/// Types that even an administrator cannot allow: they grant permissions in the cluster, or contain Helm releases.
 const FORBIDDEN_TYPES: [&str; 3] =
     ["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token", "helm.sh/release.v1"];
-/// Names by which Helm and the bootstrap token authenticator find their Secrets.
+/// Prefixes of the names by which Helm and the bootstrap token authenticator find their Secrets.
 const RESERVED_NAMES: [&str; 2] = ["sh.helm.release.v1.", "bootstrap-token-"];
 
 /// The allowed target Secrets, including what the administrator has added (`--allow-target-type`, `--allow-target-metadata`).
@@ -59,7 +60,7 @@ impl TargetPolicy {
     ///
     /// # Errors
     ///
-    /// A sentence that names the field to change, and the flag by which an administrator allows it.
+    /// A message that names the field to change, and the flag with which an administrator can allow the value.
     pub fn check(&self, template: &SecretTemplate) -> Result<(), String> {
         let SecretTemplate { secret_name, type_, labels, annotations, keys: _, retained: _, hash: _ } = template;
         if let Some(reserved) = RESERVED_NAMES.iter().find(|reserved| secret_name.starts_with(**reserved)) {
@@ -77,7 +78,7 @@ impl TargetPolicy {
             if let Some(key) = keys.into_iter().find(|key| !self.metadata.iter().any(|pattern| pattern.matches(key))) {
                 let allowed = self.metadata.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 return Err(format!(
-                    "spec.target.{field} must not set {key}: allowed are {allowed}; remove it, or ask an administrator to add it with --allow-target-metadata"
+                    "spec.target.{field} must not set {key}: the allowed keys are {allowed}; remove it, or ask an administrator to add it with --allow-target-metadata"
                 ));
             }
         }
@@ -119,7 +120,7 @@ impl FromStr for MetadataPattern {
             return Err("write the key of a label, such as team or example.com/team, or all keys with a prefix, such as example.com/*".to_owned());
         }
         if text.starts_with(OWN_PREFIX) || text == MANAGED_BY {
-            return Err(format!("{text} is the operator's own"));
+            return Err(format!("{text} is reserved for the operator"));
         }
         Ok(Self { text, is_prefix })
     }
@@ -135,7 +136,7 @@ impl std::fmt::Display for MetadataPattern {
 ///
 /// # Errors
 ///
-/// If no target Secret may have that type.
+/// If the type can never be allowed.
 pub fn parse_type(text: &str) -> Result<String, String> {
     if FORBIDDEN_TYPES.contains(&text) {
         return Err("Secrets of this type grant permissions in the cluster".to_owned());

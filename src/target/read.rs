@@ -8,8 +8,8 @@ use crate::target::annotations::{WrittenKeys, times};
 use crate::target::content::TargetContent;
 use crate::target::snapshot::TargetSnapshot;
 
-/// The content of a Secret that the operator has written, read by the keys under which it was written. `None` if the times are
-/// missing.
+/// The content of a Secret that the operator has written, read from the keys under which it was written. `None` if
+/// the times are missing.
 #[must_use]
 pub fn read_content(secret: &Secret) -> Option<TargetContent> {
     let WrittenKeys { keys, extra } = WrittenKeys::of(&secret.metadata)?;
@@ -29,8 +29,8 @@ pub fn read_content(secret: &Secret) -> Option<TargetContent> {
     })
 }
 
-/// A value of a Secret that the operator has written, also if the rest of it was lost: `key` selects its key from those under
-/// which values were written, or from `fallback` if the annotations are missing.
+/// A single value of a Secret that the operator has written, even if the rest was lost: `key` selects its key from
+/// the keys under which values were written, or from `fallback` if the annotations are missing.
 #[must_use]
 pub fn read_value(
     secret: &Secret,

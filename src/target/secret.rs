@@ -1,6 +1,6 @@
-//! The target Secret as data: what is written into it, and what is stored about it. Pure.
+//! Builds the target Secret: its data, and the annotations with the operator's state. Pure.
 //!
-//! Its annotations hold the operator's state: after a restart the operator reads them and sends no request to an endpoint.
+//! After a restart, the operator reads its state from these annotations instead of requesting new tokens.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -26,9 +26,9 @@ use crate::target::integrity::parts;
 use crate::target::snapshot::TargetSnapshot;
 use crate::target::template::SecretTemplate;
 
-/// The uid of the integration that requested retention of a Secret; `None` if the Secret is deleted with its integration. An
-/// integration that has taken over a Secret that another one retained cannot have it deleted, unless the owner of the Secret
-/// has handed it over ([`ADOPT_BY`]).
+/// The uid of the integration that requested retention of a Secret; `None` if the Secret is deleted with its
+/// integration. If an integration has taken over a Secret that another one retained, the Secret stays, unless its
+/// owner has handed it over ([`ADOPT_BY`]).
 #[must_use]
 pub fn retained_by(
     known: Option<&TargetSnapshot>,
@@ -41,7 +41,8 @@ pub fn retained_by(
     }
 }
 
-/// The Secret to write, to replace the known one; the write is rejected unless the live Secret still has that uid.
+/// The Secret to write in place of the known one; the write is rejected unless the live Secret still has the known
+/// uid.
 #[must_use]
 pub fn build_secret(
     namespace: &str,
@@ -85,12 +86,12 @@ fn retained_for(namespace: &str, secret: &str, integration: &str) -> String {
 
 pub(crate) fn data(keys: &TargetKeys, content: &TargetContent) -> BTreeMap<String, ByteString> {
     let TargetKeys { access_token, refresh_token, token_type, expires_at, scope, dpop_key } = keys;
-    let ends = content.times.expires_at.to_string();
+    let expiry = content.times.expires_at.to_string();
     let own = [
         (Some(access_token), content.access_token.as_ref().map(ExposeSecret::expose_secret)),
         (Some(refresh_token), content.refresh_token.as_ref().map(ExposeSecret::expose_secret)),
         (token_type.as_ref(), content.token_type.as_deref()),
-        (expires_at.as_ref(), Some(ends.as_str())),
+        (expires_at.as_ref(), Some(expiry.as_str())),
         (scope.as_ref(), content.scope.as_deref()),
         (dpop_key.as_ref(), content.dpop_key.as_ref().map(ExposeSecret::expose_secret)),
     ];

@@ -20,7 +20,7 @@ use crate::target::integrity::{Integrity, integrity};
 use crate::target::looks::{ANNOTATION, LABEL, Looks, look};
 use crate::target::template::SecretTemplate;
 
-/// The state of a Secret that the operator has written: enough to decide, and nothing secret.
+/// The state of a Secret that the operator has written: everything that decisions need, without secret values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TargetSnapshot {
     /// Its namespace.
@@ -29,7 +29,7 @@ pub struct TargetSnapshot {
     pub name: String,
     /// Its uid, the precondition of every later write.
     pub uid: String,
-    /// Its version, which is a number and may be compared since Kubernetes 1.35.
+    /// Its version, which is guaranteed to be a number and comparable since Kubernetes 1.35; 0 if it is not a number.
     pub version: u64,
     /// The integration's uid, from the label.
     pub integration_uid: String,
@@ -40,29 +40,30 @@ pub struct TargetSnapshot {
     pub retained: bool,
     /// The uid of the integration that requested retention; only relevant for a retained Secret.
     pub retained_by: String,
-    /// The name of the integration to which the owner of the Secret hands it over.
+    /// The name of the integration that the owner of the Secret hands it over to.
     pub adopt_by: Option<String>,
-    /// When its token was requested, expires and is renewed; `None` if the annotations are missing.
+    /// When its token was requested, when it expires and when it is renewed; `None` if the annotations are missing.
     pub times: Option<TokenTimes>,
-    /// What produced its token.
+    /// The inputs that produced its token.
     pub provenance: Provenance,
-    /// Fingerprint of its shape.
+    /// Fingerprint of its template.
     pub template_hash: String,
-    /// Whether its data are those that were written.
+    /// Whether its data is unchanged.
     pub integrity: Integrity,
-    /// Whether the operator still owns fields by its create call: an apply removes no field that only a create has set.
+    /// Whether the operator still owns fields through its create call: an apply does not remove fields that were set
+    /// only by a create.
     pub has_update_managed_fields: bool,
-    /// Which labels and annotations it has besides the operator's own.
+    /// Its labels and annotations other than the operator's own.
     pub looks: Looks,
 }
 
 /// The maximum stored length of an annotation; a longer one was not written by the operator.
-const LONGEST_TEXT: usize = 1 << 10;
+const MAX_TEXT: usize = 1 << 10;
 /// The maximum length of an object name.
-const LONGEST_NAME: usize = 253;
+const MAX_NAME: usize = 253;
 /// The maximum length of a uid; those of the API server have 36 bytes.
-const LONGEST_UID: usize = 64;
-/// The fixed memory size of all facts: the struct itself, the allocations of its strings, and its entry in a map.
+const MAX_UID: usize = 64;
+/// The fixed memory use of a snapshot: the struct itself, the allocations of its strings, and its entry in a map.
 const BASE_WEIGHT: usize = 1 << 10;
 
 impl TargetSnapshot {
@@ -73,11 +74,11 @@ impl TargetSnapshot {
         Self::read(&secret.metadata, Some(secret.data.as_ref().unwrap_or(&none)))
     }
 
-    /// The snapshot of a Secret whose data may not have been read.
+    /// The snapshot of a Secret whose data has possibly not been read (`None`).
     #[must_use]
     pub fn read(meta: &ObjectMeta, data: Option<&BTreeMap<String, ByteString>>) -> Self {
         let optional = |name: &str| {
-            let text = annotation(meta, name).filter(|text| text.len() <= LONGEST_TEXT);
+            let text = annotation(meta, name).filter(|text| text.len() <= MAX_TEXT);
             text.map(ToOwned::to_owned)
         };
         let text = |name: &str| optional(name).unwrap_or_default();
@@ -98,13 +99,13 @@ impl TargetSnapshot {
             integration_uid: label(meta, INTEGRATION_UID).unwrap_or_default().to_owned(),
             owner: owner(meta),
             retained: is_retained(meta),
-            // An earlier release did not write it: then nobody has taken the Secret over yet.
+            // Earlier releases did not write this annotation; the Secret has then not been taken over yet.
             retained_by: annotation(meta, RETAINED_BY)
                 .or(label(meta, INTEGRATION_UID))
-                .filter(|uid| uid.len() <= LONGEST_UID)
+                .filter(|uid| uid.len() <= MAX_UID)
                 .unwrap_or_default()
                 .to_owned(),
-            adopt_by: annotation(meta, ADOPT_BY).filter(|name| name.len() <= LONGEST_NAME).map(ToOwned::to_owned),
+            adopt_by: annotation(meta, ADOPT_BY).filter(|name| name.len() <= MAX_NAME).map(ToOwned::to_owned),
             times: times(meta),
             provenance,
             template_hash: text(TEMPLATE_HASH),
@@ -141,25 +142,25 @@ impl TargetSnapshot {
         self.owner.as_ref().is_some_and(|(_, owner)| owner == uid)
     }
 
-    /// Whether its data are known to be modified.
+    /// Whether its data is known to be modified.
     #[must_use]
     pub fn is_changed(&self) -> bool {
         self.integrity == Integrity::Changed
     }
 
-    /// Whether its data have not been read in this version.
+    /// Whether its data has not been read in this version.
     #[must_use]
     pub fn is_unread(&self) -> bool {
         self.integrity == Integrity::Unread
     }
 
-    /// Whether it was retained for an integration of this name, whatever its uid, when that was deleted.
+    /// Whether it was retained for an integration with this name, regardless of the uid.
     #[must_use]
     pub fn is_retained_for(&self, name: &str) -> bool {
         self.retained && self.owner.as_ref().is_some_and(|(owner, _)| owner == name)
     }
 
-    /// Whether it is retained by the decision of another integration, and its owner has not handed it over to this one.
+    /// Whether another integration requested its retention, and its owner has not handed it over to this one.
     #[must_use]
     pub fn is_retained_by_another(&self, name: &str, uid: &str) -> bool {
         self.retained && self.retained_by != uid && self.adopt_by.as_deref() != Some(name)
@@ -175,7 +176,7 @@ impl TargetSnapshot {
         });
     }
 
-    /// Whether the labels and annotations of a shape are present.
+    /// Whether the labels and annotations of a template are present.
     #[must_use]
     pub fn has_template_metadata(&self, template: &SecretTemplate) -> bool {
         let Looks(seen) = &self.looks;
@@ -185,7 +186,7 @@ impl TargetSnapshot {
     }
 }
 
-/// A Secret with an owner reference of any kind is not retained, whatever the annotation says.
+/// A Secret with any owner reference is not retained, regardless of the annotation.
 fn is_retained(meta: &ObjectMeta) -> bool {
     meta.owner_references.as_ref().is_none_or(Vec::is_empty) && retained_for(meta).is_some()
 }
@@ -200,7 +201,7 @@ fn retained_for(meta: &ObjectMeta) -> Option<&str> {
 fn owner(meta: &ObjectMeta) -> Option<(String, String)> {
     if is_retained(meta) {
         let (name, uid) = (retained_for(meta)?, label(meta, INTEGRATION_UID)?);
-        let is_bounded = name.len() <= LONGEST_NAME && uid.len() <= LONGEST_UID;
+        let is_bounded = name.len() <= MAX_NAME && uid.len() <= MAX_UID;
         return is_bounded.then(|| (name.to_owned(), uid.to_owned()));
     }
     let owners = meta.owner_references.iter().flatten();
@@ -208,7 +209,7 @@ fn owner(meta: &ObjectMeta) -> Option<(String, String)> {
         .filter(|owner| owner.kind == "OAuthIntegration" && owner.controller == Some(true))
         .map(|owner| (owner.name.clone(), owner.uid.clone()))
         .next()
-        .filter(|(name, uid)| name.len() <= LONGEST_NAME && uid.len() <= LONGEST_UID)
+        .filter(|(name, uid)| name.len() <= MAX_NAME && uid.len() <= MAX_UID)
 }
 
 fn has_update_managed_fields(meta: &ObjectMeta) -> bool {
