@@ -1,7 +1,7 @@
 //! Detects steps of the wall clock relative to the monotonic clock.
 //!
-//! The expiry of tokens is measured by the wall clock, timers by the monotonic clock. They diverge if the wall clock is set, or if the
-//! machine is suspended: then only the wall clock advances.
+//! The expiry of tokens is measured by the wall clock, timers by the monotonic clock. They diverge if the wall clock
+//! is set, or if the machine is suspended: then only the wall clock advances.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -76,8 +76,8 @@ pub fn now() -> Timestamp {
     Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
 }
 
-/// An instant on both clocks. The elapsed time is that of the clock that has advanced further: the monotonic clock may stop while
-/// the machine is suspended, and the wall clock may be set back.
+/// An instant on both clocks. The elapsed time is that of the clock that has advanced further: the monotonic clock
+/// may stop while the machine is suspended, and the wall clock may be set back.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch {
     pub(crate) monotonic: Instant,

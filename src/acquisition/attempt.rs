@@ -96,8 +96,8 @@ impl<'a> Attempt<'a> {
         (request, credentials)
     }
 
-    /// Records the response to [`Attempt::next_request`], which was sent at `sent_at`. `elapsed` is the duration of the whole
-    /// attempt so far, by a clock that also runs while the machine is suspended.
+    /// Records the response to [`Attempt::next_request`], which was sent at `sent_at`. `elapsed` is the duration of
+    /// the whole attempt so far, by a clock that also runs while the machine is suspended.
     pub fn record(
         &mut self,
         response: Result<TokenResponse, RequestError>,
@@ -193,8 +193,8 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// Whether the refresh token was rejected. With `renewal.strategy` the grant can be run again after any rejection: custom login endpoints
-/// do not use the error codes of RFC 6749.
+/// Whether the refresh token was rejected. With `renewal.strategy` the grant can be run again after any rejection:
+/// custom login endpoints do not use the error codes of RFC 6749.
 fn is_refresh_token_rejected(renewal: &Renewal, error: &RequestError) -> bool {
     error.invalid_grant || (renewal.is_refresh_first() && error.reason == Reason::RequestRejected)
 }

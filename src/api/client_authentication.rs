@@ -19,14 +19,14 @@ pub struct ClientAuthentication {
     /// The method, by its name in OpenID Connect (section 9 of Core) and in the server's metadata
     /// (`token_endpoint_auth_methods_supported`). `client_secret_post` (the default) sends id and secret in the body;
     /// `client_secret_basic` sends them in the Authorization header, encoded according to RFC 6749, section 2.3.1;
-    /// `client_secret_jwt` (HS256) and `private_key_jwt` send a signed assertion (RFC 7523, section 2.2); `tls_client_auth`
-    /// (RFC 8705, section 2.1) uses a client certificate; `service_account_token` sends a token of `spec.serviceAccountToken`
-    /// as the assertion; `none` is for public clients.
+    /// `client_secret_jwt` (HS256) and `private_key_jwt` send a signed assertion (RFC 7523, section 2.2);
+    /// `tls_client_auth` (RFC 8705, section 2.1) uses a client certificate; `service_account_token` sends a token of
+    /// `spec.serviceAccountToken` as the assertion; `none` is for public clients.
     #[serde(default)]
     pub method: ClientAuthenticationMethod,
 
-    /// The assertion of `client_secret_jwt` and `private_key_jwt`. Issuer and subject are the client ID. Default: the defaults
-    /// of its fields. Example: `{audience: "https://login.example.com"}`.
+    /// The assertion of `client_secret_jwt` and `private_key_jwt`. Issuer and subject are the client ID. Default: the
+    /// defaults of its fields. Example: `{audience: "https://login.example.com"}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assertion: Option<ClientAssertion>,
 }
@@ -77,7 +77,8 @@ pub struct ClientAssertion {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub audience: Option<String>,
-    /// `alg`: the signature algorithm. Default: RS256, ES256 or EdDSA, depending on the type of the key. Example: `PS256`.
+    /// `alg`: the signature algorithm. Default: RS256, ES256 or EdDSA, depending on the type of the key. Example:
+    /// `PS256`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<SigningAlgorithm>,
     /// `kid`: the id of the key at the server. Optional: not sent if unset. Example: `key-2026`.
@@ -95,8 +96,8 @@ pub struct ClientAssertion {
     pub lifetime: Option<Duration>,
 }
 
-/// The JWS signature algorithm, `alg` (RFC 7518, section 3.1; RFC 8037). Default: RS256, ES256 or EdDSA, depending on the type
-/// of the key. Example: `PS256`.
+/// The JWS signature algorithm, `alg` (RFC 7518, section 3.1; RFC 8037). Default: RS256, ES256 or EdDSA, depending on
+/// the type of the key. Example: `PS256`.
 #[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SigningAlgorithm {
     /// RSA with PKCS#1 v1.5 and SHA-256.

@@ -9,12 +9,12 @@ use crate::api::{schema, validation};
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Connection {
-    /// The CA certificates to trust, as PEM, instead of those of Mozilla and of the operator's system. Default: those of
-    /// Mozilla and of the operator's system. Example: `{name: corporate-ca}`.
+    /// The CA certificates to trust, as PEM, instead of those of Mozilla and of the operator's system. Default: those
+    /// of Mozilla and of the operator's system. Example: `{name: corporate-ca}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle: Option<CaBundle>,
-    /// URL of the HTTP proxy to use, without username and password. Default: as in the operator's environment (`HTTPS_PROXY`,
-    /// `HTTP_PROXY`, `NO_PROXY`). Example: `http://proxy.example.com:3128`.
+    /// URL of the HTTP proxy to use, without username and password. Default: as in the operator's environment
+    /// (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`). Example: `http://proxy.example.com:3128`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     #[x_kube(validation = Rule::new(validation::ENDPOINT).message("connection.proxy must be an absolute http or https URL without username, password, fragment or whitespace, such as http://proxy.example.com:3128"))]

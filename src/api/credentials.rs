@@ -9,7 +9,8 @@ use crate::api::{schema, validation};
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Credentials {
-    /// Name of the Secret with the credentials, always in the integration's namespace. Required. Example: `erp-credentials`.
+    /// Name of the Secret with the credentials, always in the integration's namespace. Required. Example:
+    /// `erp-credentials`.
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new(validation::SECRET_NAME).message("credentials.secretName must be the name of a Secret: lowercase letters, digits, '-' and '.'"))]
     pub secret_name: String,

@@ -10,9 +10,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 /// The maximum of all fields: one year.
 const MAX: time::Duration = time::Duration::from_hours(8_760);
-/// The maximum length in bytes, and the maximum number of digits before a decimal point: within these, no sum exceeds a `u64`
-/// of seconds. The CRD is stricter, and allows only the units h, m, s and ms; this check is for files and for objects that are
-/// older than the CRD.
+/// The maximum length in bytes, and the maximum number of digits before a decimal point: within these, no sum exceeds
+/// a `u64` of seconds. The CRD is stricter, and allows only the units h, m, s and ms; this check is for files and for
+/// objects that are older than the CRD.
 const MAX_BYTES: usize = 32;
 const MAX_DIGITS: usize = 15;
 

@@ -51,8 +51,8 @@ impl GrantType {
     }
 }
 
-/// The assertion of `grantType: jwt_bearer` (RFC 7523, section 2.1), signed with `credentials.keys.privateKey`. It always
-/// contains `iat`, `exp` and a unique `jti`.
+/// The assertion of `grantType: jwt_bearer` (RFC 7523, section 2.1), signed with `credentials.keys.privateKey`. It
+/// always contains `iat`, `exp` and a unique `jti`.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Assertion {
@@ -70,8 +70,9 @@ pub struct Assertion {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub audience: Option<String>,
-    /// Additional claims, by name, with any JSON value; at most 16 KiB, nested at most 8 levels deep. They are not secret:
-    /// never put a credential here. Default: none. Example: `{scope: "https://www.googleapis.com/auth/drive"}`.
+    /// Additional claims, by name, with any JSON value; up to 16 KiB, nested up to 8 levels deep. They are not
+    /// secret: never put a credential here. Default: none. Example: `{scope:
+    /// "https://www.googleapis.com/auth/drive"}`.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     #[schemars(schema_with = "schema::any_object")]
     pub claims: Map<String, Value>,
@@ -80,7 +81,8 @@ pub struct Assertion {
     /// for installation tokens.
     #[serde(default, skip_serializing_if = "AssertionLocation::is_body")]
     pub place: AssertionLocation,
-    /// `alg`: the signature algorithm. Default: RS256, ES256 or EdDSA, depending on the type of the key. Example: `PS256`.
+    /// `alg`: the signature algorithm. Default: RS256, ES256 or EdDSA, depending on the type of the key. Example:
+    /// `PS256`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<SigningAlgorithm>,
     /// `kid`: the id of the key at the server. Optional: not sent if unset. Example: `key-2026`.
@@ -115,17 +117,18 @@ impl AssertionLocation {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenExchange {
-    /// The source of the subject token: `Secret` (the default), which is `credentials.keys.subjectToken`, or `ServiceAccount`,
-    /// which is `spec.serviceAccountToken`.
+    /// The source of the subject token: `Secret` (the default), which is `credentials.keys.subjectToken`, or
+    /// `ServiceAccount`, which is `spec.serviceAccountToken`.
     #[serde(default)]
     pub subject_token_source: SubjectTokenSource,
     /// Type of the subject token (RFC 8693, section 3). Default: `urn:ietf:params:oauth:token-type:access_token`, or
-    /// `urn:ietf:params:oauth:token-type:jwt` for a ServiceAccount token. Example: `urn:ietf:params:oauth:token-type:id_token`.
+    /// `urn:ietf:params:oauth:token-type:jwt` for a ServiceAccount token. Example:
+    /// `urn:ietf:params:oauth:token-type:id_token`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub subject_token_type: Option<String>,
-    /// Type of the actor token under `credentials.keys.actorToken` (RFC 8693, section 3). Optional: if unset, no actor token is
-    /// sent. Example: `urn:ietf:params:oauth:token-type:access_token`.
+    /// Type of the actor token under `credentials.keys.actorToken` (RFC 8693, section 3). Optional: if unset, no
+    /// actor token is sent. Example: `urn:ietf:params:oauth:token-type:access_token`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub actor_token_type: Option<String>,

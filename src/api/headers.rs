@@ -1,7 +1,7 @@
 //! Names of HTTP headers that a spec must not set.
 
-/// The names, as alternatives of a regular expression; `.*` matches any suffix. Defined once, so that the CEL rule of the CRD
-/// and the check in the operator cannot differ.
+/// The names, as alternatives of a regular expression; `.*` matches any suffix. Defined once, so that the CEL rule of
+/// the CRD and the check in the operator cannot differ.
 ///
 /// First the headers that the request itself needs and those that carry credentials, then hop-by-hop headers (RFC
 /// 9110, section 7.6.1), then headers that make a gateway assume another path, method, host or client than that of

@@ -52,7 +52,8 @@ reasons! {
     NotLeader: NotAFailure,
     /// `spec.suspend` is true.
     Suspended: NotAFailure,
-    /// The spec is invalid although the API server accepted it, for example because a JSONata expression does not parse.
+    /// The spec is invalid although the API server accepted it, for example because a JSONata expression does not
+    /// parse.
     InvalidSpec: Configuration,
     /// The administrator does not allow this target Secret: its type, a label, an annotation or its name. The
     /// existing Secret is not changed.
@@ -74,10 +75,12 @@ reasons! {
     /// Also: the namespace has too many responses that wait for evaluation, its expressions have not been checked
     /// yet, or there is no memory for another response.
     Queued: NotAFailure,
-    /// The integrations of the namespace have used up its budget of writes to the API server (`--max-writes-per-namespace`),
-    /// which also covers reads; the operator continues when the budget is replenished.
+    /// The integrations of the namespace have used up its budget of writes to the API server
+    /// (`--max-writes-per-namespace`), which also covers reads; the operator continues when the budget is
+    /// replenished.
     NamespaceThrottled: NotAFailure,
-    /// The circuit breaker of the endpoint's host is open for all: one probe at a time is sent until the host responds again.
+    /// The circuit breaker of the endpoint's host is open for all: one probe at a time is sent until the host
+    /// responds again.
     CircuitBreakerOpen: Transient,
     /// The target Secret is missing, or it holds no token.
     TargetMissing: NotAFailure,
@@ -87,7 +90,7 @@ reasons! {
     CredentialsChanged: NotAFailure,
     /// The annotation `oauth.evolutionx.io/renew-requested-at` has a new value.
     RenewalRequested: NotAFailure,
-    /// The target Secret was modified by somebody else.
+    /// The target Secret was modified by another writer.
     TargetDrifted: NotAFailure,
     /// The token is due for renewal.
     RenewalDue: NotAFailure,

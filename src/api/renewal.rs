@@ -17,14 +17,14 @@ use crate::api::{schema, validation};
         .message("renewal.refresh applies only to renewal.strategy refresh_token: remove it, or set strategy")
 )]
 pub struct Renewal {
-    /// How a token is renewed. `grant` (the default): the grant is run again. `refresh_token`: the refresh token that the grant
-    /// returned is used (RFC 6749, section 6); the grant is run again if there is none, or if the server rejects it with any
-    /// error. With `grantType: refresh_token` both are the same.
+    /// How a token is renewed. `grant` (the default): the grant is run again. `refresh_token`: the refresh token that
+    /// the grant returned is used (RFC 6749, section 6); the grant is run again if there is none, or if the server
+    /// rejects it with any error. With `grantType: refresh_token` both are the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<RenewalStrategy>,
 
-    /// How the refresh request differs from the grant request, with `strategy: refresh_token`. Default: only as specified in
-    /// RFC 6749, section 6. Example: `{format: form}`.
+    /// How the refresh request differs from the grant request, with `strategy: refresh_token`. Default: only as
+    /// specified in RFC 6749, section 6. Example: `{format: form}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh: Option<RefreshRequest>,
 
@@ -37,9 +37,9 @@ pub struct Renewal {
     pub fallback: Option<Fallback>,
 }
 
-/// How a token is renewed. `grant` (the default): the grant is run again. `refresh_token`: the refresh token that the grant
-/// returned is used (RFC 6749, section 6); the grant is run again if there is none, or if the server rejects it with any error.
-/// With `grantType: refresh_token` both are the same.
+/// How a token is renewed. `grant` (the default): the grant is run again. `refresh_token`: the refresh token that the
+/// grant returned is used (RFC 6749, section 6); the grant is run again if there is none, or if the server rejects it
+/// with any error. With `grantType: refresh_token` both are the same.
 #[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "snake_case")]
 pub enum RenewalStrategy {
@@ -62,14 +62,14 @@ pub struct RefreshRequest {
     /// Body format: `json` or `form`. Default: `spec.request.format`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
-    /// Extra body parameters, in place of `spec.request.parameters`. Default: `spec.request.parameters`. Example: `{tenant:
-    /// erp}`.
+    /// Extra body parameters, in place of `spec.request.parameters`. Default: `spec.request.parameters`. Example:
+    /// `{tenant: erp}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::parameters")]
     #[x_kube(validation = Rule::new(validation::PARAMETERS_SIZE).message("renewal.refresh.parameters must not exceed 64 KiB in total (names and values)"))]
     pub parameters: Option<BTreeMap<String, String>>,
-    /// Other names for body parameters, in place of `spec.request.parameterNames`. Default: `spec.request.parameterNames`.
-    /// Example: `{refresh_token: refreshToken}`.
+    /// Other names for body parameters, in place of `spec.request.parameterNames`. Default:
+    /// `spec.request.parameterNames`. Example: `{refresh_token: refreshToken}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::parameter_names")]
     pub parameter_names: Option<BTreeMap<String, String>>,
@@ -79,9 +79,9 @@ pub struct RefreshRequest {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Fallback {
-    /// The grant to use instead: `user_password` or `password`, with username and password from the credentials Secret,
-    /// `client_credentials`, `jwt_bearer` or `token_exchange`. Everything else (resource, scope, request, response) is the same
-    /// as for the refresh token. Required. Example: `client_credentials`.
+    /// The grant to use instead: `user_password` or `password`, with username and password from the credentials
+    /// Secret, `client_credentials`, `jwt_bearer` or `token_exchange`. Everything else (resource, scope, request,
+    /// response) is the same as for the refresh token. Required. Example: `client_credentials`.
     pub grant_type: FallbackGrant,
     /// URL to send the fallback request to, if it differs. Default: `spec.tokenEndpoint`. Example:
     /// `https://login.example.com/login`.

@@ -13,8 +13,8 @@ use crate::api::{headers, schema, validation};
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.value) != has(self.values)").message("resource must have either value or values: use value for one resource, values for several"))]
 pub struct Resource {
-    /// Body parameter that carries the value: `resource` (RFC 8707), `audience`, or any other name that the endpoint requires.
-    /// Required. Example: `audience`.
+    /// Body parameter that carries the value: `resource` (RFC 8707), `audience`, or any other name that the endpoint
+    /// requires. Required. Example: `audience`.
     #[schemars(length(min = 1, max = 128))]
     #[x_kube(validation = Rule::new(validation::RESOURCE_KEY).message("resource.key must not be a parameter that the grant itself sets: use resource, audience or the name that the endpoint documents"))]
     pub key: String,
@@ -22,8 +22,8 @@ pub struct Resource {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub value: Option<String>,
-    /// Several resources (RFC 8707, section 2): in a form the parameter is repeated for each, in JSON it is an array. Example:
-    /// `["https://a.example.com", "https://b.example.com"]`.
+    /// Several resources (RFC 8707, section 2): in a form the parameter is repeated for each, in JSON it is an array.
+    /// Example: `["https://a.example.com", "https://b.example.com"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 2048)))]
     pub values: Vec<String>,
@@ -33,19 +33,19 @@ pub struct Resource {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Request {
-    /// Body format: `json` (`application/json`, the default) or `form` (`application/x-www-form-urlencoded`, as RFC 6749
-    /// requires; Keycloak, Entra ID, Okta and most others accept only this one).
+    /// Body format: `json` (`application/json`, the default) or `form` (`application/x-www-form-urlencoded`, as RFC
+    /// 6749 requires; Keycloak, Entra ID, Okta and most others accept only this one).
     #[serde(default)]
     pub format: Format,
-    /// Extra body parameters, by name. A value given here overrides the one that the grant would send; an empty value
+    /// Extra body parameters, by name. A value set here overrides the one that the grant would send; an empty value
     /// removes the parameter. Never put a credential here: anyone who can read the integration can read it. Default:
     /// none. Example: `{tenant: erp}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::parameters")]
     #[x_kube(validation = Rule::new(validation::PARAMETERS_SIZE).message("request.parameters must not exceed 64 KiB in total (names and values)"))]
     pub parameters: BTreeMap<String, String>,
-    /// Other names for body parameters, for custom login endpoints. Default: the standard names. Example: `{username: email,
-    /// password: pass}`.
+    /// Other names for body parameters, for custom login endpoints. Default: the standard names. Example: `{username:
+    /// email, password: pass}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::parameter_names")]
     #[x_kube(
@@ -53,7 +53,8 @@ pub struct Request {
         validation = Rule::new(validation::PARAMETER_NAMES_DISTINCT).message("request.parameterNames must give each parameter a distinct name")
     )]
     pub parameter_names: BTreeMap<String, String>,
-    /// How the scope is sent in JSON: `text` (the default) is one string with space-separated names, `list` is an array of names.
+    /// How the scope is sent in JSON: `text` (the default) is one string with space-separated names, `list` is an
+    /// array of names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope_format: Option<ScopeFormat>,
     /// Extra headers, by name. Not allowed: credentials, headers that the request sets itself, and headers that make
@@ -68,8 +69,8 @@ pub struct Request {
         validation = Rule::new(validation::HEADER_TEXT).message("request.headers must contain header names (letters, digits and '-') and printable values without line breaks")
     )]
     pub headers: BTreeMap<String, String>,
-    /// Timeout of one request, from connecting to the last byte of the response, from 1s to 60s. Default: `10s`. Example:
-    /// `30s`.
+    /// Timeout of one request, from connecting to the last byte of the response, from 1s to 60s. Default: `10s`.
+    /// Example: `30s`.
     #[serde(default = "default_timeout")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new(validation::TIMEOUT).message("request.timeout must be a duration from 1s to 60s, such as 10s"))]
@@ -105,7 +106,8 @@ pub enum Format {
     Form,
 }
 
-/// How the scope is sent in JSON: `text` (the default) is one string with space-separated names, `list` is an array of names.
+/// How the scope is sent in JSON: `text` (the default) is one string with space-separated names, `list` is an array
+/// of names.
 #[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "lowercase")]
 pub enum ScopeFormat {

@@ -21,9 +21,9 @@ pub struct Response {
     #[serde(default = "default_refresh_token")]
     #[schemars(length(min = 1, max = 4096))]
     pub refresh_token: String,
-    /// The lifetime of the access token in seconds; may evaluate to nothing. Default: `expires_in`. Example for a lifetime in
-    /// minutes: `data.ttl * 60`. Like `expiresAt` and `success`, this expression sees numbers, dates and short words, but no
-    /// tokens.
+    /// The lifetime of the access token in seconds; may evaluate to nothing. Default: `expires_in`. Example for a
+    /// lifetime in minutes: `data.ttl * 60`. Like `expiresAt` and `success`, this expression sees numbers, dates and
+    /// short words, but no tokens.
     #[serde(default = "default_expires_in")]
     #[schemars(length(min = 1, max = 4096))]
     pub expires_in: String,
@@ -32,14 +32,15 @@ pub struct Response {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub expires_at: Option<String>,
-    /// Whether the response is a success, for servers that return 200 with an error in the body: a result of false, 0, an empty
-    /// value or nothing counts as a rejection. Optional: if unset, the status code decides. Example: `ok` or `status = 0`.
+    /// Whether the response is a success, for servers that return 200 with an error in the body: a result of false,
+    /// 0, an empty value or nothing counts as a rejection. Optional: if unset, the status code decides. Example: `ok`
+    /// or `status = 0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub success: Option<String>,
-    /// Additional values for the target Secret: an expression for each key. Strings are written unchanged, numbers and booleans
-    /// as in JSON, objects and arrays as JSON text; an expression that evaluates to nothing writes no key. Default: none.
-    /// Example: `{instance_url: instance_url}`.
+    /// Additional values for the target Secret: an expression for each key. Strings are written unchanged, numbers
+    /// and booleans as in JSON, objects and arrays as JSON text; an expression that evaluates to nothing writes no
+    /// key. Default: none. Example: `{instance_url: instance_url}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::extra")]
     #[x_kube(validation = Rule::new(validation::EXTRA_NAMES).message("response.extra must use valid keys of a Secret: letters, digits, '-', '_' and '.'"))]

@@ -7,8 +7,8 @@ use crate::api::duration::Duration;
 use crate::api::request::Format;
 use crate::api::validation;
 
-/// Revocation of tokens that are no longer used (RFC 7009). A failed revocation is reported in the log and the metrics, and
-/// delays nothing.
+/// Revocation of tokens that are no longer used (RFC 7009). A failed revocation is reported in the log and the
+/// metrics, and delays nothing.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Revocation {
@@ -31,8 +31,8 @@ pub struct Revocation {
     #[x_kube(validation = Rule::new(validation::REVOKE_AFTER).message("revocation.afterRenewal must be a duration from 1s to 24h, such as 5m"))]
     pub after_renewal: Option<Duration>,
     /// Whether the refresh token and the access token are revoked when the integration is deleted. While an operator
-    /// runs, the revocation delays the deletion by at most 20 s; if very many integrations are deleted at once, it
-    /// waits in a queue for at most a minute and is then skipped. Cannot be combined with `target.deletionPolicy:
+    /// runs, the revocation delays the deletion by up to 20 s; if very many integrations are deleted at once, it
+    /// waits in a queue for up to a minute and is then skipped. Cannot be combined with `target.deletionPolicy:
     /// Retain`. Default: false. Example: `true`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub on_deletion: bool,

@@ -1,8 +1,8 @@
 //! The API that users write: `OAuthIntegration`, its spec and its status. Contains neither a client nor logic.
 //!
-//! `kubectl explain` prints the doc comment of each field. What can be checked without a cluster is checked by the API server,
-//! with the bounds and CEL rules next to the fields, so that `kubectl apply` rejects an invalid object with a message that says
-//! what to change.
+//! `kubectl explain` prints the doc comment of each field. What can be checked without a cluster is checked by the
+//! API server, with the bounds and CEL rules next to the fields, so that `kubectl apply` rejects an invalid object
+//! with a message that says what to change.
 
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
@@ -88,8 +88,8 @@ use crate::api::validation;
         .field_path(".response")
 )]
 pub struct OAuthIntegrationSpec {
-    /// URL of the token endpoint (RFC 6749, section 3.2), which receives the request as POST. Absolute, http or https, without
-    /// username, password or fragment. Default: the one in the metadata of `issuer`. Example:
+    /// URL of the token endpoint (RFC 6749, section 3.2), which receives the request as POST. Absolute, http or
+    /// https, without username, password or fragment. Default: the one in the metadata of `issuer`. Example:
     /// `https://login.example.com/oauth/token`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
@@ -113,8 +113,8 @@ pub struct OAuthIntegrationSpec {
     /// private key, see `assertion`. `token_exchange` (RFC 8693) sends another token, see `tokenExchange`.
     pub grant_type: GrantType,
 
-    /// Client ID (RFC 6749, section 2.2), if it is not stored in the credentials Secret. It is not secret. Default: the value
-    /// in the credentials Secret. Example: `erp-client`.
+    /// Client ID (RFC 6749, section 2.2), if it is not stored in the credentials Secret. It is not secret. Default:
+    /// the value in the credentials Secret. Example: `erp-client`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub client_id: Option<String>,
@@ -123,13 +123,13 @@ pub struct OAuthIntegrationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_authentication: Option<ClientAuthentication>,
 
-    /// The assertion of `grantType: jwt_bearer`. Default: issued by the client ID for the token endpoint, or for `issuer` if it
-    /// is set.
+    /// The assertion of `grantType: jwt_bearer`. Default: issued by the client ID for the token endpoint, or for
+    /// `issuer` if it is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assertion: Option<Assertion>,
 
-    /// The tokens of `grantType: token_exchange`. Default: the access token under `credentials.keys.subjectToken` is exchanged
-    /// for a token whose type the server chooses.
+    /// The tokens of `grantType: token_exchange`. Default: the access token under `credentials.keys.subjectToken` is
+    /// exchanged for a token whose type the server chooses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_exchange: Option<TokenExchange>,
 
@@ -137,8 +137,8 @@ pub struct OAuthIntegrationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account_token: Option<ServiceAccountToken>,
 
-    /// Binds the tokens to a key, so that they cannot be used without it (DPoP, RFC 9449). The operator generates the key and
-    /// writes it into the target Secret, next to the tokens. Default: tokens are not bound. Example: `{}`.
+    /// Binds the tokens to a key, so that they cannot be used without it (DPoP, RFC 9449). The operator generates the
+    /// key and writes it into the target Secret, next to the tokens. Default: tokens are not bound. Example: `{}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dpop: Option<Dpop>,
 
@@ -146,9 +146,9 @@ pub struct OAuthIntegrationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<Connection>,
 
-    /// Maximum time for which an access token is used, from 5s to 8760h. It can only shorten the actual lifetime: a longer
-    /// value is ignored and reported in an event. Default: the lifetime from the response (`response.expiresIn`), from `exp` if
-    /// the token is a JWT, else 5m. Example: `1h30m`.
+    /// Maximum time for which an access token is used, from 5s to 8760h. It can only shorten the actual lifetime: a
+    /// longer value is ignored and reported in an event. Default: the lifetime from the response
+    /// (`response.expiresIn`), from `exp` if the token is a JWT, else 5m. Example: `1h30m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new(validation::TOKEN_LIFETIME).message("tokenLife must be a duration from 5s to 8760h, such as 90s or 1h30m"))]
@@ -170,13 +170,13 @@ pub struct OAuthIntegrationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Credentials>,
 
-    /// The resource that the token is for, and the body parameter that carries it. Optional: not sent if unset. Example: `{key:
-    /// audience, value: "https://api.example.com"}`.
+    /// The resource that the token is for, and the body parameter that carries it. Optional: not sent if unset.
+    /// Example: `{key: audience, value: "https://api.example.com"}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource: Option<Resource>,
 
-    /// Scope of the access token (RFC 6749, section 3.3): space-separated names, sent unchanged. Optional: not sent if unset.
-    /// Example: `customer order add.order`.
+    /// Scope of the access token (RFC 6749, section 3.3): space-separated names, sent unchanged. Optional: not sent
+    /// if unset. Example: `customer order add.order`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub scope: Option<String>,
@@ -185,8 +185,8 @@ pub struct OAuthIntegrationSpec {
     #[serde(default)]
     pub request: Request,
 
-    /// Location of the values in the response, as JSONata expressions over its body. Default: the parameters of RFC 6749,
-    /// section 5.1.
+    /// Location of the values in the response, as JSONata expressions over its body. Default: the parameters of RFC
+    /// 6749, section 5.1.
     #[serde(default)]
     pub response: Response,
 
@@ -194,8 +194,8 @@ pub struct OAuthIntegrationSpec {
     #[serde(default)]
     pub renewal: Renewal,
 
-    /// Revocation of tokens that are no longer used (RFC 7009). Default: tokens are not revoked and stay valid until they
-    /// expire.
+    /// Revocation of tokens that are no longer used (RFC 7009). Default: tokens are not revoked and stay valid until
+    /// they expire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocation: Option<Revocation>,
 

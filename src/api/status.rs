@@ -11,9 +11,9 @@ pub struct OAuthIntegrationStatus {
     /// The `metadata.generation` that this status refers to. Example: `3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready` is always present: True while the target Secret holds an unexpired token for the current spec. `Reconciling` and
-    /// `Stalled` are present only while they are True: `Reconciling` means that work is in progress or will be retried;
-    /// `Stalled` means that nothing will happen until a user changes something.
+    /// `Ready` is always present: True while the target Secret holds an unexpired token for the current spec.
+    /// `Reconciling` and `Stalled` are present only while they are True: `Reconciling` means that work is in progress
+    /// or will be retried; `Stalled` means that nothing will happen until a user changes something.
     #[serde(default)]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -21,7 +21,8 @@ pub struct OAuthIntegrationStatus {
     /// Name of the Secret that holds the tokens. Example: `erp-token`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_name: Option<String>,
-    /// When the token was requested: the time just before the request was sent, RFC 3339. Example: `2026-11-25T10:00:00Z`.
+    /// When the token was requested: the time just before the request was sent, RFC 3339. Example:
+    /// `2026-11-25T10:00:00Z`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issued_at: Option<Time>,
     /// When the access token expires, RFC 3339. Example: `2026-11-25T11:00:00Z`.

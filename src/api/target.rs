@@ -15,9 +15,9 @@ use crate::api::{schema, validation};
     validation = Rule::new(validation::TYPE_IMMUTABLE).message("target.type of an existing Secret cannot be changed: change target.secretName together with the type")
 )]
 pub struct Target {
-    /// Name of the Secret to write, in the integration's namespace. An existing Secret of that name that is not owned by this
-    /// integration is never modified. When the name changes, the new Secret is written first, then the old one is deleted.
-    /// Default: the integration's name. Example: `erp-token`.
+    /// Name of the Secret to write, in the integration's namespace. An existing Secret of that name that is not owned
+    /// by this integration is never modified. When the name changes, the new Secret is written first, then the old
+    /// one is deleted. Default: the integration's name. Example: `erp-token`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(
@@ -35,16 +35,16 @@ pub struct Target {
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new(validation::SECRET_TYPE).message("target.type must not be a type that grants permissions in the cluster (service account tokens, bootstrap tokens, Helm releases): use Opaque"))]
     pub type_: String,
-    /// What happens to the Secret when the integration is deleted. `Delete` (the default): the Secret is deleted as well.
-    /// `Retain`: the Secret stays, and an integration of the same name that is created later takes it over if it has the same
-    /// credentials, or if the Secret has the annotation `oauth.evolutionx.io/adopt-by` with the integration's name. Without
-    /// that annotation, a Secret that was taken over stays when its new integration is deleted, whatever the policy of that
-    /// integration.
+    /// What happens to the Secret when the integration is deleted. `Delete` (the default): the Secret is also
+    /// deleted. `Retain`: the Secret stays, and an integration of the same name that is created later takes it over
+    /// if it has the same credentials, or if the Secret has the annotation `oauth.evolutionx.io/adopt-by` with the
+    /// integration's name. Without that annotation, a Secret that was taken over stays when its new integration is
+    /// deleted, whatever the policy of that integration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,
     /// Labels to set on the Secret and to keep there: `app.kubernetes.io/name`, `app.kubernetes.io/component`,
-    /// `app.kubernetes.io/version`, and those that the administrator has added (`--allow-target-metadata`), since labels
-    /// control other controllers. Default: none. Example: `{app.kubernetes.io/component: erp}`.
+    /// `app.kubernetes.io/version`, and those that the administrator has added (`--allow-target-metadata`), since
+    /// labels control other controllers. Default: none. Example: `{app.kubernetes.io/component: erp}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::labels")]
     #[x_kube(
@@ -52,8 +52,8 @@ pub struct Target {
         validation = Rule::new(validation::LABELS).message("target.labels must be valid labels: a key such as example.com/team, a value of at most 63 letters, digits, '-', '_' and '.'")
     )]
     pub labels: BTreeMap<String, String>,
-    /// Annotations to set on the Secret and to keep there. The same keys are allowed as for labels. Default: none. Example:
-    /// `{app.kubernetes.io/version: "2"}`.
+    /// Annotations to set on the Secret and to keep there. The same keys are allowed as for labels. Default: none.
+    /// Example: `{app.kubernetes.io/version: "2"}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::annotations")]
     #[x_kube(
@@ -80,13 +80,14 @@ fn default_type() -> String {
     "Opaque".into()
 }
 
-/// What happens to the Secret when the integration is deleted. `Delete` (the default): the Secret is deleted as well. `Retain`:
-/// the Secret stays, and an integration of the same name that is created later takes it over if it has the same credentials, or
-/// if the Secret has the annotation `oauth.evolutionx.io/adopt-by` with the integration's name. Without that annotation, a
-/// Secret that was taken over stays when its new integration is deleted, whatever the policy of that integration.
+/// What happens to the Secret when the integration is deleted. `Delete` (the default): the Secret is also deleted.
+/// `Retain`: the Secret stays, and an integration of the same name that is created later takes it over if it has the
+/// same credentials, or if the Secret has the annotation `oauth.evolutionx.io/adopt-by` with the integration's name.
+/// Without that annotation, a Secret that was taken over stays when its new integration is deleted, whatever the
+/// policy of that integration.
 #[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DeletionPolicy {
-    /// It is deleted as well.
+    /// It is also deleted.
     Delete,
     /// It stays.
     Retain,
@@ -116,13 +117,13 @@ pub struct TargetKeys {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::secret_key")]
     pub expires_at: Option<String>,
-    /// Key of the scope that the endpoint granted (or, if it returned none, the requested one). Optional: not written if unset.
-    /// Example: `scope`.
+    /// Key of the scope that the endpoint granted (or, if it returned none, the requested one). Optional: not written
+    /// if unset. Example: `scope`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::secret_key")]
     pub scope: Option<String>,
-    /// Key of the private key of `spec.dpop`, PKCS#8 as PEM, which the workload needs for its DPoP proofs. Default, with
-    /// `spec.dpop`: `dpop_key`.
+    /// Key of the private key of `spec.dpop`, PKCS#8 as PEM, which the workload needs for its DPoP proofs. Default,
+    /// with `spec.dpop`: `dpop_key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::secret_key")]
     pub dpop_key: Option<String>,

@@ -43,7 +43,8 @@ pub(crate) const RESOURCE_KEY: &str = "!(self in ['grant_type', 'client_id', 'cl
 pub(crate) const HEADER_TEXT: &str =
     r"self.all(name, name.matches('^[A-Za-z0-9-]+$') && self[name].matches('^[ -~]*$'))";
 
-/// Proxies and servers reject larger headers, some of them by closing the connection: nginx accepts 32 KiB, many others 8 KiB.
+/// Proxies and servers reject larger headers, some of them by closing the connection: nginx accepts 32 KiB, many
+/// others 8 KiB.
 pub(crate) const HEADERS_SIZE: &str = "self.map(name, size(name) + size(self[name])).sum() <= 8192";
 pub(crate) const PARAMETERS_SIZE: &str = "self.map(name, size(name) + size(self[name])).sum() <= 65536";
 

@@ -24,8 +24,8 @@ pub struct Cli {
     #[arg(long, global = true, env = "OAUTH_OPERATOR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 
-    /// Log filter: levels and modules of the operator, such as `info` or `oauth_operator::controller::watches=debug,warn`. Libraries
-    /// never log, because their logs may contain Secrets
+    /// Log filter: levels and modules of the operator, such as `info` or
+    /// `oauth_operator::controller::watches=debug,warn`. Libraries never log, because their logs may contain Secrets
     #[arg(long, global = true, env = "OAUTH_OPERATOR_LOG", default_value = "info")]
     pub log: String,
 }
@@ -52,7 +52,7 @@ With several integrations, the highest code is returned.";
 /// Flags of `run`, as given.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
-    /// Namespace to watch; may be given more than once, or with commas. Default: all namespaces
+    /// Namespace to watch; may be repeated, or comma-separated. Default: all namespaces
     #[arg(long = "namespace", env = "OAUTH_OPERATOR_NAMESPACE", value_delimiter = ',', value_name = "NAME")]
     pub namespaces: Vec<String>,
 
@@ -92,8 +92,8 @@ pub struct ServerArgs {
     #[arg(long, env = "OAUTH_OPERATOR_METRICS_LISTEN", default_value = "0.0.0.0:8443")]
     pub metrics_listen: SocketAddr,
 
-    /// Serve metrics over HTTPS, and only to clients whose bearer token the API server authenticates and authorizes to get the
-    /// non-resource URL /metrics
+    /// Serve metrics over HTTPS, and only to clients whose bearer token the API server authenticates and authorizes
+    /// to get the non-resource URL /metrics
     #[arg(long, env = "OAUTH_OPERATOR_METRICS_AUTH", num_args = 0..=1, default_value_t = true,
           default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
     pub metrics_auth: bool,
@@ -115,8 +115,8 @@ pub struct LimitArgs {
     #[arg(long, env = "OAUTH_OPERATOR_CONCURRENCY", default_value = "64")]
     pub concurrency: NonZeroU16,
 
-    /// Maximum token requests in flight per host. If several namespaces are watched, each leaves at least as many permits free as
-    /// it holds
+    /// Maximum token requests in flight per host. If several namespaces are watched, each leaves at least as many
+    /// permits free as it holds
     #[arg(long, env = "OAUTH_OPERATOR_MAX_IN_FLIGHT_PER_HOST", default_value = "8")]
     pub max_in_flight_per_host: NonZeroU16,
 
@@ -143,8 +143,8 @@ pub struct LimitArgs {
     #[arg(long, env = "OAUTH_OPERATOR_MAX_WRITES_PER_NAMESPACE", default_value = "50")]
     pub max_writes_per_namespace: u32,
 
-    /// Maximum writes to the API server per second on average for all namespaces together; beyond it, namespaces that have used
-    /// more than half of their own budget wait; 0 for no limit
+    /// Maximum writes to the API server per second on average for all namespaces together; beyond it, namespaces that
+    /// have used more than half of their own budget wait; 0 for no limit
     #[arg(long, env = "OAUTH_OPERATOR_MAX_WRITES", default_value = "200")]
     pub max_writes: u32,
 
@@ -161,17 +161,17 @@ pub struct EgressArgs {
           default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
     pub allow_http: bool,
 
-    /// CIDRs to allow although they are loopback, link-local, a metadata service or the API server;
-    /// may be given more than once, or with commas
+    /// CIDRs to allow although they are loopback, link-local, a metadata service or the API server; may be repeated,
+    /// or comma-separated
     #[arg(long = "allow-cidr", env = "OAUTH_OPERATOR_ALLOW_CIDR", value_delimiter = ',', value_name = "CIDR")]
     pub allow_cidrs: Vec<IpNet>,
 
-    /// CIDRs to deny, even if another flag allows them; may be given more than once, or with commas
+    /// CIDRs to deny, even if another flag allows them; may be repeated, or comma-separated
     #[arg(long = "deny-cidr", env = "OAUTH_OPERATOR_DENY_CIDR", value_delimiter = ',', value_name = "CIDR")]
     pub deny_cidrs: Vec<IpNet>,
 
-    /// Hosts to allow, such as `login.example.com` or `*.example.com`; may be given more than once, or with
-    /// commas. Default: all
+    /// Hosts to allow, such as `login.example.com` or `*.example.com`; may be repeated, or comma-separated. Default:
+    /// all
     #[arg(long = "allow-host", env = "OAUTH_OPERATOR_ALLOW_HOST", value_delimiter = ',', value_name = "HOST")]
     pub allow_hosts: Vec<HostPattern>,
 
@@ -181,7 +181,7 @@ pub struct EgressArgs {
     pub require_allowed_endpoints: bool,
 
     /// Hosts to allow for integrations without any credentials, if --require-allowed-endpoints is set, such as
-    /// `login.example.com` or `*.example.com`; may be given more than once, or with commas. Default: none
+    /// `login.example.com` or `*.example.com`; may be repeated, or comma-separated. Default: none
     #[arg(
         long = "allow-anonymous-host",
         env = "OAUTH_OPERATOR_ALLOW_ANONYMOUS_HOST",
@@ -199,14 +199,14 @@ pub struct EgressArgs {
 /// Flags that restrict which target Secrets are allowed.
 #[derive(Args, Clone, Debug)]
 pub struct TargetArgs {
-    /// Type that target Secrets may have in addition to Opaque and kubernetes.io/basic-auth, tls, dockerconfigjson and ssh-auth;
-    /// may be given more than once, or with commas
+    /// Type that target Secrets may have in addition to Opaque and kubernetes.io/basic-auth, tls, dockerconfigjson
+    /// and ssh-auth; may be repeated, or comma-separated
     #[arg(long = "allow-target-type", env = "OAUTH_OPERATOR_ALLOW_TARGET_TYPE", value_delimiter = ',', value_name = "TYPE",
           value_parser = parse_type)]
     pub allow_target_types: Vec<String>,
 
-    /// Label or annotation that target Secrets may have in addition to app.kubernetes.io/name, component and version: its key, or
-    /// all keys with a prefix, such as `example.com/*`; may be given more than once, or with commas
+    /// Label or annotation that target Secrets may have in addition to app.kubernetes.io/name, component and version:
+    /// its key, or all keys with a prefix, such as `example.com/*`; may be repeated, or comma-separated
     #[arg(
         long = "allow-target-metadata",
         env = "OAUTH_OPERATOR_ALLOW_TARGET_METADATA",

@@ -114,7 +114,7 @@ async fn check(
                 attempts += 1;
                 if attempts >= ATTEMPTS {
                     return Checked::Invalid(format!(
-                        "the expressions of spec.response cannot be parsed: parsing ends in {error}: shorten them"
+                        "the expressions of spec.response cannot be parsed: parsing results in {error}: shorten them"
                     ));
                 }
             }

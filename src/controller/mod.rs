@@ -1,5 +1,5 @@
-//! The controller: watches, caches, reconciliations, metrics and the HTTP server of one process. Depends on all other layers
-//! except `cli`.
+//! The controller: watches, caches, reconciliations, metrics and the HTTP server of one process. Depends on all other
+//! layers except `cli`.
 
 pub(crate) mod budget;
 pub(crate) mod cache;

@@ -186,7 +186,8 @@ async fn run_leader_election(
     candidate.release(&context.leadership).await;
 }
 
-/// Reconciles until `stop`, then shuts down gracefully: reconciliations in flight are finished, and received tokens are written.
+/// Reconciles until `stop`, then shuts down gracefully: reconciliations in flight are finished, and received tokens
+/// are written.
 async fn run_reconcilers(
     config: &Config,
     context: &Arc<Context>,

@@ -19,8 +19,8 @@ use crate::oauth::credentials::{Credential, Credentials};
 use crate::oauth::lifetime::TokenTimes;
 use crate::target::annotations::ADOPT_BY;
 
-/// The minimum interval between a failure and an attempt with changed inputs, so that a Secret that is constantly rewritten
-/// does not cause a stream of requests.
+/// The minimum interval between a failure and an attempt with changed inputs, so that a Secret that is constantly
+/// rewritten does not cause a stream of requests.
 const MIN_RETRY_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 
 /// The maximum time until the memory for responses is checked again. Queued integrations are normally woken earlier.
@@ -189,7 +189,7 @@ fn spec_changed(observed: &Observed) -> Option<Plan> {
     let (spec, snapshot) = (observed.spec.as_ref().ok()?, observed.snapshot()?);
     let reason = Reason::SpecChanged;
     if snapshot.provenance.spec_hash.is_empty() {
-        // Somebody removed the annotations, so the spec is not the cause.
+        // The annotations were removed, so the spec is not the cause.
         None
     } else if snapshot.provenance.spec_hash != spec.spec_hash {
         Some(Plan::Renew { reason })

@@ -58,8 +58,8 @@ impl Observed {
         }
     }
 
-    /// Whether the target holds a refresh token that is not sent: it was obtained with other credentials, from another endpoint
-    /// or over another connection.
+    /// Whether the target holds a refresh token that is not sent: it was obtained with other credentials, from
+    /// another endpoint or over another connection.
     #[must_use]
     pub fn withholds_refresh_token(&self) -> bool {
         let StoredTokens {
@@ -70,14 +70,15 @@ impl Observed {
             dpop_key: _,
             content: _,
         } = &self.stored;
-        // If an earlier release wrote the Secret, or somebody removed the annotation, the origin is unknown, and the
-        // chain continues.
+        // If an earlier release wrote the Secret, or the annotation was removed, the origin is unknown, and the chain
+        // continues.
         let is_bound_elsewhere =
             !binding.is_empty() && !self.is_pinned() && self.spec.as_ref().is_ok_and(|spec| spec.binding != *binding);
         refresh_token.is_some() && (is_bound_elsewhere || !self.matches_source(credentials_name))
     }
 
-    /// Whether tokens were obtained with the credentials that the spec names now; an earlier release did not record that.
+    /// Whether tokens were obtained with the credentials that the spec names now; an earlier release did not record
+    /// that.
     fn matches_source(&self, credentials_name: &str) -> bool {
         credentials_name.is_empty() || self.spec.as_ref().is_ok_and(|spec| spec.credentials_name == credentials_name)
     }
@@ -157,8 +158,8 @@ impl Observed {
 }
 
 /// Whether the refresh token in the credentials is not the one with which the chain of renewals began. If the initial
-/// token is unknown (somebody removed the annotations), the chain continues, because sending an initial token twice
-/// could revoke the chain.
+/// token is unknown (the annotations were removed), the chain continues, because sending an initial token twice could
+/// revoke the chain.
 fn differs_from(first: &SecretString, known: Option<&str>) -> bool {
     known.is_some_and(|known| !fingerprint::matches(known, &[first.expose_secret()]))
 }

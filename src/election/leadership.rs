@@ -6,8 +6,8 @@
 //! over the lease, its previous holder already considers it expired, even if that process was frozen, suspended or
 //! disconnected in the meantime.
 //!
-//! The fence: a token request is sent only if the lease outlives the request's timeout and the write that follows. If the remaining
-//! lease is too short, a longer one is requested first.
+//! The fence: a token request is sent only if the lease outlives the request's timeout and the write that follows. If
+//! the remaining lease is too short, a longer one is requested first.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -194,7 +194,7 @@ mod tests {
         assert!(leadership.fence(Duration::from_secs(1)).await.is_none(), "a standby replica sends nothing");
         leadership.renewed(Stopwatch::now(), LEASE_DURATION);
         assert!(leadership.fence(Duration::from_secs(10)).await.is_some());
-        assert_eq!(leadership.required_lease_duration(), LEASE_DURATION, "no request is in flight any more");
+        assert_eq!(leadership.required_lease_duration(), LEASE_DURATION, "no request is in flight");
 
         let long = leadership.fence(Duration::from_mins(1));
         tokio::pin!(long);

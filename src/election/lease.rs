@@ -1,7 +1,8 @@
 //! Leader election with a Lease of `coordination.k8s.io`, which is held by one replica at a time.
 //!
-//! kube-runtime has no leader election, and the existing crates depend on older releases of kube. All decisions are made by one pure function,
-//! [`decide`]. Every write includes the resource version that was read, so one of two concurrent writes is rejected.
+//! kube-runtime has no leader election, and the existing crates depend on older releases of kube. All decisions are
+//! made by one pure function, [`decide`]. Every write includes the resource version that was read, so one of two
+//! concurrent writes is rejected.
 
 use std::time::{Duration, Instant};
 
@@ -116,7 +117,8 @@ impl LeaderElector {
                 () = tokio::time::sleep(pause) => {}
                 () = &mut end => return,
             }
-            // The lease may expire and be acquired again between two checks; integrations reconciled in between must be reconciled again.
+            // The lease may expire and be acquired again between two checks; integrations reconciled in between must
+            // be reconciled again.
             let taken = may_lead() && self.try_acquire_or_renew(leadership).await;
             if taken {
                 on_started_leading();

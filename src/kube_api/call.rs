@@ -8,7 +8,8 @@ use zeroize::Zeroize;
 use crate::kube_api::client;
 use crate::kube_api::errors;
 
-/// Timeout of one call. If the API server takes longer, a retry is better than waiting on a connection that may be dead.
+/// Timeout of one call. If the API server takes longer, a retry is better than waiting on a connection that may be
+/// dead.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Waits for a call, up to [`TIMEOUT`].
@@ -45,7 +46,8 @@ pub enum ApiError {
     /// The API server rejected the call, or could not be reached.
     #[error(transparent)]
     Call(kube::Error),
-    /// The response could not be parsed. The error of the parser is dropped because it quotes the response, which may be a Secret.
+    /// The response could not be parsed. The error of the parser is dropped because it quotes the response, which may
+    /// be a Secret.
     #[error("failed to parse the API server's response")]
     Unreadable,
     /// The response did not arrive in time.

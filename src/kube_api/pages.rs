@@ -1,7 +1,7 @@
 //! Chooses the number of objects in one page of a list: as many as fit into a memory bound.
 //!
-//! The limit starts small, grows while pages are small, and shrinks if a page is too large. That page is then requested again, down to
-//! a single object, which always fits because the filter bounds each object.
+//! The limit starts small, grows while pages are small, and shrinks if a page is too large. That page is then
+//! requested again, down to a single object, which always fits because the filter bounds each object.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -44,7 +44,8 @@ pub struct Rules {
     pub labels: bool,
     /// Owner references.
     pub owners: bool,
-    /// Whether manager and operation of the operator's own managed fields are read; all other managed fields are dropped.
+    /// Whether manager and operation of the operator's own managed fields are read; all other managed fields are
+    /// dropped.
     pub managers: bool,
     /// Maximum cost of the finalizers.
     pub finalizers: usize,

@@ -1,5 +1,5 @@
-//! Limits of shared resources: token requests per host and in total, circuit breakers, and queues that are fair by namespace.
-//! Uses no other layer.
+//! Limits of shared resources: token requests per host and in total, circuit breakers, and queues that are fair by
+//! namespace. Uses no other layer.
 
 pub(crate) mod fair_queue;
 pub(crate) mod host;

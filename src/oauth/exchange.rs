@@ -38,7 +38,7 @@ const OWN_HEADERS: [&str; 3] = ["date", "dpop-nonce", "retry-after"];
 /// RFC 9449, section 4.1.
 const DPOP: HeaderName = HeaderName::from_static("dpop");
 
-/// One request, which may have to be sent a second time.
+/// One request, which may need to be sent a second time.
 pub(crate) struct Exchange<'a> {
     pub(crate) connection: &'a Connection,
     pub(crate) url: &'a Url,

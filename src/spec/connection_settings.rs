@@ -8,8 +8,8 @@ use crate::api::client_authentication::ClientAuthenticationMethod;
 use crate::api::spec::OAuthIntegrationSpec;
 use crate::fingerprint;
 
-/// Hash of the connection settings that a tenant provides: CA bundle, proxy, and client certificate, by the names of the
-/// objects that contain them. `None`: the operator's settings are used.
+/// Hash of the connection settings that a tenant provides: CA bundle, proxy, and client certificate, by the names of
+/// the objects that contain them. `None`: the operator's settings are used.
 pub(crate) fn fingerprint(spec: &OAuthIntegrationSpec) -> Option<String> {
     let connection = spec.connection.as_ref();
     let ca_bundle = connection.and_then(|connection| connection.ca_bundle.as_ref());

@@ -15,7 +15,7 @@ use crate::spec::sources::{CredentialRef, CredentialsSource};
 ///
 /// # Errors
 ///
-/// A sentence that names the key to add or to fix.
+/// A message that names the key to add or to fix.
 pub fn resolve(source: &CredentialsSource, secret: Option<&Secret>) -> Result<Credentials, String> {
     let values = source.fields.iter().filter_map(|field| match value(source, field, secret) {
         Ok(value) => Some(Ok((field.credential, value?))),
@@ -37,7 +37,7 @@ pub fn resolve(source: &CredentialsSource, secret: Option<&Secret>) -> Result<Cr
 ///
 /// # Errors
 ///
-/// A sentence that says what is wrong with them.
+/// A message that says what is wrong with them.
 pub fn apply_allowed_endpoints(
     credentials: &mut Credentials,
     of: &str,

@@ -40,8 +40,8 @@ pub struct ValidatedSpec {
     pub template: SecretTemplate,
     /// Token revocation.
     pub revocation: Option<RevocationPolicy>,
-    /// Hash of the fields that determine which token is issued: while it is unchanged, a token counts as one "for the current
-    /// spec".
+    /// Hash of the fields that determine which token is issued: while it is unchanged, a token counts as one "for the
+    /// current spec".
     pub spec_hash: String,
     /// Hash of everything that determines where a stored token is sent.
     pub binding: String,
@@ -54,8 +54,8 @@ pub struct ValidatedSpec {
 pub struct RevocationPolicy {
     /// The endpoint, unless the issuer's metadata contain it.
     pub endpoint: Option<Url>,
-    /// Its origin, if that is neither the token endpoint's nor the issuer's. Only the owner of the credentials can allow it:
-    /// otherwise nothing is revoked, and renewals continue.
+    /// Its origin, if that is neither the token endpoint's nor the issuer's. Only the owner of the credentials can
+    /// allow it: otherwise nothing is revoked, and renewals continue.
     pub foreign_origin: Option<String>,
     /// Format of the body.
     pub format: Format,
@@ -70,7 +70,7 @@ impl ValidatedSpec {
     ///
     /// # Errors
     ///
-    /// A sentence that names the field to change.
+    /// A message that names the field to change.
     pub fn parse(name: &str, spec: &OAuthIntegrationSpec) -> Result<Self, String> {
         let token_lifetime = spec.token_lifetime.map(signed);
         let renew_before = spec.renew_before.map(signed);
@@ -125,7 +125,8 @@ impl ValidatedSpec {
         self.token_request.grant.is_refresh() && self.renewal.fallback().is_none()
     }
 
-    /// Whether a renewal needs the content of the target: a refresh token or a key to continue with, or a token to revoke.
+    /// Whether a renewal needs the content of the target: a refresh token or a key to continue with, or a token to
+    /// revoke.
     #[must_use]
     pub fn reads_target(&self) -> bool {
         self.token_request.grant.is_refresh()

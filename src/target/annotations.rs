@@ -27,7 +27,7 @@ pub(crate) const CREDENTIALS_HASH: &str = "oauth.evolutionx.io/credentials-hash"
 /// Annotation with the name of the credentials Secret with which the tokens were obtained.
 pub(crate) const CREDENTIALS_NAME: &str = "oauth.evolutionx.io/credentials-source";
 pub(crate) const CREDENTIALS_VERSION: &str = "oauth.evolutionx.io/credentials-version";
-/// Annotation with the fingerprint of where the stored tokens may be sent.
+/// Annotation with the fingerprint of the endpoints to which the stored tokens may be sent.
 pub(crate) const BINDING_HASH: &str = "oauth.evolutionx.io/binding-hash";
 pub(crate) const REFRESH_TOKEN_HASH: &str = "oauth.evolutionx.io/initial-refresh-token-hash";
 pub(crate) const DATA_HASH: &str = "oauth.evolutionx.io/data-hash";

@@ -32,7 +32,8 @@ const FORBIDDEN_TYPES: [&str; 3] =
 /// Prefixes of the names by which Helm and the bootstrap token authenticator find their Secrets.
 const RESERVED_NAMES: [&str; 2] = ["sh.helm.release.v1.", "bootstrap-token-"];
 
-/// The allowed target Secrets, including what the administrator has added (`--allow-target-type`, `--allow-target-metadata`).
+/// The allowed target Secrets, including what the administrator has added (`--allow-target-type`,
+/// `--allow-target-metadata`).
 #[derive(Clone, Debug)]
 pub struct TargetPolicy {
     types: BTreeSet<String>,

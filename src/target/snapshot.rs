@@ -33,8 +33,8 @@ pub struct TargetSnapshot {
     pub version: u64,
     /// The integration's uid, from the label.
     pub integration_uid: String,
-    /// The integration's name and uid, from the owner reference; or from label and annotation if the Secret stays when its
-    /// integration is deleted.
+    /// The integration's name and uid, from the owner reference; or from label and annotation if the Secret stays
+    /// when its integration is deleted.
     pub owner: Option<(String, String)>,
     /// Whether it has no owner reference, so that it stays when its integration is deleted.
     pub retained: bool,

@@ -1,4 +1,5 @@
-//! `fetch --explain`: the structure of a response, and the result of each expression. Values are masked, because a response is secret.
+//! `fetch --explain`: the structure of a response, and the result of each expression. Values are masked, because a
+//! response is secret.
 
 use std::fmt::Write as _;
 

@@ -1,7 +1,7 @@
 //! `oauth-operator fetch`: requests tokens for local manifests, without a cluster.
 //!
-//! The quickest way to try a configuration: the same parsing, planning, request and rendering as in the operator, with files
-//! instead of the API server and standard output instead of the target Secret.
+//! The quickest way to try a configuration: the same parsing, planning, request and rendering as in the operator,
+//! with files instead of the API server and standard output instead of the target Secret.
 
 pub(crate) mod explain;
 pub(crate) mod manifests;

@@ -1,5 +1,5 @@
-//! The state of each integration between two reconciliations. No Secret data is kept, except a token response that has not been
-//! written yet.
+//! The state of each integration between two reconciliations. No Secret data is kept, except a token response that
+//! has not been written yet.
 //!
 //! Watches lag behind the operator's own writes. The result of a write is therefore also recorded here, and older
 //! watch events are dropped, so that no decision is based on the state before the last write.
@@ -157,8 +157,8 @@ impl IntegrationStates {
         self.with(uid, |state| state.rewrites.record(now, true));
     }
 
-    /// The earliest time for another write with the stored token: immediately, unless recent writes followed each other so quickly
-    /// that another actor is evidently reverting them.
+    /// The earliest time for another write with the stored token: immediately, unless recent writes followed each
+    /// other so quickly that another actor is evidently reverting them.
     #[must_use]
     pub fn rewrite_not_before(&self, uid: &str) -> Option<Timestamp> {
         let (at, count) = self.with(uid, |state| state.rewrites.last).flatten()?;

@@ -11,8 +11,8 @@ use crate::target::snapshot::TargetSnapshot;
 
 /// The maximum number of cached Secrets of one integration: its target, and previous ones that will be deleted.
 const MAX_TARGETS_PER_INTEGRATION: usize = 8;
-/// The maximum memory for the Secrets of one namespace, in bytes: about 5,000 of them. A Secret that is not cached is read when a
-/// decision needs it.
+/// The maximum memory for the Secrets of one namespace, in bytes: about 5,000 of them. A Secret that is not cached is
+/// read when a decision needs it.
 const MAX_NAMESPACE_WEIGHT: usize = 8 << 20;
 /// The maximum for all namespaces together.
 const MAX_TOTAL_WEIGHT: usize = 24 << 20;

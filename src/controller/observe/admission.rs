@@ -33,8 +33,8 @@ pub enum Reserved {
     Deletion(#[expect(dead_code, reason = "held until the end of the reconciliation")] DeletionPermit),
 }
 
-/// Acquires what the plan needs. If something is not available, `observed` records the reason, which changes the plan: nothing is
-/// sent, and nothing is counted as a failure.
+/// Acquires what the plan needs. If something is not available, `observed` records the reason, which changes the
+/// plan: nothing is sent, and nothing is counted as a failure.
 pub(crate) fn admit(context: &Context, integration: &OAuthIntegration, observed: &mut Observed) -> Option<Reserved> {
     if let (Plan::Renew { .. }, Ok(spec)) = (plan(observed), observed.spec.clone()) {
         check_expressions(context, integration, observed, &spec);
@@ -57,8 +57,8 @@ pub(crate) fn admit(context: &Context, integration: &OAuthIntegration, observed:
     context.revoker.try_acquire_deletion(&namespace, &name).map(Reserved::Deletion)
 }
 
-/// Delays a request whose response could not be evaluated: its expressions have not been parsed yet, or too many responses of the
-/// namespace are being evaluated. An integration that waits is triggered later.
+/// Delays a request whose response could not be evaluated: its expressions have not been parsed yet, or too many
+/// responses of the namespace are being evaluated. An integration that waits is triggered later.
 fn check_expressions(context: &Context, integration: &OAuthIntegration, observed: &mut Observed, spec: &ValidatedSpec) {
     let expressions = &spec.token_request.expressions;
     if expressions.are_simple_paths() {

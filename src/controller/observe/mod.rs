@@ -49,7 +49,7 @@ const DELETION_TIMEOUT: SignedDuration = SignedDuration::from_secs(30);
 /// When a Secret cannot be read, unless it does not exist or access is denied.
 pub async fn observe(context: &Context, integration: &OAuthIntegration) -> Result<(Observed, Option<Reserved>), Error> {
     let mut observed = observe_cached(context, integration); // no API call
-    target::verify(context, integration, &mut observed).await?; // one at most, within the budget of the namespace
+    target::verify(context, integration, &mut observed).await?; // up to one call, within the budget of the namespace
     let reserved = admission::admit(context, integration, &mut observed); // no API call
     let plan = plan(&observed);
     if reserved.is_none() && !matches!(plan, Plan::Rewrite { .. }) {

@@ -13,8 +13,8 @@ use crate::controller::error::Error;
 use crate::decision::observed::Observed;
 use crate::kube_api::call::with_timeout;
 
-/// Adds or removes the finalizer, depending on whether the spec requires tokens to be revoked on deletion: before the first token
-/// request, and after every change of the spec.
+/// Adds or removes the finalizer, depending on whether the spec requires tokens to be revoked on deletion: before the
+/// first token request, and after every change of the spec.
 pub(crate) async fn sync(context: &Context, integration: &OAuthIntegration, observed: &Observed) -> Result<(), Error> {
     let Ok(spec) = &observed.spec else { return Ok(()) };
     let wanted = spec.revokes_on_deletion();

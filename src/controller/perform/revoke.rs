@@ -1,4 +1,5 @@
-//! Token revocation (RFC 7009): of the superseded token some time after a renewal, and of all tokens when the integration is deleted.
+//! Token revocation (RFC 7009): of the superseded token some time after a renewal, and of all tokens when the
+//! integration is deleted.
 
 use std::sync::Arc;
 use std::time::Duration;

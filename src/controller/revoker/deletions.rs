@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const MAX_IN_FLIGHT: usize = 32;
 /// The maximum in one namespace.
 const MAX_IN_FLIGHT_PER_NAMESPACE: usize = 8;
-/// The maximum number of integrations of one namespace that are woken when a permit is free; the others are requeued by their timers.
+/// The maximum number of integrations of one namespace that are woken when a permit is free; the others are requeued
+/// by their timers.
 const MAX_WAITING_PER_NAMESPACE: usize = 256;
 
 /// Called with namespace and name of the integration that may try again.

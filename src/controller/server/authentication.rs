@@ -89,7 +89,7 @@ impl Authentication {
         let Ok(Ok(_permit)) = tokio::time::timeout(MAX_WAIT, self.reviews.acquire()).await else {
             return StatusCode::SERVICE_UNAVAILABLE;
         };
-        // Another request with the same token may have been reviewed meanwhile.
+        // Another request with the same token may have been reviewed in the meantime.
         if let Some(known) = self.cache().decision(&fingerprint, Instant::now()) {
             return known;
         }

@@ -1,4 +1,5 @@
-//! Health and readiness over HTTP for the kubelet; metrics over HTTPS on a separate port, with authentication and authorization.
+//! Health and readiness over HTTP for the kubelet; metrics over HTTPS on a separate port, with authentication and
+//! authorization.
 //!
 //! Everything runs on the control runtime, so that a busy main loop neither fails a probe nor delays a scrape.
 

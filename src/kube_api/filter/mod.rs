@@ -237,9 +237,9 @@ impl Filter {
         };
         let start = self.mark();
         let parent_empty = self.frames.last().is_some_and(|frame| frame.empty);
-        if let Some((most, needed)) = unit {
+        if let Some((max_cost, needed)) = unit {
             let depth = self.frames.len();
-            self.units.push(Unit { start, depth, parent_empty, most, needed });
+            self.units.push(Unit { start, depth, parent_empty, max_cost, needed });
         }
         if let Some(parent) = self.frames.last_mut() {
             if !parent.empty {
@@ -348,7 +348,7 @@ pub(crate) struct Unit {
     pub(crate) depth: usize,
     /// Whether it is the first value of its container.
     pub(crate) parent_empty: bool,
-    pub(crate) most: usize,
+    pub(crate) max_cost: usize,
     /// Whether the object is invalid without it.
     pub(crate) needed: bool,
 }

@@ -16,7 +16,7 @@ impl Filter {
         if matches!(self.lexing, Lexing::Skipping { .. }) {
             return;
         }
-        let over = self.units.iter().position(|unit| self.cost_since(unit.start) > unit.most);
+        let over = self.units.iter().position(|unit| self.cost_since(unit.start) > unit.max_cost);
         let Some(over) = over else { return };
         let inside = match self.lexing {
             Lexing::InString { key: false, escaped } => Inside::String { escaped },

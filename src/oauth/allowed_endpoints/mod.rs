@@ -1,4 +1,5 @@
-//! The endpoints to which the owner of credentials allows them to be sent: the protection against a confused deputy. Pure.
+//! The endpoints to which the owner of credentials allows them to be sent: the protection against a confused deputy.
+//! Pure.
 //!
 //! A user who may write an integration is not necessarily allowed to read the Secret that it names. With the
 //! annotation, the owner of the Secret defines the endpoints to which the operator may send it.

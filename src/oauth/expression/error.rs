@@ -40,10 +40,10 @@ pub enum ExpressionError {
     #[error("more than {0} KiB of headers")]
     HeadersTooLarge(usize),
     /// The worker exceeded its memory, in MiB.
-    #[error("its limit of {0} MiB of memory")]
+    #[error("an exceeded memory limit ({0} MiB)")]
     OutOfMemory(u64),
     /// The evaluation took too long.
-    #[error("its limit of {0:?}")]
+    #[error("a timeout ({0:?})")]
     TimedOut(Duration),
     /// Other expressions of the namespace used all of its time.
     #[error("a timeout in the queue: other expressions of the namespace use all of its time")]

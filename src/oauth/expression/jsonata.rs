@@ -1,4 +1,5 @@
-//! JSONata expressions: paths are recognized by their text; all others are parsed and evaluated with limits, in worker processes.
+//! JSONata expressions: paths are recognized by their text; all others are parsed and evaluated with limits, in
+//! worker processes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -115,11 +116,12 @@ impl Expression {
         self.text.split('.')
     }
 
-    /// Evaluates the expression over a response body. Blocks for at most [`TIMEOUT_MS`].
+    /// Evaluates the expression over a response body. Blocks for up to [`TIMEOUT_MS`].
     ///
     /// # Errors
     ///
-    /// The JSONata code of the error, or a generic message: the full message may quote values of the response, which are secret.
+    /// The JSONata code of the error, or a generic message: the full message may quote values of the response, which
+    /// are secret.
     pub fn evaluate(&self, body: &JValue, bindings: Bindings<'_>) -> Result<JValue, ExpressionError> {
         let options = EvaluatorOptions {
             timeout_ms: Some(TIMEOUT_MS),

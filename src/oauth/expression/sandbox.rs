@@ -35,7 +35,7 @@ pub(crate) const LONGEST: Duration = Duration::from_millis(7_250);
 /// How many responses of one namespace may wait or be evaluated; beyond this number, its other integrations delay
 /// their requests.
 const ROOM: usize = 8;
-/// How many sets of expressions of one namespace are trusted; beyond this number, none of them is trusted any more.
+/// How many sets of expressions of one namespace are trusted; beyond this number, all of them lose their trust.
 const TRUSTED: usize = 256;
 /// For how many namespaces trust is remembered.
 const TRUSTED_NAMESPACES: usize = 1_024;

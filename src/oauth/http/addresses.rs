@@ -45,9 +45,10 @@ const SPECIAL_V4: [(Ipv4Net, Special, &str); 15] = [
     ),
     (v4([0, 0, 0, 0], 8), UNSPECIFIED, "RFC 1122, section 3.2.1.3: this host on this network"),
     (v4([127, 0, 0, 0], 8), LOOPBACK, "RFC 1122, section 3.2.1.3"),
-    // 169.254.169.254: AWS, Google Cloud, Azure, Oracle Cloud, IBM Cloud, OpenStack (OVHcloud, Huawei Cloud, T-Systems), DigitalOcean,
-    // Hetzner, Exoscale, Akamai (Linode), Vultr, UpCloud, Yandex Cloud. 169.254.42.42: Scaleway. 169.254.0.23: Tencent Cloud.
-    // 169.254.170.2 and .23: containers at AWS. 169.254.169.252: Google Kubernetes Engine.
+    // 169.254.169.254: AWS, Google Cloud, Azure, Oracle Cloud, IBM Cloud, OpenStack (OVHcloud, Huawei Cloud,
+    // T-Systems), DigitalOcean, Hetzner, Exoscale, Akamai (Linode), Vultr, UpCloud, Yandex Cloud. 169.254.42.42:
+    // Scaleway. 169.254.0.23: Tencent Cloud. 169.254.170.2 and .23: containers at AWS. 169.254.169.252: Google
+    // Kubernetes Engine.
     (v4([169, 254, 0, 0], 16), LINK_LOCAL, "RFC 3927"),
     (v4([192, 0, 0, 0], 24), RESERVED, "RFC 6890, section 2.1: protocol assignments"),
     (v4([224, 0, 0, 0], 4), MULTICAST, "RFC 5771"),
@@ -60,7 +61,8 @@ const SPECIAL_V4: [(Ipv4Net, Special, &str); 15] = [
     (v4([192, 88, 99, 0], 24), RESERVED, "RFC 7526: the relays of 6to4, deprecated"),
 ];
 
-/// The same for IPv6. All other addresses are denied unless they are global unicast (2000::/3) or embed an IPv4 address.
+/// The same for IPv6. All other addresses are denied unless they are global unicast (2000::/3) or embed an IPv4
+/// address.
 const SPECIAL_V6: [(Ipv6Net, Special, &str); 14] = [
     (
         v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0], 32),
@@ -96,8 +98,8 @@ const SPECIAL_V6: [(Ipv6Net, Special, &str); 14] = [
     (v6([0x5f00, 0, 0, 0, 0, 0, 0, 0], 16), RESERVED, "RFC 9602: segment routing"),
 ];
 
-/// NAT64 with the well-known prefix: the IPv4 address is the last 32 bits, and the 64 bits before them are zero (RFC 6052,
-/// section 2.1). Addresses with other bits there are reserved.
+/// NAT64 with the well-known prefix: the IPv4 address is the last 32 bits, and the 64 bits before them are zero (RFC
+/// 6052, section 2.1). Addresses with other bits there are reserved.
 const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
 /// NAT64 with prefixes of 48, 56, 64 or 96 bits, which each network chooses within this one (RFC 8215, section 5).
 const LOCAL_NAT64: Ipv6Net = v6([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48);

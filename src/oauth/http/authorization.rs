@@ -1,5 +1,5 @@
-//! Decides whether a request may be sent: the egress policy of the administrator together with the restrictions of the owners of the
-//! credentials. Pure.
+//! Decides whether a request may be sent: the egress policy of the administrator together with the restrictions of
+//! the owners of the credentials. Pure.
 
 #![deny(clippy::disallowed_methods)]
 

@@ -32,7 +32,7 @@ pub(crate) struct BoundedStream<S> {
 pub(crate) struct TooMuch(usize);
 
 impl<S> BoundedStream<S> {
-    /// A stream for a response with a body of at most `max_body` bytes.
+    /// A stream for a response with a body of up to `max_body` bytes.
     pub(crate) const fn new(stream: S, max_body: usize) -> Self {
         let bound = max_body.saturating_add(OVERHEAD);
         Self { stream, bound, remaining: bound, read_since_yield: 0 }

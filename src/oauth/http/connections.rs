@@ -62,8 +62,8 @@ pub struct Settings<'a> {
 }
 
 impl HttpClients {
-    /// Connections that trust Mozilla's root certificates, which are compiled in, and those of the system (or of `SSL_CERT_FILE`), for
-    /// private CAs. Redirects are not followed: the request contains secrets.
+    /// Connections that trust Mozilla's root certificates, which are compiled in, and those of the system (or of
+    /// `SSL_CERT_FILE`), for private CAs. Redirects are not followed: the request contains secrets.
     ///
     /// # Errors
     ///
@@ -206,7 +206,8 @@ fn mismatch() -> RequestError {
     RequestError::invalid_credential(Credential::TlsKey, &CredentialError::CertificateMismatch)
 }
 
-/// The default root certificates; those of the system are ignored if they cannot be read, because an image may have none.
+/// The default root certificates; those of the system are ignored if they cannot be read, because an image may have
+/// none.
 fn default_roots() -> RootCertStore {
     let system = rustls_native_certs::load_native_certs().certs;
     let mut roots = RootCertStore::empty();

@@ -80,7 +80,7 @@ impl Proxies {
 }
 
 impl Dialer {
-    /// Connects to the endpoint of `url`, for a response with a body of at most `max_body` bytes.
+    /// Connects to the endpoint of `url`, for a response with a body of up to `max_body` bytes.
     ///
     /// # Errors
     ///

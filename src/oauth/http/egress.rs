@@ -134,7 +134,8 @@ impl EgressPolicy {
             return Err(Denied::Host { host: host.to_owned() });
         }
         match url.host() {
-            // The URL parser has recognized all forms of an address: octal, hexadecimal, short, and with a trailing dot.
+            // The URL parser has recognized all forms of an address: octal, hexadecimal, short, and with a trailing
+            // dot.
             Some(Host::Ipv4(address)) => self.check_ip(address.into()),
             Some(Host::Ipv6(address)) => self.check_ip(address.into()),
             Some(Host::Domain(_)) => Ok(()),
@@ -178,9 +179,9 @@ impl EgressPolicy {
         Err(Denied::Address { address, kind })
     }
 
-    /// Checks where an integration without any credentials may send requests. It has no Secret whose owner could
-    /// decide, so the administrator decides. Otherwise, users who may write integrations could read data from servers
-    /// that only the operator can reach.
+    /// Checks whether an integration without any credentials may send requests to a URL. It has no Secret whose owner
+    /// could decide, so the administrator decides. Otherwise, users who may write integrations could read data from
+    /// servers that only the operator can reach.
     ///
     /// # Errors
     ///

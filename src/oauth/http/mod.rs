@@ -1,5 +1,5 @@
-//! HTTP for token requests: name resolution, egress policy, connections, issuer metadata, DPoP nonces, and the caches that namespaces
-//! share. May use the layers below `oauth`, and the modules of `oauth` that describe a request.
+//! HTTP for token requests: name resolution, egress policy, connections, issuer metadata, DPoP nonces, and the caches
+//! that namespaces share. May use the layers below `oauth`, and the modules of `oauth` that describe a request.
 
 pub(crate) mod addresses;
 pub mod authorization;

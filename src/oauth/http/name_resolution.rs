@@ -56,7 +56,7 @@ pub enum ResolveError {
     /// The error of the system.
     #[error("{0}")]
     Failed(String),
-    /// No response came in time.
+    /// No response arrived in time.
     #[error("{name} was not resolved within {timeout:?}: check the name, or its name servers")]
     TimedOut {
         /// The name.

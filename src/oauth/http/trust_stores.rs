@@ -76,7 +76,7 @@ impl TrustStores {
         }
         // Parsing takes milliseconds, so the wait in the queue is short.
         let Some(_turn) = self.parsing.turn(namespace, Duration::MAX).await else { return Err(aborted()) };
-        // Another request may have parsed the same bundle meanwhile.
+        // Another request may have parsed the same bundle in the meantime.
         if let Some(known) = self.known(namespace, bundle) {
             return known;
         }

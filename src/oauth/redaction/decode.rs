@@ -22,7 +22,8 @@ pub fn all(text: &str) -> Vec<String> {
 
 fn once(text: &str) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
-    // A plus is a space in forms only. HTML escapes have no meaning in JSON; a text that uses both is decoded in both ways.
+    // A plus is a space in forms only. HTML escapes have no meaning in JSON; a text that uses both is decoded in both
+    // ways.
     for decoded in [percent(text), percent(&text.replace('+', " ")), unescaped(text, json), unescaped(text, character)]
     {
         if decoded != text && !all.contains(&decoded) {
@@ -58,8 +59,8 @@ fn unescaped(text: &str, escape: fn(&str) -> Option<(char, usize)>) -> String {
     plain
 }
 
-/// The character of an escape at the beginning of a text, and the length of the escape: `\u0041`, `\x41`, `&#65;`, `&#x41;` and
-/// `&amp;`.
+/// The character of an escape at the beginning of a text, and the length of the escape: `\u0041`, `\x41`, `&#65;`,
+/// `&#x41;` and `&amp;`.
 fn character(text: &str) -> Option<(char, usize)> {
     utf16(text).or_else(|| byte(text)).or_else(|| html(text))
 }

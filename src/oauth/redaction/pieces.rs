@@ -146,7 +146,8 @@ fn place(window: u64) -> (usize, u64) {
     (usize::try_from(hash / 64).unwrap_or_default(), 1 << (hash % 64))
 }
 
-/// Whether one of the texts contains a mask with the beginning or the end of a secret: `abc***xyz`, `abc...`, `****wxyz`.
+/// Whether one of the texts contains a mask with the beginning or the end of a secret: `abc***xyz`, `abc...`,
+/// `****wxyz`.
 #[must_use]
 pub fn is_masked(texts: &[&str], secret: &str) -> bool {
     readings(secret)

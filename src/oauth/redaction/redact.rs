@@ -88,8 +88,8 @@ fn repeats(text: &str, secrets: &[&str], whole: &[&str]) -> bool {
     secrets.iter().any(|secret| pieces.has_piece_of(secret) || is_masked(&[text], secret))
 }
 
-/// Whether a text, or what it decodes to, contains a whole value. The line break at the end of a value, which comes from `echo`, is
-/// ignored, as are characters that are not printable: servers drop them.
+/// Whether a text, or what it decodes to, contains a whole value. The line break at the end of a value, which comes
+/// from `echo`, is ignored, as are characters that are not printable: servers drop them.
 fn contains(text: &str, decoded: &[String], value: &str) -> bool {
     let printable = printable(value);
     [value.trim(), printable.trim()].into_iter().filter(|value| !value.is_empty()).any(|value| {

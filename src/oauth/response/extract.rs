@@ -30,24 +30,24 @@ pub(crate) enum ExtractError {
     #[error("an expression for the tokens or extra values does not yield a usable value in the body")]
     Computed,
     /// All values together are too large, in bytes.
-    #[error("the values of the response have {0} bytes together; at most {MAX_VALUES} are kept")]
+    #[error("there are {0} bytes of values, more than the maximum of {MAX_VALUES}, in the body")]
     TooLarge(usize),
 }
 
 /// Why the result of an expression is unusable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ValueError {
-    #[error("ends in {0} on the body")]
+    #[error("results in {0} for the body")]
     Expression(#[from] ExpressionError),
     #[error("yields nothing in the body")]
     Nothing,
     #[error("yields {0} instead of a string in the body")]
     NotString(&'static str),
-    #[error("yields a token of {0} bytes; at most {MAX_TOKEN} are kept")]
+    #[error("yields a token of {0} bytes, more than the maximum of {MAX_TOKEN}, in the body")]
     TokenTooLong(usize),
-    #[error("yields a token with characters that RFC 6749 does not allow in the body")]
+    #[error("yields a token with invalid characters (RFC 6749, appendix A) in the body")]
     InvalidCharacters,
-    #[error("yields a value that cannot be written as text")]
+    #[error("yields a value that cannot be written as text in the body")]
     NotText,
 }
 
@@ -166,7 +166,8 @@ impl Values<'_> {
         SignedDuration::try_from_secs_f64(seconds).ok().filter(SignedDuration::is_positive)
     }
 
-    /// A timestamp: RFC 3339, or Unix time in seconds, or in milliseconds if the number is too large for seconds (the year 5138).
+    /// A timestamp: RFC 3339, or Unix time in seconds, or in milliseconds if the number is too large for seconds (the
+    /// year 5138).
     fn timestamp(&self, expression: &Expression) -> Option<Timestamp> {
         const MAX_SECONDS: f64 = 1e11;
         let number = match self.evaluated.get_public(expression).ok()? {

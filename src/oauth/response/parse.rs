@@ -110,7 +110,7 @@ fn check_success(
     let value = evaluated.get_public(success).map_err(|error| {
         RequestError::new(
             Reason::InvalidResponse,
-            format!("the expression {text} for {} ends in {error} on the body", ResponseField::Success),
+            format!("the expression {text} for {} results in {error} for the body", ResponseField::Success),
         )
         .with_advice(Advice::CheckExpression(ResponseField::Success))
     })?;

@@ -116,8 +116,8 @@ impl Shares {
         own.is_some_and(|own| own.integrations.get(name).is_some_and(|taken| inner.fits_now(own, taken)))
     }
 
-    /// Whether an integration that was read is a refused one, and not older than the latest watch event about it, which may be its
-    /// deletion.
+    /// Whether an integration that was read is a refused one, and not older than the latest watch event about it,
+    /// which may be its deletion.
     pub(crate) fn is_refused(&self, watched: &GuardedIntegration) -> bool {
         let inner = self.lock();
         let own = inner.namespaces.get(&watched.namespace().unwrap_or_default());
