@@ -82,7 +82,7 @@ reasons! {
     /// The circuit breaker of the endpoint's host is open for all: one probe at a time is sent until the host
     /// responds again.
     CircuitBreakerOpen: Transient,
-    /// The target Secret is missing, or it holds no token.
+    /// The target Secret is missing, or contains no token.
     TargetMissing: NotAFailure,
     /// The spec differs from the one that produced the token.
     SpecChanged: NotAFailure,

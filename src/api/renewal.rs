@@ -91,7 +91,7 @@ pub struct Fallback {
     pub token_endpoint: Option<String>,
 }
 
-/// A grant that needs no refresh token.
+/// A grant that does not require a refresh token.
 #[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "snake_case")]
 pub enum FallbackGrant {

@@ -39,8 +39,8 @@ pub struct Response {
     #[schemars(length(min = 1, max = 4096))]
     pub success: Option<String>,
     /// Additional values for the target Secret: an expression for each key. Strings are written unchanged, numbers
-    /// and booleans as in JSON, objects and arrays as JSON text; an expression that evaluates to nothing writes no
-    /// key. Default: none. Example: `{instance_url: instance_url}`.
+    /// and booleans as in JSON, objects and arrays as JSON text; if an expression evaluates to nothing, its key is
+    /// not written. Default: none. Example: `{instance_url: instance_url}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::extra")]
     #[x_kube(validation = Rule::new(validation::EXTRA_NAMES).message("response.extra must use valid keys of a Secret: letters, digits, '-', '_' and '.'"))]

@@ -60,7 +60,7 @@ impl Checks {
         Self { http, triggers, known: Arc::default() }
     }
 
-    /// The result for the expressions of an integration. Paths need no check.
+    /// The result for the expressions of an integration. Paths are always valid.
     #[must_use]
     pub fn seen(&self, uid: &str, expressions: &ResponseMapping) -> Checked {
         let Some(key) = key(expressions) else { return Checked::Valid };

@@ -76,7 +76,7 @@ pub struct Observed {
     pub delayed: Option<Delay>,
     /// Whether the endpoint's circuit was open and its host has responded since this integration's last attempt.
     pub host_recovered: bool,
-    /// The end of the pause that the endpoint demands (`Retry-After`), as far as this process knows.
+    /// The end of the pause that the endpoint requests (`Retry-After`), as far as this process knows.
     pub requested_pause_until: Option<Timestamp>,
     /// The last written status.
     pub status: OAuthIntegrationStatus,

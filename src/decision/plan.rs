@@ -166,7 +166,7 @@ fn target_conflict(observed: &Observed) -> Option<Plan> {
 }
 
 /// Applies only while the retry would use the inputs that failed. If the circuit of the host was open and the host
-/// has recovered, there is no further wait, except for a pause that the endpoint demanded.
+/// has recovered, there is no further wait, except for a pause that the endpoint requested.
 fn backing_off(observed: &Observed) -> Option<Plan> {
     let last = observed.status.last_failure.as_ref()?;
     let has_paused = observed.requested_pause_until.is_none_or(|until| until <= observed.now);

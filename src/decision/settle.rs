@@ -96,7 +96,7 @@ pub(crate) fn failed(
         reason: failure.reason.as_str().to_owned(),
         message: failure.message.clone(),
         attempts,
-        // Rounded up, because a status has whole seconds, and a delay that an endpoint demands must be respected in
+        // Rounded up, because a status has whole seconds, and a delay that an endpoint requests must be respected in
         // full.
         retry_at: status::time(now + pause.max(requested) + SignedDuration::from_millis(999)),
         inputs_hash,

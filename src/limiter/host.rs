@@ -53,9 +53,9 @@ pub(crate) struct Lane {
 struct Circuit {
     since: Instant,
     since_wall: Timestamp,
-    /// The uids or namespaces that have failed, with the end of the pause that a response demanded (`Retry-After`).
+    /// The uids or namespaces that have failed, with the end of the pause that a response requested (`Retry-After`).
     failed: HashMap<String, Instant>,
-    /// The end of the pause that the host demands, as far as it is respected.
+    /// The end of the pause that the host requests, as far as it is respected.
     not_before: Instant,
     next_probe: Instant,
 }
@@ -82,7 +82,7 @@ impl Circuit {
         (elapsed / PROBE_INTERVAL_DIVISOR).clamp(MIN_PROBE_INTERVAL, MAX_PROBE_INTERVAL)
     }
 
-    /// Records a failure. The circuit respects the longest pause that was demanded from at least `quorum` of them.
+    /// Records a failure. The circuit respects the longest pause that was requested from at least `quorum` of them.
     fn fail(&mut self, who: &str, retry_after: Option<Duration>, quorum: usize, now: Instant) {
         self.failed.insert(who.to_owned(), now + retry_after.unwrap_or_default().min(MAX_RETRY_AFTER));
         let mut requested: Vec<Instant> = self.failed.values().copied().collect();

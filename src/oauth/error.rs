@@ -19,7 +19,7 @@ pub struct RequestError {
     pub message: String,
     /// What the user can change; `None` after it has been added to the message.
     pub advice: Option<Advice>,
-    /// `Retry-After`: the delay before the next request that the endpoint demands (RFC 9110, section 10.2.3).
+    /// `Retry-After`: the delay before the next request that the endpoint requests (RFC 9110, section 10.2.3).
     pub retry_after: Option<Duration>,
     /// A new refresh token from a response that is otherwise unusable. The one that was sent may already be invalid,
     /// so this one must be kept.

@@ -73,7 +73,7 @@ impl SigningKey {
             return Err(KeyError::Encrypted);
         }
         let der = PrivateKeyDer::from_pem_slice(pem.trim().as_bytes()).map_err(|_| KeyError::NotPem)?;
-        // The error may quote what it could not parse.
+        // The error is dropped because it may quote the key.
         let key = rustls::crypto::ring::sign::any_supported_type(&der).map_err(|_| KeyError::Unsupported)?;
         Ok(Self(key))
     }

@@ -52,7 +52,7 @@ pub struct ValidatedSpec {
 /// The parsed `spec.revocation` (RFC 7009).
 #[derive(Clone, Debug)]
 pub struct RevocationPolicy {
-    /// The endpoint, unless the issuer's metadata contain it.
+    /// The endpoint, unless the issuer's metadata contains it.
     pub endpoint: Option<Url>,
     /// Its origin, if that is neither the token endpoint's nor the issuer's. Only the owner of the credentials can
     /// allow it: otherwise nothing is revoked, and renewals continue.

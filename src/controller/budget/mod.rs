@@ -248,7 +248,8 @@ impl Buckets {
         })
     }
 
-    /// Waiting integrations get turns at the rate at which the bucket fills, so that they do not retry together.
+    /// Waiting integrations are assigned turns at the rate at which the bucket fills, so that they do not retry
+    /// together.
     fn admit(&self, namespace: &str, uid: &str, now: Instant, at_least: Duration, cost: Cost) -> Option<Instant> {
         if self.is_unlimited() && at_least.is_zero() {
             return None;

@@ -172,7 +172,7 @@ impl IntegrationStates {
         at.checked_add(request_interval(count)).ok()
     }
 
-    /// Records the pause that the response to a failed request demands (`Retry-After`), or that it demands none.
+    /// Records the pause that the response to a failed request requests (`Retry-After`), or that it requests none.
     pub fn record_requested_pause(&self, uid: &str, now: Timestamp, retry_after: Option<Duration>) {
         let pause = retry_after.and_then(|pause| SignedDuration::try_from(pause).ok());
         let until = pause.and_then(|pause| now.checked_add(pause).ok());

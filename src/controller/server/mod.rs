@@ -30,7 +30,7 @@ use crate::controller::server::tls::{CertificateFiles, Tls};
 /// The media type of OpenMetrics 1.0.
 const OPENMETRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The addresses, and who may read metrics.
+/// The addresses of the server, and the access to metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerConfig {
     /// Address for health and readiness.

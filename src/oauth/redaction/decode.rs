@@ -22,7 +22,7 @@ pub fn all(text: &str) -> Vec<String> {
 
 fn once(text: &str) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
-    // A plus is a space in forms only. HTML escapes have no meaning in JSON; a text that uses both is decoded in both
+    // A plus is a space only in forms. HTML escapes have no meaning in JSON; a text that uses both is decoded in both
     // ways.
     for decoded in [percent(text), percent(&text.replace('+', " ")), unescaped(text, json), unescaped(text, character)]
     {
