@@ -39,7 +39,9 @@ const PLAIN_HEADERS: [&str; 14] = [
 
 /// An annotation cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the annotation {ALLOWED_ENDPOINTS} of {owner} contains a value that is not an absolute http or https URL: correct it")]
+#[error(
+    "the annotation {ALLOWED_ENDPOINTS} of {owner} contains a value that is not an absolute http or https URL: correct it"
+)]
 pub struct InvalidAnnotation {
     owner: String,
 }
