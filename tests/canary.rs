@@ -1,7 +1,7 @@
-//! The promise: nothing secret is shown anywhere. All output of a whole test run (logs including panics, events,
-//! statuses, leases, metrics, the output of `fetch`) is searched for every value of every Secret and every token.
+//! The guarantee: no output contains a secret. All output of a whole test run (logs including panics, events, statuses,
+//! leases, metrics, the output of `fetch`) is searched for every value of every Secret and every token.
 //!
-//! `make test` records both in the folder that `CANARY_RECORD` names; this test runs after all others.
+//! `make test` records both in the directory `CANARY_RECORD`; this test runs after all others.
 
 #![allow(missing_docs, clippy::expect_used, clippy::panic)]
 
@@ -14,8 +14,8 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use serde_json::Value;
 
-/// Keys of Secrets whose values are not secret: they are also in specs, are names, or describe a token in a way that
-/// everybody may know.
+/// Keys of Secrets whose values are not secret: they are also in specs, are names, or describe a token without
+/// revealing it.
 const PUBLIC: [&str; 15] = [
     "type",
     "ends",
@@ -34,22 +34,22 @@ const PUBLIC: [&str; 15] = [
     "not-secret",
 ];
 /// A shorter value would be found by chance: the tests must not use one.
-const SHORTEST: usize = 6;
-/// A marker in values of the tests that does not occur elsewhere.
+const MIN_LENGTH: usize = 6;
+/// Markers in secret values of the tests that do not occur elsewhere.
 const MARKS: [&str; 2] = ["kanarie-", "KANARIENVOGEL"];
 /// Each fragment of this length of a long value is searched for.
 const PIECE: usize = 32;
 
 fn main() -> ExitCode {
-    let Some(folder) = std::env::var_os("CANARY_RECORD") else {
+    let Some(dir) = std::env::var_os("CANARY_RECORD") else {
         eprintln!("canary: there is no record of a test run; `make test` creates one and searches it at the end");
         return ExitCode::from(2);
     };
-    let record = Record::read(Path::new(&folder));
+    let record = Record::read(Path::new(&dir));
     let secrets = record.secrets();
     let search = Search::new(&secrets.long);
     Search::works();
-    assert!(secrets.long.len() > 1_000, "{} secrets: the record is not one of a whole run", secrets.long.len());
+    assert!(secrets.long.len() > 1_000, "{} secrets: this is not the record of a whole run", secrets.long.len());
     assert!(secrets.short.is_empty(), "these values of tests are too short to be searched for: {:?}", secrets.short);
     let mut found = 0;
     println!("searched for {} secret values in {} ways", secrets.long.len(), WAYS.len());
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
     if found == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The record.
+/// The record of a test run.
 struct Record {
     audit: Vec<Value>,
     texts: BTreeMap<String, String>,
@@ -79,9 +79,9 @@ struct Secrets {
 }
 
 impl Record {
-    fn read(folder: &Path) -> Self {
+    fn read(dir: &Path) -> Self {
         let files = |kind: &str| -> Vec<String> {
-            let files = std::fs::read_dir(folder.join(kind)).into_iter().flatten();
+            let files = std::fs::read_dir(dir.join(kind)).into_iter().flatten();
             let files = files.map(|file| file.expect("a file of the record").path());
             let kept = files.filter(|path| path.extension().is_none());
             kept.map(|path| String::from_utf8_lossy(&std::fs::read(path).expect("a file of the record")).into_owned())
@@ -117,7 +117,7 @@ impl Record {
         secrets
     }
 
-    /// The output that others may read.
+    /// The output that must not contain secrets.
     fn shown(&self) -> Vec<(&str, String)> {
         let objects = |resource: &str| -> String {
             let by_operator = |event: &&Value| {
@@ -142,32 +142,32 @@ impl Secrets {
         if PUBLIC.contains(&key) || value.is_empty() {
             return;
         }
-        if value.len() < SHORTEST { &mut self.short } else { &mut self.long }.insert(value.to_owned());
+        if value.len() < MIN_LENGTH { &mut self.short } else { &mut self.long }.insert(value.to_owned());
     }
 }
 
 type Way = fn(&str) -> Vec<String>;
 
-/// The audit log of an API server. The server is killed at the end, perhaps in the middle of a line.
+/// The events in the audit log of an API server. The last line may be incomplete because the server is killed.
 fn events(text: &str) -> Vec<Value> {
     let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
     let event = |line: &str| serde_json::from_str(&shallow(line)).unwrap_or_else(|error| panic!("{error} in {line}"));
     whole.lines().map(event).collect()
 }
 
-/// A line of JSON without content that is nested too deep for parsers: attack tests write it, and it contains no value
-/// of a Secret.
+/// A line of JSON without the values that are nested too deep for parsers: attack tests write them, and they contain no
+/// value of a Secret.
 fn shallow(line: &str) -> String {
-    const DEEPEST: usize = 100;
+    const MAX_DEPTH: usize = 100;
     let (mut kept, mut depth, mut in_string, mut escaped) = (String::with_capacity(line.len()), 0_usize, false, false);
     for next in line.chars() {
         let opens = !in_string && matches!(next, '[' | '{');
         let closes = !in_string && matches!(next, ']' | '}');
         depth += usize::from(opens);
-        if depth == DEEPEST + 1 && opens {
+        if depth == MAX_DEPTH + 1 && opens {
             kept.push_str("null");
         }
-        if depth <= DEEPEST {
+        if depth <= MAX_DEPTH {
             kept.push(next);
         }
         depth -= usize::from(closes);
@@ -182,7 +182,7 @@ fn shallow(line: &str) -> String {
 
 /// The encodings of a value in a text.
 const WAYS: [(&str, Way); 7] = [
-    ("as it is", |value| vec![value.to_owned()]),
+    ("plain", |value| vec![value.to_owned()]),
     ("as JSON", |value| vec![Value::from(value).to_string().trim_matches('"').to_owned()]),
     ("as a form", |value| vec![url::form_urlencoded::byte_serialize(value.as_bytes()).collect()]),
     ("percent-encoded", |value| {
@@ -239,7 +239,7 @@ impl Search {
         text.lines().filter_map(hit).collect()
     }
 
-    /// Checks that the search finds what it should. Written by hand, not with the code above.
+    /// Checks the search itself, with inputs that were encoded by hand and not with the code above.
     fn works() {
         let jwt = "eyJhbGciOiJSUzI1NiJ9.".to_owned() + &"abcdefghijklmnopqrstuvwxyz0123456789".repeat(10);
         let pem =
@@ -250,7 +250,7 @@ impl Search {
             "it is made/by+hand=1, indeed",
             "made%2fby%2bhand%3d1",
             "made%2Fby%2Bhand%3D1",
-            // client:made/by+hand=1, and with one and with two characters less before it.
+            // client:made/by+hand=1, then without its first character, and without its first two.
             "Basic Y2xpZW50Om1hZGUvYnkraGFuZD0x",
             "Basic bGllbnQ6bWFkZS9ieStoYW5kPTE=",
             "Basic aWVudDptYWRlL2J5K2hhbmQ9MQ==",

@@ -10,7 +10,7 @@ use test_support::manifests::{self, apply};
 use test_support::operator::kubeconfig;
 use test_support::{ControlPlane, Operator, tools};
 
-/// The lifetime of the demo's tokens: long enough to read the output, short enough to wait for.
+/// The lifetime of the tokens: long enough to read the output, short enough to wait for a renewal.
 const LIFETIME_SECONDS: u32 = 20;
 const RENEWALS: usize = 2;
 const NAMESPACE: &str = "erp";
@@ -44,11 +44,11 @@ async fn demo() {
     show(&control_plane, "the Secret was created");
     for renewal in 1..=RENEWALS {
         say(&format!("waiting for renewal {renewal}; nothing happens until it is due"));
-        let end = expires_at(&control_plane);
+        let expiry = expires_at(&control_plane);
         seen = next_token(&control_plane, &seen).await;
-        let left = end.duration_since(jiff::Timestamp::now()).as_secs();
+        let left = expiry.duration_since(jiff::Timestamp::now()).as_secs();
         assert!(left > 0, "the old token expired before there was a new one");
-        show(&control_plane, &format!("renewed: another token is in the Secret, {left} s before the old one's end"));
+        show(&control_plane, &format!("renewed: another token is in the Secret, {left} s before the old one expires"));
     }
     say("kubectl describe oauthintegration erp-live (its events)");
     let described = control_plane.kubectl(&["describe", "oauthintegration", "erp-live", "-n", NAMESPACE]);
@@ -112,7 +112,7 @@ async fn next_token(control_plane: &ControlPlane, old: &str) -> String {
         if !token.is_empty() && token != old {
             return token;
         }
-        assert!(Instant::now() < deadline, "no token within a minute: {}", String::from_utf8_lossy(&found.stderr));
+        assert!(Instant::now() < deadline, "no new token within a minute: {}", String::from_utf8_lossy(&found.stderr));
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }

@@ -25,7 +25,7 @@ pub struct Fleet {
 }
 
 /// The cost of the same writes without the operator.
-pub struct Floor {
+pub struct Baseline {
     pub took: Duration,
     /// CPU time of this process, in seconds.
     pub cpu: f64,
@@ -74,9 +74,9 @@ impl Fleet {
     }
 
     /// Waits until the endpoints have issued a token for each integration, and then until all are ready.
-    pub async fn all_ready(&self, asked: impl Fn() -> usize) {
-        // Checks the endpoints' counters first, which is cheap: repeated lists of everything would be the largest load.
-        eventually("all tokens are requested", Duration::from_secs(600), async || match asked() {
+    pub async fn all_ready(&self, requests: impl Fn() -> usize) {
+        // Checks the endpoints' counters first, which is cheap: repeated lists of all objects would dominate the load.
+        eventually("all tokens are requested", Duration::from_secs(600), async || match requests() {
             all if all >= self.size => Ok(()),
             some => Err(format!("{some} are")),
         })
@@ -97,8 +97,8 @@ impl Fleet {
     }
 
     /// Writes the Secrets and statuses of the operator again under other names, as fast as a loop can.
-    pub async fn floor(&self) -> Floor {
-        let namespace = self.control_plane.namespace("floor").await;
+    pub async fn baseline(&self) -> Baseline {
+        let namespace = self.control_plane.namespace("baseline").await;
         self.make(&namespace, &["https://login.example.com/token".to_owned()]).await;
         let from = Api::<Secret>::namespaced(self.client.clone(), &self.namespace);
         let model = from.get("it-0").await.expect("a Secret of the operator's");
@@ -115,7 +115,7 @@ impl Fleet {
             secret.metadata.labels = Some(model.labels().clone());
             secret.metadata.name = Some(name.clone());
             async move {
-                let params = PatchParams::apply("floor").force();
+                let params = PatchParams::apply("baseline").force();
                 secrets.patch(&name, &params, &Patch::Apply(&secret)).await.expect("a Secret");
                 let patch =
                     json!({"apiVersion": "oauth.evolutionx.io/v1alpha1", "kind": "OAuthIntegration", "status": status});
@@ -123,7 +123,7 @@ impl Fleet {
             }
         })
         .await;
-        Floor { took: started.elapsed(), cpu: cpu_seconds() - cpu }
+        Baseline { took: started.elapsed(), cpu: cpu_seconds() - cpu }
     }
 }
 
@@ -133,7 +133,7 @@ pub fn difference(after: &Calls, before: &Calls) -> Calls {
     after.iter().map(more).filter(|(_, count)| *count > 0).collect()
 }
 
-/// Prints the number of each call, divided by `number`.
+/// Prints the number of calls of each kind, divided by `all`.
 pub fn print_calls(calls: &Calls, all: usize) {
     let ours = |resource: &str| ["secrets", "oauthintegrations", "events"].contains(&resource);
     let named: Vec<_> = calls.iter().filter(|((verb, resource, _), _)| ours(resource) && verb != "WATCH").collect();

@@ -1,4 +1,4 @@
-//! How long Secrets contained expired tokens, according to the endpoint's own record and a watch on the Secrets.
+//! How long Secrets contained expired tokens, according to the endpoint and a watch on the Secrets.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,7 +31,7 @@ impl Seen {
     }
 }
 
-/// Watches the Secrets of a namespace until the sum is requested.
+/// A watch on the Secrets of a namespace.
 pub struct Freshness {
     seen: Arc<Mutex<Seen>>,
     watching: tokio::task::JoinHandle<()>,
@@ -44,7 +44,7 @@ impl Freshness {
         let ours = watcher::Config::default().labels("app.kubernetes.io/managed-by=oauth-operator");
         let secrets = watcher(Api::<Secret>::namespaced(client.clone(), namespace), ours);
         let watching = tokio::spawn(async move {
-            let looking = secrets.default_backoff().applied_objects().try_for_each(async |secret| {
+            let watched = secrets.default_backoff().applied_objects().try_for_each(async |secret| {
                 let token = secret.data.as_ref().and_then(|data| data.get("access_token")).map(|token| token.0.clone());
                 let token = String::from_utf8(token.unwrap_or_default()).unwrap_or_default();
                 let until = lock(&ends).get(&token).copied();
@@ -58,15 +58,15 @@ impl Freshness {
                 }
                 Ok(())
             });
-            if let Err(error) = looking.await {
+            if let Err(error) = watched.await {
                 println!("  the watch has failed, and its figures are invalid: {error}");
             }
         });
         Self { seen, watching }
     }
 
-    /// Seconds with expired tokens, and the longest such period of one Secret, for the Secrets whose number is
-    /// selected.
+    /// The total seconds with an expired token and the longest such period, over the Secrets whose number `chosen`
+    /// selects.
     pub fn expired(self, chosen: impl Fn(usize) -> bool) -> (f64, f64) {
         self.watching.abort();
         let mut seen = lock(&self.seen);

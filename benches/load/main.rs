@@ -1,8 +1,8 @@
-//! What the operator costs and how late it is, under load and when endpoints fail. Each scenario has its own control
-//! plane and, in the same run, its baseline: the same Secrets and statuses written by a plain loop. Figures are to be
-//! compared as ratios; none is asserted.
+//! The cost and the delays of the operator, under load and when endpoints fail. Each scenario has its own control
+//! plane and, in the same run, its baseline: the same Secrets and statuses written by a plain loop. Compare figures
+//! as ratios; none is asserted.
 //!
-//! `BENCH` selects scenarios by a part of their names; `BENCH_MINUTES` sets the duration of the long ones (10).
+//! `BENCH` selects scenarios by a substring of their names; `BENCH_MINUTES` sets the duration of the long ones (default: 10).
 
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
@@ -13,7 +13,7 @@ mod start;
 
 use std::time::Duration;
 
-use renewals::{Renewals, Trouble};
+use renewals::{HostFault, Renewals};
 
 #[tokio::main]
 async fn main() {
@@ -24,11 +24,11 @@ async fn main() {
     if is_chosen("start") {
         start::run().await;
     }
-    let steady = Renewals { integrations: 2_000, lifetime: 120, hosts: 10, lasts, trouble: Trouble::None };
+    let steady = Renewals { integrations: 2_000, lifetime: 120, hosts: 10, lasts, fault: HostFault::None };
     for (name, renewals) in [
         ("steady", steady),
-        ("away", Renewals { trouble: Trouble::Away(Duration::from_secs(20), 1), ..steady }),
-        ("hanging", Renewals { trouble: Trouble::OneHangs, ..steady }),
+        ("away", Renewals { fault: HostFault::Away(Duration::from_secs(20), 1), ..steady }),
+        ("hanging", Renewals { fault: HostFault::OneHangs, ..steady }),
         (
             "outage",
             Renewals {
@@ -37,7 +37,7 @@ async fn main() {
                 hosts: 1,
                 // The first outage starts when the renewals are evenly distributed.
                 lasts: Duration::from_secs(400),
-                trouble: Trouble::Away(Duration::from_secs(25), 3),
+                fault: HostFault::Away(Duration::from_secs(25), 3),
             },
         ),
     ] {

@@ -14,11 +14,11 @@ use test_support::proxy::{Network, Proxy};
 
 /// The fault in the middle of the run.
 #[derive(Clone, Copy, Debug)]
-pub enum Trouble {
+pub enum HostFault {
     None,
     /// All hosts are down for this time, this many times, at regular intervals.
     Away(Duration, u32),
-    /// One host accepts requests and never responds, until the end.
+    /// One host accepts requests and never responds, until the end of the run.
     OneHangs,
 }
 
@@ -30,7 +30,7 @@ pub struct Renewals {
     pub lifetime: u64,
     pub hosts: usize,
     pub lasts: Duration,
-    pub trouble: Trouble,
+    pub fault: HostFault,
 }
 
 struct Host {
@@ -63,9 +63,9 @@ impl Host {
 
 impl Renewals {
     pub async fn run(self, name: &str) {
-        let Self { integrations, lifetime, lasts, trouble, hosts: count } = self;
+        let Self { integrations, lifetime, lasts, fault, hosts: count } = self;
         println!(
-            "\n{name}: {integrations} integrations at {count} hosts, lifetime {lifetime} s, {lasts:?}, trouble: {trouble:?}"
+            "\n{name}: {integrations} integrations at {count} hosts, lifetime {lifetime} s, {lasts:?}, fault: {fault:?}"
         );
         let ends = Ends::default();
         let hangs = Arc::new(AtomicBool::new(false));
@@ -75,15 +75,15 @@ impl Renewals {
         let urls: Vec<String> = hosts.iter().map(Host::url).collect();
         let fleet = Fleet::new(integrations, &urls).await;
         let freshness = Freshness::watch(&fleet.client, &fleet.namespace, &ends);
-        let asked = || hosts.iter().map(|host| host.endpoint.count()).sum();
+        let requests = || hosts.iter().map(|host| host.endpoint.count()).sum();
         let operator = fleet.operator().await;
-        fleet.all_ready(asked).await;
+        fleet.all_ready(requests).await;
 
         let (began, calls, cpu) = (SystemTime::now(), fleet.control_plane.calls().await, operator.cpu_seconds());
         let mut back = began;
-        match trouble {
-            Trouble::None => tokio::time::sleep(lasts).await,
-            Trouble::Away(away, times) => {
+        match fault {
+            HostFault::None => tokio::time::sleep(lasts).await,
+            HostFault::Away(away, times) => {
                 for _ in 0..times {
                     tokio::time::sleep(lasts / (times + 1)).await;
                     hosts.iter().for_each(|host| host.network.set(Network::Cut));
@@ -93,7 +93,7 @@ impl Renewals {
                 }
                 tokio::time::sleep(lasts / (times + 1)).await;
             }
-            Trouble::OneHangs => {
+            HostFault::OneHangs => {
                 tokio::time::sleep(lasts / 2).await;
                 hangs.store(true, Ordering::Relaxed);
                 tokio::time::sleep(lasts / 2).await;
@@ -104,36 +104,36 @@ impl Renewals {
         let calls = difference(&fleet.control_plane.calls().await, &calls);
         let ready = fleet.ready().await;
         let (elsewhere, longest) =
-            freshness.expired(|number| hosts.len() == 1 || number % count != 0 || !is_hanging(trouble));
+            freshness.expired(|number| hosts.len() == 1 || number % count != 0 || !is_hanging(fault));
         drop(operator);
         let times: Vec<SystemTime> =
-            hosts.iter().flat_map(|host| host.endpoint.requests()).map(|asked| asked.at).collect();
+            hosts.iter().flat_map(|host| host.endpoint.requests()).map(|request| request.at).collect();
         let renewals = times.iter().filter(|at| **at >= began).count();
-        let which = if is_hanging(trouble) { " elsewhere" } else { "" };
+        let which = if is_hanging(fault) { " elsewhere" } else { "" };
         println!(
-            "  expired{which}  {elsewhere:.1} s in all, the longest {longest:.1} s; {ready} of {integrations} ready at the end"
+            "  expired{which}  {elsewhere:.1} s in total, the longest {longest:.1} s; {ready} of {integrations} ready at the end"
         );
-        println!("  requests      {renewals}; in a second at most {:.2} times the mean", peak(&times, began));
-        if matches!(trouble, Trouble::Away(..)) {
-            println!("    once they are back: {:.2} times", peak(&times, back));
+        println!("  requests      {renewals}; peak per second {:.2} times the mean", peak(&times, began));
+        if matches!(fault, HostFault::Away(..)) {
+            println!("    after the outage: {:.2} times", peak(&times, back));
         }
-        println!("  processor     {:.2} ms for each", cpu * 1000.0 / renewals as f64);
+        println!("  CPU           {:.2} ms for each", cpu * 1000.0 / renewals as f64);
         println!("  memory        {:.1} MB resident at the end", memory as f64 / 1e6);
         print_calls(&calls, renewals);
-        let floor = fleet.floor().await;
+        let baseline = fleet.baseline().await;
         println!(
-            "  floor         {:.2} ms of processor for the bare writes of one renewal; {integrations} take {:.2} s, {AT_ONCE} at a time",
-            floor.cpu * 1000.0 / integrations as f64,
-            floor.took.as_secs_f64(),
+            "  baseline      {:.2} ms of CPU time for only the writes of one renewal; {integrations} take {:.2} s, {AT_ONCE} at a time",
+            baseline.cpu * 1000.0 / integrations as f64,
+            baseline.took.as_secs_f64(),
         );
     }
 }
 
-fn is_hanging(trouble: Trouble) -> bool {
-    matches!(trouble, Trouble::OneHangs)
+fn is_hanging(fault: HostFault) -> bool {
+    matches!(fault, HostFault::OneHangs)
 }
 
-/// The peak of requests in one second since then, relative to their mean.
+/// The peak number of requests per second since this time, relative to the mean.
 fn peak(times: &[SystemTime], since: SystemTime) -> f64 {
     let mut by_second = BTreeMap::<u64, usize>::new();
     for second in times.iter().filter_map(|at| at.duration_since(since).ok()) {

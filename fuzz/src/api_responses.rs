@@ -12,7 +12,7 @@ pub fn api_responses(data: &[u8]) {
     let framing = if kind == b"watch" { Framing::Events } else { Framing::One };
     let size = std::str::from_utf8(size).ok().and_then(|size| size.parse().ok()).unwrap_or(1_usize).max(1);
     let whole = filtered(text, framing, text.len().max(1));
-    assert_eq!(whole, filtered(text, framing, size), "the pieces in which it arrives make a difference");
+    assert_eq!(whole, filtered(text, framing, size), "the result depends on the chunk size");
     let Some(out) = whole else {
         return assert!(
             framing == Framing::Events || serde_json::from_slice::<Value>(text).is_err(),
@@ -20,7 +20,7 @@ pub fn api_responses(data: &[u8]) {
         );
     };
     for line in out.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        let value: Value = serde_json::from_slice(line).expect("what is let through can be parsed");
+        let value: Value = serde_json::from_slice(line).expect("the output can be parsed");
         assert!(depth(&value) <= MAX_DEPTH, "nested {} deep", depth(&value));
     }
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{NOW, usual};
 
-/// All fields that contain a duration.
+/// All duration fields of the spec.
 const FIELDS: [&str; 7] = [
     "/tokenLife",
     "/renewBefore",
@@ -21,7 +21,7 @@ const FIELDS: [&str; 7] = [
     "/revocation/afterRenewal",
 ];
 
-/// A spec with all of them.
+/// A spec with the parents of all these fields.
 fn whole() -> serde_json::Value {
     let mut spec = usual();
     spec["request"] = json!({});
@@ -32,7 +32,7 @@ fn whole() -> serde_json::Value {
     spec
 }
 
-/// The result is that of Go: the sum of numbers with a unit each, in nanoseconds.
+/// Checks that the result is the one of Go: the sum of all numbers with their units, in nanoseconds.
 fn check_meaning(text: &str) {
     let Ok(duration) = text.parse::<Duration>() else { return };
     let read = std::time::Duration::from(duration).as_nanos() as f64;
@@ -56,17 +56,17 @@ fn check_meaning(text: &str) {
         meant += number * nanoseconds;
         rest = &rest[end + unit.len()..];
     }
-    // As it is serialized for the API, where the parser also rounds to some nanoseconds.
+    // Serialized for the API and parsed again; the parser rounds to some nanoseconds.
     let written = serde_json::to_value(duration).expect("text");
-    let again: Duration = serde_json::from_value(written.clone()).expect("what was written can be read");
+    let again: Duration = serde_json::from_value(written.clone()).expect("the serialized duration can be parsed");
     let apart = std::time::Duration::from(again).abs_diff(duration.into());
-    assert!(apart.as_nanos() < 100, "{text} is another duration once it was written: {written}");
+    assert!(apart.as_nanos() < 100, "{text} is another duration after serialization: {written}");
     // A float of that size has a precision of some nanoseconds, and each part is rounded.
     assert!((read - meant).abs() < 100.0, "{text} is {read} and not {meant}");
-    assert!(rest.is_empty() || rest == "0", "{rest} was left out of {text}");
+    assert!(rest.is_empty() || rest == "0", "{rest} was not parsed in {text}");
 }
 
-/// Parses a duration in every field that has one, and calculates with it.
+/// Parses a duration in every duration field, and calculates times from it.
 pub fn durations(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     check_meaning(text);
@@ -81,7 +81,7 @@ pub fn durations(data: &[u8]) {
     }
 }
 
-fn check_times(life: SignedDuration, renew_before: Option<SignedDuration>) {
-    let times = lifetime::schedule("uid", *NOW, life, renew_before, Jitter::Wide);
+fn check_times(lifetime: SignedDuration, renew_before: Option<SignedDuration>) {
+    let times = lifetime::schedule("uid", *NOW, lifetime, renew_before, Jitter::Wide);
     assert!(times.expires_at <= Timestamp::MAX && times.renew_at <= times.expires_at, "{times:?}");
 }

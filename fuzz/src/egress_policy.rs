@@ -25,7 +25,7 @@ pub fn egress_policy(data: &[u8]) {
     let Some(Ok(pattern)) = lines.next().map(str::parse::<HostPattern>) else { return };
     let egress = EgressPolicy { hosts: vec![pattern], ..EgressPolicy::default() };
     if egress.check_url(&url).is_ok() {
-        assert!(is_admitted, "a pattern allows more than no pattern");
+        assert!(is_admitted, "a URL is allowed with a pattern and not without");
         check_pattern(&text.lines().nth(1).unwrap_or_default().to_lowercase(), &url);
     }
     let Some(Ok(pin)) = lines.next().map(|text| AllowedEndpoints::parse("it", None, text, false)) else { return };
@@ -51,7 +51,7 @@ fn check_decision(url: &Url, pin: AllowedEndpoints, is_admitted: bool) {
     }
 }
 
-/// The classification of addresses by the standard library.
+/// Checks an allowed address against the classification of the standard library.
 fn check_address(address: IpAddr) {
     let is_forbidden = match address {
         IpAddr::V4(address) => is_forbidden_v4(address),
@@ -60,8 +60,8 @@ fn check_address(address: IpAddr) {
     assert!(!is_forbidden, "{address} is allowed");
 }
 
-/// A host that was allowed is the one of the pattern, or a subdomain of its domain. Patterns with non-ASCII letters are
-/// skipped, because the URL contains another spelling.
+/// An allowed host is the host of the pattern, or a subdomain of its domain. Patterns with non-ASCII letters are skipped,
+/// because the URL contains them in another encoding.
 fn check_pattern(pattern: &str, url: &Url) {
     let host = url.host_str().unwrap_or_default().trim_end_matches('.');
     let pattern = pattern.trim_end_matches('.');
@@ -88,7 +88,7 @@ fn is_forbidden_v4(address: Ipv4Addr) -> bool {
 }
 
 /// Only addresses that can belong to a host are allowed: global unicast (RFC 4291, section 2.4), unique local (RFC
-/// 4193), and the two that represent an IPv4 address, mapped and by NAT64 with the well-known prefix (RFC 6052, section
+/// 4193), and the two that represent an IPv4 address: mapped, and NAT64 with the well-known prefix (RFC 6052, section
 /// 2.1: all 96 bits of it).
 fn is_forbidden_v6(address: Ipv6Addr) -> bool {
     /// Oracle Cloud, Scaleway, Alibaba Cloud, Akamai.
@@ -101,7 +101,7 @@ fn is_forbidden_v6(address: Ipv6Addr) -> bool {
         || leads_to(address).into_iter().any(is_forbidden_v4)
 }
 
-/// 64:ff9b::/96, without the 32 bits behind it.
+/// The 96 bits of 64:ff9b::/96.
 const NAT64: u128 = 0x0064_ff9b_0000_0000_0000_0000;
 
 /// The IPv4 addresses embedded in an IPv6 address: mapped, NAT64, 6to4, Teredo, ISATAP.
@@ -138,7 +138,7 @@ fn check_pinned(pin: &AllowedEndpoints, url: &Url) {
         let query = pinned.query().is_none_or(|query| url.query() == Some(query));
         pinned.origin() == url.origin() && query && path.starts_with(&root)
     });
-    assert!(is_below, "{url} is below none of {}", pin.list());
+    assert!(is_below, "{url} is not below any of {}", pin.list());
 }
 
 /// The segments of a path, as such a server resolves them.

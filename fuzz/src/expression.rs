@@ -2,13 +2,13 @@
 
 use oauth_operator::oauth::expression::jsonata::Expression;
 
-/// The CRD's own bound.
-const LONGEST: usize = 4_096;
+/// The maximum length that the CRD allows.
+const MAX_LENGTH: usize = 4_096;
 
 /// Parses an expression.
 pub fn expression(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    if text.is_empty() || text.chars().count() > LONGEST {
+    if text.is_empty() || text.chars().count() > MAX_LENGTH {
         return;
     }
     match Expression::parse(text) {

@@ -9,22 +9,22 @@ use serde_json::Value;
 
 use crate::NOW;
 
-/// Reads `exp`.
+/// Reads the claim `exp`.
 pub fn jwt_exp(data: &[u8]) {
     if let Ok(token) = std::str::from_utf8(data) {
-        check_life(token, lifetime::jwt_exp(token));
+        check_lifetime(token, lifetime::jwt_exp(token));
     }
     let token = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(data));
-    let end = lifetime::jwt_exp(&token);
-    check_life(&token, end);
+    let expiry = lifetime::jwt_exp(&token);
+    check_lifetime(&token, expiry);
     let claimed = serde_json::from_slice::<Value>(data).ok().and_then(|claims| claims.get("exp")?.as_f64());
-    match (end, claimed) {
-        (Some(end), Some(claimed)) => {
-            let apart = end.as_second() as f64 - claimed;
+    match (expiry, claimed) {
+        (Some(expiry), Some(claimed)) => {
+            let apart = expiry.as_second() as f64 - claimed;
             // A float of that size has a precision of about 10^-5 seconds.
-            assert!(apart.abs() < 1.001, "{end} is not {claimed}");
+            assert!(apart.abs() < 1.001, "{expiry} is not {claimed}");
         }
-        (Some(end), None) => panic!("{end} where nothing was claimed"),
+        (Some(expiry), None) => panic!("{expiry} without a claim"),
         // Outside the range of jiff.
         (None, Some(claimed)) => {
             assert!(Timestamp::from_second(claimed as i64).is_err(), "{claimed} is a timestamp");
@@ -33,7 +33,7 @@ pub fn jwt_exp(data: &[u8]) {
     }
 }
 
-fn check_life(token: &str, end: Option<Timestamp>) {
+fn check_lifetime(token: &str, expiry: Option<Timestamp>) {
     for token_lifetime in [None, Some(SignedDuration::from_secs(90))] {
         let known = Known {
             issued_at: *NOW,
@@ -43,12 +43,13 @@ fn check_life(token: &str, end: Option<Timestamp>) {
             is_computed: false,
             access_token: token,
         };
-        let life = lifetime::resolve(&known).length;
-        assert!(life.is_positive(), "a lifetime of {life}");
-        assert!(token_lifetime.is_none_or(|wanted| life <= wanted), "longer than wanted");
-        let real = end.map(|end| end.duration_since(*NOW)).filter(SignedDuration::is_positive);
-        assert!(real.is_none_or(|real| life <= real), "{life} is longer than the actual lifetime");
-        let times = lifetime::schedule(token, *NOW, life, token_lifetime.map(|life| life / 2), Jitter::Narrow);
+        let length = lifetime::resolve(&known).length;
+        assert!(length.is_positive(), "a lifetime of {length}");
+        assert!(token_lifetime.is_none_or(|wanted| length <= wanted), "longer than wanted");
+        let real = expiry.map(|expiry| expiry.duration_since(*NOW)).filter(SignedDuration::is_positive);
+        assert!(real.is_none_or(|real| length <= real), "{length} is longer than the actual lifetime");
+        let times =
+            lifetime::schedule(token, *NOW, length, token_lifetime.map(|lifetime| lifetime / 2), Jitter::Narrow);
         assert!(*NOW <= times.renew_at && times.renew_at <= times.expires_at, "{times:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! What the fuzz targets check: not only that nothing panics, but the properties of each piece of code that reads
+//! The checks of the fuzz targets: besides the absence of panics, they check properties of each piece of code that reads
 //! untrusted input. Inputs are text, so that the corpora can be read and written by hand.
 
 mod api_responses;
@@ -49,7 +49,7 @@ fn sent() -> Vec<Parameter> {
 /// A valid spec.
 fn validated(spec: Value) -> ValidatedSpec {
     let spec: OAuthIntegrationSpec = serde_json::from_value(spec).expect("a spec");
-    ValidatedSpec::parse("it", &spec).expect("a spec that can work")
+    ValidatedSpec::parse("it", &spec).expect("a valid spec")
 }
 
 /// A typical spec.
@@ -61,11 +61,11 @@ fn usual() -> Value {
     })
 }
 
-/// A message is short enough for an event, on one line, and contains nothing that was sent.
+/// A message is short enough for an event, on one line, and does not contain the secret that was sent.
 fn check_message(message: &str) {
     /// The note of an event has at most 1,024 bytes; quotes of an endpoint are truncated.
-    const LONGEST: usize = 1_024;
-    assert!(message.len() <= LONGEST, "a message of {} bytes: {message}", message.len());
+    const MAX_LENGTH: usize = 1_024;
+    assert!(message.len() <= MAX_LENGTH, "a message of {} bytes: {message}", message.len());
     assert!(!message.chars().any(char::is_control), "a message with control characters: {message:?}");
     let written = [
         SECRET.to_owned(),
@@ -78,7 +78,7 @@ fn check_message(message: &str) {
     }
 }
 
-/// The lines before the first empty one, and what follows it.
+/// The lines before the first empty line, and the rest of the input.
 fn head_and_body(data: &[u8]) -> Option<(&str, &[u8])> {
     let end = data.windows(2).position(|pair| pair == b"\n\n")?;
     Some((std::str::from_utf8(&data[..end]).ok()?, &data[end + 2..]))

@@ -1,4 +1,4 @@
-//! The metadata of an issuer (RFC 8414). The input: a document in JSON.
+//! The metadata of an issuer (RFC 8414). The input: a JSON document.
 
 use oauth_operator::oauth::error::RequestError;
 use oauth_operator::oauth::http::discovery::Metadata;

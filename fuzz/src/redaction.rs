@@ -8,10 +8,10 @@ use oauth_operator::oauth::redaction::redact::redact;
 use crate::head_and_body;
 
 /// Maximum length of the text that is shown, in characters, and the mark of truncation.
-const LONGEST: usize = 200 + 1;
+const MAX_LENGTH: usize = 200 + 1;
 /// A shorter secret is found only in its plain form.
-const LEAST: usize = 6;
-/// Of a longer secret, no part with this many letters and digits is shown, in upper or lower case, forwards or
+const MIN_LENGTH: usize = 6;
+/// No part of a longer secret with this many letters and digits is shown, in upper or lower case, forwards or
 /// backwards.
 const PIECE: usize = 8;
 
@@ -21,14 +21,14 @@ pub fn redaction(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(text) else { return };
     let text = (0..=9).fold(text.to_owned(), |text, way| text.replace(&format!("@{way}"), &written(secret, way)));
     let shown = redact(&text, &[("the_name".to_owned(), secret.into())]);
-    assert!(shown.chars().count() <= LONGEST, "{} characters", shown.chars().count());
+    assert!(shown.chars().count() <= MAX_LENGTH, "{} characters", shown.chars().count());
     assert!(!shown.chars().any(char::is_control), "control characters in {shown:?}");
     if shown == "[withheld: it repeats what was sent]" {
-        assert!(!is_harmless(&text, secret), "{text:?} does not hold {secret:?}, and is not shown");
+        assert!(!is_harmless(&text, secret), "{text:?} does not contain {secret:?} and is withheld");
         return;
     }
-    // The mark of truncation may be the secret.
-    let is_truncated = shown.chars().count() == LONGEST;
+    // The mark of truncation may itself be the secret.
+    let is_truncated = shown.chars().count() == MAX_LENGTH;
     let shown = shown.strip_suffix('…').filter(|_| is_truncated).unwrap_or(&shown);
     let secret = printable(secret);
     let secret = secret.trim();
@@ -36,15 +36,15 @@ pub fn redaction(data: &[u8]) {
         return;
     }
     assert!(!shown.contains(secret), "{secret:?} is in {shown:?}");
-    if secret.len() >= LEAST && secret.is_ascii() {
+    if secret.len() >= MIN_LENGTH && secret.is_ascii() {
         for (way, decoded) in decoded(shown) {
-            assert!(!decoded.contains(secret), "{secret:?} is in {shown:?}, by {way}");
+            assert!(!decoded.contains(secret), "{secret:?} is in {shown:?}, decoded as {way}");
         }
     }
     // Servers quote the start of a token.
-    assert_eq!(common_piece(shown, secret), None, "of {secret:?} in {shown:?}");
+    assert_eq!(common_piece(shown, secret), None, "a part of {secret:?} is in {shown:?}");
     for (way, decoded) in decoded(shown) {
-        assert_eq!(common_piece(&decoded, secret), None, "of {secret:?} in {shown:?}, by {way}");
+        assert_eq!(common_piece(&decoded, secret), None, "a part of {secret:?} is in {shown:?}, decoded as {way}");
     }
 }
 
@@ -61,10 +61,10 @@ fn common_piece(text: &str, secret: &str) -> Option<String> {
         .map(ToOwned::to_owned)
 }
 
-/// Whether a text consists of short lowercase words other than the secret: nothing can be encoded in it.
+/// Whether a text consists of short lowercase words other than the secret, so that it cannot contain an encoded secret.
 fn is_harmless(text: &str, secret: &str) -> bool {
     // An x may be a mask.
-    let is_plain = |word: &str| word.len() < LEAST && word.chars().all(|c| c.is_ascii_lowercase() && c != 'x');
+    let is_plain = |word: &str| word.len() < MIN_LENGTH && word.chars().all(|c| c.is_ascii_lowercase() && c != 'x');
     let letters = |text: &str| text.chars().filter(|c| c.is_ascii_alphanumeric()).collect::<String>().to_lowercase();
     let (whole, backwards) = (letters(text), letters(text).chars().rev().collect::<String>());
     let secret_letters = letters(secret);

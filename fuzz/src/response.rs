@@ -20,8 +20,8 @@ use serde_json::json;
 
 use crate::{NOW, check_message, head_and_body, sent, usual, validated};
 
-/// The request: with paths only, with expressions, and for a refresh.
-static ASKS: LazyLock<[TokenRequest; 3]> = LazyLock::new(|| {
+/// Requests: with paths only, with expressions, and for a refresh.
+static REQUESTS: LazyLock<[TokenRequest; 3]> = LazyLock::new(|| {
     let mut expressions = usual();
     expressions["response"] = json!({
         "accessToken": "data.token ? data.token : $headers.\"x-token\"",
@@ -38,11 +38,11 @@ static ASKS: LazyLock<[TokenRequest; 3]> = LazyLock::new(|| {
 /// Reads a response.
 pub fn response(data: &[u8]) {
     let Some(raw) = raw(data) else { return };
-    for token_request in ASKS.iter() {
+    for token_request in REQUESTS.iter() {
         check_paths(&raw, token_request);
         let evaluated = EvaluatedExpressions::in_this_process(&raw, &token_request.expressions);
         match parse::parse_token_response(&raw, token_request, &sent(), *NOW, &evaluated) {
-            Ok(answer) => check_answer(&answer, &raw),
+            Ok(response) => check_response(&response, &raw),
             Err(failure) => check_failure(&failure),
         }
     }
@@ -75,23 +75,23 @@ fn raw(data: &[u8]) -> Option<HttpResponse> {
     Some(HttpResponse { status, headers: lines.filter_map(header).collect(), body: body.to_vec().into() })
 }
 
-fn check_answer(answer: &TokenResponse, raw: &HttpResponse) {
+fn check_response(response: &TokenResponse, raw: &HttpResponse) {
     assert!((200..300).contains(&raw.status), "tokens of a response with {}", raw.status);
-    check_token(&answer.access_token);
-    answer.refresh_token.iter().for_each(check_token);
-    let lives = [answer.expires_in, answer.expires_at.map(|end| end.duration_since(*NOW))];
-    assert!(lives[0].is_none_or(|life| life.is_positive()));
+    check_token(&response.access_token);
+    response.refresh_token.iter().for_each(check_token);
+    let lifetimes = [response.expires_in, response.expires_at.map(|end| end.duration_since(*NOW))];
+    assert!(lifetimes[0].is_none_or(|lifetime| lifetime.is_positive()));
     let known = Known {
-        issued_at: answer.date.unwrap_or(*NOW),
+        issued_at: response.date.unwrap_or(*NOW),
         token_lifetime: None,
-        expires_in: answer.expires_in,
-        expires_at: answer.expires_at,
-        is_computed: !answer.is_verbatim,
-        access_token: answer.access_token.expose_secret(),
+        expires_in: response.expires_in,
+        expires_at: response.expires_at,
+        is_computed: !response.is_verbatim,
+        access_token: response.access_token.expose_secret(),
     };
-    let life = lifetime::resolve(&known).length;
-    assert!(life.is_positive() && life <= SignedDuration::from_hours(8_760), "a lifetime of {life}");
-    let times = lifetime::schedule("uid", *NOW, life, None, Jitter::Wide);
+    let length = lifetime::resolve(&known).length;
+    assert!(length.is_positive() && length <= SignedDuration::from_hours(8_760), "a lifetime of {length}");
+    let times = lifetime::schedule("uid", *NOW, length, None, Jitter::Wide);
     assert!(*NOW <= times.renew_at && times.renew_at <= times.expires_at, "{times:?}");
 }
 

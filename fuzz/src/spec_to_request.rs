@@ -35,11 +35,11 @@ pub fn spec_to_request(data: &[u8]) {
     let validated = match ValidatedSpec::parse("it", &spec) {
         Ok(validated) => validated,
         Err(problem) => {
-            assert!(problem.contains("spec."), "{problem} names no field");
+            assert!(problem.contains("spec."), "{problem} does not name a field");
             return;
         }
     };
-    let again = ValidatedSpec::parse("it", &spec).expect("what can be parsed once can be parsed twice");
+    let again = ValidatedSpec::parse("it", &spec).expect("the second parse succeeds too");
     assert_eq!(again.spec_hash, validated.spec_hash);
     for token_request in [Some(&validated.token_request), validated.renewal.fallback()].into_iter().flatten() {
         check_request(token_request);
@@ -96,9 +96,9 @@ fn text((_, value): &Parameter) -> &str {
 fn check_form(members: &[Parameter]) {
     let form = body::encode(Format::Form, members, &[]);
     let read: Vec<(String, String)> = url::form_urlencoded::parse(&form).into_owned().collect();
-    let meant: Vec<(String, String)> =
+    let intended: Vec<(String, String)> =
         members.iter().map(|member| (member.0.clone(), text(member).to_owned())).collect();
-    assert_eq!(read, meant);
+    assert_eq!(read, intended);
 }
 
 /// A server reads the intended parameters from the JSON.
@@ -106,11 +106,13 @@ fn check_json(members: &[Parameter]) {
     let json = body::encode(Format::Json, members, &[]);
     let read: serde_json::Map<String, Value> = serde_json::from_slice(&json).expect("JSON");
     for (name, value) in &read {
-        let meant: Vec<&str> = members.iter().filter(|(known, _)| known == name).map(text).collect();
+        let intended: Vec<&str> = members.iter().filter(|(known, _)| known == name).map(text).collect();
         match value {
-            Value::String(value) => assert_eq!(meant, [value.as_str()]),
+            Value::String(value) => assert_eq!(intended, [value.as_str()]),
             Value::Array(values) => {
-                assert!(meant.len() > 1 && values.iter().map(Value::as_str).eq(meant.iter().map(|text| Some(*text))))
+                assert!(
+                    intended.len() > 1 && values.iter().map(Value::as_str).eq(intended.iter().map(|text| Some(*text)))
+                )
             }
             other => panic!("{name} is {other}"),
         }

@@ -23,7 +23,7 @@ use serde_json::json;
 
 use crate::siege::{SHORT_TIMEOUT, Siege, client_credentials};
 use test_support::endpoint::Reply;
-use test_support::keys::{Authority, Certificate};
+use test_support::keys::{Certificate, CertificateAuthority};
 use test_support::spec::{request_token, validated};
 use test_support::{Endpoint, tools};
 
@@ -123,16 +123,16 @@ fn refresh(url: &str) -> TokenRequest {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_of_others_do_not_interrupt_a_refresh_behind_a_real_gateway() {
-    let authority = Authority::new();
+    let ca = CertificateAuthority::new();
     let endpoint = rotating(Duration::from_millis(300));
-    let nginx = Nginx::start(&endpoint, &authority.server());
+    let nginx = Nginx::start(&endpoint, &ca.server());
     let client = client();
     // More headers than nginx accepts; the API server now admits fewer, but older objects remain.
     let mut oversized = validated(json!({"tokenEndpoint": nginx.url})).token_request;
     oversized.headers = (0..32).map(|number| (format!("x-{number}"), "h".repeat(2000))).collect();
     let mut mallory = credentials("mallory", "");
     mallory.set(Credential::RefreshToken, None);
-    mallory.ca_bundle = Some(authority.pem.clone().into());
+    mallory.ca_bundle = Some(ca.pem.clone().into());
     let stopped = Arc::new(AtomicBool::new(false));
     let attack = {
         let (client, stopped) = (client.clone(), Arc::clone(&stopped));
@@ -149,7 +149,7 @@ async fn requests_of_others_do_not_interrupt_a_refresh_behind_a_real_gateway() {
     let mut token = "kanarie-refresh-0".to_owned();
     for number in 1..=10 {
         let mut bob = credentials("bob", &token);
-        bob.ca_bundle = Some(authority.pem.clone().into());
+        bob.ca_bundle = Some(ca.pem.clone().into());
         let response = request_token(&client, &token_request, &bob).await;
         let response = response.unwrap_or_else(|failure| panic!("refresh {number} was lost: {}", failure.message));
         response.refresh_token.expect("a refresh token").expose_secret().clone_into(&mut token);
@@ -175,15 +175,15 @@ fn tls(certificate: &Certificate) -> Arc<ServerConfig> {
 
 #[tokio::test]
 async fn each_request_has_its_own_connection_and_handshake() {
-    let authority = Authority::new();
+    let ca = CertificateAuthority::new();
     // The endpoint supports HTTP/1.1 only: with HTTP/2, no request would succeed.
-    let endpoint = Endpoint::start_tls(tls(&authority.server()), |_| Reply::token(60));
+    let endpoint = Endpoint::start_tls(tls(&ca.server()), |_| Reply::token(60));
     let token_request =
         validated(json!({"tokenEndpoint": format!("https://{}/token", endpoint.address())})).token_request;
     let client = client();
     for namespace in ["bob", "bob", "mallory", "bob"] {
         let mut credentials = credentials(namespace, "");
-        credentials.ca_bundle = Some(authority.pem.clone().into());
+        credentials.ca_bundle = Some(ca.pem.clone().into());
         request_token(&client, &token_request, &credentials).await.expect("a token");
     }
     assert_eq!((endpoint.count(), endpoint.connections()), (4, 4));
@@ -260,16 +260,16 @@ async fn ca_bundles_and_proxies_do_not_fill_the_memory() {
     let siege = Siege::new().await;
     let victim = siege.victim(8).await;
     // A bundle that is admitted, with as many CAs as possible, and one of the original attack.
-    let authority = Authority::new().pem;
+    let ca = CertificateAuthority::new().pem;
     let config_map = async |name: &str, certificates: usize| {
-        let data = json!({"ca.crt": authority.repeat(certificates)});
+        let data = json!({"ca.crt": ca.repeat(certificates)});
         let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data});
         let parameters = PatchParams::apply("tenant").force();
         let written = siege.alice.api::<ConfigMap>().patch(name, &parameters, &Patch::Apply(&object)).await;
         written.expect("a ConfigMap");
     };
     config_map("large", 512).await;
-    config_map("too-large", 1_000_000 / authority.len()).await;
+    config_map("too-large", 1_000_000 / ca.len()).await;
     let proxy = Endpoint::start(|_| Reply::token(5));
     let origin = format!("http://{}", proxy.address());
     siege.alice.pinned_secret("credentials", &[("client_id", "a"), ("client_secret", "kanarie-alice")], "").await;

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use crate::siege::{Siege, client_credentials};
 use test_support::Endpoint;
 use test_support::endpoint::Reply;
-use test_support::keys::Authority;
+use test_support::keys::CertificateAuthority;
 use test_support::spec::{request_token, validated};
 
 /// The number of the attacker's issuers; 16 were enough to exceed the memory limit.
@@ -180,9 +180,9 @@ impl ClientCertVerifier for Recorder {
 }
 
 /// An issuer with TLS that requests a client certificate, and the number of certificates that it received.
-fn issuer(authority: &Authority) -> (Endpoint, Arc<AtomicUsize>) {
+fn issuer(ca: &CertificateAuthority) -> (Endpoint, Arc<AtomicUsize>) {
     let shown = Arc::new(AtomicUsize::new(0));
-    let certificate = authority.server();
+    let certificate = ca.server();
     let chain = vec![CertificateDer::from_pem_slice(certificate.pem.as_bytes()).expect("a certificate")];
     let key = PrivateKeyDer::from_pem_slice(certificate.key.as_bytes()).expect("a key");
     let tls = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -203,9 +203,9 @@ fn issuer(authority: &Authority) -> (Endpoint, Arc<AtomicUsize>) {
 
 #[tokio::test]
 async fn an_issuer_receives_the_client_certificate_only_if_the_pin_allows_it() {
-    let authority = Authority::new();
-    let certificate = authority.client("the-client");
-    let (endpoint, shown) = issuer(&authority);
+    let ca = CertificateAuthority::new();
+    let certificate = ca.client("the-client");
+    let (endpoint, shown) = issuer(&ca);
     let origin = format!("https://{}", endpoint.address());
     let mut spec = json!({"issuer": origin, "clientAuthentication": {"method": "tls_client_auth"}});
     spec["tokenEndpoint"] = Value::Null;
@@ -213,7 +213,7 @@ async fn an_issuer_receives_the_client_certificate_only_if_the_pin_allows_it() {
     let mut credentials = credentials("bob");
     credentials.set(Credential::TlsCertificate, Some(certificate.pem.into()));
     credentials.set(Credential::TlsKey, Some(certificate.key.into()));
-    credentials.ca_bundle = Some(authority.pem.clone().into());
+    credentials.ca_bundle = Some(ca.pem.clone().into());
     let pin = |endpoint: &str| {
         AllowedEndpoints::parse("Secret credentials", Some("credentials"), endpoint, true).expect("a pin")
     };

@@ -105,9 +105,9 @@ async fn keycloak_accepts_each_of_its_client_authentication_methods() {
 async fn keycloak_accepts_a_client_certificate_and_its_replacement() {
     let keycloak = Keycloak::shared();
     let world = World::new("keycloak-certificate").await;
-    world.config_map("authority", "ca.crt", &keycloak.authority.pem).await;
-    let own = keycloak.authority.client("keycloak-client");
-    let stopped = keycloak.authority.expired_client("keycloak-client");
+    world.config_map("ca", "ca.crt", &keycloak.ca.pem).await;
+    let own = keycloak.ca.client("keycloak-client");
+    let stopped = keycloak.ca.expired_client("keycloak-client");
     let write = async |certificate: &keys::Certificate| {
         let values = [("client_id", "certificate"), ("tls.crt", &certificate.pem), ("tls.key", &certificate.key)];
         world.secret("credentials", &values).await;
@@ -119,7 +119,7 @@ async fn keycloak_accepts_a_client_certificate_and_its_replacement() {
         "clientAuthentication": {"method": "tls_client_auth"},
         "credentials": {"secretName": "credentials"},
         "request": {"format": "form"},
-        "connection": {"caBundle": {"name": "authority"}},
+        "connection": {"caBundle": {"name": "ca"}},
     });
     world.integration("it", &spec).await;
     let stalled = world.condition("it", "Stalled", "True", "CredentialsInvalid").await;
@@ -128,14 +128,14 @@ async fn keycloak_accepts_a_client_certificate_and_its_replacement() {
     world.ready("it").await;
     // Replaced, as cert-manager does it: the next token is requested at once with the new certificate.
     let before = world.value("it", "access_token").await;
-    write(&keycloak.authority.client("keycloak-client")).await;
+    write(&keycloak.ca.client("keycloak-client")).await;
     world.wait_for_change("it", "access_token", &before).await;
     // A certificate with a name that the server does not know.
-    write(&keycloak.authority.client("somebody-else")).await;
+    write(&keycloak.ca.client("somebody-else")).await;
     let ready = world.condition("it", "Ready", "True", "RequestRejected").await;
     assert!(ready.message.contains("check client ID and certificate"), "{}", ready.message);
     // A key that is not the certificate's.
-    let other = keys::Certificate { pem: own.pem.clone(), key: keycloak.authority.client("x").key };
+    let other = keys::Certificate { pem: own.pem.clone(), key: keycloak.ca.client("x").key };
     write(&other).await;
     let stalled = world.condition("it", "Stalled", "True", "CredentialsInvalid").await;
     assert!(stalled.message.contains("the private key does not match the client certificate"), "{}", stalled.message);
@@ -306,7 +306,7 @@ async fn without_permission_no_service_account_token_is_requested() {
 async fn oidc_provider_accepts_assertions_signed_with_each_type_of_key() {
     let provider = OidcProvider::shared();
     let world = World::new("provider-keys").await;
-    world.secret("authority", &[("ca.pem", &provider.authority.pem)]).await;
+    world.secret("ca", &[("ca.pem", &provider.ca.pem)]).await;
     let by_key = |algorithm: &str, kid: &str, pem: &str| {
         client("key", "private_key_jwt", json!({"algorithm": algorithm, "keyId": kid}), &[("private_key", pem)])
     };
@@ -317,7 +317,7 @@ async fn oidc_provider_accepts_assertions_signed_with_each_type_of_key() {
         by_key("EdDSA", "ed", &provider.ed25519.pem),
         client("plain", "client_secret_basic", json!(null), &[("client_secret", "plain-secret")]),
     ];
-    let connection = json!({"caBundle": {"kind": "Secret", "name": "authority", "key": "ca.pem"}});
+    let connection = json!({"caBundle": {"kind": "Secret", "name": "ca", "key": "ca.pem"}});
     all_ready(&world, provider.issuer(), &clients, &json!({"connection": connection})).await;
     // The provider supports HTTP/2, but no connection is shared.
     let log = provider.log();
@@ -327,13 +327,13 @@ async fn oidc_provider_accepts_assertions_signed_with_each_type_of_key() {
 
 /// A spec for the provider, and its CA.
 async fn provider_spec(world: &World, provider: &OidcProvider, more: &Value) -> Value {
-    world.config_map("authority", "ca.crt", &provider.authority.pem).await;
+    world.config_map("ca", "ca.crt", &provider.ca.pem).await;
     let mut spec = json!({
         "issuer": provider.issuer(),
         "grantType": "client_credentials",
         "credentials": {"secretName": "credentials"},
         "request": {"format": "form"},
-        "connection": {"caBundle": {"name": "authority"}},
+        "connection": {"caBundle": {"name": "ca"}},
         // With a resource, the token is a JWT that can be inspected (RFC 8707).
         "resource": {"key": "resource", "value": "https://orders.example.com"},
         "scope": "read",
@@ -348,7 +348,7 @@ async fn provider_spec(world: &World, provider: &OidcProvider, more: &Value) -> 
 async fn oidc_provider_binds_a_token_to_a_client_certificate() {
     let provider = OidcProvider::shared();
     let world = World::new("provider-certificate").await;
-    let own = provider.authority.client("provider-client");
+    let own = provider.ca.client("provider-client");
     let values = [("client_id", "certificate"), ("tls.crt", &own.pem), ("tls.key", &own.key)];
     world.secret("credentials", &values).await;
     let spec = provider_spec(&world, provider, &json!({"clientAuthentication": {"method": "tls_client_auth"}})).await;

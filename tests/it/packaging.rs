@@ -257,10 +257,10 @@ fn surroundings(control_plane: &ControlPlane, kubeconfig: &Path, rootfs: &Path) 
         assert!(made.is_ok_and(|made| made.status.success()), "mknod needs root: run this test as root");
     }
     let config = read_json(kubeconfig);
-    let authority = PathBuf::from(config["clusters"][0]["cluster"]["certificate-authority"].as_str().expect("a path"));
+    let ca_file = PathBuf::from(config["clusters"][0]["cluster"]["certificate-authority"].as_str().expect("a path"));
     let mut config = config;
     config["clusters"][0]["cluster"]["certificate-authority"] = json!("/ca.crt");
-    fs::copy(authority, rootfs.join("ca.crt")).expect("the certificate");
+    fs::copy(ca_file, rootfs.join("ca.crt")).expect("the certificate");
     fs::write(rootfs.join("kubeconfig"), config.to_string()).expect("the kubeconfig");
     for name in ["ca.crt", "kubeconfig"] {
         fs::set_permissions(rootfs.join(name), fs::Permissions::from_mode(0o444)).expect("readable");

@@ -202,7 +202,7 @@ async fn entra_id() {
     let endpoint = Endpoint::start(|_| Reply::json(200, &bearer(3599)));
     let address = format!("http://{}", endpoint.address());
     let path = "/11111111-2222-3333-4444-555555555555/oauth2/v2.0/token";
-    let (key, certificate) = (keys::rsa(), keys::Authority::new().client("entra").pem);
+    let (key, certificate) = (keys::rsa(), keys::CertificateAuthority::new().client("entra").pem);
     let mut all = blocks("entra-id.md");
     for documents in &mut all {
         moved(documents, &address);

@@ -115,10 +115,10 @@ fn scrape(control_plane: &ControlPlane, operator: &Operator) {
 async fn live(world: &World) {
     let endpoint = Endpoint::start(|_| Reply::token(9));
     world.credentials().await;
-    world.config_map("authority", "ca.crt", &test_support::keys::Authority::new().pem).await;
+    world.config_map("ca", "ca.crt", &test_support::keys::CertificateAuthority::new().pem).await;
     // Issued, renewed, with a CA bundle, and revoked when it is deleted.
     let mut spec = client_credentials(&endpoint.url());
-    spec["connection"] = json!({"caBundle": {"name": "authority"}});
+    spec["connection"] = json!({"caBundle": {"name": "ca"}});
     spec["revocation"] = json!({"endpoint": format!("http://{}/revoke", endpoint.address()), "onDeletion": true});
     world.integration("it", &spec).await;
     world.ready("it").await;

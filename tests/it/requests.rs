@@ -158,25 +158,25 @@ async fn the_ca_bundle_of_the_spec_is_trusted() {
     let identity = Identity::new("127.0.0.1");
     let endpoint = Endpoint::start_tls(identity.server(), |_| Reply::token(3600));
     let url = endpoint.url().replace("http:", "https:");
-    let world = World::new("authorities").await;
+    let world = World::new("ca-bundles").await;
     world.credentials().await;
     let mut spec = client_credentials(&url);
     world.integration("stranger", &spec).await;
     let ready = world.condition("stranger", "Ready", "False", "EndpointUnreachable").await;
     assert!(ready.message.contains("certificate"), "{}", ready.message);
-    spec["connection"] = json!({"caBundle": {"name": "authority", "key": "bundle.pem"}});
+    spec["connection"] = json!({"caBundle": {"name": "ca", "key": "bundle.pem"}});
     world.integration("it", &spec).await;
     let stalled = world.condition("it", "Stalled", "True", "DependencyMissing").await;
-    assert!(stalled.message.contains("ConfigMap authority does not exist"), "{}", stalled.message);
-    world.config_map("authority", "bundle.pem", "no certificate").await;
+    assert!(stalled.message.contains("ConfigMap ca does not exist"), "{}", stalled.message);
+    world.config_map("ca", "bundle.pem", "no certificate").await;
     world.change("it", &json!({"spec": {"tokenLife": "50m"}})).await;
     eventually("the invalid bundle is reported", test_support::world::SHORT_TIMEOUT, async || {
         let stalled = world.condition("it", "Stalled", "True", "DependencyMissing").await;
         if stalled.message.contains("holds no certificates as PEM") { Ok(()) } else { Err(stalled.message) }
     })
     .await;
-    let authority = std::fs::read_to_string(identity.ca_file()).expect("the CA");
-    world.config_map("authority", "bundle.pem", &authority).await;
+    let ca = std::fs::read_to_string(identity.ca_file()).expect("the CA");
+    world.config_map("ca", "bundle.pem", &ca).await;
     // Not watched, but checked again every 30 s.
     eventually("the fixed ConfigMap is found", Duration::from_secs(45), async || {
         let token = world.value("it", "access_token").await;

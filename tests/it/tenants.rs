@@ -300,13 +300,13 @@ async fn a_tenants_proxy_receives_nothing_that_is_pinned() {
 #[tokio::test]
 async fn a_tenants_ca_cannot_impersonate_a_pinned_endpoint() {
     let endpoint = Endpoint::start(|_| Reply::token(3600));
-    let world = strict("pinned-authority").await;
-    let pem = test_support::keys::Authority::new().pem;
+    let world = strict("pinned-ca").await;
+    let pem = test_support::keys::CertificateAuthority::new().pem;
     world.secret("credentials", &[("client_id", "c"), ("client_secret", CANARY), ("ca.crt", &pem)]).await;
     world.pin("credentials", &endpoint.url()).await;
-    world.config_map("authority", "ca.crt", &pem).await;
+    world.config_map("ca", "ca.crt", &pem).await;
     let mut spec = client_credentials(&endpoint.url());
-    spec["connection"] = json!({"caBundle": {"name": "authority"}});
+    spec["connection"] = json!({"caBundle": {"name": "ca"}});
     world.integration("foreign", &spec).await;
     let stalled = world.condition("foreign", "Stalled", "True", "EndpointNotAllowed").await;
     assert!(stalled.message.contains("a CA of others could impersonate the endpoint"), "{}", stalled.message);

@@ -353,7 +353,7 @@ fn client_assertions_have_the_issuer_or_the_endpoint_as_audience() {
 
 #[test]
 fn the_thumbprint_of_a_certificate_is_that_of_openssl() {
-    let (rsa, certificate) = (keys::rsa(), keys::Authority::new().client("it"));
+    let (rsa, certificate) = (keys::rsa(), keys::CertificateAuthority::new().client("it"));
     let spec = json!({"clientAuthentication": {
         "method": "private_key_jwt", "assertion": {"algorithm": "PS256", "certificateThumbprint": true},
     }});

@@ -1,4 +1,4 @@
-"""The token endpoint is at /o/token/; /ready answers when the server does."""
+"""The token endpoint is at /o/token/; /ready responds as soon as the server is up."""
 
 from django.http import HttpResponse
 from django.urls import include, path

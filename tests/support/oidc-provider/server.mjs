@@ -47,7 +47,7 @@ const provider = new Provider(issuer, {
 const tls = {
   cert: readFileSync(process.env.CERTIFICATE),
   key: readFileSync(process.env.KEY),
-  ca: readFileSync(process.env.AUTHORITY),
+  ca: readFileSync(process.env.CA),
   requestCert: true,
   rejectUnauthorized: false,
   allowHTTP1: true,

@@ -1,4 +1,4 @@
-//! An unreliable API server: a reverse proxy before the real one, for responses that a real one does not give on
+//! An unreliable API server: a reverse proxy in front of the real one, for responses that a real one does not send on
 //! demand.
 
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-/// The response.
+/// What the proxy responds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApiFault {
     /// The response of the real server.
@@ -25,7 +25,7 @@ pub enum ApiFault {
     InternalError,
     /// 500, to reads of a single Secret.
     SecretsUnreadable,
-    /// 410 in the stream of each watch that would resume; other calls get their responses.
+    /// 410 in the stream of each watch that resumes from a resource version; other calls are forwarded.
     WatchExpired,
 }
 
@@ -33,26 +33,26 @@ pub enum ApiFault {
 #[derive(Debug)]
 pub struct ApiServerProxy {
     address: SocketAddr,
-    says: watch::Sender<ApiFault>,
-    // Its tasks end when it is dropped, but not in the runtime of a test, which must not be blocked by that.
+    fault: watch::Sender<ApiFault>,
+    // Its own runtime: dropping it ends the tasks without blocking the runtime of a test.
     runtime: Option<tokio::runtime::Runtime>,
 }
 
 struct Shared {
     http: reqwest::Client,
-    before: String,
-    says: watch::Receiver<ApiFault>,
+    target: String,
+    fault: watch::Receiver<ApiFault>,
 }
 
 impl ApiServerProxy {
-    /// A proxy before the API server at this URL, whose certificate is in this file.
-    pub fn start(before: &str, certificate: &Path) -> Self {
+    /// A proxy in front of the API server at this URL, whose certificate is in this file.
+    pub fn start(target: &str, certificate: &Path) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let certificate = std::fs::read(certificate).expect("the API server's certificate");
         let certificate = reqwest::Certificate::from_pem(&certificate).expect("a certificate");
         let http = reqwest::Client::builder().tls_certs_only([certificate]).no_proxy().build().expect("a client");
-        let (says, said) = watch::channel(ApiFault::None);
-        let shared = Arc::new(Shared { http, before: before.to_owned(), says: said });
+        let (fault, changes) = watch::channel(ApiFault::None);
+        let shared = Arc::new(Shared { http, target: target.to_owned(), fault: changes });
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port on loopback");
@@ -60,20 +60,20 @@ impl ApiServerProxy {
         listener.set_nonblocking(true).expect("a listener");
         runtime.spawn(async move {
             let listener = TcpListener::from_std(listener).expect("a listener");
-            let router = Router::new().fallback(answer).with_state(shared);
+            let router = Router::new().fallback(respond).with_state(shared);
             axum::serve(listener, router).await
         });
-        Self { address, says, runtime: Some(runtime) }
+        Self { address, fault, runtime: Some(runtime) }
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Changes the response from now on. Watches in flight end.
-    pub fn set(&self, says: ApiFault) {
-        self.says.send_replace(says);
+    pub fn set(&self, fault: ApiFault) {
+        self.fault.send_replace(fault);
     }
 }
 
@@ -85,12 +85,12 @@ impl Drop for ApiServerProxy {
     }
 }
 
-async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response<Body> {
-    let says = *shared.says.borrow();
+async fn respond(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response<Body> {
+    let fault = *shared.fault.borrow();
     let query = request.uri().query().unwrap_or_default();
     let resumes = query.contains("watch=true") && query.contains("resourceVersion=");
     let reads_secret = request.method() == Method::GET && request.uri().path().contains("/secrets/");
-    match says {
+    match fault {
         ApiFault::TooManyRequests => failure(429, "TooManyRequests", "too many requests, please try again later"),
         ApiFault::SecretsUnreadable if !reads_secret => forwarded(&shared, request).await,
         ApiFault::InternalError | ApiFault::SecretsUnreadable => {
@@ -114,7 +114,7 @@ async fn forwarded(shared: &Shared, request: Request<Body>) -> Response<Body> {
 
 async fn forward(shared: &Shared, request: Request<Body>) -> Result<Response<Body>, reqwest::Error> {
     let (parts, body) = request.into_parts();
-    let url = format!("{}{}", shared.before, parts.uri);
+    let url = format!("{}{}", shared.target, parts.uri);
     let mut onward = shared.http.request(parts.method, url);
     for name in [header::AUTHORIZATION, header::ACCEPT, header::CONTENT_TYPE] {
         if let Some(value) = parts.headers.get(&name) {
@@ -122,19 +122,19 @@ async fn forward(shared: &Shared, request: Request<Body>) -> Result<Response<Bod
         }
     }
     let body = to_bytes(body, 1 << 24).await.unwrap_or_default();
-    let answered = onward.body(body).send().await?;
-    let mut response = Response::builder().status(answered.status());
-    if let Some(type_) = answered.headers().get(header::CONTENT_TYPE) {
+    let upstream = onward.body(body).send().await?;
+    let mut response = Response::builder().status(upstream.status());
+    if let Some(type_) = upstream.headers().get(header::CONTENT_TYPE) {
         response = response.header(header::CONTENT_TYPE, type_);
     }
-    let chunks = stream::unfold(answered, async |mut answered| {
-        let chunk = answered.chunk().await.transpose()?;
-        Some((chunk, answered))
+    let chunks = stream::unfold(upstream, async |mut upstream| {
+        let chunk = upstream.chunk().await.transpose()?;
+        Some((chunk, upstream))
     });
-    let mut says = shared.says.clone();
-    says.mark_unchanged();
+    let mut fault = shared.fault.clone();
+    fault.mark_unchanged();
     let changed = async move {
-        let _ = says.changed().await;
+        let _ = fault.changed().await;
     };
     Ok(response.body(Body::from_stream(chunks.take_until(Box::pin(changed)))).expect("a response"))
 }

@@ -12,7 +12,7 @@ use rustls::sign::CertifiedKey;
 
 /// The certificate of a server for one name.
 pub struct Identity {
-    authority: Issuer<'static, KeyPair>,
+    ca: Issuer<'static, KeyPair>,
     ca_file: PathBuf,
     name: String,
     shown: Arc<Shown>,
@@ -35,22 +35,22 @@ impl Identity {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.self_signed(&key).expect("a CA");
-        let dir = tempfile::tempdir().expect("a folder");
-        let ca_file = dir.path().join("authority.pem");
+        let dir = tempfile::tempdir().expect("a directory");
+        let ca_file = dir.path().join("ca.pem");
         std::fs::write(&ca_file, certificate.pem()).expect("a file");
-        let authority = Issuer::new(params, key);
-        let shown = Arc::new(Shown(Mutex::new(issue(&authority, name, false))));
-        Self { authority, ca_file, name: name.to_owned(), shown, _dir: dir }
+        let ca = Issuer::new(params, key);
+        let shown = Arc::new(Shown(Mutex::new(issue(&ca, name, false))));
+        Self { ca, ca_file, name: name.to_owned(), shown, _dir: dir }
     }
 
-    /// The file with the CA certificate, for clients that are to trust it.
+    /// The file with the CA certificate, for clients that must trust it.
     pub fn ca_file(&self) -> &Path {
         &self.ca_file
     }
 
     /// Presents an expired certificate, or a valid one.
     pub fn set_expired(&self, expired: bool) {
-        let certificate = issue(&self.authority, &self.name, expired);
+        let certificate = issue(&self.ca, &self.name, expired);
         *self.shown.0.lock().unwrap_or_else(PoisonError::into_inner) = certificate;
     }
 
@@ -66,12 +66,12 @@ impl Identity {
     }
 }
 
-fn issue(authority: &Issuer<'_, KeyPair>, name: &str, expired: bool) -> Arc<CertifiedKey> {
+fn issue(ca: &Issuer<'_, KeyPair>, name: &str, expired: bool) -> Arc<CertifiedKey> {
     let mut params = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
     params.not_before = date_time_ymd(2019, 1, 1);
     params.not_after = date_time_ymd(if expired { 2020 } else { 2090 }, 1, 1);
     let key = KeyPair::generate().expect("a key");
-    let certificate = params.signed_by(&key, authority).expect("a certificate");
+    let certificate = params.signed_by(&key, ca).expect("a certificate");
     let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
     let certified = CertifiedKey::from_der(vec![certificate.der().clone()], key, &ring::default_provider());
     Arc::new(certified.expect("a certificate that fits its key"))

@@ -25,15 +25,15 @@ use crate::{manifests, record, tools};
 const BOOT: Duration = Duration::from_secs(60);
 const ADMIN_TOKEN: &str = "admin-token-of-a-control-plane-on-loopback";
 
-/// A control plane. When dropped, all its processes end.
+/// A control plane. When dropped, all its processes are killed.
 #[derive(Debug)]
 pub struct ControlPlane {
     dir: PathBuf,
     port: u16,
     etcd_port: u16,
-    /// Additional arguments of the API server.
+    /// Additional arguments for the API server.
     arguments: Vec<String>,
-    // In the order of termination: processes that depend on others first.
+    // In the order of termination: a process comes before those that it depends on.
     processes: Mutex<Vec<Process>>,
 }
 
@@ -57,7 +57,7 @@ impl ControlPlane {
         Self::start_with(&[])
     }
 
-    /// A separate control plane whose API server gets additional arguments.
+    /// A separate control plane whose API server has additional arguments.
     pub fn start_with(arguments: &[String]) -> Self {
         let work = WorkDir::new("control-plane");
         let dir = work.path().to_owned();
@@ -82,7 +82,7 @@ impl ControlPlane {
         self.dir.join(name)
     }
 
-    /// The common folder is removed with etcd, which ends last.
+    /// The common directory is removed with etcd, which exits last.
     fn start_etcd(&self, work: WorkDir) -> Process {
         let client = format!("http://127.0.0.1:{}", self.etcd_port);
         let peer = format!("http://127.0.0.1:{}", free_port());
@@ -90,7 +90,7 @@ impl ControlPlane {
         command
             .arg("--data-dir")
             .arg(self.path("etcd"))
-            // The data are temporary: they need not survive a power failure.
+            // The data is temporary and does not have to survive a power failure.
             .args(["--unsafe-no-fsync", "--log-level=warn", "--name=default"])
             .args([&format!("--listen-client-urls={client}"), &format!("--advertise-client-urls={client}")])
             .args([&format!("--listen-peer-urls={peer}"), &format!("--initial-advertise-peer-urls={peer}")])
@@ -110,7 +110,7 @@ impl ControlPlane {
             .arg(format!("--cert-dir={}", self.path("certificates").display()))
             .arg(format!("--token-auth-file={}", self.path("tokens.csv").display()))
             .args(["--authorization-mode=RBAC", "--service-cluster-ip-range=10.0.0.0/24"])
-            // Reachable for an identity provider.
+            // An identity provider can reach this URL.
             .args([
                 &format!("--service-account-issuer={}", self.url()),
                 "--api-audiences=https://kubernetes.default.svc",
@@ -153,7 +153,7 @@ impl ControlPlane {
         key
     }
 
-    /// The arguments with which `kubectl` reaches the API server before there is a kubeconfig.
+    /// The arguments for `kubectl` while there is no kubeconfig yet.
     fn connection(&self) -> Vec<String> {
         let server = format!("--server=https://127.0.0.1:{}", self.port);
         vec![server, "--insecure-skip-tls-verify".to_owned(), format!("--token={ADMIN_TOKEN}")]
@@ -218,11 +218,11 @@ impl ControlPlane {
         self.kubeconfig_at(namespace, service_account, &self.url()).await
     }
 
-    /// Kills a process, and returns how to start it again.
+    /// Kills a process and waits until it has exited.
     fn kill(&self, name: &str) {
         let processes = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
         let process = processes.iter().rev().find(|process| process.name() == name && process.is_alive());
-        let process = process.unwrap_or_else(|| panic!("no {name} runs"));
+        let process = process.unwrap_or_else(|| panic!("{name} is not running"));
         process.signal("KILL");
         process.wait_for_exit(BOOT);
     }
@@ -237,24 +237,24 @@ impl ControlPlane {
     /// Kills etcd and starts it again with its data.
     pub fn restart_etcd(&self) {
         self.kill("etcd");
-        // The common folder belongs to the first process, which stays in the list.
+        // The common directory belongs to the first process, which stays in the list.
         let etcd = self.start_etcd(WorkDir::new("etcd"));
         let mut processes = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
         let first = processes.len() - 1;
         processes.insert(first, etcd);
     }
 
-    /// The address of the API server, for a proxy before it.
+    /// The address of the API server, for a proxy in front of it.
     pub fn address(&self) -> std::net::SocketAddr {
         ([127, 0, 0, 1], self.port).into()
     }
 
-    /// The same through another port, on which a proxy listens.
+    /// The same as [`Self::kubeconfig_for`], through a port on which a proxy listens.
     pub async fn kubeconfig_through(&self, namespace: &str, service_account: &str, port: u16) -> PathBuf {
         self.kubeconfig_at(namespace, service_account, &format!("https://127.0.0.1:{port}")).await
     }
 
-    /// The same through another URL.
+    /// The same as [`Self::kubeconfig_for`], through another URL.
     pub async fn kubeconfig_at(&self, namespace: &str, service_account: &str, url: &str) -> PathBuf {
         let accounts = Api::<ServiceAccount>::namespaced(self.client().await, namespace);
         let request = TokenRequest {
@@ -291,7 +291,7 @@ impl ControlPlane {
         command.output().unwrap_or_else(|error| panic!("kubectl cannot be run: {error}"))
     }
 
-    /// The API server's counters of its calls; watches are counted when they begin.
+    /// The calls that the API server has counted; a watch is counted when it begins.
     pub async fn calls(&self) -> Calls {
         let request = http::Request::get("/metrics").body(Vec::new()).expect("a request");
         let text = self.client().await.request_text(request).await.expect("the API server's metrics");
@@ -312,7 +312,7 @@ impl ControlPlane {
 
 impl Drop for ControlPlane {
     fn drop(&mut self) {
-        // One after another, in order: if etcd ends first, the API server waits for it.
+        // One after another, in order: if etcd exited first, the API server would wait for it.
         for process in self.processes.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             drop(process);
         }

@@ -1,8 +1,8 @@
-//! A real Django OAuth Toolkit on loopback: bodies are JSON, and each refresh token can be used once; using one again
-//! revokes its whole family.
+//! A real Django OAuth Toolkit on loopback: bodies are JSON, and each refresh token can be used once; reuse revokes its
+//! whole family.
 //!
-//! Clients `service` (client credentials) and `rotating` (with refresh tokens), each with the secret `<client>-secret`, the
-//! user `ada` with the password `ada-password`, and the scopes `customer`, `order`, `add.order` and `read`; see `django/`.
+//! It has the clients `service` (client credentials) and `rotating` (with refresh tokens), each with the secret
+//! `<client>-secret`, the user `ada` with the password `ada-password`, and the scopes `customer`, `order`, `add.order` and `read`; see `django/`.
 
 use std::process::Command;
 use std::sync::OnceLock;
@@ -18,7 +18,7 @@ const BOOT: Duration = Duration::from_secs(90);
 /// The lifetime of the tokens of the shared server: short enough for a test to see a renewal.
 const LIFETIME_SECONDS: u32 = 10;
 
-/// A running Django OAuth Toolkit. When dropped, it ends.
+/// A running Django OAuth Toolkit. When dropped, it is killed.
 #[derive(Debug)]
 pub struct Django {
     address: String,

@@ -1,4 +1,5 @@
-//! A scripted token endpoint on loopback: for the exact bodies, and for the faults that no real server gives on demand.
+//! A scripted token endpoint on loopback: records exact bodies, and simulates faults that a real server does not have on
+//! demand.
 //!
 //! Plain sockets and one thread for each connection, so that a body can be cut short, a connection dropped or a response
 //! withheld, and so that nothing here depends on the runtime of a test.
@@ -20,13 +21,13 @@ use crate::record;
 pub struct Request {
     /// When it was read.
     pub at: SystemTime,
-    /// As in the request line.
+    /// The method of the request line.
     pub method: String,
-    /// As in the request line, with the query.
+    /// The target of the request line, including the query.
     pub path: String,
-    /// By name in lower case.
+    /// The headers by lower-case name.
     pub headers: BTreeMap<String, String>,
-    /// As it came.
+    /// The body, unchanged.
     pub body: String,
 }
 
@@ -50,12 +51,12 @@ impl Request {
     }
 }
 
-/// The response.
+/// What the endpoint responds.
 #[derive(Clone, Debug)]
 pub enum Reply {
     /// Status, headers, body.
     Http(u16, Vec<(String, String)>, String),
-    /// The same, delayed.
+    /// Another reply, delayed.
     Late(Duration, Box<Reply>),
     /// The connection stays open and silent.
     Never,
@@ -75,7 +76,7 @@ impl Reply {
         Self::Http(status, vec![("Content-Type".into(), "application/json".into())], body.to_string())
     }
 
-    /// A response with another body, as HTML.
+    /// A response with a text body, as HTML.
     pub fn text(status: u16, body: &str) -> Self {
         Self::Http(status, vec![("Content-Type".into(), "text/html".into())], body.to_owned())
     }
@@ -95,7 +96,7 @@ impl Reply {
         Self::json(status, &json!({"error": error, "error_description": description}))
     }
 
-    /// The same with one more header, where it has headers at all.
+    /// Adds a header to an HTTP response; other replies are unchanged.
     pub fn with_header(self, name: &str, value: &str) -> Self {
         match self {
             Self::Http(status, mut headers, body) => {
@@ -124,7 +125,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// One on `127.0.0.1`, over HTTP.
+    /// An endpoint at `127.0.0.1`, without TLS.
     pub fn start(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         Self::start_with(None, handler)
     }
@@ -170,12 +171,12 @@ impl Endpoint {
         Self { address, shared }
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The URL of a token endpoint here; every path gets the same responses.
+    /// The URL of its token endpoint; the handler decides about all other paths too.
     pub fn url(&self) -> String {
         format!("http://{}/token", self.address)
     }
@@ -195,7 +196,7 @@ impl Endpoint {
         lock(&self.shared.requests).len()
     }
 
-    /// The number of connections.
+    /// The number of connections until now.
     pub fn connections(&self) -> u64 {
         self.shared.connections.load(Ordering::Relaxed)
     }
@@ -254,14 +255,14 @@ fn keep_secrets(request: &Request, reply: &Reply) {
         "actor_token",
         "token",
     ];
-    const GIVEN: [&str; 2] = ["access_token", "refresh_token"];
+    const ISSUED: [&str; 2] = ["access_token", "refresh_token"];
     let proofs = ["authorization", "dpop"].map(|name| request.headers.get(name).cloned().unwrap_or_default());
-    let answer = match reply {
+    let response = match reply {
         Reply::Http(_, _, body) => serde_json::from_str(body).unwrap_or_default(),
         _ => Value::Null,
     };
-    let given = GIVEN.map(|name| answer[name].as_str().unwrap_or_default().to_owned());
-    for secret in SENT.map(|name| request.parameter(name)).into_iter().chain(proofs).chain(given) {
+    let issued = ISSUED.map(|name| response[name].as_str().unwrap_or_default().to_owned());
+    for secret in SENT.map(|name| request.parameter(name)).into_iter().chain(proofs).chain(issued) {
         // One per line; each line of a longer value counts separately.
         record::keep("given", secret.trim_start_matches("Bearer ").trim_start_matches("Basic "));
     }
@@ -399,12 +400,12 @@ impl RotatingTokenServer {
         lock(&self.state).reused.clone()
     }
 
-    /// The number of tokens that were issued for refresh tokens.
+    /// The number of successful refreshes.
     pub fn renewed(&self) -> usize {
         lock(&self.state).renewed
     }
 
-    /// The number of tokens that were issued for passwords.
+    /// The number of successful logins with a password.
     pub fn logins(&self) -> usize {
         lock(&self.state).logins
     }
@@ -424,7 +425,7 @@ impl RotatingTokenServer {
         }
     }
 
-    /// The response to a request of a token.
+    /// The response to a token request.
     pub fn reply(&self, request: &Request) -> Reply {
         let mut state = lock(&self.state);
         let family = if request.parameter("username").is_empty() {

@@ -1,4 +1,4 @@
-//! Small blocking HTTP calls, from any thread. Certificates are not verified: these are servers of tests.
+//! Small blocking HTTP calls, from any thread. Certificates are not verified: all servers are test servers.
 
 use std::sync::{OnceLock, mpsc};
 
@@ -28,14 +28,14 @@ pub fn post_json(url: &str, value: &serde_json::Value) -> (u16, String) {
     call(|client| client.post(url).header("Content-Type", "application/json").body(value.to_string()))
 }
 
-/// One runtime and one client for all calls of the process: a poll costs no thread.
+/// One runtime and one client for all calls of the process: polling does not need a thread per call.
 fn shared() -> &'static (Runtime, reqwest::Client) {
     static SHARED: OnceLock<(Runtime, reqwest::Client)> = OnceLock::new();
     SHARED.get_or_init(|| {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let client = reqwest::Client::builder().no_proxy().tls_danger_accept_invalid_certs(true);
-        // A server that was ended must not be answered for by a connection that is still open.
+        // No pool: a connection that is still open would hide that a server has exited.
         let client = client.pool_max_idle_per_host(0).build().expect("a client");
         (runtime, client)
     })

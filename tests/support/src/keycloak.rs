@@ -1,5 +1,5 @@
-//! A real Keycloak on loopback: bodies are forms, and each refresh token can be used once; using one again revokes its
-//! whole session.
+//! A real Keycloak on loopback: bodies are forms, and each refresh token can be used once; reuse revokes its whole
+//! session.
 //!
 //! The realm is `keycloak-realm.json`: clients `service` (lifetime 60 s), `service-short` (10 s) and `rotating` (10 s,
 //! with refresh tokens), each with the secret `<client>-secret`, and the user `ada` with the password `ada-password`; a
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::keys::{self, Authority, Certificate, Key};
+use crate::keys::{self, Certificate, CertificateAuthority, Key};
 use crate::process::{Process, WorkDir, free_port};
 use crate::{http, tools};
 
@@ -25,17 +25,17 @@ const BOOT: Duration = Duration::from_mins(3);
 const JAVA_OPTS: &str = "-Xms64m -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:+ExitOnOutOfMemoryError \
                          -Dfile.encoding=UTF-8 -Djava.security.egd=file:/dev/urandom";
 
-/// A running Keycloak. When dropped, it ends.
+/// A running Keycloak. When dropped, it is killed.
 pub struct Keycloak {
     realm: String,
     secure_realm: String,
     /// The CA of its certificate and of the client certificates that it accepts.
-    pub authority: Authority,
-    /// The keys of the clients that sign assertions.
+    pub ca: CertificateAuthority,
+    /// The RSA key of clients `key-rs256` and `key-ps256`.
     pub rsa: Key,
-    /// P-256, of client `key-es256`.
+    /// The P-256 key of client `key-es256`.
     pub ec: Key,
-    /// Ed25519, of client `key-eddsa`.
+    /// The Ed25519 key of client `key-eddsa`.
     pub ed25519: Key,
     process: Process,
 }
@@ -44,7 +44,7 @@ pub struct Keycloak {
 pub struct Cluster<'a> {
     /// The issuer of the tokens of ServiceAccounts.
     pub issuer: &'a str,
-    /// The file with its certificate.
+    /// The file with the certificate of the API server.
     pub certificate: &'a Path,
     /// The namespace of the ServiceAccount `workload`.
     pub namespace: &'a str,
@@ -59,7 +59,7 @@ impl Keycloak {
 
     /// A separate Keycloak with an in-memory database.
     pub fn start(cluster: Option<&Cluster<'_>>) -> Self {
-        let (authority, rsa, ec, ed25519) = (Authority::new(), keys::rsa(), keys::ec(), keys::ed25519());
+        let (ca, rsa, ec, ed25519) = (CertificateAuthority::new(), keys::rsa(), keys::ec(), keys::ed25519());
         let install = tools::install("keycloak");
         let work = WorkDir::new("keycloak");
         let home = work.path().join("home");
@@ -71,9 +71,9 @@ impl Keycloak {
             fs::write(&path, text).expect("a file");
             path.display().to_string()
         };
-        let Certificate { pem, key } = authority.server();
+        let Certificate { pem, key } = ca.server();
         let (certificate, key) = (file("server.pem", &pem), file("server.key", &key));
-        let mut trusted = vec![file("authority.pem", &authority.pem)];
+        let mut trusted = vec![file("ca.pem", &ca.pem)];
         trusted.extend(cluster.map(|cluster| cluster.certificate.display().to_string()));
         let mut command = Command::new(install.join("bin/kc.sh"));
         command
@@ -84,7 +84,7 @@ impl Keycloak {
             .arg(format!("--truststore-paths={}", trusted.join(",")))
             .arg(format!("-Dkc.home.dir={}", home.display()))
             .env("JAVA_OPTS", JAVA_OPTS)
-            // It compares the URL of the keys with that of the cluster in which it runs, and fails outside of a
+            // Keycloak compares the URL of the keys with that of the cluster in which it runs, and fails outside a
             // cluster.
             .envs([("KUBERNETES_SERVICE_HOST", "kubernetes.invalid"), ("KUBERNETES_SERVICE_PORT_HTTPS", "443")])
             .env_remove("JAVA_OPTS_APPEND");
@@ -92,20 +92,20 @@ impl Keycloak {
         let realm = format!("http://127.0.0.1:{port}/realms/oauth-operator");
         process.wait_until("the realm exists", BOOT, || http::get(&realm).0 == 200);
         let secure_realm = format!("https://127.0.0.1:{secure_port}/realms/oauth-operator");
-        Self { realm, secure_realm, authority, rsa, ec, ed25519, process }
+        Self { realm, secure_realm, ca, rsa, ec, ed25519, process }
     }
 
-    /// The issuer, whose metadata contain its endpoints.
+    /// The issuer, over HTTP; its metadata contains the endpoints.
     pub fn issuer(&self) -> &str {
         &self.realm
     }
 
-    /// The same over TLS.
+    /// The issuer, over TLS.
     pub fn secure_issuer(&self) -> &str {
         &self.secure_realm
     }
 
-    /// Its output, for a message.
+    /// The last lines of its output, for a panic message.
     pub fn log_tail(&self) -> String {
         self.process.log_tail()
     }
@@ -139,8 +139,8 @@ impl Keycloak {
     }
 }
 
-/// The installation is not modified, so that several servers can run at once: each home folder links to it and has its
-/// own data.
+/// The installation is not modified, so that several servers can run at once: each home directory links to it and has
+/// its own data.
 fn make_home(home: &Path, install: &Path, realm: &str) -> std::io::Result<()> {
     let import = home.join("data/import");
     fs::create_dir_all(&import)?;

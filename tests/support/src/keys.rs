@@ -31,7 +31,7 @@ pub fn openssl(arguments: &[&str], input: &str) -> String {
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().expect("openssl is needed: sudo apt-get install openssl");
     child.stdin.take().expect("standard input").write_all(input.as_bytes()).expect("written");
-    let output = child.wait_with_output().expect("its expiry");
+    let output = child.wait_with_output().expect("openssl exits");
     assert!(output.status.success(), "openssl {arguments:?} failed");
     String::from_utf8(output.stdout).expect("text")
 }
@@ -81,24 +81,24 @@ pub struct Certificate {
 }
 
 /// The CA of one run.
-pub struct Authority {
+pub struct CertificateAuthority {
     issuer: Issuer<'static, KeyPair>,
-    /// Its certificate, as PEM, for those who shall trust it.
+    /// Its certificate, as PEM, for those that must trust it.
     pub pem: String,
 }
 
-impl Default for Authority {
+impl Default for CertificateAuthority {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Authority {
-    /// A new one.
+impl CertificateAuthority {
+    /// A new CA.
     pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("parameters");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "the authority of a test");
+        params.distinguished_name.push(DnType::CommonName, "the CA of a test");
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().expect("a key");
         let pem = params.self_signed(&key).expect("a CA").pem();
@@ -120,13 +120,13 @@ impl Authority {
         self.issue(name, 2020, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
-    fn issue(&self, name: &str, ends: i32, usage: ExtendedKeyUsagePurpose) -> Certificate {
+    fn issue(&self, name: &str, last_year: i32, usage: ExtendedKeyUsagePurpose) -> Certificate {
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages = vec![usage];
         params.not_before = date_time_ymd(2019, 1, 1);
-        params.not_after = date_time_ymd(ends, 1, 1);
+        params.not_after = date_time_ymd(last_year, 1, 1);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         Certificate { pem: certificate.pem(), key: key.serialize_pem() }

@@ -1,7 +1,7 @@
-//! Real servers for the tests: a control plane, identity providers, the operator itself, and a scripted endpoint for the
-//! faults that no real server gives on demand.
+//! Real servers for the tests: a control plane, identity providers, the operator itself, and a scripted endpoint that
+//! simulates faults.
 //!
-//! Everything that is started here ends with the test binary, whatever ends it: see [`process`].
+//! Everything that is started here is killed when the test binary exits, however that happens: see [`process`].
 
 pub mod api_front;
 pub mod certificate;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::ControlPlane;
 use crate::tools;
 
-/// The maximum time until a CRD can be used.
+/// The timeout for the CRD to be established.
 const ESTABLISHED: Duration = Duration::from_secs(60);
 /// The namespace of the operator and the name of its service account, as in the chart for a release of this name.
 pub const OPERATOR: &str = "oauth-operator";
@@ -19,9 +19,9 @@ pub fn install_crd(control_plane: &ControlPlane) {
     control_plane.kubectl(&["apply", "--server-side", "-f", &file.display().to_string()]);
     // `kubectl` fails if the object has no conditions yet.
     let established = r#"jsonpath={.status.conditions[?(@.type=="Established")].status}"#;
-    let look = ["get", "crd/oauthintegrations.oauth.evolutionx.io", "-o", established];
+    let get = ["get", "crd/oauthintegrations.oauth.evolutionx.io", "-o", established];
     let deadline = Instant::now() + ESTABLISHED;
-    while control_plane.try_kubectl(&look).stdout != b"True" {
+    while control_plane.try_kubectl(&get).stdout != b"True" {
         assert!(Instant::now() < deadline, "the CRD is not established");
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -38,7 +38,7 @@ pub fn install_admission_policy(control_plane: &ControlPlane) {
     apply_admission_policy(control_plane, &[]);
 }
 
-/// Applies the chart's admission policy for these namespaces, as of a release that watches them alone.
+/// Applies the chart's admission policy for these namespaces, like a release that watches only them.
 pub fn install_admission_policy_for(control_plane: &ControlPlane, namespaces: &[&str]) {
     let watched = format!("watchNamespaces={{{}}}", namespaces.join(","));
     apply_admission_policy(control_plane, &["--set", &watched]);
@@ -51,7 +51,7 @@ fn apply_admission_policy(control_plane: &ControlPlane, arguments: &[&str]) {
 
 /// Applies the chart's permissions, including the one to request tokens of ServiceAccounts.
 ///
-/// One test at a time: two that apply the same new object would conflict.
+/// One test at a time: concurrent applies of the same new object would conflict.
 pub fn install_permissions_with_service_accounts(control_plane: &ControlPlane) {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -69,7 +69,7 @@ fn permissions(rendered: &str) -> String {
     of_kinds(rendered, &["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"])
 }
 
-/// The documents of these kinds.
+/// The rendered documents of these kinds.
 fn of_kinds(rendered: &str, kinds: &[&str]) -> String {
     rendered
         .split("\n---")

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::keys::{self, Authority, Certificate, Key};
+use crate::keys::{self, Certificate, CertificateAuthority, Key};
 use crate::process::{Process, WorkDir, free_port};
 use crate::tools;
 
@@ -20,11 +20,11 @@ use crate::tools;
 const BOOT: Duration = Duration::from_secs(60);
 const LIFETIME_SECONDS: u64 = 60;
 
-/// A running oidc-provider. When dropped, it ends.
+/// A running oidc-provider. When dropped, it is killed.
 pub struct OidcProvider {
     issuer: String,
     /// The CA of its certificate and of the client certificates that it accepts.
-    pub authority: Authority,
+    pub ca: CertificateAuthority,
     /// One of the keys of client `key`.
     pub rsa: Key,
     /// One of the keys of client `key`.
@@ -42,14 +42,14 @@ impl OidcProvider {
     }
 
     fn start() -> Self {
-        let (authority, rsa, ec, ed25519) = (Authority::new(), keys::rsa(), keys::ec(), keys::ed25519());
+        let (ca, rsa, ec, ed25519) = (CertificateAuthority::new(), keys::rsa(), keys::ec(), keys::ed25519());
         let (install, work, port) = (tools::install("oidc-provider"), WorkDir::new("oidc-provider"), free_port());
         let file = |name: &str, text: &str| {
             let path = work.path().join(name);
             fs::write(&path, text).expect("a file");
             path
         };
-        let Certificate { pem, key } = authority.server();
+        let Certificate { pem, key } = ca.server();
         let mut command = Command::new("node");
         command
             .arg(tools::root().join("tests/support/oidc-provider/server.mjs"))
@@ -58,14 +58,14 @@ impl OidcProvider {
             .env("LIFETIME", LIFETIME_SECONDS.to_string())
             .env("CERTIFICATE", file("server.pem", &pem))
             .env("KEY", file("server.key", &key))
-            .env("AUTHORITY", file("authority.pem", &authority.pem))
+            .env("CA", file("ca.pem", &ca.pem))
             .env("CLIENTS", clients(&[&rsa, &ec, &ed25519]).to_string());
         let process = Process::start("oidc-provider", work, command);
         process.wait_until("it listens", BOOT, || process.log().contains("listening"));
-        Self { issuer: format!("https://127.0.0.1:{port}"), authority, rsa, ec, ed25519, process }
+        Self { issuer: format!("https://127.0.0.1:{port}"), ca, rsa, ec, ed25519, process }
     }
 
-    /// The issuer, which publishes its endpoints.
+    /// The issuer; its metadata contains the endpoints.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }

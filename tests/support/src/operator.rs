@@ -10,10 +10,10 @@ use crate::manifests::OPERATOR;
 use crate::process::{Process, WorkDir};
 use crate::record;
 
-/// Includes the initial lists of a busy control plane.
+/// Includes the initial lists on a busy control plane.
 const READY: Duration = Duration::from_secs(30);
 
-/// A running operator. When dropped, it ends.
+/// A running operator. When dropped, it is killed.
 #[derive(Debug)]
 pub struct Operator {
     process: Process,
@@ -43,9 +43,13 @@ impl Operator {
         loop {
             match crate::http::get(&url) {
                 (200, _) => return,
-                (status, why) => {
+                (status, body) => {
                     let with_timeout = std::time::Instant::now() < deadline && operator.process.is_alive();
-                    assert!(with_timeout, "the operator is not ready: {status} {why}\n{}", operator.process.log_tail());
+                    assert!(
+                        with_timeout,
+                        "the operator is not ready: {status} {body}\n{}",
+                        operator.process.log_tail()
+                    );
                 }
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -57,10 +61,10 @@ impl Operator {
         Self::start_in(kubeconfig, arguments, &[])
     }
 
-    /// The same, with additional environment variables.
+    /// The same as [`Self::start_unready`], with additional environment variables.
     pub fn start_in(kubeconfig: &Path, arguments: &[&str], environment: &[(String, String)]) -> Self {
-        // Tests of a release build, such as the benchmarks, name the binary; all others run the one that cargo built
-        // for them.
+        // Tests of a release build, such as the benchmarks, set the path of the binary; all others run the one that cargo
+        // built for them.
         let binary = std::env::var_os("OAUTH_OPERATOR_BINARY").map_or_else(binary, PathBuf::from);
         let mut command = Command::new(binary);
         command
@@ -163,21 +167,21 @@ impl Operator {
         self.get("/readyz").1 == "ok: leader"
     }
 
-    /// Sends SIGTERM and waits until it has exited.
+    /// Sends SIGTERM, waits until it has exited, and returns the exit code.
     pub fn terminate(&self, within: Duration) -> i32 {
         self.record();
         self.process.signal("TERM");
         self.process.wait_for_exit(within)
     }
 
-    /// Waits until it has exited by itself.
+    /// Waits until it has exited, without sending a signal.
     pub fn wait_for_exit(&self, within: Duration) {
         self.process.wait_for_exit(within);
     }
 
     /// Records its metrics, if recording is enabled and it is still running.
     fn record(&self) {
-        if record::folder("metrics").is_some() && self.process.is_running() {
+        if record::dir("metrics").is_some() && self.process.is_running() {
             self.metrics();
         }
     }
@@ -216,8 +220,8 @@ pub async fn kubeconfig(control_plane: &ControlPlane) -> PathBuf {
 
 /// The binary that cargo built for this test.
 ///
-/// Cargo sets its path for the tests and benchmarks of its own package; for those of other packages it is found relative to the folder of
-/// the running test.
+/// Cargo sets its path for the tests and benchmarks of its own package; for those of other packages it is found relative
+/// to the directory of the running test.
 pub fn binary() -> PathBuf {
     if let Some(built) = std::env::var_os("CARGO_BIN_EXE_oauth-operator") {
         return built.into();

@@ -14,7 +14,7 @@ pub struct Names {
 impl Names {
     /// Resolves this name to loopback.
     pub fn new(name: &str) -> Self {
-        let names = Self { dir: tempfile::tempdir().expect("a folder"), name: name.to_owned() };
+        let names = Self { dir: tempfile::tempdir().expect("a directory"), name: name.to_owned() };
         names.set_known(true);
         names
     }
@@ -30,7 +30,7 @@ impl Names {
         write(&self.file(), &text);
     }
 
-    /// The environment of a process.
+    /// The environment variables of a process.
     pub fn environment(&self) -> Vec<(String, String)> {
         vec![
             ("LD_PRELOAD".to_owned(), library("libnss_wrapper.so")),
@@ -44,9 +44,9 @@ impl Names {
 pub struct Clock(tempfile::TempDir);
 
 impl Clock {
-    /// A clock with the real time.
+    /// A clock that shows the real time.
     pub fn new() -> Self {
-        let clock = Self(tempfile::tempdir().expect("a folder"));
+        let clock = Self(tempfile::tempdir().expect("a directory"));
         clock.set(0);
         clock
     }
@@ -60,7 +60,7 @@ impl Clock {
         write(&self.file(), &format!("{seconds:+}"));
     }
 
-    /// The environment of a process.
+    /// The environment variables of a process.
     pub fn environment(&self) -> Vec<(String, String)> {
         [
             ("LD_PRELOAD", library("libfaketimeMT.so.1")),
@@ -79,7 +79,7 @@ impl Default for Clock {
     }
 }
 
-/// Atomically: readers see either the old or the new text.
+/// Writes atomically: readers see either the old or the new text.
 fn write(file: &Path, text: &str) {
     let part = file.with_extension("part");
     std::fs::write(&part, text).expect("a file");

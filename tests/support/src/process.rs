@@ -1,8 +1,8 @@
-//! Child processes that end with the test binary, whatever ends it.
+//! Child processes that are killed when the test binary exits, however that happens.
 //!
 //! Each child runs under a small shell whose standard input is a pipe from the test binary. When the pipe closes,
 //! because the [`Process`] was dropped or the test binary exited (statics are not dropped then), panicked or was
-//! killed, the shell ends the child and removes its folder.
+//! killed, the shell kills the child and removes its directory.
 
 use std::ffi::OsString;
 use std::fs;
@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use crate::record;
 
 /// Starts `"$@"` in a separate process group, and reports its pid and, in a file, its exit status. Descriptor 3 is the
-/// pipe, which the child must not keep open. When it closes, the whole group is killed: no process has anything to
-/// lose, and a graceful shutdown would wait for servers that have ended first.
+/// pipe, which the child must not keep open. When it closes, the whole group is killed: no process has data
+/// to save, and a graceful shutdown would wait for servers that have already exited.
 const WATCHDOG: &str = r#"
 exec 3<&0
 setsid "$@" </dev/null 3<&- >"$LOG" 2>&1 &
@@ -36,12 +36,12 @@ rm -rf "$WORK"
 /// The processes whose output is searched for secrets: those of the operator.
 const RECORDED: [&str; 2] = ["oauth-operator", "image"];
 
-/// A folder for one process, removed when the process ends.
+/// A directory for one process, removed when the process exits.
 #[derive(Debug)]
 pub struct WorkDir(PathBuf);
 
 impl WorkDir {
-    /// A new one, with this in its name.
+    /// A new directory whose name contains `name`.
     pub fn new(name: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -50,7 +50,7 @@ impl WorkDir {
         Self(path)
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -67,7 +67,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command` under supervision; its output goes to a file in the folder.
+    /// Starts `command` under supervision; its output goes to a file in the directory.
     pub fn start(name: &str, dir: WorkDir, command: Command) -> Self {
         let mut supervised = Command::new("sh");
         supervised.args(["-c", WATCHDOG, "watchdog"]).arg(command.get_program()).args(command.get_args());
@@ -77,15 +77,15 @@ impl Process {
                 None => supervised.env_remove(key),
             };
         }
-        if let Some(folder) = command.get_current_dir() {
-            supervised.current_dir(folder);
+        if let Some(dir) = command.get_current_dir() {
+            supervised.current_dir(dir);
         }
         supervised.env("WORK", dir.path()).env("LOG", dir.path().join("log"));
         supervised.env_remove("RECORD");
         if let Some(record) = record::file("logs").filter(|_| RECORDED.contains(&name)) {
             supervised.env("RECORD", record);
         }
-        // A separate process group: Ctrl-C in the terminal reaches the test binary only, which ends the others in
+        // A separate process group: Ctrl-C in the terminal reaches only the test binary, which stops the others in
         // order.
         supervised.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut watchdog = supervised.spawn().unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
@@ -100,17 +100,17 @@ impl Process {
         Self { name: name.to_owned(), pid, dir, watchdog, pipe }
     }
 
-    /// What it was started as.
+    /// The name under which it was started.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Of the child, not of its watchdog.
+    /// The pid of the child, not of its watchdog.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// The folder that goes with it.
+    /// Its directory.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
@@ -127,7 +127,7 @@ impl Process {
         lines[lines.len().saturating_sub(30)..].join("\n")
     }
 
-    /// Sends a signal by its name without `SIG`; panics where there is no such process.
+    /// Sends a signal by its name without `SIG`; panics if there is no such process.
     pub fn signal(&self, signal: &str) {
         let sent =
             Command::new("kill").args([OsString::from(format!("-{signal}")), self.pid.to_string().into()]).status();
@@ -155,7 +155,7 @@ impl Process {
         stat.rsplit(')').next()?.trim_start().chars().next()
     }
 
-    /// Waits until the process has exited, and returns its exit code (128 and more: the signal that killed it).
+    /// Waits until the process has exited, and returns its exit code (128 plus the signal number if it was killed).
     pub fn wait_for_exit(&self, within: Duration) -> i32 {
         let deadline = Instant::now() + within;
         loop {
@@ -163,17 +163,16 @@ impl Process {
             if let Ok(code) = exit.trim().parse() {
                 return code;
             }
-            assert!(Instant::now() < deadline, "{} did not end within {within:?}:\n{}", self.name, self.log_tail());
+            assert!(Instant::now() < deadline, "{} did not exit within {within:?}:\n{}", self.name, self.log_tail());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
-    /// Polls `ready` until it is true; panics with the end of the log if the process exits or the time is over.
+    /// Polls `ready` until it is true; panics with the end of the log if the process exits or the timeout expires.
     pub fn wait_until(&self, what: &str, within: Duration, mut ready: impl FnMut() -> bool) {
         let deadline = Instant::now() + within;
         while !ready() {
-            let gone = !self.is_alive();
-            assert!(!gone, "{} exited before {what}:\n{}", self.name, self.log_tail());
+            assert!(self.is_alive(), "{} exited before {what}:\n{}", self.name, self.log_tail());
             assert!(
                 Instant::now() < deadline,
                 "{}: {what} took longer than {within:?}:\n{}",
@@ -188,7 +187,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         drop(self.pipe.take());
-        // The watchdog removes the folder when it exits; waiting for it allows its ports to be reused.
+        // The watchdog removes the directory when it exits. Afterwards the ports of the process can be reused.
         let _ = self.watchdog.wait();
     }
 }

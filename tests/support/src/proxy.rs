@@ -6,21 +6,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-/// What happens to the data.
+/// The state of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Network {
-    /// It is delivered.
+    /// Data is delivered.
     Up,
-    /// It is delivered later.
+    /// Data is delivered after a delay.
     Slow(Duration),
     /// Responses are delivered byte by byte, at this interval.
     Trickle(Duration),
-    /// Connections are reset, and new ones too.
+    /// Open connections and new ones are reset.
     Cut,
     /// Nothing is delivered, without an error: connections stay open.
     Silent,
     /// Requests are delivered, responses are not: connections are reset after the request was delivered.
-    AnswersLost,
+    ResponsesLost,
 }
 
 #[derive(Debug)]
@@ -39,8 +39,8 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy before this address.
-    pub fn start(before: SocketAddr) -> Self {
+    /// A proxy in front of this address.
+    pub fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port on loopback");
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared {
@@ -56,18 +56,18 @@ impl Proxy {
                     return;
                 }
                 let serving = Arc::clone(&serving);
-                std::thread::spawn(move || connect(stream, before, &serving));
+                std::thread::spawn(move || connect(stream, target, &serving));
             }
         });
         Self { address, shared }
     }
 
-    /// Where it listens on loopback.
+    /// The port on loopback on which it listens.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// Changes the network from now on, for open connections too.
+    /// Changes the state of the network, also for open connections.
     pub fn set(&self, network: Network) {
         *self.shared.network.lock().unwrap_or_else(PoisonError::into_inner) = network;
         self.shared.changed.notify_all();
@@ -98,7 +98,7 @@ impl Shared {
         }
     }
 
-    /// Waits while nothing is delivered.
+    /// Waits until the network is no longer silent, and returns its state.
     fn wait_while_silent(&self) -> Network {
         let mut network = self.network.lock().unwrap_or_else(PoisonError::into_inner);
         while *network == Network::Silent {
@@ -108,11 +108,11 @@ impl Shared {
     }
 }
 
-fn connect(client: TcpStream, before: SocketAddr, shared: &Arc<Shared>) {
+fn connect(client: TcpStream, target: SocketAddr, shared: &Arc<Shared>) {
     if shared.wait_while_silent() == Network::Cut {
         return;
     }
-    let Ok(server) = TcpStream::connect(before) else { return };
+    let Ok(server) = TcpStream::connect(target) else { return };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (Ok(client_too), Ok(server_too)) = (client.try_clone(), server.try_clone()) else { return };
     for known in [&client, &server] {
@@ -130,7 +130,7 @@ fn copy(mut from: TcpStream, mut to: TcpStream, shared: &Shared, back: bool) {
     while let Ok(length @ 1..) = from.read(&mut buffer) {
         let arrived = match shared.wait_while_silent() {
             Network::Cut => false,
-            Network::AnswersLost if back => false,
+            Network::ResponsesLost if back => false,
             Network::Slow(delay) => {
                 std::thread::sleep(delay);
                 to.write_all(&buffer[..length]).is_ok()

@@ -1,5 +1,5 @@
-//! The output of a whole test run, recorded for the search for secrets (`tests/canary.rs`) if `CANARY_RECORD` names a
-//! folder.
+//! The output of a whole test run, recorded for the search for secrets (`tests/canary.rs`) if `CANARY_RECORD` is set to
+//! a directory.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -18,30 +18,30 @@ const POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omi
         {"group": "coordination.k8s.io"}]},
     {"level": "OTHERS"}]}"#;
 
-/// The folder for records of this kind; `None` if recording is disabled.
-pub fn folder(kind: &str) -> Option<PathBuf> {
-    let folder = PathBuf::from(std::env::var_os("CANARY_RECORD")?).join(kind);
-    fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("{} cannot be made: {error}", folder.display()));
-    Some(folder)
+/// The directory for records of this kind; `None` if recording is disabled.
+pub fn dir(kind: &str) -> Option<PathBuf> {
+    let dir = PathBuf::from(std::env::var_os("CANARY_RECORD")?).join(kind);
+    fs::create_dir_all(&dir).unwrap_or_else(|error| panic!("{} cannot be made: {error}", dir.display()));
+    Some(dir)
 }
 
 /// A file of the record that no other process writes.
 pub fn file(kind: &str) -> Option<PathBuf> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    Some(folder(kind)?.join(format!("{}-{number}", std::process::id())))
+    Some(dir(kind)?.join(format!("{}-{number}", std::process::id())))
 }
 
 /// Records a text.
 pub fn keep(kind: &str, text: &str) {
-    let Some(folder) = folder(kind).filter(|_| !text.is_empty()) else { return };
-    let path = folder.join(std::process::id().to_string());
+    let Some(dir) = dir(kind).filter(|_| !text.is_empty()) else { return };
+    let path = dir.join(std::process::id().to_string());
     let kept = OpenOptions::new().create(true).append(true).open(&path).and_then(|mut file| writeln!(file, "{text}"));
     kept.unwrap_or_else(|error| panic!("{} cannot be written: {error}", path.display()));
 }
 
-/// The audit policy, with the level of all calls that are not searched: `None`, or `Metadata` for tests that count
-/// calls.
+/// The audit policy; `others` is the level of all calls that are not searched: `None`, or `Metadata` for tests that
+/// count calls.
 pub fn policy(others: &str) -> String {
     POLICY.replace("OTHERS", others)
 }

@@ -1,4 +1,4 @@
-//! Specs as data, for the tests that need no server.
+//! Specs as data, for tests without a server.
 
 use oauth_operator::api::spec::OAuthIntegrationSpec;
 use oauth_operator::oauth::client::Client;
@@ -21,7 +21,7 @@ pub fn validated(mut spec: Value) -> ValidatedSpec {
         spec.as_object_mut().expect("an object").entry(name).or_insert_with(|| value.clone());
     }
     let spec: OAuthIntegrationSpec = serde_json::from_value(spec).expect("a spec");
-    ValidatedSpec::parse("it", &spec).expect("a spec that can work")
+    ValidatedSpec::parse("it", &spec).expect("a valid spec")
 }
 
 /// Requests a token: sends the request and reads the response.

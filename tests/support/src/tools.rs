@@ -1,4 +1,4 @@
-//! The folders of the tools that the tests run; `tests/tools/install` builds what is missing.
+//! The tools that the tests run; `tests/tools/install` installs missing ones.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -7,22 +7,22 @@ use std::sync::{Mutex, PoisonError};
 
 static INSTALLED: Mutex<Option<HashMap<String, PathBuf>>> = Mutex::new(None);
 
-/// The folder of a tool, installed once per test binary. Progress is printed to standard error.
+/// The directory of a tool, installed once per test binary. Progress is printed to standard error.
 pub fn install(name: &str) -> PathBuf {
     let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
     let installed = installed.get_or_insert_default();
-    if let Some(folder) = installed.get(name) {
-        return folder.clone();
+    if let Some(dir) = installed.get(name) {
+        return dir.clone();
     }
     let output = Command::new(root().join("tests/tools/install"))
         .arg(name)
         .stderr(Stdio::inherit())
         .output()
         .unwrap_or_else(|error| panic!("tests/tools/install cannot be run: {error}"));
-    assert!(output.status.success(), "tests/tools/install {name} failed; what it printed is above");
-    let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-    installed.insert(name.to_owned(), folder.clone());
-    folder
+    assert!(output.status.success(), "tests/tools/install {name} failed; see its output above");
+    let dir = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    installed.insert(name.to_owned(), dir.clone());
+    dir
 }
 
 /// The root of the project.

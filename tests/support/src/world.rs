@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::manifests::OPERATOR;
 use crate::{ControlPlane, Operator, eventually};
 
-/// The timeout for everything that should happen immediately, on a busy machine.
+/// The timeout for everything that should happen immediately, even on a busy machine.
 pub const SHORT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A namespace, a cluster-admin client, and an operator that watches the namespace.
@@ -26,7 +26,7 @@ pub struct World {
     pub client: Client,
     /// The operator, with the permissions of the chart.
     pub operator: Operator,
-    /// The arguments of replicas with leader election.
+    /// The kubeconfig of the operator and of further replicas.
     pub kubeconfig: PathBuf,
 }
 
@@ -51,7 +51,7 @@ impl World {
         Self { operator, client: control_plane.client().await, namespace, kubeconfig }
     }
 
-    /// A new namespace with a replica that takes part in an election and reaches the API server through this port.
+    /// A new namespace with a replica that takes part in leader election and connects to the API server through this port.
     pub async fn elected(name: &str, port: Option<u16>) -> Self {
         let control_plane = ControlPlane::shared();
         let namespace = control_plane.namespace(name).await;
@@ -108,7 +108,7 @@ impl World {
     pub async fn delete(&self, name: &str) {
         let deleted = self.integrations().delete(name, &DeleteParams::default()).await;
         deleted.unwrap_or_else(|error| panic!("{name} cannot be deleted: {error}"));
-        eventually(&format!("{name} is gone"), Duration::from_secs(40), async || {
+        eventually(&format!("{name} is deleted"), Duration::from_secs(40), async || {
             match self.integrations().get_opt(name).await {
                 Ok(None) => Ok(()),
                 other => Err(format!("{other:?}\n{}", self.tail())),
@@ -226,7 +226,7 @@ impl World {
             .collect()
     }
 
-    /// Everything that can be read without the permission to read Secrets, to search for what must not be there.
+    /// Everything that can be read without the permission to read Secrets, to be searched for secret values.
     pub async fn observable_output(&self) -> String {
         let integrations =
             self.integrations().list(&ListParams::default()).await.expect("a list of integrations").items;

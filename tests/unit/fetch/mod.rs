@@ -229,19 +229,15 @@ fn a_lifetime_other_than_configured_is_a_warning() {
 #[test]
 fn config_maps_are_read_from_the_files_as_well() {
     let endpoint = endpoint();
-    let changes = json!({"connection": {"caBundle": {"name": "authority"}}});
+    let changes = json!({"connection": {"caBundle": {"name": "ca"}}});
     let documents = [integration("erp", &endpoint.url(), &changes), credentials()];
     let run = fetch(&documents, &[]);
     assert_eq!(run.code, 3);
-    assert!(
-        run.err.contains("ConfigMap authority with text under key ca.crt is not in the given files"),
-        "{}",
-        run.err
-    );
-    let pem = test_support::keys::Authority::new().pem;
-    let authority =
-        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "authority"}, "data": {"ca.crt": pem}});
-    let run = fetch(&[&documents[..], &[authority]].concat(), &[]);
+    assert!(run.err.contains("ConfigMap ca with text under key ca.crt is not in the given files"), "{}", run.err);
+    let pem = test_support::keys::CertificateAuthority::new().pem;
+    let config_map =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ca"}, "data": {"ca.crt": pem}});
+    let run = fetch(&[&documents[..], &[config_map]].concat(), &[]);
     assert_eq!((run.code, run.err.as_str()), (0, ""));
     // A ServiceAccount token cannot come from files.
     let changes = json!({
