@@ -1,4 +1,4 @@
-//! The guarantee: no output contains a secret. All output of a whole test run (logs including panics, events, statuses,
+//! Guarantee: no output contains a secret. All output of a whole test run (logs including panics, events, statuses,
 //! leases, metrics, the output of `fetch`) is searched for every value of every Secret and every token.
 //!
 //! `make test` records both in the directory `CANARY_RECORD`; this test runs after all others.

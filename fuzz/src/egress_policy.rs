@@ -60,8 +60,8 @@ fn check_address(address: IpAddr) {
     assert!(!is_forbidden, "{address} is allowed");
 }
 
-/// An allowed host is the host of the pattern, or a subdomain of its domain. Patterns with non-ASCII letters are skipped,
-/// because the URL contains them in another encoding.
+/// An allowed host is the host of the pattern, or a subdomain of its domain. Patterns with non-ASCII letters are
+/// skipped, because the URL contains them in another encoding.
 fn check_pattern(pattern: &str, url: &Url) {
     let host = url.host_str().unwrap_or_default().trim_end_matches('.');
     let pattern = pattern.trim_end_matches('.');

@@ -1,5 +1,5 @@
-//! The checks of the fuzz targets: besides the absence of panics, they check properties of each piece of code that reads
-//! untrusted input. Inputs are text, so that the corpora can be read and written by hand.
+//! The checks of the fuzz targets: besides the absence of panics, they check properties of each piece of code that
+//! reads untrusted input. Inputs are text, so that the corpora can be read and written by hand.
 
 mod api_responses;
 mod durations;

@@ -1,4 +1,4 @@
-//! Budgets of queued revocations, writes, events and log lines: bounded per namespace, and fair between namespaces.
+//! Budgets for queued revocations, writes, events and log lines: bounded per namespace, and fair between namespaces.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use crate::siege::{SHORT_TIMEOUT, Siege, client_credentials};
 use test_support::endpoint::{Endpoint, Reply};
 use test_support::eventually;
 
-/// Issues short-lived tokens; its revocation endpoint responds or is silent.
+/// A server that issues short-lived tokens; its revocation endpoint responds only if `revokes` is set.
 fn endpoint(lifetime_seconds: u64, revokes: bool) -> Endpoint {
     Endpoint::start(move |request| match request.path.as_str() {
         "/revoke" if revokes => Reply::text(200, ""),
@@ -24,8 +24,8 @@ fn revocations(endpoint: &Endpoint) -> usize {
     endpoint.requests().iter().filter(|request| request.path == "/revoke").count()
 }
 
-/// Tokens of 6 s, `afterRenewal: 1s` and a silent revocation endpoint: pending revocations took 254 MB in two minutes,
-/// even after the integrations were deleted, and no other namespace's token was revoked in time.
+/// Tokens of 6 s, `afterRenewal: 1s` and a silent revocation endpoint: pending revocations used 254 MB after two minutes,
+/// even after the integrations were deleted, and the tokens of other namespaces were not revoked in time.
 #[tokio::test]
 async fn revocations_of_one_namespace_are_bounded_and_do_not_delay_others() {
     const INTEGRATIONS: usize = 40;
@@ -39,7 +39,7 @@ async fn revocations_of_one_namespace_are_bounded_and_do_not_delay_others() {
     };
     let values = [("client_id", "alice"), ("client_secret", "kanarie-secret-of-alice")];
     siege.alice.pinned_secret("stolen", &values, &format!("http://{}", silent.address())).await;
-    // A pending revocation holds the parts of the spec that it needs: as much as the API server admits.
+    // A pending revocation keeps the parts of the spec that it needs: here as much as the API server admits.
     let parameters: BTreeMap<_, _> = (0..15).map(|number| (format!("filler-{number}"), "f".repeat(4_000))).collect();
     for number in 0..INTEGRATIONS {
         let mut spec = spec(&silent, "stolen");
@@ -52,19 +52,19 @@ async fn revocations_of_one_namespace_are_bounded_and_do_not_delay_others() {
     siege.bob.integration("revoking", &spec(&honest, "revoking-credentials")).await.expect("bob's integration");
     let started = Instant::now();
     siege.observe(&victim, Duration::from_secs(25)).await.assert_unharmed();
-    // Each renewal of bob's is followed by a revocation a second later.
+    // Each of bob's renewals is followed by a revocation one second later.
     let expected = usize::try_from(started.elapsed().as_secs() / 6).expect("a small number").saturating_sub(1);
-    assert!(revocations(&honest) >= expected, "{} of {expected} tokens of bob's were revoked", revocations(&honest));
+    assert!(revocations(&honest) >= expected, "{} of {expected} tokens of bob were revoked", revocations(&honest));
     let grown = siege.operator.memory().saturating_sub(before);
     assert!(grown < 8 << 20, "memory grew by {grown} bytes");
     let dropped = siege.operator.sum("oauth_operator_revocations_dropped_total", "limit");
-    assert!(dropped > 0.0, "too few were renewed for the bound to be reached: {}", siege.operator.metrics());
+    assert!(dropped > 0.0, "too few renewals to reach the bound: {}", siege.operator.metrics());
     let waiting = siege.operator.metric("oauth_operator_revocations_waiting", "").unwrap_or_default();
     assert!(waiting < 70.0, "{waiting} revocations wait");
     // Pending revocations are dropped together with their integrations.
     let all = siege.alice.dynamic_integrations();
     all.delete_collection(&DeleteParams::default(), &kube::api::ListParams::default()).await.expect("a deletion");
-    eventually("nothing waits for what is gone", SHORT_TIMEOUT, async || {
+    eventually("the revocations of deleted integrations are dropped", SHORT_TIMEOUT, async || {
         let waiting = siege.operator.metric("oauth_operator_revocations_waiting", "").unwrap_or_default();
         if waiting <= 1.0 { Ok(()) } else { Err(format!("{waiting} wait")) }
     })
@@ -74,7 +74,7 @@ async fn revocations_of_one_namespace_are_bounded_and_do_not_delay_others() {
 /// An endpoint that issues tokens of one second made the operator write Secrets, statuses and events without limit.
 #[tokio::test]
 async fn tokens_of_one_second_do_not_cause_continuous_writes() {
-    /// Few enough for a busy machine to renew each of them continuously, if there were no limit.
+    /// Few enough that even a busy machine would renew each of them continuously without a limit.
     const FEW: usize = 30;
     const MANY: usize = 150;
     const TIME: Duration = Duration::from_secs(20);
@@ -93,10 +93,10 @@ async fn tokens_of_one_second_do_not_cause_continuous_writes() {
     let before = endpoint.count();
     siege.observe(&victim, TIME).await.assert_unharmed();
     let requests = endpoint.count() - before;
-    // Each renews at most every 10 s: twice, and once more for the first token of those that had none yet.
-    let most = FEW * 3;
-    assert!(requests <= most, "{requests} requests of {FEW} integrations in {TIME:?}");
-    assert!(requests >= FEW, "they are renewed: {requests}");
+    // Each renews at most every 10 s: twice, plus the first token of an integration that had none yet.
+    let limit = FEW * 3;
+    assert!(requests <= limit, "{requests} requests of {FEW} integrations in {TIME:?}");
+    assert!(requests >= FEW, "not every integration was renewed: {requests} requests");
     // It is reported in the condition, and once in an event.
     let found = siege.alice.dynamic_integrations().get("it-0").await.expect("an integration");
     let ready = found.data["status"]["conditions"][0].clone();
@@ -107,21 +107,21 @@ async fn tokens_of_one_second_do_not_cause_continuous_writes() {
     };
     let events = list_events().await;
     assert!(events.iter().any(|event| event.reason.as_deref() == Some("TokenLifeTooShort")), "{events:?}");
-    // Of the events of 150 integrations, the namespace's budget is published: 20 at once and then one per second.
+    // Of the events of 150 integrations, only the budget of the namespace is published: 20 at once and then one per second.
     let before = endpoint.count();
     create(FEW..MANY).await;
-    eventually("as many more requests, and more is said of them than the share", SHORT_TIMEOUT, async || {
+    eventually("all new integrations request a token, and events are dropped", SHORT_TIMEOUT, async || {
         let dropped = siege.operator.metric("oauth_operator_events_dropped_total", "").unwrap_or_default();
         let requests = endpoint.count() - before;
-        let have_come = requests >= MANY - FEW && dropped > 0.0;
-        if have_come { Ok(()) } else { Err(format!("{requests} requests, {dropped} events dropped")) }
+        let is_reached = requests >= MANY - FEW && dropped > 0.0;
+        if is_reached { Ok(()) } else { Err(format!("{requests} requests, {dropped} events dropped")) }
     })
     .await;
     let events = list_events().await.len();
     assert!(events < 20 + 120, "{events} events");
 }
 
-/// The budget of writes: beyond it, the renewals of that namespace wait, and those of other namespaces do not.
+/// When a namespace exceeds its write budget, only its own renewals are delayed.
 #[tokio::test]
 async fn only_a_namespace_that_writes_too_much_is_throttled() {
     const INTEGRATIONS: usize = 60;
@@ -146,12 +146,12 @@ async fn only_a_namespace_that_writes_too_much_is_throttled() {
     let requests = endpoint.count() - before;
     // 4 writes per second allow at most 2 renewals; without a budget there would be about 40.
     assert!((1..=60).contains(&requests), "{requests} renewals in 15 s");
-    // A token that was received is written regardless of the budget: no response waits in memory.
+    // A received token is written regardless of the budget: no response is kept in memory.
     let waiting = siege.operator.sum("oauth_operator_reconciles_total", "WritePending");
     assert!(waiting == 0.0, "{waiting} responses had to wait");
 }
 
-/// A target that another actor writes repeatedly has to be read each time, because watches return metadata only.
+/// A target that another actor writes repeatedly must be read each time, because watches return only metadata.
 #[tokio::test]
 async fn changes_of_a_target_by_others_cause_no_more_reads_than_the_budget_allows() {
     const TOUCHES: u64 = 300;
@@ -178,10 +178,10 @@ async fn changes_of_a_target_by_others_cause_no_more_reads_than_the_budget_allow
     }
     let caused = reads().await - before;
     // A burst of 80, and 4 per second; the write of the first token has used two of them.
-    let most = 80 + 4 * (begun.elapsed().as_secs() + 1);
+    let limit = 80 + 4 * (begun.elapsed().as_secs() + 1);
     println!("{caused} reads by {TOUCHES} touches in {:?}", begun.elapsed());
-    assert!(caused <= most && most < TOUCHES, "{caused} reads of {most}");
-    assert!(caused >= 40, "they are read while there is a budget: {caused}");
+    assert!(caused <= limit && limit < TOUCHES, "{caused} reads, at most {limit} allowed");
+    assert!(caused >= 40, "too few reads within the budget: {caused}");
     // Changes in the meantime are detected when the budget allows: a token that was removed is restored.
     let patch = json!({"data": {"access_token": null}});
     let params = kube::api::PatchParams::default();

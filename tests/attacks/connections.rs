@@ -1,4 +1,4 @@
-//! Attacks on connections: none is shared, none is kept open, and none is read without a bound.
+//! Attacks on connections: they are not shared, not kept open, and not read without a bound.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -43,7 +43,7 @@ fn credentials(namespace: &str, refresh_token: &str) -> Credentials {
     credentials
 }
 
-/// A server that rotates refresh tokens and forbids the reuse of an old one; it delays its response.
+/// A server that rotates refresh tokens and rejects old ones, with delayed responses.
 fn rotating(delay: Duration) -> Endpoint {
     let current = Mutex::new((0, "kanarie-refresh-0".to_owned()));
     Endpoint::start(move |request| {
@@ -71,24 +71,24 @@ struct Nginx {
 impl Nginx {
     fn start(upstream: &Endpoint, certificate: &Certificate) -> Self {
         let binary = tools::install("nginx").join("nginx");
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
         let path = |name: &str| dir.path().join(name).display().to_string();
         std::fs::write(path("tls.crt"), &certificate.pem).expect("a file");
         std::fs::write(path("tls.key"), &certificate.key).expect("a file");
-        let folder = dir.path().display();
+        let dir_path = dir.path().display();
         let upstream = upstream.address();
         // Two requests per connection: a client that keeps connections open receives GOAWAY all the time.
         let text = format!(
-            "daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;
+            "daemon off; master_process off; pid {dir_path}/pid; error_log {dir_path}/error.log;
              events {{ worker_connections 256; }}
              http {{
-               access_log {folder}/access.log;
-               client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/f;
-               uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+               access_log {dir_path}/access.log;
+               client_body_temp_path {dir_path}/body; proxy_temp_path {dir_path}/proxy; fastcgi_temp_path {dir_path}/f;
+               uwsgi_temp_path {dir_path}/u; scgi_temp_path {dir_path}/s;
                server {{
                  listen 127.0.0.1:{port} ssl http2;
-                 ssl_certificate {folder}/tls.crt; ssl_certificate_key {folder}/tls.key;
+                 ssl_certificate {dir_path}/tls.crt; ssl_certificate_key {dir_path}/tls.key;
                  keepalive_requests 2;
                  location / {{ proxy_pass http://{upstream}; }}
                }}
@@ -96,7 +96,7 @@ impl Nginx {
         );
         std::fs::write(path("nginx.conf"), text).expect("a file");
         let process = Command::new(binary)
-            .args(["-c", &path("nginx.conf"), "-p", &folder.to_string()])
+            .args(["-c", &path("nginx.conf"), "-p", &dir_path.to_string()])
             .stderr(Stdio::inherit())
             .spawn()
             .expect("nginx starts");
@@ -127,7 +127,7 @@ async fn requests_of_others_do_not_interrupt_a_refresh_behind_a_real_gateway() {
     let endpoint = rotating(Duration::from_millis(300));
     let nginx = Nginx::start(&endpoint, &ca.server());
     let client = client();
-    // More headers than nginx accepts; the API server now admits fewer, but older objects remain.
+    // More headers than nginx accepts; the API server now admits fewer, but older objects may still have them.
     let mut oversized = validated(json!({"tokenEndpoint": nginx.url})).token_request;
     oversized.headers = (0..32).map(|number| (format!("x-{number}"), "h".repeat(2000))).collect();
     let mut mallory = credentials("mallory", "");
@@ -189,7 +189,7 @@ async fn each_request_has_its_own_connection_and_handshake() {
     assert_eq!((endpoint.count(), endpoint.connections()), (4, 4));
 }
 
-/// An attacker's server: hands over each connection once its request has been read.
+/// An attacker's server: calls `serve` with each connection after its request has been read.
 fn server(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -217,7 +217,7 @@ fn flood(stream: &mut TcpStream, piece: &[u8], written: &AtomicUsize) {
 }
 
 #[tokio::test]
-async fn nothing_is_read_from_a_connection_after_its_request() {
+async fn a_connection_is_closed_after_its_request() {
     let (closed, closing) = std::sync::mpsc::channel();
     let url = server(move |mut stream| {
         let body = r#"{"access_token":"kanarie-token","expires_in":60}"#;
@@ -226,16 +226,16 @@ async fn nothing_is_read_from_a_connection_after_its_request() {
         let _ = closed.send(matches!(stream.read(&mut [0; 16]), Ok(0)));
     });
     let token_request = validated(json!({"tokenEndpoint": url})).token_request;
-    // It outlives the request, like the client of the operator.
+    // The client outlives the request, as in the operator.
     let client = client();
     request_token(&client, &token_request, &credentials("mallory", "")).await.expect("a token");
-    let is_closed = tokio::task::spawn_blocking(move || closing.recv()).await.expect("a thread").expect("a word");
+    let is_closed = tokio::task::spawn_blocking(move || closing.recv()).await.expect("a thread").expect("a report");
     assert!(is_closed, "the connection was kept");
     drop(client);
 }
 
 #[tokio::test]
-async fn endless_headers_are_not_read_endlessly() {
+async fn the_size_of_response_headers_is_bounded() {
     let written = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&written);
     let url = server(move |mut stream| {
@@ -246,13 +246,13 @@ async fn endless_headers_are_not_read_endlessly() {
     let started = Instant::now();
     let failure = request_token(&client(), &token_request, &credentials("mallory", "")).await.expect_err("no response");
     assert_eq!(failure.reason, Reason::EndpointUnreachable, "{}", failure.message);
-    assert!(started.elapsed() < Duration::from_secs(10), "stopped by the timeout, not by the bound");
+    assert!(started.elapsed() < Duration::from_secs(10), "stopped by the timeout and not by the bound");
     // Data in the kernel buffers of both sides count as written.
     let written = written.load(Ordering::Relaxed);
-    assert!(written < 16 << 20, "{written} bytes were taken");
+    assert!(written < 16 << 20, "{written} bytes were read");
 }
 
-/// As many integrations as the original attack needed, each with its own proxy URL.
+/// The number of integrations in the original attack, each with its own proxy URL.
 const INTEGRATIONS: usize = 260;
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Egress: no tenant can reach through the operator what they cannot reach themselves.
+//! Egress: a tenant cannot use the operator to reach an address that the tenant cannot reach directly.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use test_support::eventually;
 use test_support::process::free_port;
 
 /// An address that no administrator has allowed for integrations without credentials: the harness allows 127.0.0.1.
-const INNER: &str = "127.0.0.2";
+const INTERNAL: &str = "127.0.0.2";
 
 /// Client credentials without client authentication, with additional fields.
 fn anonymous(more: &Value) -> Value {
@@ -32,12 +32,12 @@ async fn message(user: &User, name: &str) -> String {
     ready["message"].as_str().unwrap_or_default().to_owned()
 }
 
-/// Without an admission policy, so that the operator has to prevent it. The response of an internal server would be
+/// Without an admission policy, so that the operator must prevent it. The response of an internal server would be
 /// sent as a token to the attacker's revocation endpoint.
 #[tokio::test]
 async fn an_integration_without_credentials_reaches_only_allowed_hosts() {
     let siege = Siege::without_policy(&[]).await;
-    let inner = Endpoint::start_at(INNER, |_| Reply::json(200, &json!({"internal": "kanarie-internal-document"})));
+    let inner = Endpoint::start_at(INTERNAL, |_| Reply::json(200, &json!({"internal": "kanarie-internal-document"})));
     let evil = Endpoint::start(|_| Reply::token(3600));
     let (inside, outside) = (format!("http://{}", inner.address()), format!("http://{}", evil.address()));
     let response = json!({"accessToken": "$string($)", "extra": {"all": "$string($)"}});
@@ -60,7 +60,7 @@ async fn an_integration_without_credentials_reaches_only_allowed_hosts() {
         siege.mallory.integration(name, &anonymous(spec)).await.expect("an integration");
         siege.mallory.wait_for_ready(name, "False", "EndpointNotAllowed").await;
         let reported = message(&siege.mallory, name).await;
-        assert!(reported.contains("--allow-anonymous-host") && reported.contains(INNER), "{name}: {reported}");
+        assert!(reported.contains("--allow-anonymous-host") && reported.contains(INTERNAL), "{name}: {reported}");
         siege.mallory.dynamic_integrations().delete(name, &DeleteParams::default()).await.expect("deleted");
     }
     assert_eq!((inner.count(), inner.connections(), evil.count()), (0, 0, 0), "a request was sent");
@@ -75,13 +75,13 @@ async fn an_integration_without_credentials_reaches_only_allowed_hosts() {
         .await
         .expect("an integration");
     siege.mallory.wait_for_ready("allowed", "True", "TokenValid").await;
-    assert_eq!(inner.connections(), 0, "the token was sent on");
+    assert_eq!(inner.connections(), 0, "the token was sent to the internal server");
     assert!(!siege.operator.logs().contains("kanarie-internal-document"));
 }
 
 /// Accepts connections at a forbidden address, and counts them.
 fn forbidden(port: u16) -> Arc<AtomicUsize> {
-    let listener = TcpListener::bind((INNER, port)).expect("the port is free at the other address as well");
+    let listener = TcpListener::bind((INTERNAL, port)).expect("the port is also free at the other address");
     let count = Arc::new(AtomicUsize::new(0));
     let counting = Arc::clone(&count);
     std::thread::spawn(move || {
@@ -101,7 +101,7 @@ async fn dns_rebinding_reaches_no_forbidden_address() {
         Siege::with(&["--allow-cidr=127.0.0.1/32", "--allow-anonymous-host=*.rebinding.test,*.both.test"]).await;
     let names = Preload::build("changing_names.c");
     siege.restart_operator_in(&[("LD_PRELOAD".to_owned(), names.path())]).await;
-    // Each success is soon followed by another request, for which the name resolves to another address.
+    // Each success is soon followed by another request, when the name resolves to another address.
     let allowed = Endpoint::start(|_| Reply::token(2));
     let open = allowed.address().port();
     let closed = free_port();
@@ -119,7 +119,7 @@ async fn dns_rebinding_reaches_no_forbidden_address() {
         let rejected = all().await.into_iter().filter(|object| {
             let failure = &object.data["status"]["lastFailure"];
             failure["reason"] == "EndpointNotAllowed"
-                && failure["message"].as_str().is_some_and(|text| text.contains(INNER))
+                && failure["message"].as_str().is_some_and(|text| text.contains(INTERNAL))
         });
         let rejected = rejected.count();
         if rejected * 2 >= NAMES { Ok(()) } else { Err(format!("{rejected} are rejected")) }
@@ -173,7 +173,7 @@ async fn a_secret_that_is_pinned_to_a_path_is_sent_to_no_other_path() {
     siege.bob.wait_for_ready("header", "True", "TokenValid").await;
 }
 
-/// What a tenant without permission to read a Secret sees of it: the integration's status.
+/// A tenant who may not read the target can still read the status of the integration.
 #[tokio::test]
 async fn a_lifetime_reveals_nothing_about_a_token() {
     let siege = Siege::without_policy(&[]).await;
@@ -210,7 +210,7 @@ async fn a_lifetime_reveals_nothing_about_a_token() {
             siege.bob.wait_for_ready(&name, "True", "TokenValid").await;
             shown.push(lifetime(&siege.bob, &name).await);
         }
-        assert_eq!(shown[0], shown[1], "{name} distinguishes one token from the other");
+        assert_eq!(shown[0], shown[1], "{name}: the lifetime reveals which token was issued");
     }
 }
 

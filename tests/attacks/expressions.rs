@@ -27,7 +27,7 @@ async fn credentials(siege: &Siege, endpoints: &[&Endpoint]) {
     siege.alice.pinned_secret("credentials", &values, &origins.join(" ")).await;
 }
 
-/// A token response of this size that takes the most memory when it is parsed as a document.
+/// A token response of this size that uses as much memory as possible when it is parsed as a document.
 fn bloated(bytes: usize) -> Reply {
     let item = r#"{"":1},"#;
     let items = item.repeat(bytes / item.len());
@@ -36,7 +36,7 @@ fn bloated(bytes: usize) -> Reply {
 }
 
 #[tokio::test]
-async fn a_response_of_a_mebibyte_takes_no_memory_from_others() {
+async fn a_response_of_one_mebibyte_does_not_affect_others() {
     // The maximum that an administrator can configure.
     let siege = Siege::with(&["--max-response-size=1MiB"]).await;
     let victim = siege.victim(6).await;
@@ -52,12 +52,12 @@ async fn a_response_of_a_mebibyte_takes_no_memory_from_others() {
     let observation = siege.observe(&victim, Duration::from_secs(12)).await;
     observation.assert_unharmed();
     let target = siege.api_target("alice", "path-0").await;
-    assert_eq!(target.as_deref(), Some("kanarie-large"), "what a path needs is read from a response of that size");
+    assert_eq!(target.as_deref(), Some("kanarie-large"), "paths are evaluated in a response of that size");
     siege.alice.wait_for_ready("whole-0", "False", "InvalidResponse").await;
 }
 
 /// There is memory for 8 responses of 1 MiB, and each is reserved before its request is sent. An integration without
-/// memory waits, and has neither failed nor counted as a failure of a host.
+/// memory waits, which is neither its failure nor one of the host.
 #[tokio::test]
 async fn without_memory_for_the_response_nothing_is_sent_and_nothing_has_failed() {
     let siege = Siege::with(&["--max-response-size=1MiB", "--min-renewal-interval=1s"]).await;
@@ -76,16 +76,16 @@ async fn without_memory_for_the_response_nothing_is_sent_and_nothing_has_failed(
         siege.alice.integration(&format!("silent-{number}"), &spec).await.expect("an integration");
     }
     let sent = || silent.iter().map(Endpoint::count).sum::<usize>();
-    eventually("alice has all that one namespace gets", SHORT_TIMEOUT, async || {
+    eventually("alice uses the whole share of one namespace", SHORT_TIMEOUT, async || {
         if sent() == 4 { Ok(()) } else { Err(format!("{} requests", sent())) }
     })
     .await;
     siege.alice.integration("late", &spec_of(&honest.url(), &json!({}))).await.expect("an integration");
     siege.observe(&victim, Duration::from_secs(5)).await.assert_unharmed();
-    assert_eq!((sent(), honest.count()), (4, 0), "there is memory for no more of one namespace");
+    assert_eq!((sent(), honest.count()), (4, 0), "the share of one namespace is used up");
     let late = siege.alice.api::<OAuthIntegration>().get("late").await.expect("an integration");
-    assert_eq!(late.status.and_then(|status| status.last_failure), None, "to wait is no failure");
-    // It is served when those requests have timed out, before the other silent ones are.
+    assert_eq!(late.status.and_then(|status| status.last_failure), None, "waiting is not a failure");
+    // It is served when those requests have timed out, before the other silent endpoints.
     siege.alice.wait_for_ready("late", "True", "TokenValid").await;
     let late = siege.alice.api::<OAuthIntegration>().get("late").await.expect("an integration");
     assert_eq!(late.status.and_then(|status| status.last_failure), None);
@@ -139,7 +139,7 @@ async fn invalid_expressions_do_not_use_the_main_thread() {
     let touching = touch(&siege, &stopped);
     let observation = siege.observe(&victim, Duration::from_secs(20)).await;
     stopped.store(true, Ordering::Relaxed);
-    touching.await.expect("an end");
+    touching.await.expect("the task ends");
     observation.assert_unharmed();
     siege.alice.wait_for_ready("it-0", "False", "InvalidSpec").await;
     let rejected = siege.alice.api::<OAuthIntegration>().get("it-0").await.expect("an integration");
@@ -168,7 +168,7 @@ async fn expressions_that_become_slow_do_not_delay_others() {
     const INTEGRATIONS: usize = 140;
     let siege = Siege::new().await;
     let victim = siege.victim(8).await;
-    // The victim needs a worker as well.
+    // The victim also needs a worker.
     let response = json!({"spec": {"response": {"accessToken": "$string(access_token)"}}});
     siege.bob.patch_integration("victim", &response).await.expect("a change");
     siege.bob.wait_for_ready("victim", "True", "TokenValid").await;
@@ -195,17 +195,17 @@ async fn expressions_that_become_slow_do_not_delay_others() {
     assert!(observation.tokens > 2, "the victim's token was renewed: {observation:?}");
 }
 
-/// An endpoint that adds a long error text to successful responses had it searched each time for everything that was
-/// sent.
+/// An endpoint could add a long error text to successful responses, and the operator searched it each time for all
+/// values that were sent.
 #[tokio::test]
-async fn long_error_texts_in_successful_responses_cost_nothing() {
+async fn long_error_texts_in_successful_responses_are_not_searched() {
     const INTEGRATIONS: usize = 60;
     const TIME: Duration = Duration::from_secs(8);
     let siege = Siege::new().await;
     let victim = siege.victim(8).await;
     let adds_text = Arc::new(AtomicBool::new(false));
     let added = Arc::clone(&adds_text);
-    // It has to be decoded in several ways before anything can be found in it.
+    // It must be decoded in several ways before it can be searched.
     let text = r"%41 &#x41; \u0041 ".repeat(3_000);
     let endpoint = Endpoint::start(move |_| {
         let text = if added.load(Ordering::Relaxed) { text.as_str() } else { "" };
@@ -237,9 +237,9 @@ async fn long_error_texts_in_successful_responses_cost_nothing() {
         assert!(requests > 0, "nothing was renewed");
         seconds_per_request.push((siege.operator.cpu_seconds() - seconds) / f64::from(requests));
     }
-    // Compared with itself, so that the speed and the load of the machine do not matter.
+    // The operator is compared with itself, so that the speed and the load of the machine do not matter.
     let [without, with] = seconds_per_request[..] else { panic!("two phases") };
-    assert!(with < without * 2.0, "{without} s of processor for each request, and {with} s with the text");
+    assert!(with < without * 2.0, "{without} s of CPU time per request, and {with} s with the text");
     observations.iter().for_each(Observation::assert_unharmed);
 }
 

@@ -1,5 +1,5 @@
-//! What a tenant's servers can leave behind for others in the HTTP client: issuer metadata, nonces, and client
-//! certificates.
+//! State in the HTTP client that a tenant's servers could use against other tenants: issuer metadata, nonces, and
+//! client certificates.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,8 +27,8 @@ use test_support::spec::{request_token, validated};
 /// The number of the attacker's issuers; 16 were enough to exceed the memory limit.
 const ISSUERS: usize = 48;
 
-/// Metadata of `size` bytes, mostly short strings in the two members that clients use: as parsed arrays and maps they
-/// take more than ten times as much memory.
+/// Metadata of `size` bytes, mostly short strings in the two members that clients use: parsed into arrays and maps they
+/// need more than ten times as much memory.
 fn metadata(issuer: &str, size: usize) -> Reply {
     let aliases: Vec<String> = (0..size / 26).map(|number| format!(r#""{number:06}":"x""#)).collect();
     let aliases = aliases.join(",");
@@ -41,13 +41,13 @@ fn metadata(issuer: &str, size: usize) -> Reply {
 }
 
 #[tokio::test]
-async fn issuer_metadata_do_not_fill_the_memory() {
+async fn issuer_metadata_does_not_exhaust_memory() {
     let siege = Siege::new().await;
     let victim = siege.victim(8).await;
     let evil = Endpoint::start(|request| {
         let Some(path) = request.path.strip_suffix("/.well-known/openid-configuration") else { return Reply::token(5) };
         let host = request.headers.get("host").cloned().unwrap_or_default();
-        // Some are just small enough to be read, the others as large as was possible before.
+        // Half of them are just small enough to be read; the others have the maximum size of earlier versions.
         let is_even = path.bytes().last().is_some_and(|digit| digit % 2 == 0);
         metadata(&format!("http://{host}{path}"), if is_even { 64 << 10 } else { 1 << 20 })
     });
@@ -89,7 +89,7 @@ fn claims(proof: &str) -> Value {
 
 #[tokio::test]
 async fn a_nonce_of_one_namespace_is_not_sent_by_another() {
-    // One origin that is a different server for each of the two: there is another server behind the attacker's proxy.
+    // The same origin can be different servers: the attacker's requests go through a proxy to another server.
     let server = Endpoint::start(|_| Reply::token(60).with_header("DPoP-Nonce", "a-nonce"));
     let token_request = validated(json!({"tokenEndpoint": server.url(), "dpop": {}})).token_request;
     let client = client();
@@ -119,7 +119,7 @@ async fn a_nonce_that_breaks_requests_is_not_cached() {
 }
 
 #[tokio::test]
-async fn a_nonce_with_which_a_request_failed_is_dropped() {
+async fn a_nonce_is_dropped_if_a_request_with_it_fails() {
     let server = Endpoint::start(|request| match claims(&request.headers["dpop"])["nonce"].as_str() {
         Some(_) => Reply::text(431, "request header fields too large"),
         None => Reply::token(60).with_header("DPoP-Nonce", "a-nonce"),
@@ -128,7 +128,7 @@ async fn a_nonce_with_which_a_request_failed_is_dropped() {
     let (client, credentials) = (client(), credentials("bob"));
     request_token(&client, &token_request, &credentials).await.expect("a token");
     request_token(&client, &token_request, &credentials).await.expect_err("a failure with the nonce");
-    request_token(&client, &token_request, &credentials).await.expect("a token, since the nonce is forgotten");
+    request_token(&client, &token_request, &credentials).await.expect("a token, because the nonce was dropped");
 }
 
 /// Counts the client certificates that a server received, and accepts all of them.
@@ -222,10 +222,10 @@ async fn an_issuer_receives_the_client_certificate_only_if_the_pin_allows_it() {
     let failure =
         request_token(&client(), &token_request, &credentials).await.expect_err("another endpoint than the pinned one");
     assert!(failure.message.contains("https://login.example.com"), "{}", failure.message);
-    assert_eq!(endpoint.count(), 1, "the metadata were read");
+    assert_eq!(endpoint.count(), 1, "the metadata was read");
     assert_eq!(shown.load(Ordering::Relaxed), 0, "the certificate was presented before the pin was checked");
 
     credentials.pins = vec![pin(&origin)];
     request_token(&client(), &token_request, &credentials).await.expect("a token");
-    assert_eq!(shown.load(Ordering::Relaxed), 1, "presented to the token endpoint alone");
+    assert_eq!(shown.load(Ordering::Relaxed), 1, "presented only to the token endpoint");
 }

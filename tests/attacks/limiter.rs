@@ -1,4 +1,4 @@
-//! Requests in flight: the requests of one namespace, whatever they do at a host or wait for, delay no other namespace.
+//! Requests in flight: requests of one namespace that fail or hang do not delay another namespace.
 
 use std::net::TcpListener;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,7 +13,7 @@ use test_support::process::free_port;
 
 const LIFETIME_SECONDS: u64 = 8;
 
-/// A spec without credentials, with the maximum timeout that the API server admits.
+/// A spec without credentials, with the maximum timeout that the API server accepts.
 fn attacking(endpoint: &str) -> Value {
     json!({
         "tokenEndpoint": endpoint, "grantType": "client_credentials", "clientId": "alice",
@@ -66,14 +66,17 @@ async fn requests_of_one_namespace_that_fail_or_hang_do_not_delay_others() {
     siege.bob.integration("newcomer", &client_credentials(&victim.endpoint.url(), "credentials")).await.expect("bob's");
     siege.bob.wait_for_ready("newcomer", "True", "TokenValid").await;
     let metrics = siege.operator.metrics();
-    assert!(!metrics.contains("oauth_operator_circuit_breaker_open{"), "one namespace names hosts to all:\n{metrics}");
+    assert!(
+        !metrics.contains("oauth_operator_circuit_breaker_open{"),
+        "one namespace opened the circuit of a host for all:\n{metrics}"
+    );
     let in_flight = siege.operator.metric("oauth_operator_token_requests_in_flight", "").unwrap_or_default();
     assert!((16.0..=40.0).contains(&in_flight), "the attack is running and has its share: {in_flight}");
     let queued = siege.operator.metric("oauth_operator_token_requests_queued", "").unwrap_or_default();
     assert!(queued > 0.0, "the other requests of the attack are queued");
 }
 
-/// Her own proxy rejects all requests to the victim's provider, and the name servers of 400 other hosts are silent.
+/// Alice's own proxies reject all requests to the victim's provider, and the name servers of 400 other hosts are silent.
 #[tokio::test]
 async fn failing_proxies_and_unresolved_names_do_not_delay_others() {
     let flags = ["--allow-anonymous-host=localhost", "--allow-anonymous-host=*.silent.test"];
@@ -100,7 +103,7 @@ async fn failing_proxies_and_unresolved_names_do_not_delay_others() {
     create_all(&siege.alice, proxied.chain(silent).collect()).await;
     siege.observe(&victim, Duration::from_secs(25)).await.assert_unharmed();
     let tasks = std::fs::read_dir(format!("/proc/{}/task", siege.operator.pid())).expect("threads").count();
-    assert!((2..48).contains(&tasks), "{tasks} threads: the names are being resolved, in a bounded number of them");
+    assert!((2..48).contains(&tasks), "{tasks} threads: names are resolved in a bounded number of threads");
     siege.bob.integration("newcomer", &client_credentials(&shared, "credentials")).await.expect("bob's");
     siege.bob.wait_for_ready("newcomer", "True", "TokenValid").await;
 }

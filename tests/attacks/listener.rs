@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use crate::siege::{SHORT_TIMEOUT, Siege};
 use test_support::eventually;
 
-/// More than half of the file descriptors that this process may have.
+/// The number of connections in the original attack.
 const CONNECTIONS: usize = 4_211;
-/// The header timeout, with a margin for a busy machine.
+/// The timeout for headers, with a margin for a busy machine.
 const CLOSED_WITHIN: Duration = Duration::from_secs(15);
 
-/// The source address of the flood: pods have other addresses than the kubelet.
+/// The source address of the flood: pods and the kubelet have different addresses.
 const ATTACKER: &str = "127.0.0.66:0";
 
 /// Connects from the attacker's address.
@@ -54,7 +54,7 @@ fn is_closed(stream: &mut TcpStream, within: Duration) -> bool {
     false
 }
 
-/// 4,211 connections with half a header got the operator killed, and silent ones stayed open forever.
+/// 4,211 connections with incomplete headers once got the operator killed, and silent ones stayed open forever.
 #[tokio::test]
 async fn connections_that_never_finish_a_request_are_bounded_and_closed() {
     let siege = Siege::new().await;
@@ -62,7 +62,7 @@ async fn connections_that_never_finish_a_request_are_bounded_and_closed() {
     for address in [siege.operator.address().trim_start_matches("http://"), siege.operator.metrics_address()] {
         let address = address.to_owned();
         let (before, flooded) = (siege.operator.memory(), address.clone());
-        // As many at a time as this process may have; closed ones make room for others.
+        // At most 400 at a time, because of the limits of this process; closed ones make room for others.
         let flood = std::thread::spawn(move || {
             let mut open = std::collections::VecDeque::new();
             for _ in 0..CONNECTIONS {
@@ -101,7 +101,7 @@ async fn only_authorized_clients_read_metrics() {
     let _victim = siege.victim(3_600).await;
     let address = siege.operator.metrics_address().to_owned();
     let get = |token: Option<&str>| test_support::http::get_with_token(&format!("https://{address}/metrics"), token);
-    assert_eq!(test_support::http::get(&format!("http://{address}/metrics")).0, 0, "plain HTTP is not spoken");
+    assert_eq!(test_support::http::get(&format!("http://{address}/metrics")).0, 0, "plain HTTP is not accepted");
     assert_eq!(siege.operator.get("/metrics").0, 404, "not on the port of the probes");
     for token in [None, Some("invented"), Some("")] {
         let (status, text) = get(token);
@@ -114,7 +114,7 @@ async fn only_authorized_clients_read_metrics() {
     let (status, text) = get(Some(&token));
     assert_eq!(status, 403, "{text}");
     assert!(!text.contains("victim"), "{text}");
-    // Prometheus, as metrics.readers of the chart would bind it.
+    // Prometheus, bound as by the chart value metrics.readers.
     siege.control_plane.kubectl(&[
         "create",
         "clusterrolebinding",
@@ -124,7 +124,7 @@ async fn only_authorized_clients_read_metrics() {
     ]);
     let create = ["create", "token", "default", "--namespace", "bob"];
     let token = siege.control_plane.kubectl(&create).trim().to_owned();
-    eventually("the permission holds, and what was denied before is forgotten", SHORT_TIMEOUT, async || {
+    eventually("the permission takes effect, and the denial is no longer cached", SHORT_TIMEOUT, async || {
         let (status, text) = get(Some(&token));
         let names_all = text.contains(r#"namespace="bob",name="victim""#) && text.ends_with("# EOF\n");
         if status == 200 && names_all { Ok(()) } else { Err(format!("{status} {text}")) }

@@ -1,5 +1,5 @@
-//! The promise: what a tenant does in one namespace affects nobody else. Each attack that was found is a test here,
-//! against the operator as the chart installs it, on a real control plane.
+//! Guarantee: nothing that a tenant does in one namespace affects another tenant. Each attack that was found is a
+//! test here, against the operator as the chart installs it, on a real control plane.
 
 mod budgets;
 mod connections;
@@ -8,7 +8,7 @@ mod expressions;
 mod http;
 mod limiter;
 mod listener;
-#[allow(dead_code, reason = "attacks are added one by one, and each uses a part")]
+#[allow(dead_code, reason = "each attack uses only a part of it")]
 mod siege;
 mod targets;
 
@@ -30,6 +30,6 @@ async fn an_undisturbed_tenant_never_has_an_expired_token() {
     siege.operator.signal("STOP");
     let observation = siege.observe(&victim, Duration::from_secs(12)).await;
     siege.operator.signal("CONT");
-    assert!(observation.expired > 0, "the harness does not see expired tokens: {observation:?}");
-    assert!(observation.slowest_healthz > observation.probe_timeout, "the harness does not see a silent /healthz");
+    assert!(observation.expired > 0, "the harness does not detect expired tokens: {observation:?}");
+    assert!(observation.slowest_healthz > observation.probe_timeout, "the harness does not detect a silent /healthz");
 }

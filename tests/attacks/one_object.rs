@@ -1,5 +1,5 @@
-//! Whatever one object contains, only that object is affected: no list, watch, GET or log is broken by a tenant's
-//! object, however deep or large it is.
+//! Unusual content of an object affects only that object: a tenant's object does not break any list, watch, GET or log,
+//! however deep or large it is.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,12 +16,12 @@ use serde_json::{Value, json};
 use crate::siege::{SHORT_TIMEOUT, Siege, User, Victim, client_credentials};
 use test_support::eventually;
 
-/// More than the 128 levels that serde_json reads.
+/// More than the 128 levels that serde_json accepts.
 const DEPTH: usize = 140;
 /// The number of objects that are written concurrently.
 const AT_ONCE: usize = 8;
 
-/// Creates an object from its text; the response is not parsed, because it may be as deep. Returns the status.
+/// Creates an object from its text; the response is not parsed, because it may be equally deep. Returns the status code.
 async fn create(client: &Client, path: &str, object: &str) -> u16 {
     let request = http::Request::post(path).header("content-type", "application/json");
     let request = request.body(object.as_bytes().to_vec().into()).expect("a request");
@@ -41,7 +41,7 @@ fn integrations_of(user: &User) -> String {
     format!("/apis/oauth.evolutionx.io/v1alpha1/namespaces/{}/oauthintegrations", user.namespace)
 }
 
-/// Managed fields that are nested as deep as the API server accepts.
+/// Managed fields with this nesting depth.
 fn deep_fields(depth: usize) -> String {
     let fields = format!("{}{{}}{}", r#"{"f:a":"#.repeat(depth), "}".repeat(depth));
     format!(r#"[{{"manager":"a","operation":"Update","apiVersion":"v1","fieldsType":"FieldsV1","fieldsV1":{fields}}}]"#)
@@ -71,8 +71,8 @@ fn deep_claims() -> String {
     )
 }
 
-/// Kills the operator, and waits until the next one has received its initial lists and leads: the lease of the killed
-/// one has to expire. The victim's token is not observed in the meantime.
+/// Kills the operator, and waits until the next one has received its initial lists and leads: first, the lease of
+/// the killed one must expire. The victim's token is not observed in the meantime.
 async fn restart(siege: &mut Siege, victim: &Victim) {
     siege.restart_operator();
     siege.operator.until_ready().await;
@@ -80,9 +80,9 @@ async fn restart(siege: &mut Siege, victim: &Victim) {
         if siege.operator.leads() { Ok(()) } else { Err(siege.operator.get("/readyz").1) }
     })
     .await;
-    let asked = victim.endpoint.count();
+    let requests_before = victim.endpoint.count();
     eventually("the victim's token is renewed", SHORT_TIMEOUT, async || {
-        if victim.endpoint.count() > asked { Ok(()) } else { Err("no request".to_owned()) }
+        if victim.endpoint.count() > requests_before { Ok(()) } else { Err("no request".to_owned()) }
     })
     .await;
     siege.bob.wait_for_ready(&victim.name, "True", "TokenValid").await;
@@ -107,7 +107,7 @@ fn keep_changing(client: &Client, path: String, stopped: &Arc<AtomicBool>) -> to
 }
 
 #[tokio::test]
-async fn deeply_nested_objects_stop_no_list_and_no_watch_and_no_body_is_logged() {
+async fn deeply_nested_objects_do_not_break_lists_or_watches_and_are_not_logged() {
     let mut siege = Siege::with(&["--log=trace"]).await;
     let victim = siege.victim(8).await;
     let (client, alice) = (&siege.alice.client, &siege.alice);
@@ -144,7 +144,7 @@ async fn deeply_nested_objects_stop_no_list_and_no_watch_and_no_body_is_logged()
         let log = siege.operator.logs();
         assert!(log.contains("\"level\":\"DEBUG\""), "the log is not detailed");
         for secret in ["kanarie-secret-of-bob", &STANDARD.encode("kanarie-secret-of-bob")[..20], "victim-1", "f:a"] {
-            assert!(!log.contains(secret), "the log holds {secret:?}");
+            assert!(!log.contains(secret), "the log contains {secret:?}");
         }
     }
     stopped.store(true, Ordering::Relaxed);
@@ -157,7 +157,7 @@ async fn deeply_nested_objects_stop_no_list_and_no_watch_and_no_body_is_logged()
 type Attack<'a> = (&'a str, usize, &'a str, &'a dyn Fn(&str) -> String);
 
 #[tokio::test]
-async fn the_size_of_objects_does_not_fill_the_memory() {
+async fn large_objects_do_not_exhaust_memory() {
     let mut siege = Siege::new().await;
     let victim = siege.victim(8).await;
     let value = STANDARD.encode("x".repeat(740 << 10));
@@ -193,7 +193,7 @@ async fn the_size_of_objects_does_not_fill_the_memory() {
     }
 }
 
-/// A namespace whose integrations use all the memory that they may: those that found none are reconciled when others
+/// The integrations of a namespace use its whole share of memory: those that were rejected are reconciled when others
 /// are deleted.
 #[tokio::test]
 async fn an_integration_that_was_rejected_for_lack_of_memory_is_reconciled_once_there_is_memory() {
@@ -216,8 +216,8 @@ async fn an_integration_that_was_rejected_for_lack_of_memory_is_reconciled_once_
     // Counted by the reason of the condition Stalled or Ready, whichever is more specific.
     let with = async |reason: &str| -> Vec<String> {
         let all = siege.alice.dynamic_integrations().list(&kube::api::ListParams::default()).await.expect("a list");
-        let is_so = |object: &kube::api::DynamicObject| object.data["status"]["conditions"][0]["reason"] == reason;
-        all.items.into_iter().filter(is_so).filter_map(|object| object.metadata.name).collect()
+        let has_reason = |object: &kube::api::DynamicObject| object.data["status"]["conditions"][0]["reason"] == reason;
+        all.items.into_iter().filter(has_reason).filter_map(|object| object.metadata.name).collect()
     };
     let all_are_reported = async || {
         let (invalid, suspended) = (with("InvalidSpec").await, with("Suspended").await);
@@ -228,19 +228,19 @@ async fn an_integration_that_was_rejected_for_lack_of_memory_is_reconciled_once_
         }
     };
     let (rejected, admitted) = eventually("all are reported", 3 * SHORT_TIMEOUT, all_are_reported).await;
-    assert!(rejected.len() > 5, "too few for the bound: {} were admitted", admitted.len());
+    assert!(rejected.len() > 5, "the bound was not reached: {} were admitted", admitted.len());
     println!("{} were admitted, {} rejected", admitted.len(), rejected.len());
     let all = siege.alice.dynamic_integrations();
     for name in admitted.iter().take(4) {
         all.delete(name, &kube::api::DeleteParams::default()).await.expect("a deletion");
     }
-    // The entries of the others that were rejected take some of the memory as well.
+    // The entries of the other rejected integrations also use some of the memory.
     eventually("others are reconciled instead", SHORT_TIMEOUT, async || {
         let left = with("InvalidSpec").await.len();
         if left + 3 <= rejected.len() { Ok(()) } else { Err(format!("{left} are rejected")) }
     })
     .await;
-    // A whole interval later, no more are admitted than there is memory for.
+    // One interval later, the number of admitted integrations is still within the bound.
     tokio::time::sleep(Duration::from_secs(6)).await;
     assert!(with("InvalidSpec").await.len() + 4 >= rejected.len());
     assert!(with("Suspended").await.len() <= admitted.len());
@@ -301,7 +301,7 @@ fn random_object(random: &mut StdRng, number: usize) -> (usize, String) {
     }
 }
 
-/// The property: no random object in the attacker's namespace stops another tenant, while the operator runs and when it
+/// Random objects in the attacker's namespace do not affect another tenant, neither while the operator runs nor when it
 /// starts.
 #[tokio::test]
 async fn random_objects_of_one_tenant_never_stop_another() {
@@ -321,7 +321,7 @@ async fn random_objects_of_one_tenant_never_stop_another() {
     let created: Vec<(usize, u16)> = created.collect().await;
     for (kind, path) in paths.iter().enumerate() {
         let number = created.iter().filter(|(found, _)| *found == kind).count();
-        assert!(number > OBJECTS / 12, "the API server took only {number} at {path}");
+        assert!(number > OBJECTS / 12, "the API server accepted only {number} at {path}");
     }
     siege.observe(&victim, Duration::from_secs(8)).await.assert_unharmed();
     restart(&mut siege, &victim).await;
@@ -335,8 +335,8 @@ impl User {
     /// Waits until an integration is not ready for this reason, with a message that contains `text`.
     async fn wait_for_ready_text(&self, name: &str, reason: &str, text: &str) {
         let path = format!("{}/{name}", integrations_of(self));
-        eventually(&format!("{name} says {text:?}"), SHORT_TIMEOUT, async || {
-            // The object is nested too deep to be parsed here as well.
+        eventually(&format!("{name} reports {text:?}"), SHORT_TIMEOUT, async || {
+            // The object is nested too deep to be parsed here.
             let request = http::Request::get(&path).body(Vec::new()).expect("a request");
             let found = self.client.request_text(request).await.map_err(|error| error.to_string())?;
             let status = found.split_once("\"status\":").map(|(_, status)| status).unwrap_or_default();

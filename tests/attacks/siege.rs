@@ -20,7 +20,7 @@ use test_support::endpoint::{Reply, canary};
 use test_support::manifests::{self, OPERATOR, helm_template};
 use test_support::{ControlPlane, Endpoint, Operator, eventually};
 
-/// The timeout for everything that should happen immediately, on a busy machine.
+/// The timeout for everything that should happen immediately, even on a busy machine.
 pub const SHORT_TIMEOUT: Duration = Duration::from_secs(20);
 /// The interval between two observations of the victim.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -56,7 +56,7 @@ impl User {
         written.unwrap_or_else(|error| panic!("Secret {name} cannot be written: {error}"));
     }
 
-    /// Creates an integration, or replaces what this user applied before.
+    /// Creates an integration, or replaces the fields that this user applied before.
     ///
     /// # Errors
     ///
@@ -79,7 +79,7 @@ impl User {
         self.dynamic_integrations().patch(name, &PatchParams::default(), &patch).await.map(|_| ())
     }
 
-    /// Integrations as JSON: an attacker's may not fit into the types of the operator.
+    /// The API for integrations as JSON: those of an attacker may not match the types of the operator.
     pub fn dynamic_integrations(&self) -> Api<DynamicObject> {
         let kind = kube::api::ApiResource::erase::<OAuthIntegration>(&());
         Api::namespaced_with(self.client.clone(), &self.namespace, &kind)
@@ -129,17 +129,18 @@ impl Siege {
         Self::with(&[]).await
     }
 
-    /// The same with additional flags.
+    /// As [`Self::new`], with additional flags.
     pub async fn with(flags: &[&str]) -> Self {
         Self::build(ControlPlane::start(), flags, true).await
     }
 
-    /// The same without the admission policy, as if a GitOps controller with full permissions wrote the integrations.
+    /// As [`Self::new`], without the admission policy, as if a GitOps controller with full permissions wrote the
+    /// integrations.
     pub async fn without_policy(flags: &[&str]) -> Self {
         Self::build(ControlPlane::start(), flags, false).await
     }
 
-    /// The same on a control plane with additional flags.
+    /// As [`Self::new`], on this control plane.
     pub async fn on(control_plane: ControlPlane) -> Self {
         Self::build(control_plane, &[], true).await
     }
@@ -189,10 +190,10 @@ impl Siege {
         siege
     }
 
-    /// Permissions and the policy take effect some time after they were written.
+    /// Waits until the permissions and the policy have taken effect, which happens some time after they are written.
     async fn permissions_in_force(&self, policy: bool) {
         for user in [&self.alice, &self.bob] {
-            eventually("the role edit holds for integrations", SHORT_TIMEOUT, async || {
+            eventually("the role edit applies to integrations", SHORT_TIMEOUT, async || {
                 let listed = user.dynamic_integrations().list(&kube::api::ListParams::default()).await;
                 listed.map_err(|error| error.to_string())?;
                 // The aggregation of roles adds the permission to write later than the permission to read.
@@ -230,7 +231,7 @@ impl Siege {
         self.operator = start_unready(&self.kubeconfig, &self.arguments);
     }
 
-    /// The same with additional environment variables. Returns when it leads.
+    /// As [`Self::restart_operator`], with additional environment variables. Returns when it leads.
     pub async fn restart_operator_in(&mut self, environment: &[(String, String)]) {
         self.operator.kill();
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
@@ -238,10 +239,10 @@ impl Siege {
         until_leading(&self.operator).await;
     }
 
-    /// An integration of bob with an honest endpoint and this lifetime of tokens, in seconds.
+    /// An integration of bob with an honest endpoint and this token lifetime, in seconds.
     pub async fn victim(&self, lifetime_seconds: u64) -> Victim {
         let endpoint = Endpoint::start(move |_| {
-            // The token itself contains its expiry, so that nothing that the operator writes has to be trusted.
+            // The token itself contains its expiry, so that the test does not rely on data that the operator writes.
             let expires = unix_milliseconds() + u128::from(lifetime_seconds) * 1000;
             Reply::json(
                 200,
@@ -318,17 +319,17 @@ impl Siege {
     }
 }
 
-/// A preloaded library that gives the operator another resolver.
+/// A preloaded library that replaces the resolver of the operator.
 pub struct Preload {
     library: PathBuf,
-    _folder: tempfile::TempDir,
+    _dir: tempfile::TempDir,
 }
 
 impl Preload {
-    /// Builds it from its source in this folder.
+    /// Builds it from its source in `tests/attacks`.
     pub fn build(source: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let library = folder.path().join("libpreload.so");
+        let dir = tempfile::tempdir().expect("a directory");
+        let library = dir.path().join("libpreload.so");
         let source = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/attacks")).join(source);
         let built = std::process::Command::new("cc")
             .args(["-shared", "-fPIC", "-o"])
@@ -337,7 +338,7 @@ impl Preload {
             .arg("-ldl")
             .status();
         assert!(built.is_ok_and(|status| status.success()), "cc is needed, as for building the operator");
-        Self { library, _folder: folder }
+        Self { library, _dir: dir }
     }
 
     /// The value of `LD_PRELOAD`.
@@ -352,7 +353,7 @@ pub struct Victim {
     pub name: String,
 }
 
-/// What the victim and the kubelet have observed.
+/// The observations of the victim and of the kubelet.
 #[derive(Debug, Default)]
 pub struct Observation {
     /// Reads of the victim's Secret.
@@ -374,7 +375,7 @@ pub struct Observation {
 }
 
 impl Observation {
-    /// No token expired, the probes succeeded in time, and the container would not have been killed.
+    /// Asserts that no token expired, the probes succeeded in time, and the container would not have been killed.
     pub fn assert_unharmed(&self) {
         println!("{self:?}");
         assert!(!self.died, "the operator has exited: {self:?}");
@@ -400,14 +401,14 @@ fn memory(pid: &str, field: &str) -> u64 {
     line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() * 1024
 }
 
-/// The response time of `/healthz`, up to a maximum.
+/// The response time of `/healthz`, limited to `MAX_WAIT`.
 fn healthz(address: &str) -> Duration {
-    const PATIENCE: Duration = Duration::from_secs(10);
+    const MAX_WAIT: Duration = Duration::from_secs(10);
     let started = Instant::now();
     let call = || -> std::io::Result<bool> {
         let host = address.trim_start_matches("http://");
         let mut stream = TcpStream::connect(host)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(MAX_WAIT))?;
         write!(stream, "GET /healthz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
         let mut response = String::new();
         stream.read_to_string(&mut response)?;
@@ -415,8 +416,8 @@ fn healthz(address: &str) -> Duration {
     };
     match call() {
         Ok(true) => started.elapsed(),
-        // A failed probe counts as one without a response.
-        Ok(false) | Err(_) => PATIENCE,
+        // A failed probe counts like one without a response.
+        Ok(false) | Err(_) => MAX_WAIT,
     }
 }
 
@@ -438,7 +439,7 @@ impl Chart {
         let timeout = container["livenessProbe"]["timeoutSeconds"].as_u64().expect("a timeout of the probe");
         let arguments = container["args"].as_array().expect("arguments").iter().filter_map(Value::as_str);
         Self {
-            // The first one is the command; addresses are replaced by ones that every test can use.
+            // The first argument is the command; addresses are replaced by loopback addresses with a free port.
             arguments: arguments
                 .skip(1)
                 .map(|argument| match argument.split_once("=0.0.0.0:") {
@@ -471,7 +472,7 @@ async fn until_leading(operator: &Operator) {
     .await;
 }
 
-/// The permission to write integrations, and none on Secrets.
+/// The permission to write integrations, without any permission on Secrets.
 const MALLORYS_ROLE: &str = r#"
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role

@@ -1,4 +1,4 @@
-//! The promise: after any fault, every token is fresh again soon, and no refresh token is lost or used twice
+//! Guarantee: after any fault, every token is fresh again soon, and no refresh token is lost or used twice
 //! unnecessarily.
 //!
 //! A hundred integrations with lifetimes of 10 to 60 s use rotating refresh tokens, at a server that revokes the family

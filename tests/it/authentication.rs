@@ -1,4 +1,4 @@
-//! The promise: the operator supports every documented client authentication method, and real identity providers accept
+//! Guarantee: the operator supports every documented client authentication method, and real identity providers accept
 //! it.
 
 use std::collections::BTreeMap;

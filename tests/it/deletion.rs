@@ -95,9 +95,9 @@ async fn an_integration_deleted_during_its_request_leaves_nothing_behind() {
         if requests >= 1.0 { Ok(()) } else { Err(world.operator.metrics()) }
     })
     .await;
-    eventually("the Secret is gone", Duration::from_secs(60), async || match world.values("it").await {
+    eventually("the Secret is deleted", Duration::from_secs(60), async || match world.values("it").await {
         None => Ok(()),
-        Some(_) => Err("still there".to_owned()),
+        Some(_) => Err("it still exists".to_owned()),
     })
     .await;
     assert_eq!(endpoint.count(), 1);

@@ -1,4 +1,4 @@
-//! The promise: whatever tenants and endpoints do, the operator sends nothing to a forbidden address, shows no secret,
+//! Guarantee: whatever tenants and endpoints do, the operator sends nothing to a forbidden address, shows no secret,
 //! does not crash and delays no other tenant. Each case here is a line of `docs/threat-model.md`.
 
 use std::net::TcpListener;

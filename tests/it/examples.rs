@@ -1,4 +1,4 @@
-//! The promise: the examples work as they are. Each is applied to the real API server with only its endpoint replaced,
+//! Guarantee: the examples work as they are. Each is applied to the real API server with only its endpoint replaced,
 //! and the endpoint checks the exact body.
 
 use serde_json::{Value, json};
@@ -37,7 +37,8 @@ async fn evox_orders() {
     let expected = json!({"username": "replace-with-your-user-name", "password": "replace-with-your-password"});
     assert_eq!(request.json(), expected);
     let status = world.get("evox-orders").await.status.expect("a status");
-    let lifetime = status.expires_at.expect("an end").0.duration_since(status.issued_at.expect("a beginning").0);
+    let lifetime =
+        status.expires_at.expect("an expiry time").0.duration_since(status.issued_at.expect("an issue time").0);
     assert_eq!(lifetime.as_secs(), 30 * 60);
 }
 
@@ -82,7 +83,8 @@ async fn custom_response() {
     let values = world.values("warehouse-token").await.expect("the target");
     assert_eq!((values["jwt"].as_str(), values["renew"].as_str()), ("kanarie-jwt", "kanarie-renewal"));
     let status = world.get("warehouse").await.status.expect("a status");
-    let lifetime = status.expires_at.expect("an end").0.duration_since(status.issued_at.expect("a beginning").0);
+    let lifetime =
+        status.expires_at.expect("an expiry time").0.duration_since(status.issued_at.expect("an issue time").0);
     // A computed lifetime is rounded down to four binary digits, so that the status reveals nothing about a token: 900
     // s to 896 s.
     assert_eq!(lifetime.as_secs(), 896);

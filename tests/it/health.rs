@@ -1,4 +1,4 @@
-//! The promise: the operator reports its state, starts in any environment, and reports what is wrong with its
+//! Guarantee: the operator reports its state, starts in any environment, and reports what is wrong with its
 //! arguments.
 
 use std::process::Command;
@@ -39,7 +39,7 @@ async fn metrics_count_requests_tokens_and_reconciliations_and_drop_deleted_inte
     let duration = "oauth_operator_token_request_duration_seconds_count";
     assert_eq!(metric(duration, "grant=\"client_credentials\""), Some(2.0));
     #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit")]
-    let expires = status.expires_at.expect("an end").0.as_second() as f64;
+    let expires = status.expires_at.expect("an expiry time").0.as_second() as f64;
     assert_eq!(metric("oauth_operator_token_expiry_timestamp_seconds", &of("good")), Some(expires));
     assert!(world.operator.sum("oauth_operator_reconciles_total", "") >= 2.0);
     assert!(world.operator.metrics().ends_with("# EOF\n"), "the end marker of OpenMetrics");

@@ -1,4 +1,4 @@
-//! The promise: one of several replicas acts, and if it is lost another takes over, without a duplicate token request.
+//! Guarantee: one of several replicas acts, and if it is lost another takes over, without a duplicate token request.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

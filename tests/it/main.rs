@@ -1,4 +1,4 @@
-//! End-to-end tests: the operator on a real control plane, with real identity providers. Each module keeps one promise.
+//! End-to-end tests: the operator on a real control plane, with real identity providers. Each module verifies one guarantee.
 //!
 //! One process, so that all modules share one control plane and one of each identity provider. A test that changes something of the
 //! whole cluster, or counts its calls, starts a control plane of its own (`ControlPlane::start`).

@@ -1,4 +1,4 @@
-//! The promise: the chart installs with real Helm and grants exactly the permissions that are needed, and the image
+//! Guarantee: the chart installs with real Helm and grants exactly the permissions that are needed, and the image
 //! contains one binary that runs.
 
 use std::collections::BTreeSet;
@@ -232,7 +232,7 @@ fn image() -> (Value, WorkDir) {
     let manifest: Value = read_json(&work.path().join("manifest.json"));
     let config = read_json(&work.path().join(manifest[0]["Config"].as_str().expect("a config")));
     let rootfs = work.path().join("rootfs");
-    fs::create_dir(&rootfs).expect("a folder");
+    fs::create_dir(&rootfs).expect("a directory");
     for layer in manifest[0]["Layers"].as_array().expect("layers") {
         untar(&work.path().join(layer.as_str().expect("a layer")), &rootfs);
     }
@@ -272,12 +272,12 @@ fn surroundings(control_plane: &ControlPlane, kubeconfig: &Path, rootfs: &Path) 
 /// exclamation mark.
 #[test]
 fn cargo_can_load_the_docker_build_context() {
-    let given = tempfile::TempDir::new().expect("a folder");
+    let given = tempfile::TempDir::new().expect("a directory");
     let ignore = fs::read_to_string(tools::root().join(".dockerignore")).expect("what is left out");
     assert!(ignore.lines().any(|line| line == "*"), "not everything is left out");
     for path in ignore.lines().filter_map(|line| line.strip_prefix('!')) {
         let to = given.path().join(path);
-        fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
+        fs::create_dir_all(to.parent().expect("a directory")).expect("a directory");
         let copied = Command::new("cp").arg("-r").arg(tools::root().join(path)).arg(&to).output().expect("cp");
         assert!(copied.status.success(), "{}", text(&copied));
     }

@@ -1,4 +1,4 @@
-//! The promise: the recipes in `docs/providers` work as they are. Each manifest is applied to the real API server with
+//! Guarantee: the recipes in `docs/providers` work as they are. Each manifest is applied to the real API server with
 //! only its host and its keys replaced, and the exact request is checked.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -146,7 +146,8 @@ async fn evox() {
     let expected = json!({"username": "replace-with-your-user-name", "password": "replace-with-your-password"});
     assert_eq!(request.json(), expected);
     let status = world.get("evox-orders").await.status.expect("a status");
-    let lifetime = status.expires_at.expect("an end").0.duration_since(status.issued_at.expect("a beginning").0);
+    let lifetime =
+        status.expires_at.expect("an expiry time").0.duration_since(status.issued_at.expect("an issue time").0);
     assert_eq!(lifetime.as_secs(), 30 * 60);
 }
 
@@ -326,7 +327,7 @@ async fn github_app() {
     assert!(lifetime <= 600, "ten minutes are the most that GitHub takes");
     assert_eq!(world.value("github-app-token", "access_token").await, "ghs_the-token");
     let status = world.get("github-app").await.status.expect("a status");
-    assert_eq!(status.expires_at.expect("an end").0.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(), ends);
+    assert_eq!(status.expires_at.expect("an expiry time").0.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(), ends);
 }
 
 #[tokio::test]
@@ -352,7 +353,8 @@ async fn withings() {
     is_form(&request, "/v2/oauth2", &[&usual[..], &CLIENT].concat());
     assert_eq!(world.value("withings-token", "refresh_token").await, "the-next");
     let status = world.get("withings").await.status.expect("a status");
-    let lifetime = status.expires_at.expect("an end").0.duration_since(status.issued_at.expect("a beginning").0);
+    let lifetime =
+        status.expires_at.expect("an expiry time").0.duration_since(status.issued_at.expect("an issue time").0);
     assert_eq!(lifetime.as_secs(), 10_800);
 }
 

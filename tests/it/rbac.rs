@@ -1,4 +1,4 @@
-//! The promise: the chart grants the operator exactly the permissions that it uses, according to the API server's own
+//! Guarantee: the chart grants the operator exactly the permissions that it uses, according to the API server's own
 //! audit log: each rule is used, and no call is forbidden.
 
 use std::collections::BTreeSet;

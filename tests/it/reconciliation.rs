@@ -1,4 +1,4 @@
-//! The promise: changes by users take effect at once, and changes by others to the target are reverted.
+//! Guarantee: changes by users take effect at once, and changes by others to the target are reverted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,7 +141,7 @@ async fn credentials_can_be_created_later_changed_and_deleted() {
     world.condition("it", "Stalled", "True", "CredentialsMissing").await;
     let ready = world.condition("it", "Ready", "True", "CredentialsMissing").await;
     assert!(ready.message.contains("valid until"), "{}", ready.message);
-    assert_eq!(world.value("it", "access_token").await, second, "the token that is good stays");
+    assert_eq!(world.value("it", "access_token").await, second, "the valid token is kept");
     world.secret("credentials", &[("client_id", "the-client"), ("client_secret", "kanarie-other-secret")]).await;
     world.ready("it").await;
     assert_eq!(endpoint.count(), 2, "the same credentials are back: the token is theirs");
@@ -225,7 +225,7 @@ async fn another_target_name_moves_the_refresh_token_and_removes_the_old_secret(
     eventually("the old Secret is gone", test_support::world::SHORT_TIMEOUT, async || {
         match world.values("before").await {
             None => Ok(()),
-            Some(_) => Err("still there".to_owned()),
+            Some(_) => Err("it still exists".to_owned()),
         }
     })
     .await;
@@ -251,9 +251,9 @@ async fn a_deleted_integration_deletes_its_secret() {
     })
     .await;
     world.integrations().delete("it", &DeleteParams::default()).await.expect("a deletion");
-    eventually("the Secret is gone", Duration::from_secs(60), async || match world.values("it").await {
+    eventually("the Secret is deleted", Duration::from_secs(60), async || match world.values("it").await {
         None => Ok(()),
-        Some(_) => Err("still there".to_owned()),
+        Some(_) => Err("it still exists".to_owned()),
     })
     .await;
     assert_eq!(known(), None);

@@ -1,4 +1,4 @@
-//! The promise: a refresh token is neither lost nor used in vain, and there is a way to recover if one is rejected.
+//! Guarantee: a refresh token is neither lost nor used in vain, and there is a way to recover if one is rejected.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -223,7 +223,7 @@ async fn without_a_fallback_a_new_refresh_token_in_the_credentials_recovers() {
     server.revoke(&old["refresh_token"]);
     renewal_requested(&world, "it", "1").await;
     world.condition("it", "Ready", "True", "RequestRejected").await;
-    assert_eq!(world.value("it", "access_token").await, old["access_token"], "the token that is good stays");
+    assert_eq!(world.value("it", "access_token").await, old["access_token"], "the valid token is kept");
     let next = server.first();
     world.secret("credentials", &[("client_id", "the-client"), ("refresh_token", &next)]).await;
     world.wait_for_change("it", "access_token", &old["access_token"]).await;

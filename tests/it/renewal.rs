@@ -1,4 +1,4 @@
-//! The promise: a token is renewed between half of its lifetime and its expiry, at a fixed small cost.
+//! Guarantee: a token is renewed between half of its lifetime and its expiry, at a fixed small cost.
 
 use std::time::{Duration, SystemTime};
 

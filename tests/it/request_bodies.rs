@@ -1,4 +1,4 @@
-//! The promise: the endpoint receives exactly the specified body, for each grant.
+//! Guarantee: the endpoint receives exactly the specified body, for each grant.
 
 use serde_json::{Value, json};
 use test_support::endpoint::{Reply, Request};

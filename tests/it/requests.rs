@@ -1,4 +1,4 @@
-//! The promise: requests are sent to the endpoint of the issuer, through the configured proxy, and responses of all
+//! Guarantee: requests are sent to the endpoint of the issuer, through the configured proxy, and responses of all
 //! shapes are understood. With a scripted endpoint, for what real servers do not do on demand; for these, see
 //! `authentication.rs`.
 
@@ -224,7 +224,7 @@ async fn responses_of_all_shapes_are_understood() {
         world.ready(&name).await;
         assert_eq!(world.value(&name, "access_token").await, "kanarie-token", "{case}");
         let status = world.get(&name).await.status.expect("a status");
-        let (begins, ends) = (status.issued_at.expect("a beginning").0, status.expires_at.expect("an end").0);
+        let (begins, ends) = (status.issued_at.expect("an issue time").0, status.expires_at.expect("an expiry time").0);
         let lifetime = ends.duration_since(begins).as_secs();
         assert!((3540..=3600).contains(&lifetime), "{case}: {lifetime}");
     }

@@ -1,4 +1,4 @@
-//! The promise: the state is in the Secrets. A process that crashes or exits loses nothing and requests nothing twice.
+//! Guarantee: the state is in the Secrets. A process that crashes or exits loses nothing and requests nothing twice.
 
 use std::process::Command;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The promise: tokens that are no longer used are revoked or retained as the spec says, and a deletion is never
+//! Guarantee: tokens that are no longer used are revoked or retained as the spec says, and a deletion is never
 //! delayed for long.
 
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! The promise: with real identity providers that forbid the reuse of refresh tokens, none is ever lost or used twice.
+//! Guarantee: with real identity providers that forbid the reuse of refresh tokens, none is ever lost or used twice.
 
 use std::time::Duration;
 
@@ -83,8 +83,12 @@ async fn the_lifetime_of_a_jwt_is_read_if_the_response_has_none() {
     spec["response"] = json!({"expiresIn": "no_such_member"});
     world.integration("it", &spec).await;
     let status = world.ready("it").await.status.expect("a status");
-    let lifetime =
-        status.expires_at.expect("an end").0.duration_since(status.issued_at.expect("a beginning").0).as_secs();
+    let lifetime = status
+        .expires_at
+        .expect("an expiry time")
+        .0
+        .duration_since(status.issued_at.expect("an issue time").0)
+        .as_secs();
     assert!((58..=61).contains(&lifetime), "Keycloak's tokens for this client have a lifetime of 60 s: {lifetime} s");
 }
 

@@ -1,4 +1,4 @@
-//! The promise: the operator gives nobody access that Kubernetes itself would not. Two tenants on a real API server,
+//! Guarantee: the operator gives nobody access that Kubernetes itself would not. Two tenants on a real API server,
 //! with real roles and the chart's admission policy.
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -335,7 +335,8 @@ async fn a_service_account_token_is_sent_only_where_its_owner_allows() {
     world.ready("it").await;
 }
 
-/// The author of an integration chooses the keys, so the "client ID" that a server repeats may be any value of the Secret.
+/// The author of an integration chooses the keys: the "client ID" that a server repeats can be any value of the
+/// Secret.
 #[tokio::test]
 async fn a_secret_that_is_sent_as_the_client_id_is_not_shown() {
     const SECRET: &str = "kanarie-a-secret-of-the-owner";

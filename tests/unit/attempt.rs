@@ -1,4 +1,4 @@
-//! The promise: an attempt sends the request of the spec, uses the fallback only if the refresh token was rejected, and
+//! Guarantee: an attempt sends the request of the spec, uses the fallback only if the refresh token was rejected, and
 //! never sends a second request when another replica may have taken over.
 
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
-//! The promise: what the operator signs conforms to the RFCs, as their test vectors show.
+//! Guarantee: what the operator signs conforms to the RFCs, as their test vectors show.
 
-// A test that cannot continue has failed.
+// A panic fails the test.
 use std::time::Duration;
 
 use base64::Engine;

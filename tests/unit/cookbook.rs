@@ -1,6 +1,6 @@
-//! The promise: each expression of the cookbook returns what the page says. This test reads the page.
+//! Guarantee: each expression of the cookbook returns what the page says. This test reads the page.
 
-// A test that cannot continue has failed.
+// A panic fails the test.
 use jsonata_core::value::JValue;
 use oauth_operator::oauth::expression::jsonata::Bindings;
 use oauth_operator::oauth::expression::jsonata::Expression;

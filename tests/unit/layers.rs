@@ -1,4 +1,4 @@
-//! The promise: the folders of `src/` depend on each other in one direction only, and no two files use each other.
+//! Guarantee: the folders of `src/` depend on each other in one direction only, and no two files use each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

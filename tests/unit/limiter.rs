@@ -1,4 +1,4 @@
-//! The promise: no host gets too many requests at once, no host delays the others, and within one namespace the most
+//! Guarantee: no host gets too many requests at once, no host delays the others, and within one namespace the most
 //! urgent request goes first. For fairness between namespaces, see `attacks/limiter.rs`.
 
 use std::time::{Duration, Instant};

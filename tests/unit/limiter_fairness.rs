@@ -1,4 +1,4 @@
-//! The promise: whatever the integrations of one namespace do, another namespace gets its permits, and its circuits
+//! Guarantee: whatever the integrations of one namespace do, another namespace gets its permits, and its circuits
 //! stay closed.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};

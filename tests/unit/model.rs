@@ -1,4 +1,4 @@
-//! The promise, explored exhaustively: one integration with two replicas, in every order of their steps and of up to
+//! Guarantee, explored exhaustively: one integration with two replicas, in every order of their steps and of up to
 //! two faults.
 //!
 //! Time advances in ticks, the same for all clocks. The steps model the operator: decide under the fence, send only in

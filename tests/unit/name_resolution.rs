@@ -1,4 +1,4 @@
-//! The promise: names that are never resolved only occupy threads of their own namespace, and nothing waits for them
+//! Guarantee: names that are never resolved only occupy threads of their own namespace, and nothing waits for them
 //! forever.
 
 use std::collections::HashSet;

@@ -1,7 +1,7 @@
-//! The promise: the values read from the bytes of a response are those that JSONata finds in the whole document, or are
+//! Guarantee: the values read from the bytes of a response are those that JSONata finds in the whole document, or are
 //! left to JSONata.
 
-// A test that cannot continue has failed.
+// A panic fails the test.
 use oauth_operator::oauth::expression::document;
 use oauth_operator::oauth::expression::document::Value;
 use oauth_operator::oauth::expression::jsonata::Bindings;

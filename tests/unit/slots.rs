@@ -1,4 +1,4 @@
-//! The promise: one namespace does not occupy all concurrent reconciliations.
+//! Guarantee: one namespace does not occupy all concurrent reconciliations.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! The promise: target Secrets have only what an administrator allows, and stored tokens are bound to where they were
+//! Guarantee: target Secrets have only what an administrator allows, and stored tokens are bound to where they were
 //! issued.
 
 use oauth_operator::api::spec::OAuthIntegrationSpec;

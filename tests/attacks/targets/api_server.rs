@@ -1,4 +1,4 @@
-//! What admission plugins, authorizers and token audiences of the API server do to the operator.
+//! The effect of admission plugins, authorizers and token audiences of the API server on the operator.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use test_support::{ControlPlane, Endpoint, eventually, manifests};
 use super::{spec, without_credentials};
 use crate::siege::Siege;
 
-/// Tokens for the API server itself are never requested, whichever of its audiences is requested.
+/// The operator never requests a ServiceAccount token for any of the audiences of the API server itself.
 #[tokio::test]
-async fn no_token_for_any_audience_of_the_api_server_is_sent() {
+async fn tokens_for_an_audience_of_the_api_server_are_not_sent() {
     let audiences = ["https://kubernetes.default.svc", "https://second.example.com", "third"];
-    // The control plane has the first one by default; the flag adds the others.
+    // The first audience is the default of the control plane; the flag adds the others.
     let control_plane = ControlPlane::start_with(&[format!("--api-audiences={},{}", audiences[1], audiences[2])]);
     manifests::install_crd(&control_plane);
     manifests::install_permissions(&control_plane);
@@ -49,8 +49,8 @@ async fn no_token_for_any_audience_of_the_api_server_is_sent() {
 /// If the API server cannot determine whether a user is allowed, the policy denies.
 #[tokio::test]
 async fn with_a_failing_authorizer_the_policy_denies() {
-    let authorizer = Endpoint::start(|_| Reply::text(200, "this is no SubjectAccessReview"));
-    let dir = tempfile::tempdir().expect("a folder");
+    let authorizer = Endpoint::start(|_| Reply::text(200, "this is not a SubjectAccessReview"));
+    let dir = tempfile::tempdir().expect("a directory");
     let config = dir.path().join("authorizer.kubeconfig");
     let kubeconfig = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "it", "users": [{"name": "it", "user": {}}],
@@ -67,10 +67,11 @@ async fn with_a_failing_authorizer_the_policy_denies() {
     let siege = Siege::on(control_plane).await;
     let before = authorizer.count();
     let spec = without_credentials("https://login.example.com/token");
-    let why = siege.mallory.integration("it", &spec).await.expect_err("nobody knows whether she may").to_string();
+    let why =
+        siege.mallory.integration("it", &spec).await.expect_err("the permission cannot be determined").to_string();
     assert!(why.contains("ValidatingAdmissionPolicy") && why.contains("Secret it"), "{why}");
     assert!(authorizer.count() > before, "the authorizer was called");
-    // What RBAC allows needs no other authorizer.
+    // If RBAC allows a request, no other authorizer is needed.
     siege
         .bob
         .integration(
@@ -79,16 +80,16 @@ async fn with_a_failing_authorizer_the_policy_denies() {
         "credentials": {"secretName": "credentials"}, "suspend": true}),
         )
         .await
-        .expect("bob may");
+        .expect("bob is allowed");
 }
 
 /// A cluster policy that changes the operator's Secrets on each write.
-fn undoing(name: &str, namespace: &str, patches: &str) -> String {
+fn reverting_policy(name: &str, namespace: &str, patches: &str) -> String {
     let policy = json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy", "metadata": {"name": name},
         "spec": {
             "failurePolicy": "Fail", "reinvocationPolicy": "Never",
-            // Policies take effect, and stop to, with a delay: each case has its own namespace.
+            // Policies are enabled and disabled with a delay: each case has its own namespace.
             "matchConstraints": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
                 "resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"],
                 "operations": ["CREATE", "UPDATE"], "resources": ["secrets"]}]},
@@ -123,14 +124,14 @@ async fn a_webhook_that_reverts_each_write_does_not_keep_the_operator_busy() {
     manifests::install_permissions(&control_plane);
     let endpoint = Endpoint::start(|_| Reply::token(3600));
     for (name, patches) in [
-        // The policy changes what the spec requests.
+        // The policy changes a label that the spec sets.
         (
             "relabel",
             r#"[JSONPatch{op: "replace", path: "/metadata/labels/app.kubernetes.io~1version", value: "theirs"}]"#,
         ),
         // The policy removes the operator's annotations.
         ("forgetful", r#"[JSONPatch{op: "remove", path: "/metadata/annotations/oauth.evolutionx.io~1renew-at"}]"#),
-        // The template that was written is not the one in the Secret.
+        // The policy changes the hash of the template.
         (
             "reshape",
             r#"[JSONPatch{op: "replace", path: "/metadata/annotations/oauth.evolutionx.io~1template-hash", value: "x"}]"#,
@@ -141,7 +142,7 @@ async fn a_webhook_that_reverts_each_write_does_not_keep_the_operator_busy() {
         let operator = test_support::Operator::start_with(&kubeconfig, &["--namespace", &namespace]).await;
         let world = World { operator, client: control_plane.client().await, namespace, kubeconfig };
         world.credentials().await;
-        manifests::apply(&control_plane, &world.namespace, &undoing(name, &world.namespace, patches));
+        manifests::apply(&control_plane, &world.namespace, &reverting_policy(name, &world.namespace, patches));
         let labels = json!({"labels": {"app.kubernetes.io/version": "ours"}});
         // The policy takes effect some time after it was written.
         eventually("the policy reverts writes", SHORT_TIMEOUT, async || {
@@ -152,10 +153,10 @@ async fn a_webhook_that_reverts_each_write_does_not_keep_the_operator_busy() {
             let _ = world.secrets().delete("probe", &DeleteParams::default()).await;
             let made =
                 world.secrets().create(&PostParams::default(), &probe).await.map_err(|error| error.to_string())?;
-            let is_undone = made.labels().get("app.kubernetes.io/version").map(String::as_str) == Some("theirs")
+            let is_reverted = made.labels().get("app.kubernetes.io/version").map(String::as_str) == Some("theirs")
                 || made.annotations().get("oauth.evolutionx.io/template-hash").map(String::as_str) == Some("x")
                 || !made.annotations().contains_key("oauth.evolutionx.io/renew-at");
-            if is_undone { Ok(()) } else { Err(format!("{:?}", made.metadata)) }
+            if is_reverted { Ok(()) } else { Err(format!("{:?}", made.metadata)) }
         })
         .await;
         let before = endpoint.count();
@@ -167,12 +168,12 @@ async fn a_webhook_that_reverts_each_write_does_not_keep_the_operator_busy() {
         })
         .await;
         // Because the intervals grow, few writes remain for the next seconds.
-        let (written, asked) = (writes(&control_plane).await, endpoint.count());
+        let (written, requested) = (writes(&control_plane).await, endpoint.count());
         tokio::time::sleep(Duration::from_secs(6)).await;
         let more = writes(&control_plane).await - written;
         println!(
-            "{name}: {more} writes and {} requests in 6 s, {} requests in all",
-            endpoint.count() - asked,
+            "{name}: {more} writes and {} requests in 6 s, {} requests in total",
+            endpoint.count() - requested,
             endpoint.count() - before
         );
         assert!(more <= 4, "{name}: {more} writes in 6 s");

@@ -1,4 +1,4 @@
-//! Attacks with the target: a Secret on which other controllers act, a token of another tenant, or a retained Secret.
+//! Attacks through the target: a Secret that controls another controller, a token of another tenant, or a retained Secret.
 
 mod api_server;
 mod permissions;

@@ -1,4 +1,4 @@
-//! No user has a target written that they may not write themselves, and no target controls another controller.
+//! A user cannot have a target written that the user may not write directly, and no target controls another controller.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -46,7 +46,7 @@ fn steering_targets() -> Vec<Value> {
 
 /// The author of an integration needs the permissions on the target Secret that the operator uses on their behalf.
 #[tokio::test]
-async fn no_user_has_a_secret_written_that_they_may_not_write_themselves() {
+async fn a_user_cannot_have_a_secret_written_without_the_permission_to_write_it() {
     let siege = Siege::new().await;
     let endpoint = Endpoint::start(|_| Reply::token(3600));
     let mallory = &siege.mallory;
@@ -62,7 +62,7 @@ async fn no_user_has_a_secret_written_that_they_may_not_write_themselves() {
         "not allowed to get Secret sh.helm.release.v1.web.v2",
     );
     for verb in VERBS {
-        // Only the first violation is reported: with each additional permission, the next one is.
+        // Only the first violation is reported: exactly one permission is missing in each case.
         let verbs: Vec<&str> = VERBS.into_iter().filter(|other| *other != verb).collect();
         manifests::apply(&siege.control_plane, "mallory", &role(&verbs));
         if verb == "get" {
@@ -92,7 +92,7 @@ async fn no_user_has_a_secret_written_that_they_may_not_write_themselves() {
     let made = mallory.dynamic_integrations().create(&PostParams::default(), &generated).await;
     rejected(made.map(|_| ()), "not allowed to get Secret made-");
 
-    // With all of them it is allowed; `create` can be granted by name in this check only.
+    // With all permissions it is allowed; `create` can be granted by name in this check only.
     manifests::apply(&siege.control_plane, "mallory", &role(&VERBS));
     let mut own = plain.clone();
     own["target"] = json!({"secretName": "hers"});
@@ -126,9 +126,10 @@ async fn no_user_has_a_secret_written_that_they_may_not_write_themselves() {
     rejected(mallory.patch_integration("theirs", &moved).await, "not allowed to get Secret hers or Secret theirs");
 }
 
-/// Even with the permission to write Secrets, an administrator must first allow what other controllers act on.
+/// Even for an author with the permission to write Secrets, an administrator must first allow types and metadata on
+/// which other controllers act.
 #[tokio::test]
-async fn no_target_controls_what_its_author_may_not_control() {
+async fn a_target_cannot_control_another_controller_without_permission() {
     let siege =
         Siege::with(&["--allow-target-type=example.com/token", "--allow-target-metadata=team,example.com/*"]).await;
     let endpoint = Endpoint::start(|_| Reply::token(3600));
@@ -145,9 +146,9 @@ async fn no_target_controls_what_its_author_may_not_control() {
     let harmless = json!({"type": "kubernetes.io/basic-auth", "keys": {"accessToken": "password"},
         "labels": {"app.kubernetes.io/name": "orders", "app.kubernetes.io/version": "1"},
         "annotations": {"app.kubernetes.io/component": "token"}});
-    siege.alice.integration("harmless", &spec(&endpoint.url(), &harmless)).await.expect("what is always allowed");
+    siege.alice.integration("harmless", &spec(&endpoint.url(), &harmless)).await.expect("always allowed");
     siege.alice.wait_for_ready("harmless", "True", "TokenValid").await;
-    // The policy of this release allows only the defaults, whatever the operator does.
+    // The policy of this release allows only the defaults, although the operator allows more.
     let rejected = siege.alice.integration("team", &spec(&endpoint.url(), &labels("team"))).await;
     assert!(rejected.is_err(), "the chart's default allows team");
 }
@@ -171,7 +172,7 @@ async fn without_a_policy_the_operator_writes_no_target_that_is_not_allowed() {
         assert!(stalled.message.contains("--allow-target-"), "{target}: {}", stalled.message);
         assert!(world.values(&name).await.is_none(), "{target} was written");
     }
-    assert_eq!(endpoint.count(), 0, "no token is requested that could not be written");
+    assert_eq!(endpoint.count(), 0, "a token is not requested if it could not be written");
 
     // An existing Secret keeps its token, and renewals continue once the spec is corrected.
     let allowed = json!({"labels": {"team": "erp"}, "annotations": {"example.com/note": "x"}});
@@ -190,14 +191,14 @@ async fn without_a_policy_the_operator_writes_no_target_that_is_not_allowed() {
 
 /// A chart with ConfigMaps of these names.
 fn chart(config_maps: &[&str]) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
-    std::fs::create_dir(folder.path().join("templates")).expect("a folder");
-    std::fs::write(folder.path().join("Chart.yaml"), "apiVersion: v2\nname: web\nversion: 1.0.0\n").expect("a file");
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir(dir.path().join("templates")).expect("a directory");
+    std::fs::write(dir.path().join("Chart.yaml"), "apiVersion: v2\nname: web\nversion: 1.0.0\n").expect("a file");
     for name in config_maps {
         let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"k": "v"}});
-        std::fs::write(folder.path().join(format!("templates/{name}.yaml")), object.to_string()).expect("a file");
+        std::fs::write(dir.path().join(format!("templates/{name}.yaml")), object.to_string()).expect("a file");
     }
-    folder
+    dir
 }
 
 /// Installs or upgrades release `web`, as the administrator does.
@@ -212,9 +213,9 @@ fn helm(control_plane: &ControlPlane, namespace: &str, verb: &str, chart: &tempf
     assert!(output.status.success(), "helm {verb}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// The administrator's next `helm upgrade` reads the newest release that it finds, and deletes what is in that release
-/// and not in the chart. Without an admission policy, so that the schema and the operator have to prevent it; for the
-/// policy, see above.
+/// The administrator's next `helm upgrade` reads the newest release that it finds, and deletes objects that are in that
+/// release and not in the chart. There is no admission policy here, so that the schema and the operator must prevent it;
+/// for the policy, see above.
 #[tokio::test]
 async fn a_real_helm_upgrade_finds_no_release_that_the_operator_has_written() {
     const RELEASE: &str = "sh.helm.release.v1.web.v2";
@@ -226,7 +227,7 @@ async fn a_real_helm_upgrade_finds_no_release_that_the_operator_has_written() {
     helm(plane, "workshop", "install", &own);
     helm(plane, "workshop", "upgrade", &forged);
     let secrets = |namespace: &str| Api::<Secret>::namespaced(siege.admin.clone(), namespace);
-    let mut release = secrets("workshop").get(RELEASE).await.expect("a release of Helm's");
+    let mut release = secrets("workshop").get(RELEASE).await.expect("a release by Helm");
     let payload = release.data.as_ref().and_then(|data| data.get("release")).expect("a payload").0.clone();
     let payload = String::from_utf8(payload).expect("base64");
     for namespace in ["alice", "mallory"] {
@@ -242,7 +243,7 @@ async fn a_real_helm_upgrade_finds_no_release_that_the_operator_has_written() {
     secrets("alice").create(&PostParams::default(), &release).await.expect("a forged release");
     helm(plane, "alice", "upgrade", &own);
     let found = plane.try_kubectl(&["get", "configmap", "foreign", "--namespace", "alice"]);
-    assert!(!found.status.success(), "this Helm does not act on a forged release: the test shows nothing");
+    assert!(!found.status.success(), "this Helm does not act on a forged release: the test proves nothing");
 
     // It cannot be written through the operator: not by the type or the name of the target, the name of the
     // integration, or labels.
@@ -263,10 +264,10 @@ async fn a_real_helm_upgrade_finds_no_release_that_the_operator_has_written() {
         siege.mallory.integration(RELEASE, &spec).await.expect("the schema does not check the name of an integration");
         siege.mallory.wait_for_ready(RELEASE, "False", "TargetNotAllowed").await;
     }
-    assert_eq!(endpoint.count(), 0, "no token is requested that could not be written");
+    assert_eq!(endpoint.count(), 0, "a token is not requested if it could not be written");
     assert!(secrets("mallory").get_opt(RELEASE).await.expect("a read").is_none());
     helm(plane, "mallory", "upgrade", &own);
     plane.kubectl(&["get", "configmap", "foreign", "--namespace", "mallory"]);
     let release = secrets("mallory").get(RELEASE).await.expect("the second revision");
-    assert_eq!(release.labels().get("owner").map(String::as_str), Some("helm"), "is Helm's own");
+    assert_eq!(release.labels().get("owner").map(String::as_str), Some("helm"), "written by Helm");
 }

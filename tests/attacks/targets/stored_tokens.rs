@@ -1,4 +1,4 @@
-//! Tokens of a target are sent only to where they were issued.
+//! Tokens of a target are sent only to the server that issued them.
 
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
@@ -9,7 +9,7 @@ use test_support::{Endpoint, eventually};
 
 use super::{COLLECTED, spec, without_credentials};
 
-/// A server that issues and revokes tokens, and an attacker's server that accepts everything.
+/// A server that issues and revokes tokens; it accepts all requests, so that it also serves as the attacker's server.
 fn honest() -> Endpoint {
     Endpoint::start(|request| match request.path.as_str() {
         "/revoke" => Reply::text(200, ""),
@@ -37,18 +37,18 @@ fn renew_now() -> Value {
 /// Without a policy and without pins, the author of an integration can have credentials sent anywhere, but never tokens
 /// that are already stored.
 #[tokio::test]
-async fn valid_tokens_are_sent_only_to_where_they_were_issued() {
+async fn valid_tokens_are_sent_only_to_their_issuer() {
     let (server, evil) = (honest(), honest());
-    let world = World::new("living-tokens").await;
+    let world = World::new("valid-tokens").await;
     world.credentials().await;
     let revoke = |endpoint: &Endpoint| json!({"endpoint": format!("http://{}/revoke", endpoint.address()), "afterRenewal": "1s"});
 
     // The revocation endpoint of an integration without credentials.
-    world.integration("bare", &without_credentials(&server.url())).await;
-    world.ready("bare").await;
+    world.integration("anonymous", &without_credentials(&server.url())).await;
+    world.ready("anonymous").await;
     let rejected = world
         .integrations()
-        .patch("bare", &PatchParams::default(), &Patch::Merge(&json!({"spec": {"revocation": revoke(&evil)}})))
+        .patch("anonymous", &PatchParams::default(), &Patch::Merge(&json!({"spec": {"revocation": revoke(&evil)}})))
         .await;
     let why = rejected.expect_err("another origin").to_string();
     assert!(why.contains("revocation.endpoint must have the origin"), "{why}");
@@ -88,7 +88,7 @@ async fn valid_tokens_are_sent_only_to_where_they_were_issued() {
         if received(&evil).contains(&new) { Ok(()) } else { Err(received(&evil)) }
     })
     .await;
-    assert!(!received(&evil).contains(&old), "a living token was sent by another way");
+    assert!(!received(&evil).contains(&old), "a valid token was sent through another proxy");
 
     // The endpoint of the refresh.
     let thief = honest();
@@ -103,9 +103,9 @@ async fn valid_tokens_are_sent_only_to_where_they_were_issued() {
     assert!(!received(&thief).contains(&stored), "a stored refresh token was sent elsewhere");
 }
 
-/// Tokens that are revoked on deletion are bound in the same way.
+/// Tokens that are revoked on deletion are bound to their issuer too.
 #[tokio::test]
-async fn a_deletion_sends_valid_tokens_nowhere_else() {
+async fn a_deletion_sends_valid_tokens_only_to_their_issuer() {
     let (server, evil) = (honest(), honest());
     let world = World::new("deleted-elsewhere").await;
     world.credentials().await;
@@ -130,10 +130,11 @@ async fn a_deletion_sends_valid_tokens_nowhere_else() {
     world.ready("allowed").await;
     world.delete("allowed").await;
     world.event("allowed", "Revoked").await;
-    assert!(evil.count() > 0, "what is allowed is done");
+    assert!(evil.count() > 0, "an allowed revocation is sent");
 }
 
-/// No harmless change breaks a chain of refresh tokens, and none is sent to an endpoint that did not issue it.
+/// A harmless change does not break a chain of refresh tokens, and a refresh token is never sent to an endpoint that did
+/// not issue it.
 #[tokio::test]
 async fn a_chain_of_refresh_tokens_stays_at_its_issuer_and_is_not_lost() {
     let server = RotatingTokenServer::new(3600);
@@ -184,7 +185,7 @@ async fn a_chain_of_refresh_tokens_stays_at_its_issuer_and_is_not_lost() {
 async fn collected(world: &World, name: &str) {
     eventually(&format!("Secret {name} is deleted"), COLLECTED, async || match world.values(name).await {
         None => Ok(()),
-        Some(_) => Err("it exists".to_owned()),
+        Some(_) => Err("it still exists".to_owned()),
     })
     .await;
 }
@@ -208,14 +209,14 @@ async fn a_retained_secret_is_taken_over_only_with_the_same_credentials_or_its_o
         assert!(stalled.message.contains("adopt-by"), "{}", stalled.message);
         world.delete("it").await;
     }
-    let secret = world.secrets().get("it").await.expect("it stays");
+    let secret = world.secrets().get("it").await.expect("it is kept");
     assert_eq!((secret.uid(), secret.data.clone()), (kept.uid(), kept.data.clone()));
 
-    // With the same credentials it is taken over; the new integration still does not decide on its deletion.
+    // With the same credentials it is taken over, but it is not deleted with the new integration.
     world.integration("it", &client_credentials(&server.url())).await;
     world.ready("it").await;
     let secret = world.secrets().get("it").await.expect("the target");
-    assert_eq!((secret.uid(), secret.data.clone()), (kept.uid(), kept.data.clone()), "with the token that it holds");
+    assert_eq!((secret.uid(), secret.data.clone()), (kept.uid(), kept.data.clone()), "with its token");
     assert!(secret.owner_references().is_empty());
     world.change("it", &json!({"spec": {"target": {"secretName": "other"}}})).await;
     eventually("the other target exists", SHORT_TIMEOUT, async || {
@@ -227,13 +228,13 @@ async fn a_retained_secret_is_taken_over_only_with_the_same_credentials_or_its_o
     world.delete("it").await;
     world.delete("control").await;
     collected(&world, "control").await;
-    assert_eq!(world.secrets().get("it").await.expect("it stays").uid(), kept.uid());
+    assert_eq!(world.secrets().get("it").await.expect("it is kept").uid(), kept.uid());
 
-    // The owner hands it over, even to other credentials; then it belongs to the integration like any other.
+    // The owner hands it over, even to other credentials; then the integration owns it like any other target.
     world.integration("it", &with_others).await;
     world.condition("it", "Stalled", "True", "TargetConflict").await;
-    let word = json!({"metadata": {"annotations": {"oauth.evolutionx.io/adopt-by": "it"}}});
-    world.secrets().patch("it", &PatchParams::default(), &Patch::Merge(&word)).await.expect("the owner's word");
+    let adopt = json!({"metadata": {"annotations": {"oauth.evolutionx.io/adopt-by": "it"}}});
+    world.secrets().patch("it", &PatchParams::default(), &Patch::Merge(&adopt)).await.expect("the annotation is set");
     world.ready("it").await;
     let secret = world.secrets().get("it").await.expect("the target");
     assert_eq!((secret.uid(), secret.owner_references().len()), (kept.uid(), 1));

@@ -1,4 +1,4 @@
-//! The promise: the API server rejects invalid specs with a message that says what to change.
+//! Guarantee: the API server rejects invalid specs with a message that says what to change.
 
 mod rules;
 

@@ -83,7 +83,7 @@ async fn a_renewal_is_denied(reason: &str) {
     assert_reported(&world, "it", "TargetWriteFailed", &["Secret it", "it is frozen"]).await;
     let ready = condition(&world.get("it").await, "Ready").expect("a condition");
     assert_eq!((ready.status.as_str(), &ready.last_transition_time), ("True", &ready_since), "Ready never turned");
-    assert_eq!(world.secrets().get("it").await.expect("a token"), before, "the token that is good stays");
+    assert_eq!(world.secrets().get("it").await.expect("a token"), before, "the valid token is kept");
     assert_eq!(endpoint.count(), 2, "the response is kept");
     let kind = "validatingadmissionpolicy,validatingadmissionpolicybinding";
     ControlPlane::shared().kubectl(&["delete", kind, &world.namespace]);

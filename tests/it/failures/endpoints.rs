@@ -113,7 +113,7 @@ impl Broken {
         let ready = condition(&world.get(name).await, "Ready").expect("a condition");
         assert!(ready.message.starts_with("the token is valid until"), "{name}: {}", ready.message);
         assert!(ready.message.contains(&last.message), "{name}: {}", ready.message);
-        assert_eq!(world.values(name).await.as_ref(), Some(&first), "{name}: the token that is good stays");
+        assert_eq!(world.values(name).await.as_ref(), Some(&first), "{name}: the valid token is kept");
         endpoint.respond(token);
         world.wait_for_change(name, "access_token", &first["access_token"]).await;
         world.ready(name).await;

@@ -1,4 +1,4 @@
-//! The promise: a failure is reported once, with a message that says what to change and contains nothing secret; an
+//! Guarantee: a failure is reported once, with a message that says what to change and contains nothing secret; an
 //! existing token is kept; nothing is requested in a hot loop; and a fix takes effect at once.
 
 mod credentials;

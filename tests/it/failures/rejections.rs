@@ -100,7 +100,7 @@ impl Rejected {
         endpoint.respond(|request| Reply::rejected(401, "invalid_client", &request.body));
         request_renewal(world, name).await;
         failed(world, name, "True", "RequestRejected", 1).await;
-        assert_eq!(world.values(name).await.as_ref(), Some(&first), "{name}: the token that is good stays");
+        assert_eq!(world.values(name).await.as_ref(), Some(&first), "{name}: the valid token is kept");
         assert_eq!(endpoint.count(), 3, "{name}");
         endpoint.respond(token);
         put_secret(world, &credentials_of(name), &credentials("third")).await;

@@ -2,7 +2,8 @@
 //! whole family.
 //!
 //! It has the clients `service` (client credentials) and `rotating` (with refresh tokens), each with the secret
-//! `<client>-secret`, the user `ada` with the password `ada-password`, and the scopes `customer`, `order`, `add.order` and `read`; see `django/`.
+//! `<client>-secret`, the user `ada` with the password `ada-password`, and the scopes `customer`, `order`, `add.order`
+//! and `read`; see `django/`.
 
 use std::process::Command;
 use std::sync::OnceLock;

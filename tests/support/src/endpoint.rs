@@ -1,8 +1,8 @@
-//! A scripted token endpoint on loopback: records exact bodies, and simulates faults that a real server does not have on
-//! demand.
+//! A scripted token endpoint on loopback: records exact bodies, and simulates faults that a real server does not have
+//! on demand.
 //!
-//! Plain sockets and one thread for each connection, so that a body can be cut short, a connection dropped or a response
-//! withheld, and so that nothing here depends on the runtime of a test.
+//! It uses plain sockets and one thread per connection: a body can be cut short, a connection dropped or a response
+//! withheld, and nothing depends on the runtime of a test.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -63,8 +63,8 @@ impl Operator {
 
     /// The same as [`Self::start_unready`], with additional environment variables.
     pub fn start_in(kubeconfig: &Path, arguments: &[&str], environment: &[(String, String)]) -> Self {
-        // Tests of a release build, such as the benchmarks, set the path of the binary; all others run the one that cargo
-        // built for them.
+        // Tests of a release build, such as the benchmarks, set the path of the binary; all others run the one that
+        // cargo built for them.
         let binary = std::env::var_os("OAUTH_OPERATOR_BINARY").map_or_else(binary, PathBuf::from);
         let mut command = Command::new(binary);
         command
@@ -220,8 +220,8 @@ pub async fn kubeconfig(control_plane: &ControlPlane) -> PathBuf {
 
 /// The binary that cargo built for this test.
 ///
-/// Cargo sets its path for the tests and benchmarks of its own package; for those of other packages it is found relative
-/// to the directory of the running test.
+/// Cargo sets its path for the tests and benchmarks of its own package; for those of other packages it is found
+/// relative to the directory of the running test.
 pub fn binary() -> PathBuf {
     if let Some(built) = std::env::var_os("CARGO_BIN_EXE_oauth-operator") {
         return built.into();

@@ -51,7 +51,8 @@ impl World {
         Self { operator, client: control_plane.client().await, namespace, kubeconfig }
     }
 
-    /// A new namespace with a replica that takes part in leader election and connects to the API server through this port.
+    /// A new namespace with a replica that takes part in leader election and connects to the API server through this
+    /// port.
     pub async fn elected(name: &str, port: Option<u16>) -> Self {
         let control_plane = ControlPlane::shared();
         let namespace = control_plane.namespace(name).await;

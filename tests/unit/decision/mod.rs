@@ -1,4 +1,4 @@
-//! The promise: `plan` and `settle` decide as designed, for every sequence of events.
+//! Guarantee: `plan` and `settle` decide as designed, for every sequence of events.
 
 mod model;
 mod table;

@@ -127,7 +127,7 @@ fn ends_with(code: i32, case: &str, endpoint: &str, changes: &Value, secret: &Va
 
 #[test]
 fn wrong_usage_and_unreadable_files_exit_with_2() {
-    let folder = TempDir::new().expect("a folder");
+    let folder = TempDir::new().expect("a directory");
     fs::write(folder.path().join("broken.yaml"), format!("kind: Secret\nstringData: {{password: {CANARY}\n"))
         .expect("a file");
     fs::write(folder.path().join("binary.yaml"), [0xff, 0xfe, 0x00]).expect("a file");

@@ -1,4 +1,4 @@
-//! The promise: `fetch` tries a configuration without a cluster, prints what would be written, and exits with a code
+//! Guarantee: `fetch` tries a configuration without a cluster, prints what would be written, and exits with a code
 //! for the kind of failure.
 
 mod exit_codes;
@@ -65,7 +65,7 @@ fn fetch_with(folder: &TempDir, arguments: &[&str], input: &str, environment: &[
 
 /// Runs `fetch` on one file with these documents.
 fn fetch(documents: &[Value], arguments: &[&str]) -> Run {
-    let folder = TempDir::new().expect("a folder");
+    let folder = TempDir::new().expect("a directory");
     write(&folder, "all.yaml", documents);
     fetch_in(&folder, &[&["all.yaml"], arguments].concat(), "")
 }
@@ -169,7 +169,7 @@ fn the_output_is_a_secret_that_can_be_applied() {
 
 #[test]
 fn all_integrations_in_all_files_are_tried() {
-    let (endpoint, folder) = (endpoint(), TempDir::new().expect("a folder"));
+    let (endpoint, folder) = (endpoint(), TempDir::new().expect("a directory"));
     let other = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "other"}});
     write(&folder, "a.yaml", &[integration("one", &endpoint.url(), &json!({})), other]);
     write(&folder, "b.yaml", &[credentials(), integration("two", &endpoint.url(), &json!({}))]);
@@ -181,7 +181,7 @@ fn all_integrations_in_all_files_are_tried() {
 
 #[test]
 fn standard_input_is_accepted_as_a_file() {
-    let (endpoint, folder) = (endpoint(), TempDir::new().expect("a folder"));
+    let (endpoint, folder) = (endpoint(), TempDir::new().expect("a directory"));
     write(&folder, "secret.yaml", &[credentials()]);
     let run = fetch_in(&folder, &["-", "secret.yaml"], &text(&[integration("erp", &endpoint.url(), &json!({}))]));
     assert_eq!((run.code, run.err.as_str()), (0, ""));
@@ -252,7 +252,7 @@ fn config_maps_are_read_from_the_files_as_well() {
 #[test]
 fn the_proxy_of_the_environment_is_used_except_for_no_proxy() {
     let (proxy, direct) = (endpoint(), endpoint());
-    let folder = TempDir::new().expect("a folder");
+    let folder = TempDir::new().expect("a directory");
     let documents = [
         integration("far", "http://login.erp.invalid/token", &json!({})),
         integration("near", &direct.url(), &json!({})),
