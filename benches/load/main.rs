@@ -2,8 +2,8 @@
 //! plane and, in the same run, its baseline: the same Secrets and statuses written by a plain loop. Compare figures
 //! as ratios; none is asserted.
 //!
-//! `BENCH` selects scenarios by a substring of their names; `BENCH_MINUTES` sets the duration of the long ones (default:
-//! 10).
+//! `BENCH` selects scenarios by a substring of their names; `BENCH_MINUTES` sets the duration of the long ones (10 by
+//! default).
 
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 

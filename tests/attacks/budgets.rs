@@ -24,8 +24,8 @@ fn revocations(endpoint: &Endpoint) -> usize {
     endpoint.requests().iter().filter(|request| request.path == "/revoke").count()
 }
 
-/// Tokens of 6 s, `afterRenewal: 1s` and a silent revocation endpoint: pending revocations used 254 MB after two minutes,
-/// even after the integrations were deleted, and the tokens of other namespaces were not revoked in time.
+/// With tokens of 6 s, `afterRenewal: 1s` and a silent revocation endpoint, pending revocations once used 254 MB after
+/// two minutes, even after the integrations were deleted, and tokens of other namespaces were not revoked in time.
 #[tokio::test]
 async fn revocations_of_one_namespace_are_bounded_and_do_not_delay_others() {
     const INTEGRATIONS: usize = 40;
@@ -107,7 +107,7 @@ async fn tokens_of_one_second_do_not_cause_continuous_writes() {
     };
     let events = list_events().await;
     assert!(events.iter().any(|event| event.reason.as_deref() == Some("TokenLifeTooShort")), "{events:?}");
-    // Of the events of 150 integrations, only the budget of the namespace is published: 20 at once and then one per second.
+    // Of the events of 150 integrations, only the budget of the namespace is published: 20 at once, then one per second.
     let before = endpoint.count();
     create(FEW..MANY).await;
     eventually("all new integrations request a token, and events are dropped", SHORT_TIMEOUT, async || {

@@ -76,7 +76,8 @@ async fn requests_of_one_namespace_that_fail_or_hang_do_not_delay_others() {
     assert!(queued > 0.0, "the other requests of the attack are queued");
 }
 
-/// Alice's own proxies reject all requests to the victim's provider, and the name servers of 400 other hosts are silent.
+/// Alice's own proxies reject all requests to the victim's provider, and the name servers of 400 other hosts are
+/// silent.
 #[tokio::test]
 async fn failing_proxies_and_unresolved_names_do_not_delay_others() {
     let flags = ["--allow-anonymous-host=localhost", "--allow-anonymous-host=*.silent.test"];

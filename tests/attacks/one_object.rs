@@ -21,7 +21,8 @@ const DEPTH: usize = 140;
 /// The number of objects that are written concurrently.
 const AT_ONCE: usize = 8;
 
-/// Creates an object from its text; the response is not parsed, because it may be equally deep. Returns the status code.
+/// Creates an object from its text and returns the status code. The response is not parsed, because it may be equally
+/// deep.
 async fn create(client: &Client, path: &str, object: &str) -> u16 {
     let request = http::Request::post(path).header("content-type", "application/json");
     let request = request.body(object.as_bytes().to_vec().into()).expect("a request");

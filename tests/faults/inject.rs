@@ -1,4 +1,4 @@
-//! How each fault is caused.
+//! The injection of each fault.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use test_support::manifests::OPERATOR;
 use test_support::proxy::Network;
 use test_support::{Operator, eventually};
 
-use super::{Fault, Fleet, INTEGRATIONS, SHORT_TIMEOUT, TAKEOVER, Trouble, environment, replica};
+use super::{EndpointFault, Fault, Fleet, INTEGRATIONS, SHORT_TIMEOUT, TAKEOVER, environment, replica};
 
 impl Fleet {
     pub(super) async fn inject(&mut self, fault: Fault, lasts: Duration) {
         match fault {
-            Fault::Dies(place) => self.dies(place).await,
+            Fault::CrashAt(failpoint) => self.crash_at(failpoint).await,
             Fault::KilledAlone => {
                 self.standby.terminate(SHORT_TIMEOUT);
                 self.leader.kill();
@@ -27,12 +27,12 @@ impl Fleet {
                 self.leader.kill();
                 self.restore_standby().await;
             }
-            Fault::EndedAlone => {
+            Fault::TerminatedAlone => {
                 self.standby.terminate(SHORT_TIMEOUT);
                 self.leader.terminate(SHORT_TIMEOUT);
                 self.both().await;
             }
-            Fault::EndedWithStandby => {
+            Fault::TerminatedWithStandby => {
                 self.leader.terminate(SHORT_TIMEOUT);
                 self.restore_standby().await;
             }
@@ -40,7 +40,7 @@ impl Fleet {
                 self.standby.kill();
                 self.standby = self.start_replica(&self.direct, "").await;
             }
-            Fault::FrozenForAMoment => {
+            Fault::FrozenBriefly => {
                 self.leader.signal("STOP");
                 tokio::time::sleep(lasts).await;
                 self.leader.signal("CONT");
@@ -56,7 +56,7 @@ impl Fleet {
                 tokio::time::sleep(lasts).await;
                 self.api_network.set(Network::Up);
             }
-            Fault::ApiCutUntilLeaseEnds => {
+            Fault::ApiCutUntilLeaseExpires => {
                 self.api_network.set(Network::Cut);
                 self.standby_leads().await;
                 self.api_network.set(Network::Up);
@@ -67,8 +67,8 @@ impl Fleet {
                 tokio::time::sleep(lasts).await;
                 self.endpoint_network.set(Network::Up);
             }
-            Fault::ApiSays(says) => {
-                self.api_front.set(says);
+            Fault::ApiResponds(fault) => {
+                self.api_front.set(fault);
                 tokio::time::sleep(lasts).await;
                 self.api_front.set(ApiFault::None);
             }
@@ -78,7 +78,7 @@ impl Fleet {
                 tokio::time::sleep(lasts).await;
                 self.identity.set_expired(false);
             }
-            Fault::NameGone => {
+            Fault::NameUnresolvable => {
                 self.names.set_known(false);
                 self.reset_endpoint();
                 tokio::time::sleep(lasts).await;
@@ -91,10 +91,10 @@ impl Fleet {
                 self.endpoint_network.set(Network::Up);
                 self.api_network.set(Network::Up);
             }
-            Fault::Answers(trouble) => {
-                *self.trouble.lock().expect("no panic") = trouble;
+            Fault::Responses(fault) => {
+                *self.endpoint_fault.lock().expect("no panic") = fault;
                 tokio::time::sleep(lasts).await;
-                *self.trouble.lock().expect("no panic") = Trouble::None;
+                *self.endpoint_fault.lock().expect("no panic") = EndpointFault::None;
             }
             Fault::ApiServerRestarts => self.control_plane.restart_apiserver(),
             Fault::EtcdRestarts => self.control_plane.restart_etcd(),
@@ -105,27 +105,27 @@ impl Fleet {
         }
     }
 
-    /// Closes the existing connections, so that new ones have to be opened.
+    /// Closes the existing connections, so that new ones must be opened.
     fn reset_endpoint(&self) {
         self.endpoint_network.set(Network::Cut);
         self.endpoint_network.set(Network::Up);
     }
 
-    /// A replica behind the interruptible network, to lead; or one next to it.
+    /// A replica that connects with this kubeconfig: through the interruptible network if it should lead, or directly.
     async fn start_replica(&self, kubeconfig: &std::path::Path, failpoint: &str) -> Operator {
         replica(kubeconfig, &self.namespace, &environment(&self.names, &self.identity, failpoint)).await
     }
 
     /// A leader crashes at a failpoint; the standby takes over.
-    async fn dies(&mut self, place: &str) {
+    async fn crash_at(&mut self, failpoint: &str) {
         self.standby.terminate(SHORT_TIMEOUT);
-        self.standby = self.start_replica(&self.through_network, place).await;
+        self.standby = self.start_replica(&self.through_network, failpoint).await;
         self.leader.terminate(SHORT_TIMEOUT);
         self.standby.wait_for_exit(SHORT_TIMEOUT);
         self.both().await;
     }
 
-    /// Starts two replicas, the first of which will lead.
+    /// Starts two replicas; the first one leads.
     async fn both(&mut self) {
         self.leader = self.start_replica(&self.through_network, "").await;
         let leader = &self.leader;
@@ -146,14 +146,14 @@ impl Fleet {
         .await;
     }
 
-    /// After the leader was lost: the standby leads, and then a leader behind the interruptible network.
+    /// After the loss of the leader: the standby leads, then a new replica behind the interruptible network.
     async fn restore_standby(&mut self) {
         self.standby_leads().await;
         self.leader = self.start_replica(&self.through_network, "").await;
         self.swap().await;
     }
 
-    /// The standby releases the lease gracefully.
+    /// The standby releases the lease, the leader acquires it, and a new standby is started.
     async fn swap(&mut self) {
         self.standby.terminate(SHORT_TIMEOUT);
         let leader = &self.leader;
@@ -199,7 +199,10 @@ impl Fleet {
         for number in 0..INTEGRATIONS {
             let patch = json!({"metadata": {"annotations": {"touched": Timestamp::now().to_string()}}});
             let name = format!("it-{number}-credentials");
-            self.secrets().patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.expect("a touch");
+            self.secrets()
+                .patch(&name, &PatchParams::default(), &Patch::Merge(&patch))
+                .await
+                .expect("the Secret is annotated");
         }
     }
 }

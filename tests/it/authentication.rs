@@ -19,7 +19,7 @@ use test_support::manifests::install_permissions_with_service_accounts;
 use test_support::oidc_provider::OidcProvider;
 use test_support::{ControlPlane, World, eventually};
 
-/// The refresh token of a Keycloak user, for a client with refresh tokens.
+/// The credentials of a Keycloak user, for a client with refresh tokens.
 const ADA: [(&str, &str); 4] = [
     ("client_id", "rotating"),
     ("client_secret", "rotating-secret"),
@@ -69,7 +69,7 @@ async fn all_ready(world: &World, issuer: &str, clients: &[Client], more: &Value
     }
     for (number, Client { id, authentication, .. }) in clients.iter().enumerate() {
         let name = format!("it-{number}");
-        eprintln!("==> {id} by {authentication}");
+        eprintln!("==> {id} with {authentication}");
         world.ready(&name).await;
         assert!(!world.value(&name, "access_token").await.is_empty());
     }
@@ -107,12 +107,12 @@ async fn keycloak_accepts_a_client_certificate_and_its_replacement() {
     let world = World::new("keycloak-certificate").await;
     world.config_map("ca", "ca.crt", &keycloak.ca.pem).await;
     let own = keycloak.ca.client("keycloak-client");
-    let stopped = keycloak.ca.expired_client("keycloak-client");
+    let expired = keycloak.ca.expired_client("keycloak-client");
     let write = async |certificate: &keys::Certificate| {
         let values = [("client_id", "certificate"), ("tls.crt", &certificate.pem), ("tls.key", &certificate.key)];
         world.secret("credentials", &values).await;
     };
-    write(&stopped).await;
+    write(&expired).await;
     let spec = json!({
         "issuer": keycloak.secure_issuer(),
         "grantType": "client_credentials",
@@ -126,7 +126,7 @@ async fn keycloak_accepts_a_client_certificate_and_its_replacement() {
     assert!(stalled.message.contains("expired at 2020-01-01"), "{}", stalled.message);
     write(&own).await;
     world.ready("it").await;
-    // Replaced, as cert-manager does it: the next token is requested at once with the new certificate.
+    // After a replacement, as by cert-manager, a token is requested at once with the new certificate.
     let before = world.value("it", "access_token").await;
     write(&keycloak.ca.client("keycloak-client")).await;
     world.wait_for_change("it", "access_token", &before).await;
@@ -134,7 +134,7 @@ async fn keycloak_accepts_a_client_certificate_and_its_replacement() {
     write(&keycloak.ca.client("somebody-else")).await;
     let ready = world.condition("it", "Ready", "True", "RequestRejected").await;
     assert!(ready.message.contains("check client ID and certificate"), "{}", ready.message);
-    // A key that is not the certificate's.
+    // A key that does not belong to the certificate.
     let other = keys::Certificate { pem: own.pem.clone(), key: keycloak.ca.client("x").key };
     write(&other).await;
     let stalled = world.condition("it", "Stalled", "True", "CredentialsInvalid").await;
@@ -160,7 +160,7 @@ async fn keycloak_issues_tokens_for_username_and_password() {
     spec["renewal"] = json!({"strategy": "refresh_token"});
     world.integration("it", &spec).await;
     world.ready("it").await;
-    // With rotating refresh tokens, which Keycloak accepts once each.
+    // Refresh tokens rotate: Keycloak accepts each of them once.
     let mut last = world.value("it", "refresh_token").await;
     for _ in 0..3 {
         last = world.wait_for_change("it", "refresh_token", &last).await;
@@ -201,8 +201,12 @@ async fn keycloak_exchanges_a_token() {
     world.integration("it", &spec).await;
     world.ready("it").await;
     let token = claims(&world.value("it", "access_token").await);
-    assert_eq!((&token["azp"], &token["sub"]), (&json!("exchange"), &claims(subject)["sub"]), "for the same user");
-    assert_ne!(token["jti"], claims(subject)["jti"], "another token");
+    assert_eq!(
+        (&token["azp"], &token["sub"]),
+        (&json!("exchange"), &claims(subject)["sub"]),
+        "the token is for the same user"
+    );
+    assert_ne!(token["jti"], claims(subject)["jti"], "a different token");
 }
 
 /// Federation without a stored secret: a Keycloak that accepts the cluster's own ServiceAccounts.
@@ -237,7 +241,7 @@ async fn keycloak_accepts_a_service_account_token_of_the_cluster() {
     let accounts = Api::<ServiceAccount>::namespaced(world.client.clone(), &world.namespace);
     let account = serde_json::from_value(json!({"metadata": {"name": "workload"}})).expect("an account");
     accounts.create(&PostParams::default(), &account).await.expect("the account is created");
-    // Checked again every 30 s; a change of the integration takes effect at once.
+    // Dependencies are checked every 30 s; a change of the integration takes effect at once.
     world.change("it", &json!({"spec": {"tokenLife": "5m"}})).await;
     world.ready("it").await;
     let token = claims(&world.value("it", "access_token").await);
@@ -249,7 +253,7 @@ async fn keycloak_accepts_a_service_account_token_of_the_cluster() {
     assert!(stalled.message.contains("sent nowhere"), "{}", stalled.message);
 }
 
-/// Another use of such a token: token exchange (RFC 8693).
+/// Another use of a ServiceAccount token: token exchange (RFC 8693).
 #[tokio::test]
 async fn a_service_account_token_is_exchanged() {
     let control_plane = ControlPlane::shared();
@@ -275,9 +279,9 @@ async fn a_service_account_token_is_exchanged() {
     let token = claims(&request.parameter("subject_token"));
     assert_eq!(token["sub"], format!("system:serviceaccount:{}:default", world.namespace));
     assert_eq!(token["aud"], json!(["https://sts.example.com"]));
-    let lifetime = token["exp"].as_i64().zip(token["iat"].as_i64()).map(|(ends, begins)| ends - begins);
+    let lifetime = token["exp"].as_i64().zip(token["iat"].as_i64()).map(|(expires, issued)| expires - issued);
     assert_eq!(lifetime, Some(900));
-    // It is treated like any other secret.
+    // The token is treated like any other secret.
     assert!(!world.observable_output().await.contains(&request.parameter("subject_token")));
 }
 
@@ -286,7 +290,7 @@ async fn without_permission_no_service_account_token_is_requested() {
     let control_plane = ControlPlane::start();
     test_support::manifests::install_crd(&control_plane);
     test_support::manifests::install_permissions(&control_plane);
-    let namespace = control_plane.namespace("no-right").await;
+    let namespace = control_plane.namespace("no-permission").await;
     let kubeconfig = test_support::operator::kubeconfig(&control_plane).await;
     let operator = test_support::Operator::start_with(&kubeconfig, &["--namespace", &namespace]).await;
     let client = control_plane.client().await;
@@ -381,7 +385,7 @@ async fn oidc_provider_binds_a_token_to_a_key_with_dpop_and_nonces() {
     assert_eq!(world.value("it", "dpop_key").await, values["dpop_key"]);
     assert_eq!(bound(&next), thumbprint);
     let requests = |labels: &str| world.operator.sum("oauth_operator_token_requests_total", labels);
-    assert_eq!(requests(""), requests("outcome=\"Success\""), "a demanded nonce is not a failure");
+    assert_eq!(requests(""), requests("outcome=\"Success\""), "a required nonce is not a failure");
     assert!(!world.observable_output().await.contains("PRIVATE KEY"), "the key is shown");
 }
 
@@ -396,19 +400,19 @@ async fn a_replaced_token_and_those_of_a_deleted_integration_are_revoked() {
     world.ready("it").await;
     let first = world.value("it", "access_token").await;
     assert!(keycloak.is_active(&first));
-    // Renewed long before its expiry, so that it is not invalid because it expired.
+    // Renewed long before its expiry, so that it cannot be inactive because it has expired.
     world.change("it", &json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": "now"}}})).await;
     let second = world.wait_for_change("it", "access_token", &first).await;
     eventually("the superseded token is revoked", test_support::world::SHORT_TIMEOUT, async || {
         if keycloak.is_active(&first) { Err(world.operator.logs()) } else { Ok(()) }
     })
     .await;
-    assert!(keycloak.is_active(&second), "the current one stays valid");
+    assert!(keycloak.is_active(&second), "the current token stays valid");
     world.delete("it").await;
-    assert!(!keycloak.is_active(&second), "all are revoked");
+    assert!(!keycloak.is_active(&second), "the current token is revoked");
     let event = world.event("it", "Revoked").await;
     assert_eq!(event.type_.as_deref(), Some("Normal"));
-    // Each token that a renewal superseded, and the last access token and refresh token.
+    // Revoked: each token that a renewal superseded, and the last access token and refresh token.
     let succeeded = |name: &str| world.operator.sum(name, "outcome=\"Success\"");
     let (issued, revoked) =
         (succeeded("oauth_operator_token_requests_total"), succeeded("oauth_operator_revocations_total"));

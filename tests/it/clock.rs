@@ -1,5 +1,5 @@
-//! The expiry of tokens is measured by the wall clock: these tests set it. The operator sees another time than the rest
-//! of the machine (libfaketime).
+//! The expiry of tokens is measured with the wall clock, which these tests set: libfaketime shows the operator another
+//! time than the rest of the machine.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use test_support::preload::Clock;
 use test_support::world::{SHORT_TIMEOUT, client_credentials};
 use test_support::{ControlPlane, Operator, World, eventually};
 
-/// Lifetime of tokens whose expiry no test waits for, in seconds.
+/// A token lifetime that does not end during a test, in seconds.
 const LONG: i64 = 600;
-/// Lifetime of tokens whose expiry a test waits for, in seconds.
+/// A token lifetime that can end during a test, in seconds.
 const SHORT: i64 = 20;
 
 struct Setting {
@@ -22,7 +22,7 @@ struct Setting {
     endpoint: Endpoint,
 }
 
-/// An environment whose operator has its own clock, with a token with this lifetime in seconds.
+/// An environment whose operator has its own clock, with a token of this lifetime in seconds.
 async fn setting(name: &str, lifetime: i64, elected: bool) -> Setting {
     let control_plane = ControlPlane::shared();
     let namespace = control_plane.namespace(name).await;
@@ -43,7 +43,7 @@ async fn setting(name: &str, lifetime: i64, elected: bool) -> Setting {
 }
 
 impl Setting {
-    async fn requests_are(&self, wanted: usize) {
+    async fn wait_for_requests(&self, wanted: usize) {
         eventually(&format!("{wanted} requests"), SHORT_TIMEOUT, async || match self.endpoint.count() {
             count if count == wanted => Ok(()),
             count => Err(format!("{count}\n{}", self.world.operator.logs())),
@@ -51,9 +51,9 @@ impl Setting {
         .await;
     }
 
-    /// Waits until the operator has logged a clock step of this many seconds, and has reconciled everything.
-    async fn step_is_seen(&self, steps: usize) {
-        eventually(&format!("{steps} steps are seen"), SHORT_TIMEOUT, async || {
+    /// Waits until the operator has logged this many clock steps.
+    async fn wait_for_steps(&self, steps: usize) {
+        eventually(&format!("{steps} clock steps are logged"), SHORT_TIMEOUT, async || {
             let log = self.world.operator.logs();
             let seen = log.matches("the wall clock was set").count();
             if seen >= steps { Ok(()) } else { Err(log) }
@@ -69,7 +69,7 @@ impl Setting {
         self.world.operator.until_ready().await;
     }
 
-    fn looks(&self) -> f64 {
+    fn reconciliations(&self) -> f64 {
         self.world.operator.sum("oauth_operator_reconciles_total", "")
     }
 }
@@ -78,7 +78,7 @@ impl Setting {
 async fn a_clock_that_is_set_forward_makes_renewals_due() {
     let setting = setting("forward", LONG, false).await;
     setting.clock.set(LONG);
-    setting.requests_are(2).await;
+    setting.wait_for_requests(2).await;
     // The request is sent before the status is updated.
     eventually("the times are those of the operator's clock", SHORT_TIMEOUT, async || {
         let issued_at = setting.world.get("it").await.status.and_then(|status| status.issued_at).expect("a time");
@@ -92,13 +92,13 @@ async fn a_clock_that_is_set_forward_makes_renewals_due() {
 #[tokio::test]
 async fn a_small_clock_step_is_reconciled_without_a_request() {
     let setting = setting("small", LONG, false).await;
-    let looks = setting.looks();
+    let before = setting.reconciliations();
     setting.clock.set(20);
-    setting.step_is_seen(1).await;
+    setting.wait_for_steps(1).await;
     setting.clock.set(0);
-    setting.step_is_seen(2).await;
+    setting.wait_for_steps(2).await;
     eventually("everything was reconciled", SHORT_TIMEOUT, async || {
-        if setting.looks() >= looks + 2.0 { Ok(()) } else { Err("not yet".to_owned()) }
+        if setting.reconciliations() >= before + 2.0 { Ok(()) } else { Err("not yet".to_owned()) }
     })
     .await;
     assert_eq!(setting.endpoint.count(), 1);
@@ -108,26 +108,26 @@ async fn a_small_clock_step_is_reconciled_without_a_request() {
 async fn a_clock_that_is_set_back_does_not_extend_the_lifetime_of_a_token() {
     let setting = setting("back", SHORT, false).await;
     setting.clock.set(-3_600);
-    setting.step_is_seen(1).await;
-    setting.requests_are(2).await;
+    setting.wait_for_steps(1).await;
+    setting.wait_for_requests(2).await;
     let requests = setting.endpoint.requests();
     let age = requests[1].at.duration_since(requests[0].at).expect("in order").as_secs();
-    assert!(age < SHORT.unsigned_abs(), "whoever sees the step knows how old the token is: renewed after {age} s");
-    assert!(age >= SHORT.unsigned_abs() / 3, "and is not requested before it is due: after {age} s");
+    assert!(age < SHORT.unsigned_abs(), "the age of the token is known if the step is detected: renewed after {age} s");
+    assert!(age >= SHORT.unsigned_abs() / 3, "renewed before it was due: after {age} s");
 }
 
 #[tokio::test]
 async fn an_undetected_step_back_of_the_clock_costs_one_request() {
-    let mut setting = setting("unseen", LONG, false).await;
-    // By the new time the token was issued in the future: its real age is unknown.
+    let mut setting = setting("undetected", LONG, false).await;
+    // According to the new time, the token was issued in the future: its real age is unknown.
     setting.clock.set(-3_600);
     setting.restart().await;
-    setting.requests_are(2).await;
+    setting.wait_for_requests(2).await;
     setting.world.ready("it").await;
     // The times are those of the new clock now.
     setting.restart().await;
     eventually("it was reconciled", SHORT_TIMEOUT, async || {
-        if setting.looks() >= 1.0 { Ok(()) } else { Err(setting.world.operator.logs()) }
+        if setting.reconciliations() >= 1.0 { Ok(()) } else { Err(setting.world.operator.logs()) }
     })
     .await;
     assert_eq!(setting.endpoint.count(), 2);
@@ -138,15 +138,15 @@ async fn a_leader_stays_leader_after_its_clock_was_set() {
     let setting = setting("leader", LONG, true).await;
     for (steps, time, requests) in [(1, LONG, 2), (2, 0, 2), (3, -LONG, 2)] {
         setting.clock.set(time);
-        setting.step_is_seen(steps).await;
-        setting.requests_are(requests).await;
+        setting.wait_for_steps(steps).await;
+        setting.wait_for_requests(requests).await;
         eventually("it leads", Duration::from_secs(5), async || {
             if setting.world.operator.leads() { Ok(()) } else { Err(setting.world.operator.logs()) }
         })
         .await;
     }
-    // Not only according to the status.
+    // It also acts as the leader.
     let request = json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": "now"}}});
     setting.world.change("it", &request).await;
-    setting.requests_are(3).await;
+    setting.wait_for_requests(3).await;
 }

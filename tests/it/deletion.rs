@@ -1,4 +1,4 @@
-//! Namespaces and integrations that are deleted while they are being reconciled.
+//! Deletion of namespaces and integrations that are being reconciled.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use test_support::proxy::{Network, Proxy};
 use test_support::world::{SHORT_TIMEOUT, client_credentials, rotating};
 use test_support::{ControlPlane, Operator, World, eventually};
 
-/// The namespace controller is slow.
-const NAMESPACE_GONE: Duration = Duration::from_secs(60);
+/// Timeout for the deletion of a namespace: the namespace controller is slow.
+const NAMESPACE_DELETED: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_deleted_namespace_loses_no_refresh_token_and_does_not_affect_others() {
@@ -54,27 +54,27 @@ async fn a_deleted_namespace_loses_no_refresh_token_and_does_not_affect_others()
 
     let namespaces = Api::<Namespace>::all(client.clone());
     namespaces.delete(&doomed, &DeleteParams::default()).await.expect("a deletion");
-    eventually("the namespace is gone", NAMESPACE_GONE, async || match namespaces.get_opt(&doomed).await {
+    eventually("the namespace is deleted", NAMESPACE_DELETED, async || match namespaces.get_opt(&doomed).await {
         Ok(None) => Ok(()),
         other => Err(format!("{other:?}")),
     })
     .await;
-    assert_eq!(server.renewed(), 5, "no refresh token was sent into a namespace that goes");
+    assert_eq!(server.renewed(), 5, "a refresh token was sent for a namespace that is being deleted");
     assert!(server.reused().is_empty());
     let labels = format!("name=\"it-0\",namespace=\"{doomed}\"");
-    eventually("it is forgotten", SHORT_TIMEOUT, async || {
+    eventually("its metrics are removed", SHORT_TIMEOUT, async || {
         let known = staying.operator.metric("oauth_operator_integration_ready", &labels);
         if known.is_none() { Ok(()) } else { Err(staying.operator.logs()) }
     })
     .await;
     let before = plain.count();
-    eventually("the other one continues", SHORT_TIMEOUT, async || {
-        if plain.count() > before + 1 { Ok(()) } else { Err("it waits".into()) }
+    eventually("the other namespace continues", SHORT_TIMEOUT, async || {
+        if plain.count() > before + 1 { Ok(()) } else { Err("no renewal".into()) }
     })
     .await;
 }
 
-/// An endpoint that delays its response until it is released.
+/// An endpoint that delays its responses.
 fn slow(delay: Duration) -> Endpoint {
     Endpoint::start(move |_| Reply::Late(delay, Box::new(Reply::token(3_600))))
 }
@@ -85,12 +85,12 @@ async fn an_integration_deleted_during_its_request_leaves_nothing_behind() {
     let endpoint = slow(Duration::from_secs(2));
     world.credentials().await;
     world.integration("it", &client_credentials(&endpoint.url())).await;
-    eventually("it sends a request", SHORT_TIMEOUT, async || {
+    eventually("a request is sent", SHORT_TIMEOUT, async || {
         if endpoint.count() == 1 { Ok(()) } else { Err(world.operator.logs()) }
     })
     .await;
     world.integrations().delete("it", &DeleteParams::default()).await.expect("a deletion");
-    eventually("it gets a response", SHORT_TIMEOUT, async || {
+    eventually("the response is received", SHORT_TIMEOUT, async || {
         let requests = world.operator.sum("oauth_operator_token_requests_total", "");
         if requests >= 1.0 { Ok(()) } else { Err(world.operator.metrics()) }
     })
@@ -101,26 +101,27 @@ async fn an_integration_deleted_during_its_request_leaves_nothing_behind() {
     })
     .await;
     assert_eq!(endpoint.count(), 1);
-    // Nothing is pending: it exits at once.
+    // Nothing is pending, and the operator exits at once.
     assert_eq!(world.operator.terminate(Duration::from_secs(5)), 0);
     assert!(!world.operator.logs().contains("ERROR"), "{}", world.operator.logs());
 }
 
 #[tokio::test]
 async fn an_integration_recreated_during_its_request_gets_its_own_token() {
-    let world = World::new("made-anew").await;
+    let world = World::new("recreated").await;
     let endpoint = slow(Duration::from_secs(2));
     world.credentials().await;
     let spec = client_credentials(&endpoint.url());
     world.integration("it", &spec).await;
-    eventually("it sends a request", SHORT_TIMEOUT, async || {
+    eventually("a request is sent", SHORT_TIMEOUT, async || {
         if endpoint.count() == 1 { Ok(()) } else { Err(world.operator.logs()) }
     })
     .await;
     world.integrations().delete("it", &DeleteParams::default()).await.expect("a deletion");
     let second = world.integration("it", &spec).await;
-    // The first one's Secret is deleted by the garbage collector, which discovers a new kind of owner every 30 s.
-    eventually("the Secret is the second one's", Duration::from_secs(60), async || {
+    // The Secret of the first integration is deleted by the garbage collector, which discovers new kinds of owners every
+    // 30 s.
+    eventually("the second integration owns the Secret", Duration::from_secs(60), async || {
         let secret = world.secrets().get("it").await.map_err(|error| error.to_string())?;
         let owner = secret.metadata.owner_references.unwrap_or_default().first().map(|owner| owner.uid.clone());
         if owner == second.metadata.uid { Ok(()) } else { Err(format!("{owner:?}\n{}", world.operator.logs())) }
@@ -130,7 +131,7 @@ async fn an_integration_recreated_during_its_request_gets_its_own_token() {
 }
 
 #[tokio::test]
-async fn a_pending_write_of_an_integration_deleted_unnoticed_is_dropped() {
+async fn a_pending_write_is_dropped_if_the_deletion_was_missed() {
     let control_plane = ControlPlane::shared();
     let network = Proxy::start(control_plane.address());
     let namespace = control_plane.namespace("unwatched").await;
@@ -144,7 +145,7 @@ async fn a_pending_write_of_an_integration_deleted_unnoticed_is_dropped() {
                        "spec": {"hard": {"count/secrets": "1"}}});
     test_support::manifests::apply(control_plane, &world.namespace, &quota.to_string());
     let quotas = Api::<ResourceQuota>::namespaced(world.client.clone(), &world.namespace);
-    eventually("the quota counts", SHORT_TIMEOUT, async || {
+    eventually("the quota is in effect", SHORT_TIMEOUT, async || {
         let status = quotas.get("full").await.map_err(|error| error.to_string())?.status;
         let used = status.and_then(|status| status.used?.get("count/secrets").map(|used| used.0.clone()));
         if used.as_deref() == Some("1") { Ok(()) } else { Err(format!("{used:?}")) }
@@ -154,15 +155,13 @@ async fn a_pending_write_of_an_integration_deleted_unnoticed_is_dropped() {
     world.condition("it", "Reconciling", "True", "TargetWriteFailed").await;
     let labels = format!("name=\"it\",namespace=\"{}\"", world.namespace);
     let known = || world.operator.metric("oauth_operator_integration_ready", &labels);
-    eventually("it is known", SHORT_TIMEOUT, async || known().ok_or_else(|| world.operator.metrics())).await;
+    eventually("it has metrics", SHORT_TIMEOUT, async || known().ok_or_else(|| world.operator.metrics())).await;
     network.set(Network::Cut);
     world.integrations().delete("it", &DeleteParams::default()).await.expect("a deletion");
     network.set(Network::Up);
-    eventually(
-        "it is forgotten",
-        SHORT_TIMEOUT,
-        async || if known().is_none() { Ok(()) } else { Err(world.operator.logs()) },
-    )
+    eventually("its metrics are removed", SHORT_TIMEOUT, async || {
+        if known().is_none() { Ok(()) } else { Err(world.operator.logs()) }
+    })
     .await;
     // The shutdown does not wait for a response that can no longer be written.
     assert_eq!(world.operator.terminate(Duration::from_secs(5)), 0);

@@ -1,5 +1,5 @@
-//! Guarantee: whatever tenants and endpoints do, the operator sends nothing to a forbidden address, shows no secret,
-//! does not crash and delays no other tenant. Each case here is a line of `docs/threat-model.md`.
+//! Guarantee: whatever tenants and endpoints do, the operator does not send anything to a forbidden address, reveal a
+//! secret, crash, or delay another tenant. Each case here is a line of `docs/threat-model.md`.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -21,18 +21,18 @@ const CANARY: &str = "KANARIENVOGEL-4711";
 /// The accepted delay of the other tenant.
 const LATE: Duration = Duration::from_secs(1);
 /// The time limit of an expression, with a margin for a busy machine.
-const ENDED: Duration = Duration::from_secs(5);
+const MAX_EVALUATION: Duration = Duration::from_secs(5);
 
 /// An environment whose operator has the default egress policy, except for one address; with another tenant's
 /// integration whose tokens have a lifetime of 9 s.
-struct Besieged {
+struct HostileEnv {
     world: World,
     neighbor: Endpoint,
     latest: Arc<AtomicI64>,
-    over: Arc<AtomicBool>,
+    stopped: Arc<AtomicBool>,
 }
 
-impl Besieged {
+impl HostileEnv {
     async fn new(name: &str) -> Self {
         let control_plane = ControlPlane::shared();
         let namespace = control_plane.namespace(name).await;
@@ -46,11 +46,11 @@ impl Besieged {
         let neighbor = Endpoint::start_at(ALLOWED, |_| Reply::token(9));
         world.integration("neighbor", &client_credentials(&neighbor.url())).await;
         world.ready("neighbor").await;
-        let (latest, over) = (Arc::new(AtomicI64::new(i64::MIN)), Arc::new(AtomicBool::new(false)));
-        let watch = (world.integrations(), Arc::clone(&latest), Arc::clone(&over));
+        let (latest, stopped) = (Arc::new(AtomicI64::new(i64::MIN)), Arc::new(AtomicBool::new(false)));
+        let watch = (world.integrations(), Arc::clone(&latest), Arc::clone(&stopped));
         tokio::spawn(async move {
-            let (api, latest, over) = watch;
-            while !over.load(Ordering::Relaxed) {
+            let (api, latest, stopped) = watch;
+            while !stopped.load(Ordering::Relaxed) {
                 let seen = api.get("neighbor").await.ok().and_then(|it| it.status?.expires_at);
                 if let Some(ends) = seen {
                     let late = Timestamp::now().duration_since(ends.0);
@@ -59,60 +59,60 @@ impl Besieged {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         });
-        Self { world, neighbor, latest, over }
+        Self { world, neighbor, latest, stopped }
     }
 
     /// The checks that must succeed after every attack.
-    async fn stands(&self) {
-        self.over.store(true, Ordering::Relaxed);
+    async fn assert_healthy(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
         assert_eq!(self.world.operator.get("/healthz").0, 200, "the process is alive");
         let late = Duration::from_millis(self.latest.load(Ordering::Relaxed).max(0).unsigned_abs());
         assert!(late < LATE, "the other tenant's token was expired for {late:?}");
         assert!(self.neighbor.count() > 0);
         let text = self.world.observable_output().await;
-        assert!(!text.contains(CANARY), "a canary is shown");
-        assert!(!text.contains(&STANDARD.encode(CANARY)[..12]), "a canary is shown in base64");
+        assert!(!text.contains(CANARY), "a secret is shown");
+        assert!(!text.contains(&STANDARD.encode(CANARY)[..12]), "a secret is shown in base64");
     }
 }
 
 /// A loopback port to which no request may be sent.
-struct Trap {
+struct Honeypot {
     port: u16,
-    came: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
 }
 
-impl Trap {
+impl Honeypot {
     fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
-        let came = Arc::new(AtomicUsize::new(0));
-        let sixth = TcpListener::bind(("::1", port)).ok();
-        for listener in [Some(listener), sixth].into_iter().flatten() {
-            let came = Arc::clone(&came);
+        let connections = Arc::new(AtomicUsize::new(0));
+        let ipv6 = TcpListener::bind(("::1", port)).ok();
+        for listener in [Some(listener), ipv6].into_iter().flatten() {
+            let counted = Arc::clone(&connections);
             std::thread::spawn(move || {
                 for _ in listener.incoming() {
-                    came.fetch_add(1, Ordering::SeqCst);
+                    counted.fetch_add(1, Ordering::SeqCst);
                 }
             });
         }
-        Self { port, came }
+        Self { port, connections }
     }
 }
 
 /// Notations of a forbidden address. `PORT` is the port of the honeypot.
 const ADDRESSES: [(&str, &str); 32] = [
     ("loopback", "http://127.0.0.1:PORT/"),
-    ("loopback, another of its addresses", "http://127.9.9.9:PORT/"),
+    ("loopback, another address of it", "http://127.9.9.9:PORT/"),
     ("loopback in octal", "http://0177.0.0.1:PORT/"),
     ("loopback as one number", "http://2130706433:PORT/"),
     ("loopback in hexadecimal", "http://0x7f000001:PORT/"),
-    ("loopback cut short", "http://127.1:PORT/"),
-    ("loopback with a dot behind", "http://127.0.0.1.:PORT/"),
-    ("loopback in wide digits", "http://１２７.０.０.１:PORT/"),
+    ("loopback with fewer parts", "http://127.1:PORT/"),
+    ("loopback with a trailing dot", "http://127.0.0.1.:PORT/"),
+    ("loopback in full-width digits", "http://１２７.０.０.１:PORT/"),
     ("loopback, percent-encoded", "http://%31%32%37.0.0.1:PORT/"),
     ("loopback by name", "http://localhost:PORT/"),
     ("loopback by name, in capitals", "http://LOCALHOST:PORT/"),
-    ("loopback by name with a dot behind", "http://localhost.:PORT/"),
+    ("loopback by name with a trailing dot", "http://localhost.:PORT/"),
     ("loopback of IPv6", "http://[::1]:PORT/"),
     ("loopback, mapped", "http://[::ffff:127.0.0.1]:PORT/"),
     ("loopback, mapped, in hexadecimal", "http://[::ffff:7f00:1]:PORT/"),
@@ -136,47 +136,47 @@ const ADDRESSES: [(&str, &str); 32] = [
 ];
 
 /// Either the API server or the operator rejects it; no request is sent.
-async fn refused(besieged: &Besieged, name: &str, spec: &Value, case: &str) {
-    if let Err(error) = besieged.world.try_integration(name, spec).await {
+async fn refused(env: &HostileEnv, name: &str, spec: &Value, case: &str) {
+    if let Err(error) = env.world.try_integration(name, spec).await {
         assert!(error.to_string().contains("must be an absolute http or https URL"), "{case}: {error}");
         return;
     }
     let reported = eventually(&format!("{case} is rejected"), test_support::world::SHORT_TIMEOUT, async || {
-        let ready = condition(&besieged.world.get(name).await, "Ready").filter(|ready| ready.reason != "Pending");
+        let ready = condition(&env.world.get(name).await, "Ready").filter(|ready| ready.reason != "Pending");
         ready.ok_or_else(|| "not checked".to_owned())
     })
     .await;
-    // The name may not exist on this machine, so it may not resolve either.
-    let nowhere = case.contains("by name") && reported.message.contains("dns error");
-    let known = nowhere || ["EndpointNotAllowed", "InvalidSpec"].contains(&reported.reason.as_str());
+    // The name does not have to be resolvable on this machine.
+    let unresolvable = case.contains("by name") && reported.message.contains("dns error");
+    let known = unresolvable || ["EndpointNotAllowed", "InvalidSpec"].contains(&reported.reason.as_str());
     assert!(known && reported.status == "False", "{case}: {} {}", reported.reason, reported.message);
 }
 
 #[tokio::test]
 async fn no_notation_of_an_address_reaches_a_forbidden_one() {
-    let (besieged, trap) = (Besieged::new("addresses").await, Trap::new());
+    let (env, honeypot) = (HostileEnv::new("addresses").await, Honeypot::new());
     for (number, (case, url)) in ADDRESSES.iter().enumerate() {
-        let url = url.replace("PORT", &trap.port.to_string());
-        refused(&besieged, &format!("it-{number}"), &client_credentials(&url), case).await;
+        let url = url.replace("PORT", &honeypot.port.to_string());
+        refused(&env, &format!("it-{number}"), &client_credentials(&url), case).await;
     }
     let api_server = client_credentials(&format!("{}/api/v1/namespaces", ControlPlane::shared().url()));
-    refused(&besieged, "api-server", &api_server, "the API server").await;
+    refused(&env, "api-server", &api_server, "the API server").await;
     // An address that is not in the operator's configuration.
     let versions: Value =
         serde_json::from_str(&ControlPlane::shared().kubectl(&["get", "--raw", "/api"])).expect("versions");
     let own = versions["serverAddressByClientCIDRs"][0]["serverAddress"].as_str().expect("an address");
     let by_own = client_credentials(&format!("https://{own}/api/v1/namespaces"));
-    refused(&besieged, "api-server-by-its-own", &by_own, "the API server by its advertised address").await;
-    let reported = condition(&besieged.world.get("api-server-by-its-own").await, "Ready").expect("told");
+    refused(&env, "api-server-advertised", &by_own, "the API server by its advertised address").await;
+    let reported = condition(&env.world.get("api-server-advertised").await, "Ready").expect("a condition");
     assert!(reported.message.contains("the cluster's own API server"), "{}", reported.message);
-    assert_eq!(trap.came.load(Ordering::SeqCst), 0, "a request was sent");
-    besieged.stands().await;
+    assert_eq!(honeypot.connections.load(Ordering::SeqCst), 0, "a request was sent");
+    env.assert_healthy().await;
 }
 
 #[tokio::test]
 async fn no_field_of_the_spec_reaches_a_forbidden_address() {
-    let (besieged, trap) = (Besieged::new("fields").await, Trap::new());
-    let evil = format!("http://127.0.0.1:{}", trap.port);
+    let (env, honeypot) = (HostileEnv::new("fields").await, Honeypot::new());
+    let evil = format!("http://127.0.0.1:{}", honeypot.port);
     let good = Endpoint::start_at(ALLOWED, |_| {
         Reply::json(200, &json!({"access_token": CANARY, "refresh_token": CANARY, "expires_in": 9}))
     });
@@ -201,10 +201,10 @@ async fn no_field_of_the_spec_reaches_a_forbidden_address() {
         spec.as_object_mut().expect("an object").remove("tokenEndpoint");
         spec
     };
-    refused(&besieged, "issuer", &by_issuer(&evil), "the issuer").await;
-    refused(&besieged, "told", &by_issuer(&issuer), "the metadata of an issuer").await;
-    refused(&besieged, "proxy", &with(json!({"connection": {"proxy": evil}})), "a proxy").await;
-    let world = &besieged.world;
+    refused(&env, "issuer", &by_issuer(&evil), "the issuer").await;
+    refused(&env, "metadata", &by_issuer(&issuer), "the metadata of an issuer").await;
+    refused(&env, "proxy", &with(json!({"connection": {"proxy": evil}})), "a proxy").await;
+    let world = &env.world;
     world.integration("redirected", &client_credentials(&redirecting.url())).await;
     world.condition("redirected", "Ready", "False", "UnexpectedRedirect").await;
     // Refresh, fallback and revocation requests are sent to other endpoints than the first request.
@@ -219,22 +219,22 @@ async fn no_field_of_the_spec_reaches_a_forbidden_address() {
     let mut fallback = client_credentials(&refusing.url());
     fallback["grantType"] = json!("refresh_token");
     fallback["renewal"] = json!({"fallback": {"grantType": "client_credentials", "tokenEndpoint": evil}});
-    refused(&besieged, "fallback", &fallback, "a fallback").await;
+    refused(&env, "fallback", &fallback, "a fallback").await;
     // The owner of the credentials allows the revocation endpoint, so that only its address is a reason to reject it.
     world.secret("pinned", &[("client_id", "c"), ("client_secret", CANARY)]).await;
     world.pin("pinned", &format!("http://{} {evil}", good.address())).await;
     let mut revoking = with(json!({"revocation": {"endpoint": evil, "onDeletion": true}}));
     revoking["credentials"] = json!({"secretName": "pinned"});
-    world.integration("given-back", &revoking).await;
-    world.ready("given-back").await;
-    world.delete("given-back").await;
-    let event = world.event("given-back", "RevocationFailed").await;
+    world.integration("revoked", &revoking).await;
+    world.ready("revoked").await;
+    world.delete("revoked").await;
+    let event = world.event("revoked", "RevocationFailed").await;
     assert!(event.note.as_deref().is_some_and(|note| note.contains("is not allowed")), "{event:?}");
-    assert_eq!(trap.came.load(Ordering::SeqCst), 0, "a request was sent");
-    besieged.stands().await;
+    assert_eq!(honeypot.connections.load(Ordering::SeqCst), 0, "a request was sent");
+    env.assert_healthy().await;
 }
 
-/// Expressions that would never terminate, or use all memory. Each fails with its own error, in time.
+/// Expressions that would never terminate or would use all memory. Each fails with an error in time.
 const EXPRESSIONS: [&str; 18] = [
     r#"$pad("x", 2000000000)"#,
     r#"($f := function($s, $n) { $n = 0 ? $s : $f($s & $s, $n - 1) }; $f("xxxxxxxx", 40))"#,
@@ -258,39 +258,39 @@ const EXPRESSIONS: [&str; 18] = [
 
 #[tokio::test]
 async fn no_expression_exceeds_its_time_and_memory() {
-    let besieged = Besieged::new("expressions").await;
+    let env = HostileEnv::new("expressions").await;
     let endpoint = Endpoint::start_at(ALLOWED, |_| Reply::json(200, &json!({"access_token": CANARY})));
-    let world = &besieged.world;
+    let world = &env.world;
     let before = tree_memory(world.operator.pid());
-    let most = std::sync::atomic::AtomicU64::new(0);
+    let peak = std::sync::atomic::AtomicU64::new(0);
     for (number, expression) in EXPRESSIONS.iter().enumerate() {
         let name = format!("it-{number}");
         let mut spec = client_credentials(&endpoint.url());
         spec["response"] = json!({"accessToken": expression});
-        let asked = endpoint.count();
+        let requests_before = endpoint.count();
         world.integration(&name, &spec).await;
         eventually("the response is sent", test_support::world::SHORT_TIMEOUT, async || {
-            if endpoint.count() > asked { Ok(()) } else { Err("no request was sent".to_owned()) }
+            if endpoint.count() > requests_before { Ok(()) } else { Err("no request was sent".to_owned()) }
         })
         .await;
         let begun = Instant::now();
         eventually(&format!("{expression} terminates"), test_support::world::SHORT_TIMEOUT, async || {
-            most.fetch_max(tree_memory(world.operator.pid()), Ordering::Relaxed);
+            peak.fetch_max(tree_memory(world.operator.pid()), Ordering::Relaxed);
             let ready = condition(&world.get(&name).await, "Ready").filter(|ready| ready.reason == "InvalidResponse");
             ready.map(|_| ()).ok_or_else(|| "not yet".to_owned())
         })
         .await;
-        assert!(begun.elapsed() < ENDED, "{expression}: {:?}", begun.elapsed());
+        assert!(begun.elapsed() < MAX_EVALUATION, "{expression}: {:?}", begun.elapsed());
     }
-    let grown = most.load(Ordering::Relaxed).saturating_sub(before) >> 20;
+    let grown = peak.load(Ordering::Relaxed).saturating_sub(before) >> 20;
     // Including the workers, each of which counts the memory of the binary again.
     assert!(grown < 64, "the operator and its workers have grown by {grown} MiB");
-    eventually("the operator is as small as before", test_support::world::SHORT_TIMEOUT, async || {
+    eventually("the operator has released the memory", test_support::world::SHORT_TIMEOUT, async || {
         let grown = world.operator.memory().saturating_sub(before) >> 20;
         if grown < 64 { Ok(()) } else { Err(format!("{grown} MiB")) }
     })
     .await;
-    besieged.stands().await;
+    env.assert_healthy().await;
 }
 
 /// Resident memory of a process and its child processes.
@@ -308,8 +308,8 @@ fn tree_memory(pid: u32) -> u64 {
         .sum()
 }
 
-/// Malicious responses of an endpoint: a name, and the response.
-fn answers() -> Vec<(&'static str, Reply)> {
+/// Malicious responses of an endpoint, by name.
+fn malicious_responses() -> Vec<(&'static str, Reply)> {
     let deep = format!("{}1{}", "[".repeat(60_000), "]".repeat(60_000));
     let wide: String = (0..50_000).map(|number| format!("\"m{number}\":{number},")).collect();
     let many = (0..5_000).fold(Reply::text(200, "{}"), |reply, number| reply.with_header(&format!("X-{number}"), "x"));
@@ -327,7 +327,7 @@ fn answers() -> Vec<(&'static str, Reply)> {
         ("a compressed body", Reply::text(200, "\u{1f}\u{8b}").with_header("Content-Encoding", "gzip")),
         ("a token with a line break", Reply::json(200, &json!({"access_token": format!("{CANARY}\r\nX-Evil: 1")}))),
         ("a token with a NUL", Reply::json(200, &json!({"access_token": format!("{CANARY}\u{0}")}))),
-        ("no end", Reply::Truncated),
+        ("a truncated body", Reply::Truncated),
         ("the secret in an error", reported(format!("wrong: {CANARY}"))),
         ("the secret in base64", reported(format!("wrong: {}", STANDARD.encode(CANARY)))),
         ("the secret cut out of base64", reported(format!("wrong: {}", &cut[1..]))),
@@ -335,17 +335,17 @@ fn answers() -> Vec<(&'static str, Reply)> {
         ("the secret escaped twice", reported(format!("wrong: {escaped}"))),
         ("the secret in HTML", reported(format!("wrong: {html}"))),
         ("the secret in hexadecimal", reported(format!("wrong: {}", hex::encode(CANARY)))),
-        ("the secret as the error's word", Reply::rejected(400, CANARY, "x")),
-        ("a page with the secret", Reply::text(500, &format!("<html>{CANARY}</html>"))),
+        ("the secret as the error code", Reply::rejected(400, CANARY, "x")),
+        ("an HTML page with the secret", Reply::text(500, &format!("<html>{CANARY}</html>"))),
     ]
 }
 
 #[tokio::test]
 async fn no_response_does_harm_or_reveals_a_secret() {
-    let besieged = Besieged::new("answers").await;
-    let world = &besieged.world;
+    let env = HostileEnv::new("responses").await;
+    let world = &env.world;
     let before = world.operator.memory();
-    let endpoints: Vec<(&str, Endpoint)> = answers()
+    let endpoints: Vec<(&str, Endpoint)> = malicious_responses()
         .into_iter()
         .map(|(case, reply)| (case, Endpoint::start_at(ALLOWED, move |_| reply.clone())))
         .collect();
@@ -365,13 +365,13 @@ async fn no_response_does_harm_or_reveals_a_secret() {
     }
     let grown = world.operator.memory().saturating_sub(before) >> 20;
     assert!(grown < 64, "{grown} MiB");
-    besieged.stands().await;
+    env.assert_healthy().await;
 }
 
 #[tokio::test]
-async fn an_endpoint_that_responds_byte_by_byte_delays_nobody() {
-    let besieged = Besieged::new("slow").await;
-    let world = &besieged.world;
+async fn endpoints_that_never_respond_delay_nobody() {
+    let env = HostileEnv::new("slow").await;
+    let world = &env.world;
     let slow = Endpoint::start_at(ALLOWED, |_| Reply::Never);
     for number in 0..40 {
         world.integration(&format!("it-{number}"), &client_credentials(&slow.url())).await;
@@ -379,16 +379,16 @@ async fn an_endpoint_that_responds_byte_by_byte_delays_nobody() {
     world.condition("it-0", "Ready", "False", "RequestTimedOut").await;
     // A new integration is served without waiting for the timeout of another request.
     let begun = Instant::now();
-    world.integration("newcomer", &client_credentials(&besieged.neighbor.url())).await;
+    world.integration("newcomer", &client_credentials(&env.neighbor.url())).await;
     world.ready("newcomer").await;
     assert!(begun.elapsed() < DEFAULT_TIMEOUT, "{:?}", begun.elapsed());
-    besieged.stands().await;
+    env.assert_healthy().await;
 }
 
 /// The default of `spec.request.timeout`.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The cost is printed for the documentation; the test checks that good expressions do not wait for slow ones.
+/// Also prints the duration of an evaluation, for the documentation.
 #[tokio::test(flavor = "multi_thread")]
 async fn good_expressions_do_not_wait_for_slow_ones() {
     use oauth_operator::oauth::expression::document::Value;
@@ -421,7 +421,7 @@ async fn good_expressions_do_not_wait_for_slow_ones() {
     assert_eq!(sandbox.evaluate("good", &good).await, Ok(expected));
     assert!(bad.iter().any(|bad| !bad.is_finished()), "the good expression waited for all slow ones");
     for bad in bad {
-        let stopped = bad.await.expect("an end");
+        let stopped = bad.await.expect("the task ends");
         assert!(!matches!(stopped.as_deref(), Ok([Ok(_)])), "{stopped:?}");
     }
     let greedy = sandbox.evaluate("bad", &job("$pad('x', 2000000000)")).await;

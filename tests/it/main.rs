@@ -1,7 +1,8 @@
-//! End-to-end tests: the operator on a real control plane, with real identity providers. Each module verifies one guarantee.
+//! End-to-end tests: the operator on a real control plane, with real identity providers. Each module verifies one
+//! guarantee.
 //!
-//! One process, so that all modules share one control plane and one of each identity provider. A test that changes something of the
-//! whole cluster, or counts its calls, starts a control plane of its own (`ControlPlane::start`).
+//! All modules are one process, so that they share one control plane and one instance of each identity provider. A test
+//! that changes cluster-wide state or counts API calls starts a separate control plane (`ControlPlane::start`).
 
 mod authentication;
 mod clock;

@@ -1,6 +1,5 @@
 //! Guarantee: what the operator signs conforms to the RFCs, as their test vectors show.
 
-// A panic fails the test.
 use std::time::Duration;
 
 use base64::Engine;

@@ -1,6 +1,5 @@
 //! Guarantee: each expression of the cookbook returns what the page says. This test reads the page.
 
-// A panic fails the test.
 use jsonata_core::value::JValue;
 use oauth_operator::oauth::expression::jsonata::Bindings;
 use oauth_operator::oauth::expression::jsonata::Expression;

@@ -1,7 +1,6 @@
 //! Guarantee: of the API server's responses, exactly the unused parts are dropped; whatever one object contains, the
 //! objects around it are read.
 
-// A panic fails the test.
 use kube::ResourceExt;
 use kube::core::{DeserializeGuard, ObjectList, WatchEvent};
 use oauth_operator::api::spec::OAuthIntegration;

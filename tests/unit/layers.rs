@@ -1,10 +1,11 @@
-//! Guarantee: the folders of `src/` depend on each other in one direction only, and no two files use each other.
+//! Guarantee: the directories of `src/` depend on each other in one direction only, and there is no dependency cycle
+//! between files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// From the bottom up: a file may use its own folder and the folders before it.
+/// From the bottom up: a file may use its own directory and the directories listed before it.
 const LAYERS: &[&str] = &[
     "clock",
     "fingerprint",
@@ -25,7 +26,8 @@ const LAYERS: &[&str] = &[
     "main",
 ];
 
-/// What the files of a folder must not use: pure folders read no clock and make no calls, and `oauth` knows no cluster.
+/// Paths that the files of a directory must not use: pure directories do not read a clock or make calls, and `oauth` does
+/// not depend on Kubernetes.
 const FORBIDDEN: &[(&str, &[&str])] = &[
     ("api", &["tokio::", "kube::Client", "kube::client"]),
     ("decision", &["tokio::", "kube::Client", "kube::client", "Timestamp::now", "Instant::now", "SystemTime::now"]),
@@ -36,7 +38,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
 
 struct Source {
     module: String,
-    /// Without comments and without the tests at its end.
+    /// The code without comments and without the tests at the end.
     text: String,
 }
 
@@ -44,8 +46,8 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-fn paths(folder: &Path, into: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).expect("a folder of sources") {
+fn paths(dir: &Path, into: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).expect("a source directory") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
             paths(&path, into);
@@ -111,10 +113,10 @@ fn layer(module: &str) -> usize {
     LAYERS
         .iter()
         .position(|layer| *layer == first)
-        .unwrap_or_else(|| panic!("{module} is in no layer: name it in LAYERS"))
+        .unwrap_or_else(|| panic!("{module} is not in a layer: add it to LAYERS"))
 }
 
-/// Which files each file uses.
+/// The files that each file uses.
 fn graph() -> BTreeMap<String, BTreeSet<String>> {
     let sources = sources();
     let modules: BTreeSet<&str> = sources.iter().map(|source| source.module.as_str()).collect();
@@ -125,7 +127,7 @@ fn graph() -> BTreeMap<String, BTreeSet<String>> {
             // An import is a file, or an item in one.
             let ends = import.match_indices("::").map(|(end, _)| &import[..end]).chain([import.as_str()]);
             let used = ends.filter(|path| modules.contains(path)).last();
-            let used = used.unwrap_or_else(|| panic!("{module} uses {import}, which is in no file"));
+            let used = used.unwrap_or_else(|| panic!("{module} uses {import}, which is not in any file"));
             if used != module {
                 uses.insert(used.to_owned());
             }
@@ -135,7 +137,7 @@ fn graph() -> BTreeMap<String, BTreeSet<String>> {
 }
 
 #[test]
-fn a_layer_uses_only_those_below_it() {
+fn a_layer_uses_only_the_layers_below_it() {
     let mut wrong = Vec::new();
     for (module, uses) in graph() {
         wrong.extend(
@@ -146,14 +148,14 @@ fn a_layer_uses_only_those_below_it() {
 }
 
 #[test]
-fn no_two_files_use_each_other() {
+fn files_have_no_dependency_cycle() {
     let graph = graph();
     let mut done = BTreeSet::new();
     for module in graph.keys() {
         visit(module, &graph, &mut Vec::new(), &mut done);
     }
-    let arrows: usize = graph.values().map(BTreeSet::len).sum();
-    println!("{} files, {arrows} arrows, no circle", graph.len());
+    let edges: usize = graph.values().map(BTreeSet::len).sum();
+    println!("{} files, {edges} edges, no cycle", graph.len());
 }
 
 fn visit<'a>(
@@ -162,7 +164,7 @@ fn visit<'a>(
     path: &mut Vec<&'a str>,
     done: &mut BTreeSet<&'a str>,
 ) {
-    assert!(!path.contains(&module), "a circle: {} -> {module}", path.join(" -> "));
+    assert!(!path.contains(&module), "a cycle: {} -> {module}", path.join(" -> "));
     if done.contains(module) {
         return;
     }
@@ -192,11 +194,11 @@ fn crate_paths_are_only_in_use_lines() {
 }
 
 #[test]
-fn pure_folders_read_no_clock_and_make_no_calls() {
+fn pure_directories_do_not_read_a_clock_or_make_calls() {
     let mut wrong = Vec::new();
     for Source { module, text } in sources() {
-        let folder = module.split("::").next().unwrap_or_default();
-        for (_, forbidden) in FORBIDDEN.iter().filter(|(of, _)| *of == folder) {
+        let dir = module.split("::").next().unwrap_or_default();
+        for (_, forbidden) in FORBIDDEN.iter().filter(|(of, _)| *of == dir) {
             let found = text.lines().filter(|line| forbidden.iter().any(|word| names(line, word)));
             wrong.extend(found.map(|line| format!("{module}: {}", line.trim())));
         }
@@ -204,9 +206,9 @@ fn pure_folders_read_no_clock_and_make_no_calls() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// What to change in the spec is said by `spec::advice`: OAuth is used by a spec, and does not know where its values come from.
+/// Advice about the spec is given by `spec::advice`: the `oauth` module does not know where its values come from.
 #[test]
-fn oauth_names_no_field_of_the_spec_in_its_messages() {
+fn messages_of_oauth_do_not_name_spec_fields() {
     let mut wrong = Vec::new();
     for Source { module, text } in sources().into_iter().filter(|source| source.module.starts_with("oauth")) {
         let in_literals = text.split('"').skip(1).step_by(2).filter(|literal| literal.contains("spec."));

@@ -1,7 +1,6 @@
 //! Guarantee: the values read from the bytes of a response are those that JSONata finds in the whole document, or are
 //! left to JSONata.
 
-// A panic fails the test.
 use oauth_operator::oauth::expression::document;
 use oauth_operator::oauth::expression::document::Value;
 use oauth_operator::oauth::expression::jsonata::Bindings;

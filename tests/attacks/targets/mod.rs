@@ -1,4 +1,5 @@
-//! Attacks through the target: a Secret that controls another controller, a token of another tenant, or a retained Secret.
+//! Attacks through the target: a Secret that controls another controller, a token of another tenant, or a retained
+//! Secret.
 
 mod api_server;
 mod permissions;

@@ -214,8 +214,8 @@ fn helm(control_plane: &ControlPlane, namespace: &str, verb: &str, chart: &tempf
 }
 
 /// The administrator's next `helm upgrade` reads the newest release that it finds, and deletes objects that are in that
-/// release and not in the chart. There is no admission policy here, so that the schema and the operator must prevent it;
-/// for the policy, see above.
+/// release and not in the chart. There is no admission policy here: the schema and the operator must prevent it. For
+/// the policy, see above.
 #[tokio::test]
 async fn a_real_helm_upgrade_finds_no_release_that_the_operator_has_written() {
     const RELEASE: &str = "sh.helm.release.v1.web.v2";

@@ -133,8 +133,8 @@ async fn a_deletion_sends_valid_tokens_only_to_their_issuer() {
     assert!(evil.count() > 0, "an allowed revocation is sent");
 }
 
-/// A harmless change does not break a chain of refresh tokens, and a refresh token is never sent to an endpoint that did
-/// not issue it.
+/// A harmless change does not break a chain of refresh tokens, and a refresh token is never sent to an endpoint that
+/// did not issue it.
 #[tokio::test]
 async fn a_chain_of_refresh_tokens_stays_at_its_issuer_and_is_not_lost() {
     let server = RotatingTokenServer::new(3600);

@@ -1,4 +1,4 @@
-//! Guarantee: the API server rejects invalid specs with a message that says what to change.
+//! Guarantee: the API server rejects invalid specs with a message that explains what to change.
 
 mod rules;
 
@@ -21,18 +21,18 @@ fn the_crd_files_are_up_to_date() {
     let printed = String::from_utf8_lossy(&printed.stdout).into_owned();
     for file in ["crds/oauthintegrations.yaml", "charts/oauth-operator/files/oauthintegrations.yaml"] {
         let stored = std::fs::read_to_string(tools::root().join(file)).expect("the CRD's file");
-        assert!(stored == printed, "{file} is not what the code says: run `make crds`");
+        assert!(stored == printed, "{file} does not match the code: run `make crds`");
     }
 }
 
-/// Calls `look` with every schema below this one, and its path.
-fn walk(path: &str, schema: &Value, look: &mut impl FnMut(&str, &Value)) {
-    look(path, schema);
+/// Calls `visit` with this schema and every schema below it, with their paths.
+fn walk(path: &str, schema: &Value, visit: &mut impl FnMut(&str, &Value)) {
+    visit(path, schema);
     for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
-        walk(&format!("{path}.{name}"), inner, look);
+        walk(&format!("{path}.{name}"), inner, visit);
     }
     if schema["items"].is_object() {
-        walk(&format!("{path}[]"), &schema["items"], look);
+        walk(&format!("{path}[]"), &schema["items"], visit);
     }
 }
 
@@ -50,16 +50,16 @@ fn every_field_is_described() {
 
 #[test]
 fn every_default_is_in_its_description() {
-    let mut silent = Vec::new();
+    let mut undocumented = Vec::new();
     walk("", &schema(), &mut |path, schema| {
         let text = schema["description"].as_str().unwrap_or_default();
         if let Value::String(default) = &schema["default"]
             && !text.contains(default.as_str())
         {
-            silent.push(path.to_owned());
+            undocumented.push(path.to_owned());
         }
     });
-    assert!(silent.is_empty(), "the default is not documented: {silent:?}");
+    assert!(undocumented.is_empty(), "the default is not documented: {undocumented:?}");
 }
 
 fn merge(base: &mut Value, change: &Value) {
@@ -76,7 +76,7 @@ fn merge(base: &mut Value, change: &Value) {
 fn changed(name: &str, change: &Value) -> Value {
     let mut spec = client_credentials("https://login.example.com/token");
     merge(&mut spec, change);
-    // Replaced by the integration's own name, which is the default name of the target.
+    // NAME stands for the integration's own name, which is the default name of the target.
     if spec["credentials"]["secretName"] == "NAME" {
         spec["credentials"]["secretName"] = json!(name);
     }
@@ -171,13 +171,13 @@ async fn kubectl_shows_the_documented_columns() {
     world.integration("it", &client_credentials(&endpoint.url())).await;
     world.ready("it").await;
     let table = control_plane.kubectl(&["get", "oai", "-n", &world.namespace, "-o", "wide"]);
-    let (head, row) = table.split_once('\n').expect("a head and a row");
+    let (head, row) = table.split_once('\n').expect("a header and a row");
     let columns = ["NAME", "READY", "REASON", "GRANT", "EXPIRES", "RENEWS", "AGE", "TARGET", "ENDPOINT"];
     assert_eq!(head.split_whitespace().collect::<Vec<_>>(), columns);
     let cells: Vec<&str> = row.split_whitespace().collect();
     assert_eq!(cells[..4], ["it", "True", "TokenValid", "client_credentials"]);
     assert_eq!((cells[7], cells[8]), ("it", endpoint.url().as_str()));
-    // By category too, and with a description of each field.
+    // Integrations are also listed by category, and each field has a description.
     assert!(control_plane.kubectl(&["get", "oauth", "-n", &world.namespace]).contains("it"));
     let explained = control_plane.kubectl(&["explain", "oai.spec", "--recursive"]);
     assert!(explained.contains("renewBefore") && explained.contains("secretName"), "{explained}");
@@ -188,10 +188,10 @@ async fn kubectl_shows_the_documented_columns() {
 #[tokio::test]
 async fn an_integration_that_was_never_reconciled_is_pending() {
     let control_plane = ControlPlane::shared();
-    let namespace = control_plane.namespace("unseen").await;
+    let namespace = control_plane.namespace("unwatched").await;
     let world = World::new("elsewhere").await;
-    let unseen = World { namespace, ..world };
-    unseen.integration("it", &client_credentials("https://login.example.com/token")).await;
-    let table = control_plane.kubectl(&["get", "oai", "-n", &unseen.namespace]);
+    let unwatched = World { namespace, ..world };
+    unwatched.integration("it", &client_credentials("https://login.example.com/token")).await;
+    let table = control_plane.kubectl(&["get", "oai", "-n", &unwatched.namespace]);
     assert!(table.contains("Unknown") && table.contains("Pending"), "{table}");
 }

@@ -1,8 +1,8 @@
-//! What each rule of the CRD accepts and rejects.
+//! Specs that each rule of the CRD accepts or rejects.
 
 use serde_json::{Value, json};
 
-/// A rule, identified by the start of its message, with specs that it accepts and specs that it rejects.
+/// A rule, identified by the start of its message, with changes of a spec that it accepts or rejects.
 pub struct Rule {
     pub message: &'static str,
     pub accepted: Vec<Value>,
@@ -13,7 +13,7 @@ fn rule(message: &'static str, accepted: Vec<Value>, rejected: Vec<Value>) -> Ru
     Rule { message, accepted, rejected }
 }
 
-/// The same field with several values.
+/// Specs that set one field to each of these values.
 fn each(path: &str, values: &[&str]) -> Vec<Value> {
     values.iter().map(|value| at(path, &json!(value))).collect()
 }
