@@ -83,8 +83,8 @@ enum EndpointFault {
     Slow,
 }
 
-/// The name of a fault, the fault, whether it may lose a refresh token (because the response does not reach the operator,
-/// or is lost with it), and the maximum time to recovery.
+/// The name of a fault, the fault, whether it may lose a refresh token (because the response does not reach the
+/// operator, or is lost with it), and the maximum time to recovery.
 struct Case(&'static str, Fault, bool, Duration);
 
 impl Case {

@@ -1,4 +1,4 @@
-//! Guarantee: the examples work as they are. Each is applied to the real API server with only its endpoint replaced,
+//! Guarantee: the examples work unchanged. Each is applied to the real API server with only its endpoint replaced,
 //! and the endpoint checks the exact body.
 
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use test_support::endpoint::{Endpoint, Reply, RotatingTokenServer};
 use test_support::manifests::{apply, example};
 use test_support::{ControlPlane, World, tools};
 
-/// Applies an example and returns its environment once the integration is ready, with the request that was sent.
+/// Applies an example, waits until the integration is ready, and returns its environment and the request.
 async fn run(file: &str, integration: &str, endpoint: &Endpoint) -> (World, test_support::endpoint::Request) {
     let world = World::new(integration).await;
     apply(ControlPlane::shared(), &world.namespace, &example(file, &endpoint.url()));
@@ -85,8 +85,8 @@ async fn custom_response() {
     let status = world.get("warehouse").await.status.expect("a status");
     let lifetime =
         status.expires_at.expect("an expiry time").0.duration_since(status.issued_at.expect("an issue time").0);
-    // A computed lifetime is rounded down to four binary digits, so that the status reveals nothing about a token: 900
-    // s to 896 s.
+    // A computed lifetime is rounded down to four binary digits, so that the status reveals nothing about a token: here
+    // from 900 s to 896 s.
     assert_eq!(lifetime.as_secs(), 896);
 }
 
@@ -100,7 +100,7 @@ async fn workload() {
     apply(control_plane, &namespace, &text);
     let deployment = control_plane.kubectl(&["get", "deployment", "customer-sync", "-n", &namespace, "-o", "json"]);
     let deployment: Value = serde_json::from_str(&deployment).expect("a Deployment");
-    // A pod as its ReplicaSet would create it, under the strictest Pod Security Standard.
+    // A pod as its ReplicaSet would create it, in a namespace with the restricted Pod Security Standard.
     let mut pod = deployment["spec"]["template"].clone();
     pod["apiVersion"] = json!("v1");
     pod["kind"] = json!("Pod");
@@ -122,15 +122,15 @@ fn every_example_has_a_test() {
         "refresh-token.yaml",
         "workload.yaml",
     ];
-    let folder = std::fs::read_dir(tools::root().join("examples")).expect("the examples");
+    let entries = std::fs::read_dir(tools::root().join("examples")).expect("the examples");
     let mut found: Vec<String> =
-        folder.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
     found.sort();
     assert_eq!(found, tested);
 }
 
 #[test]
-fn the_readme_names_the_first_two_systems_first() {
+fn the_readme_lists_erp_live_and_evox_first() {
     let readme = std::fs::read_to_string(tools::root().join("README.md")).expect("README.md");
     let rows: Vec<&str> = readme.lines().filter(|line| line.starts_with('|') && line.contains("examples/")).collect();
     assert!(rows[0].contains("ERP Live customer account") && rows[0].contains("examples/erp-live.yaml"), "{rows:?}");

@@ -1,5 +1,4 @@
-//! Guarantee: the operator reports its state, starts in any environment, and reports what is wrong with its
-//! arguments.
+//! Guarantee: the operator reports its state, starts in any environment, and reports invalid arguments.
 
 use std::process::Command;
 use std::time::Duration;
@@ -27,7 +26,7 @@ async fn metrics_count_requests_tokens_and_reconciliations_and_drop_deleted_inte
     world.condition("bad", "Ready", "False", "RequestRejected").await;
     let of = |name: &str| format!("namespace=\"{}\",name=\"{name}\"", world.namespace);
     // The watch returns the last status shortly after it was written.
-    eventually("the metrics of both", SHORT_TIMEOUT, async || {
+    eventually("both integrations have metrics", SHORT_TIMEOUT, async || {
         let ready = |name: &str| world.operator.metric("oauth_operator_integration_ready", &of(name));
         if (ready("good"), ready("bad")) == (Some(1.0), Some(0.0)) { Ok(()) } else { Err(world.operator.metrics()) }
     })
@@ -42,9 +41,9 @@ async fn metrics_count_requests_tokens_and_reconciliations_and_drop_deleted_inte
     let expires = status.expires_at.expect("an expiry time").0.as_second() as f64;
     assert_eq!(metric("oauth_operator_token_expiry_timestamp_seconds", &of("good")), Some(expires));
     assert!(world.operator.sum("oauth_operator_reconciles_total", "") >= 2.0);
-    assert!(world.operator.metrics().ends_with("# EOF\n"), "the end marker of OpenMetrics");
+    assert!(world.operator.metrics().ends_with("# EOF\n"), "the end marker of OpenMetrics is missing");
     world.integrations().delete("good", &DeleteParams::default()).await.expect("a deletion");
-    eventually("the deleted one is forgotten", SHORT_TIMEOUT, async || {
+    eventually("the metrics of the deleted integration are removed", SHORT_TIMEOUT, async || {
         let text = world.operator.metrics();
         if text.contains(&of("good")) { Err(text) } else { Ok(()) }
     })
@@ -52,7 +51,7 @@ async fn metrics_count_requests_tokens_and_reconciliations_and_drop_deleted_inte
 }
 
 #[tokio::test]
-async fn readyz_means_synced_and_a_missing_crd_is_waited_for() {
+async fn readyz_fails_until_the_caches_are_synced_and_the_crd_exists() {
     let control_plane = ControlPlane::start();
     manifests::install_permissions(&control_plane);
     let operator = Operator::start_unready(&kubeconfig(&control_plane).await, &[]);
@@ -60,13 +59,13 @@ async fn readyz_means_synced_and_a_missing_crd_is_waited_for() {
     let (status, text) = operator.get("/readyz");
     assert_eq!(status, 503);
     assert!(text.contains("integrations"), "{text}");
-    // It has tried, and has logged it, before the CRD exists.
-    eventually("a word about the CRD", SHORT_TIMEOUT, async || {
+    // It logs that the CRD does not exist yet.
+    eventually("the missing CRD is logged", SHORT_TIMEOUT, async || {
         let log = operator.logs();
         if log.contains("the CustomResourceDefinition is not installed yet") { Ok(()) } else { Err(log) }
     })
     .await;
-    // Nothing is in flight, so it does not wait.
+    // Nothing is in flight, so that the shutdown does not wait.
     let other = Operator::start_unready(&kubeconfig(&control_plane).await, &[]);
     assert_eq!(other.terminate(Duration::from_secs(5)), 0);
     manifests::install_crd(&control_plane);
@@ -111,7 +110,7 @@ async fn namespaces_and_selectors_limit_what_is_reconciled() {
 }
 
 #[tokio::test]
-async fn logs_are_lines_of_json() {
+async fn each_log_line_is_json() {
     let world = World::new("logs").await;
     let log = world.operator.logs();
     assert!(!log.is_empty());

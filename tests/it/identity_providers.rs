@@ -1,5 +1,5 @@
-//! What the tests assume about the real identity providers: which bodies they accept, what they reject, and that a
-//! refresh token can be used once.
+//! The assumptions of the tests about the real identity providers: the bodies that they accept, the requests that they
+//! reject, and that a refresh token can be used once.
 
 use std::time::Duration;
 
@@ -96,12 +96,12 @@ fn keycloak_rejects_a_used_refresh_token_and_its_whole_session() {
 }
 
 #[test]
-fn keycloak_rejects_a_refresh_token_that_is_two_behind() {
+fn keycloak_rejects_the_refresh_token_before_the_previous_one() {
     let keycloak = Keycloak::shared();
     let post = |members: &[(&str, &str)]| form(&keycloak.token_endpoint(), members);
     let first = keycloak.first_refresh_token();
-    // Keycloak distinguishes old and new tokens by whole seconds: of tokens from the same second it accepts any but the
-    // one used last.
+    // Keycloak compares the age of tokens in whole seconds: of the tokens from the same second, it accepts all except the
+    // last one that was used.
     std::thread::sleep(Duration::from_secs(1));
     let second = renewed(&first, post);
     renewed(&second, post);
@@ -161,8 +161,8 @@ fn django_responds_to_concurrent_requests() {
     let endpoint = Django::shared().token_endpoint();
     let token_request = || json(&endpoint, &client_credentials("service", "service-secret"));
     std::thread::scope(|scope| {
-        let asked: Vec<_> = (0..32).map(|_| scope.spawn(token_request)).collect();
-        for response in asked {
+        let responses: Vec<_> = (0..32).map(|_| scope.spawn(token_request)).collect();
+        for response in responses {
             token(&response.join().expect("a response"));
         }
     });

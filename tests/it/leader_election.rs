@@ -1,4 +1,5 @@
-//! Guarantee: one of several replicas acts, and if it is lost another takes over, without a duplicate token request.
+//! Guarantee: only one of several replicas acts, and if it fails, another one takes over without a duplicate token
+//! request.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use test_support::proxy::{Network, Proxy};
 use test_support::world::{SHORT_TIMEOUT, client_credentials, rotating};
 use test_support::{ControlPlane, Operator, World, eventually};
 
-/// A lease that was not released expires later than this.
+/// Less than the time until a lease that was not released expires.
 const LEASE: Duration = Duration::from_secs(10);
 /// The lease duration, and as much again for delays on a busy machine.
 const TAKEOVER: Duration = Duration::from_secs(30);
@@ -34,7 +35,7 @@ async fn one_of_two_replicas_acts_and_the_other_is_on_standby() {
     world.credentials().await;
     world.integration("it", &client_credentials(&endpoint.url())).await;
     world.ready("it").await;
-    eventually("the standby has seen it too", SHORT_TIMEOUT, async || {
+    eventually("the standby has reconciled it too", SHORT_TIMEOUT, async || {
         let reconciliations = standby.sum("oauth_operator_reconciles_total", "NotLeader");
         if reconciliations >= 1.0 { Ok(()) } else { Err(standby.metrics()) }
     })
@@ -44,7 +45,7 @@ async fn one_of_two_replicas_acts_and_the_other_is_on_standby() {
     assert_eq!(world.operator.metric("oauth_operator_leader", ""), Some(1.0));
     assert_eq!(standby.sum("oauth_operator_token_requests_total", ""), 0.0);
     assert_eq!(endpoint.count(), 1);
-    eventually("the event of the election", SHORT_TIMEOUT, async || {
+    eventually("the event about the election is published", SHORT_TIMEOUT, async || {
         let events = ControlPlane::shared().kubectl(&["get", "events.events.k8s.io", "-n", &world.namespace]);
         if events.contains("LeaderElection") && events.contains("became leader") { Ok(()) } else { Err(events) }
     })
@@ -65,7 +66,7 @@ async fn a_graceful_shutdown_hands_over_at_once_and_a_kill_within_the_lease() {
     assert_eq!(world.operator.terminate(Duration::from_secs(10)), 0);
     leads(&standby, TAKEOVER).await;
     println!("hand-over after SIGTERM: {:.2} s", begun.elapsed().as_secs_f64());
-    assert!(begun.elapsed() < LEASE, "the lease was released, not left to expire: {:?}", begun.elapsed());
+    assert!(begun.elapsed() < LEASE, "the lease was not released but expired: {:?}", begun.elapsed());
 
     world.operator = standby;
     let standby = world.replica().await;
@@ -77,7 +78,7 @@ async fn a_graceful_shutdown_hands_over_at_once_and_a_kill_within_the_lease() {
     let token = world.value("it", "access_token").await;
     world.change("it", &json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": "now"}}})).await;
     world.wait_for_change("it", "access_token", &token).await;
-    assert_eq!(endpoint.count(), 2, "neither hand-over sent a request");
+    assert_eq!(endpoint.count(), 2, "a hand-over caused a request");
 }
 
 #[tokio::test]
@@ -90,22 +91,26 @@ async fn a_leader_that_was_frozen_sends_nothing_when_it_resumes() {
     let took = leads(&standby, TAKEOVER).await;
     println!("hand-over after SIGSTOP: {:.2} s", took.as_secs_f64());
     let before = server.renewed();
-    eventually("the other renews", SHORT_TIMEOUT, async || {
+    eventually("the other replica renews tokens", SHORT_TIMEOUT, async || {
         let renewed = server.renewed() - before;
         if renewed >= 10 { Ok(()) } else { Err(format!("{renewed} renewals")) }
     })
     .await;
     frozen.signal("CONT");
-    let asked = frozen.sum("oauth_operator_token_requests_total", "Success");
+    let requests_before = frozen.sum("oauth_operator_token_requests_total", "Success");
     let before = server.renewed();
-    eventually("the other one continues", SHORT_TIMEOUT, async || {
+    eventually("the other replica continues", SHORT_TIMEOUT, async || {
         let renewed = server.renewed() - before;
         if renewed >= 10 { Ok(()) } else { Err(format!("{renewed} renewals")) }
     })
     .await;
     assert!(!frozen.leads());
     assert!(standby.leads());
-    assert_eq!(frozen.sum("oauth_operator_token_requests_total", "Success"), asked, "it sent nothing more");
+    assert_eq!(
+        frozen.sum("oauth_operator_token_requests_total", "Success"),
+        requests_before,
+        "it sent no other request"
+    );
     assert_eq!(server.reused(), Vec::<String>::new());
 }
 
@@ -120,7 +125,7 @@ async fn a_disconnected_leader_stops_before_another_starts() {
         leads(cut_off, TAKEOVER).await;
         proxy.set(network);
         let took = leads(&standby, TAKEOVER).await;
-        assert!(!cut_off.leads(), "{network:?}: two at a time");
+        assert!(!cut_off.leads(), "{network:?}: two leaders at a time");
         println!("hand-over after {network:?}: {:.2} s", took.as_secs_f64());
         proxy.set(Network::Up);
         // The standby releases the lease for the next round.
@@ -175,7 +180,7 @@ async fn a_thousand_renewals_under_repeated_hand_overs_use_no_refresh_token_twic
         leads(&next, TAKEOVER).await;
         hand_overs.push(begun.elapsed());
         world.operator = next;
-        // Each of them leads for some time.
+        // Each replica leads for some time.
         let before = server.renewed();
         eventually("100 renewals", Duration::from_secs(60), async || {
             let renewed = server.renewed() - before;
@@ -192,8 +197,8 @@ async fn a_thousand_renewals_under_repeated_hand_overs_use_no_refresh_token_twic
         server.reused().len()
     );
     assert_eq!(server.reused(), Vec::<String>::new());
-    // After a graceful shutdown, which writes all pending responses: while a replica leads, there is always a response
-    // on its way to its Secret.
+    // Checked after a graceful shutdown, which writes all pending responses: while a replica leads, there is always a
+    // response that is not written yet.
     assert_eq!(world.operator.terminate(Duration::from_secs(20)), 0, "{}", world.operator.logs());
     for number in 0..100 {
         let token = world.value(&format!("it-{number}"), "refresh_token").await;

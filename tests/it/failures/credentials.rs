@@ -1,4 +1,4 @@
-//! Credentials and expressions that cannot be used stall an integration until they are corrected.
+//! Invalid credentials and expressions stall an integration until they are corrected.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,16 +14,16 @@ use super::{
 // ---- Configuration errors: nothing is sent, and the fix takes effect at once. ----
 
 /// An error in the credentials Secret or in the spec.
-struct Wrong {
+struct InvalidConfig {
     name: &'static str,
     /// The data of the credentials Secret; `None` if it does not exist.
     secret: Option<Value>,
     changes: Value,
     reason: &'static str,
-    says: &'static [&'static str],
+    parts: &'static [&'static str],
 }
 
-fn wrong_credentials() -> Vec<Wrong> {
+fn wrong_credentials() -> Vec<InvalidConfig> {
     let good = credentials("first");
     let with = |key: &str, value: Option<&[u8]>| {
         let mut data = good.clone();
@@ -33,7 +33,8 @@ fn wrong_credentials() -> Vec<Wrong> {
         }
         Some(data)
     };
-    let wrong = |name, secret, says| Wrong { name, secret, changes: json!({}), reason: "CredentialsMissing", says };
+    let wrong =
+        |name, secret, parts| InvalidConfig { name, secret, changes: json!({}), reason: "CredentialsMissing", parts };
     vec![
         wrong("no-secret", None, &["no-secret-credentials", "does not exist", "spec.credentials.secretName"]),
         wrong(
@@ -43,28 +44,28 @@ fn wrong_credentials() -> Vec<Wrong> {
         ),
         wrong("empty-key", with("client_id", Some(b"")), &["client_id", "spec.credentials.keys.clientId"]),
         wrong("not-utf-8", with("client_id", Some(b"KANARIENVOGEL\xff\xfe")), &["client_id", "not UTF-8"]),
-        Wrong {
+        InvalidConfig {
             changes: json!({"credentials": {"secretName": "other-key-credentials", "keys": {"clientId": "the-id"}}}),
             ..wrong("other-key", Some(good.clone()), &["the-id", "spec.credentials.keys.clientId"])
         },
-        Wrong {
+        InvalidConfig {
             changes: json!({"grantType": "user_password"}),
             ..wrong("no-user", Some(good.clone()), &["username", "spec.credentials.keys.username"])
         },
-        Wrong {
+        InvalidConfig {
             changes: json!({"grantType": "refresh_token"}),
             ..wrong("no-refresh-token", Some(good.clone()), &["refresh_token", "spec.credentials.keys.refreshToken"])
         },
     ]
 }
 
-fn wrong_expressions() -> Vec<Wrong> {
-    let wrong = |name, field: &str, says| Wrong {
+fn wrong_expressions() -> Vec<InvalidConfig> {
+    let wrong = |name, field: &str, parts| InvalidConfig {
         name,
         secret: Some(credentials("first")),
         changes: json!({"response": {field: "data.(broken"}}),
         reason: "InvalidSpec",
-        says,
+        parts,
     };
     vec![
         wrong("bad-access-token", "accessToken", &["spec.response.accessToken", "JSONata"]),
@@ -73,7 +74,7 @@ fn wrong_expressions() -> Vec<Wrong> {
     ]
 }
 
-impl Wrong {
+impl InvalidConfig {
     async fn put(&self, world: &World) {
         match &self.secret {
             Some(data) => put_secret(world, &credentials_of(self.name), data).await,
@@ -87,7 +88,7 @@ impl Wrong {
     }
 }
 
-/// The values of all grants.
+/// The credentials for all grants.
 fn all_credentials() -> Value {
     let mut data = credentials("first");
     for key in ["username", "password", "refresh_token", "the-id"] {
@@ -96,15 +97,15 @@ fn all_credentials() -> Value {
     data
 }
 
-/// Creates an integration for each case, which stalls for the reason of the case before anything is sent.
-async fn all_stall(world: &World, endpoint: &Endpoint, cases: &[Wrong]) {
+/// Creates an integration for each case, which stalls with the expected reason before a request is sent.
+async fn all_stall(world: &World, endpoint: &Endpoint, cases: &[InvalidConfig]) {
     for case in cases {
         case.put(world).await;
         world.integration(case.name, &spec(case.name, &endpoint.url(), &case.changes)).await;
     }
     for case in cases {
         case.stalls(world, "False").await;
-        assert_reported(world, case.name, case.reason, case.says).await;
+        assert_reported(world, case.name, case.reason, case.parts).await;
     }
     assert_eq!(endpoint.count(), 0, "nothing is sent");
 }
@@ -119,14 +120,14 @@ async fn wrong_credentials_stall_and_their_fix_takes_effect() {
         let integration = world.ready(case.name).await;
         assert!(condition(&integration, "Stalled").is_none(), "{}", case.name);
     }
-    assert_eq!(endpoint.count(), cases.len(), "one request makes one token");
+    assert_eq!(endpoint.count(), cases.len(), "one request per token");
     assert_healthy_without_secrets(&world).await;
 }
 
 #[tokio::test]
 async fn a_token_is_kept_while_its_credentials_are_wrong() {
     let (world, endpoint) = (World::new("credentials-later").await, Endpoint::start(token));
-    // The values that are removed are not needed by the grant any more: the target has its own refresh token.
+    // In the excluded case, the removed value is no longer needed: the target has its own refresh token.
     let cases: Vec<_> = wrong_credentials().into_iter().filter(|case| case.name != "no-refresh-token").collect();
     for case in &cases {
         put_secret(&world, &credentials_of(case.name), &all_credentials()).await;
@@ -137,15 +138,15 @@ async fn a_token_is_kept_while_its_credentials_are_wrong() {
         let before = world.values(case.name).await.expect("a token");
         case.put(&world).await;
         case.stalls(&world, "True").await;
-        assert_reported(&world, case.name, case.reason, case.says).await;
+        assert_reported(&world, case.name, case.reason, case.parts).await;
         assert_eq!(world.values(case.name).await, Some(before), "{}", case.name);
     }
-    assert_eq!(endpoint.count(), cases.len(), "nothing more is sent");
+    assert_eq!(endpoint.count(), cases.len(), "no other request is sent");
     for case in &cases {
         put_secret(&world, &credentials_of(case.name), &all_credentials()).await;
         world.ready(case.name).await;
     }
-    assert_eq!(endpoint.count(), cases.len(), "the credentials of the token are back");
+    assert_eq!(endpoint.count(), cases.len(), "the credentials match the token again");
     assert_healthy_without_secrets(&world).await;
 }
 
@@ -165,6 +166,6 @@ async fn an_invalid_expression_stalls_and_its_fix_takes_effect() {
         world.change(case.name, &json!({"spec": {"response": null}})).await;
         world.ready(case.name).await;
     }
-    assert_eq!(endpoint.count(), cases.len(), "the spec of the token is back");
+    assert_eq!(endpoint.count(), cases.len(), "the spec matches the token again");
     assert_healthy_without_secrets(&world).await;
 }

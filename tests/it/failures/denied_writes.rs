@@ -1,4 +1,4 @@
-//! A token that the API server does not accept is kept until it can be written.
+//! A token whose write the API server rejects is kept until it can be written.
 
 use k8s_openapi::api::core::v1::{ResourceQuota, Secret};
 use kube::Api;
@@ -16,12 +16,12 @@ use super::{
 // ---- A target that the API server rejects: the response is kept, and requested only once. ----
 
 /// Waits until a Secret with this name would be rejected with this message.
-async fn rejected_by_the_api_server(world: &World, name: &str, words: &str) {
+async fn rejected_by_the_api_server(world: &World, name: &str, message: &str) {
     let secret: Secret = serde_json::from_value(json!({"metadata": {"name": name}})).expect("a Secret");
     let probe = PostParams { dry_run: true, ..PostParams::default() };
     eventually("the API server rejects the Secret", SHORT_TIMEOUT * 2, async || {
         let rejection = world.secrets().create(&probe, &secret).await.err().map(|error| error.to_string());
-        if rejection.as_ref().is_some_and(|why| why.contains(words)) { Ok(()) } else { Err(format!("{rejection:?}")) }
+        if rejection.as_ref().is_some_and(|why| why.contains(message)) { Ok(()) } else { Err(format!("{rejection:?}")) }
     })
     .await;
 }
@@ -39,10 +39,10 @@ async fn a_target_beyond_the_quota_is_written_when_the_quota_allows() {
     failed(&world, "it", "False", "TargetWriteFailed", 3).await;
     world.condition("it", "Reconciling", "True", "TargetWriteFailed").await;
     assert_reported(&world, "it", "TargetWriteFailed", &["Secret it", "exceeded quota", "kept in memory"]).await;
-    assert_eq!(endpoint.count(), 1, "the response is kept");
-    quotas.delete("full", &Default::default()).await.expect("no quota");
+    assert_eq!(endpoint.count(), 1, "the response is kept and not requested again");
+    quotas.delete("full", &Default::default()).await.expect("the quota is deleted");
     world.ready("it").await;
-    assert_eq!(endpoint.count(), 1, "and written without another request");
+    assert_eq!(endpoint.count(), 1, "it is written without another request");
     assert!(world.value("it", "refresh_token").await.starts_with(CANARY));
     assert_healthy_without_secrets(&world).await;
 }
@@ -68,7 +68,7 @@ fn policy(namespace: &str, reason: &str) -> String {
     format!("{policy}\n---\n{binding}\n")
 }
 
-/// A renewal that the API server rejects: the old token is kept, and `Ready` too.
+/// A renewal whose write the API server rejects: the old token is kept, and `Ready` stays true.
 async fn a_renewal_is_denied(reason: &str) {
     let (world, endpoint) = (World::new("denied").await, Endpoint::start(token));
     put_secret(&world, &credentials_of("it"), &credentials("first")).await;
@@ -82,14 +82,14 @@ async fn a_renewal_is_denied(reason: &str) {
     assert!(last.message.contains("it is frozen"), "{}", last.message);
     assert_reported(&world, "it", "TargetWriteFailed", &["Secret it", "it is frozen"]).await;
     let ready = condition(&world.get("it").await, "Ready").expect("a condition");
-    assert_eq!((ready.status.as_str(), &ready.last_transition_time), ("True", &ready_since), "Ready never turned");
+    assert_eq!((ready.status.as_str(), &ready.last_transition_time), ("True", &ready_since), "Ready has never changed");
     assert_eq!(world.secrets().get("it").await.expect("a token"), before, "the valid token is kept");
-    assert_eq!(endpoint.count(), 2, "the response is kept");
+    assert_eq!(endpoint.count(), 2, "the response is kept and not requested again");
     let kind = "validatingadmissionpolicy,validatingadmissionpolicybinding";
     ControlPlane::shared().kubectl(&["delete", kind, &world.namespace]);
     world.wait_for_change("it", "access_token", &token_of(&before)).await;
     world.ready("it").await;
-    assert_eq!(endpoint.count(), 2, "and written without another request");
+    assert_eq!(endpoint.count(), 2, "it is written without another request");
     assert_healthy_without_secrets(&world).await;
 }
 

@@ -23,7 +23,7 @@ struct Broken {
     reply: fn(&Request) -> Reply,
     changes: Value,
     reason: &'static str,
-    says: &'static [&'static str],
+    parts: &'static [&'static str],
 }
 
 fn body(text: &str) -> Reply {
@@ -31,7 +31,7 @@ fn body(text: &str) -> Reply {
 }
 
 fn without_a_token() -> Vec<Broken> {
-    let broken = |name, reply, says| Broken { name, reply, changes: json!({}), reason: "InvalidResponse", says };
+    let broken = |name, reply, parts| Broken { name, reply, changes: json!({}), reason: "InvalidResponse", parts };
     vec![
         broken(
             "error-with-200",
@@ -69,7 +69,7 @@ fn without_a_token() -> Vec<Broken> {
 }
 
 fn without_a_response() -> Vec<Broken> {
-    let broken = |name, reply, reason, says| Broken { name, reply, changes: json!({}), reason, says };
+    let broken = |name, reply, reason, parts| Broken { name, reply, changes: json!({}), reason, parts };
     vec![
         Broken {
             changes: json!({"request": {"timeout": "1s"}}),
@@ -93,20 +93,20 @@ fn without_a_response() -> Vec<Broken> {
 }
 
 impl Broken {
-    /// Fails before there is a token, is fixed, fails at a renewal, is fixed again.
-    async fn passes(&self, world: &World) {
-        let Self { name, reply, changes, reason, says } = self;
+    /// The endpoint fails before there is a token, is fixed, fails at a renewal, and is fixed again.
+    async fn run(&self, world: &World) {
+        let Self { name, reply, changes, reason, parts } = self;
         let endpoint = Endpoint::start(*reply);
         put_secret(world, &credentials_of(name), &credentials("first")).await;
         world.integration(name, &spec(name, &endpoint.url(), changes)).await;
         failed(world, name, "False", reason, 2).await;
         world.condition(name, "Reconciling", "True", reason).await;
-        assert_reported(world, name, reason, says).await;
+        assert_reported(world, name, reason, parts).await;
         assert_eq!(world.values(name).await, None, "{name}: no Secret without a token");
         endpoint.respond(token);
         assert_eq!(last_failure(&world.ready(name).await), None, "{name}");
         backed_off(name, &endpoint);
-        let (first, asked) = (world.values(name).await.expect("a token"), endpoint.count());
+        let (first, requests_before) = (world.values(name).await.expect("a token"), endpoint.count());
         endpoint.respond(*reply);
         request_renewal(world, name).await;
         let last = failed(world, name, "True", reason, 2).await;
@@ -117,27 +117,31 @@ impl Broken {
         endpoint.respond(token);
         world.wait_for_change(name, "access_token", &first["access_token"]).await;
         world.ready(name).await;
-        assert!(endpoint.count() <= asked + 5, "{name}: {} attempts in some seconds", endpoint.count() - asked);
+        assert!(
+            endpoint.count() <= requests_before + 5,
+            "{name}: {} attempts in a few seconds",
+            endpoint.count() - requests_before
+        );
     }
 }
 
 #[tokio::test]
 async fn a_response_without_a_token_is_reported_and_retried() {
     let world = World::new("no-token").await;
-    join_all(without_a_token().iter().map(|case| case.passes(&world))).await;
+    join_all(without_a_token().iter().map(|case| case.run(&world))).await;
     assert_healthy_without_secrets(&world).await;
 }
 
 #[tokio::test]
 async fn an_endpoint_without_a_response_is_reported_and_retried() {
     let world = World::new("no-reply").await;
-    join_all(without_a_response().iter().map(|case| case.passes(&world))).await;
+    join_all(without_a_response().iter().map(|case| case.run(&world))).await;
     assert_healthy_without_secrets(&world).await;
 }
 
 #[tokio::test]
 async fn an_unreachable_address_is_reported_and_its_fix_takes_effect_at_once() {
-    let (world, endpoint) = (World::new("nobody").await, Endpoint::start(token));
+    let (world, endpoint) = (World::new("unreachable").await, Endpoint::start(token));
     let closed = format!("http://127.0.0.1:{}/token", free_port());
     let cases = [
         ("unknown-host", "http://no-such-host.invalid/token".to_owned(), "no-such-host.invalid"),
@@ -167,8 +171,8 @@ async fn retries_follow_after_one_two_and_four_seconds() {
     failed(&world, "it", "False", "EndpointUnavailable", 4).await;
     backed_off("it", &endpoint);
     let requests = endpoint.requests();
-    let took = requests[3].at.duration_since(requests[0].at).expect("in order");
-    assert!(took < Duration::from_secs(20), "1 s, 2 s and 4 s, with jitter and rounding: {took:?}");
+    let elapsed = requests[3].at.duration_since(requests[0].at).expect("in order");
+    assert!(elapsed < Duration::from_secs(20), "1 s, 2 s and 4 s, with jitter and rounding: {elapsed:?}");
     assert_reported(&world, "it", "EndpointUnavailable", &["500"]).await;
     assert_healthy_without_secrets(&world).await;
 }
@@ -197,14 +201,14 @@ async fn retry_after_is_obeyed() {
         pauses.insert(*name, last.retry_at.0.duration_since(last.time.0).as_secs());
         if *name == "date" {
             let late = last.retry_at.0.duration_since(date).as_secs();
-            assert!((-1..=2).contains(&late), "the date is kept to, to the second: {late} s");
+            assert!((-1..=2).contains(&late), "retried at another time than the date: {late} s later");
         }
     }
     assert!((40..=42).contains(&pauses["seconds"]), "40 s: {pauses:?}");
     assert!((300..=302).contains(&pauses["refused"]), "300 s: {pauses:?}");
-    clock.strikes().await;
+    clock.wait().await;
     for (name, endpoint, _) in &cases {
-        assert_eq!(endpoint.count(), 1, "{name}: the pause is kept");
+        assert_eq!(endpoint.count(), 1, "{name}: retried before the delay has passed");
     }
     assert_healthy_without_secrets(&world).await;
 }
@@ -213,10 +217,10 @@ async fn retry_after_is_obeyed() {
 async fn a_huge_body_does_not_fill_the_memory() {
     const BODY: usize = 50 << 20;
     let world = World::new("huge").await;
-    let well = Endpoint::start(token);
-    put_secret(&world, &credentials_of("well"), &credentials("first")).await;
-    world.integration("well", &spec("well", &well.url(), &json!({}))).await;
-    world.ready("well").await;
+    let healthy = Endpoint::start(token);
+    put_secret(&world, &credentials_of("healthy"), &credentials("first")).await;
+    world.integration("healthy", &spec("healthy", &healthy.url(), &json!({}))).await;
+    world.ready("healthy").await;
     let before = world.operator.memory();
     let names = ["huge-0", "huge-1", "huge-2", "huge-3"];
     let endpoint = Endpoint::start(|_| Reply::Huge(BODY));

@@ -1,4 +1,4 @@
-//! A Secret of another owner is never changed.
+//! The operator never changes a Secret that another owner controls.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::{
 };
 
 #[tokio::test]
-async fn a_secret_of_others_is_never_modified() {
+async fn a_foreign_secret_is_never_modified() {
     let (world, endpoint) = (World::new("conflict").await, Endpoint::start(token));
     let labels = [("plain", json!({})), ("labelled", json!({"app.kubernetes.io/managed-by": "oauth-operator"}))];
     let mut foreign = BTreeMap::new();
@@ -29,7 +29,7 @@ async fn a_secret_of_others_is_never_modified() {
     }
     let untouched = async |name: &str| {
         let secret = world.secrets().get(name).await.expect("their Secret");
-        assert_eq!(secret, foreign[name], "{name}: the very same, to its resourceVersion");
+        assert_eq!(secret, foreign[name], "{name}: it is unchanged, including its resourceVersion");
     };
     for (name, _) in &labels {
         world.condition(name, "Stalled", "True", "TargetConflict").await;
@@ -37,7 +37,7 @@ async fn a_secret_of_others_is_never_modified() {
         assert_reported(&world, name, "TargetConflict", &[name, "spec.target.secretName"]).await;
         request_renewal(&world, name).await;
     }
-    // A later integration is done, so what was to be done for these is done too.
+    // A later integration is ready, so that all earlier events have been handled.
     put_secret(&world, &credentials_of("later"), &credentials("first")).await;
     world.integration("later", &spec("later", &endpoint.url(), &json!({}))).await;
     world.ready("later").await;
@@ -56,7 +56,7 @@ async fn a_secret_of_others_is_never_modified() {
 }
 
 #[tokio::test]
-async fn the_target_is_created_once_a_secret_of_others_is_deleted() {
+async fn the_target_is_created_once_the_foreign_secret_is_deleted() {
     let (world, endpoint) = (World::new("conflict-ends").await, Endpoint::start(token));
     put_secret(&world, &credentials_of("it"), &credentials("first")).await;
     put_secret(&world, "it", &json!({})).await;

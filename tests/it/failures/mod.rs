@@ -1,5 +1,5 @@
-//! Guarantee: a failure is reported once, with a message that says what to change and contains nothing secret; an
-//! existing token is kept; nothing is requested in a hot loop; and a fix takes effect at once.
+//! Guarantee: a failure is reported once, with a message that explains what to change and contains no secret; an existing
+//! token is kept; requests are never repeated in a hot loop; and a fix takes effect at once.
 
 mod credentials;
 mod denied_writes;
@@ -38,7 +38,7 @@ fn credentials(id: &str) -> Value {
     json!({"client_id": STANDARD.encode(format!("{CANARY}-{id}")), "client_secret": STANDARD.encode(secret)})
 }
 
-/// Writes a Secret with exactly these data.
+/// Writes a Secret with exactly this data.
 async fn put_secret(world: &World, name: &str, data: &Value) {
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data});
     let secret: Secret = serde_json::from_value(secret).expect("a Secret");
@@ -76,16 +76,16 @@ fn last_failure(integration: &OAuthIntegration) -> Option<LastFailure> {
 async fn failed(world: &World, name: &str, ready: &str, reason: &str, attempts: i32) -> LastFailure {
     eventually(&format!("{name}: {attempts} failed attempts, {reason}"), SHORT_TIMEOUT * 2, async || {
         let integration = world.get(name).await;
-        let is_told = condition(&integration, "Ready").is_some_and(|is| is.status == ready && is.reason == reason);
+        let is_reported = condition(&integration, "Ready").is_some_and(|is| is.status == ready && is.reason == reason);
         last_failure(&integration)
-            .filter(|last| is_told && last.reason == reason && last.attempts >= attempts)
+            .filter(|last| is_reported && last.reason == reason && last.attempts >= attempts)
             .ok_or_else(|| format!("{:?}", integration.status))
     })
     .await
 }
 
 /// Checks that a failure was reported in the condition and in one event, with a helpful message.
-async fn assert_reported(world: &World, name: &str, reason: &str, says: &[&str]) {
+async fn assert_reported(world: &World, name: &str, reason: &str, parts: &[&str]) {
     world.event(name, reason).await;
     let events = world.events(name).await;
     let events: Vec<_> = events.iter().filter(|event| event.reason.as_deref() == Some(reason)).collect();
@@ -93,14 +93,14 @@ async fn assert_reported(world: &World, name: &str, reason: &str, says: &[&str])
     assert_eq!(events[0].series, None, "{name}: the event was published once");
     assert_eq!(events[0].type_.as_deref(), Some("Warning"), "{name}");
     let ready = condition(&world.get(name).await, "Ready").expect("a condition");
-    for part in says {
-        assert!(ready.message.contains(part), "{name}: the condition lacks {part:?}: {}", ready.message);
+    for part in parts {
+        assert!(ready.message.contains(part), "{name}: the condition does not contain {part:?}: {}", ready.message);
         let note = events[0].note.as_deref().unwrap_or_default();
-        assert!(note.contains(part), "{name}: the event lacks {part:?}: {note}");
+        assert!(note.contains(part), "{name}: the event does not contain {part:?}: {note}");
     }
 }
 
-/// Checks that nothing secret can be read without the permission to read Secrets, and that the operator is healthy.
+/// Checks that no secret can be read without the permission to read Secrets, and that the operator is healthy.
 async fn assert_healthy_without_secrets(world: &World) {
     let text = world.observable_output().await;
     for form in forms(CANARY) {
@@ -118,14 +118,14 @@ async fn assert_healthy_without_secrets(world: &World) {
 fn forms(text: &str) -> Vec<String> {
     let base64 = (0..3).map(|before| {
         let encoded = STANDARD.encode([" ".repeat(before).as_bytes(), text.as_bytes()].concat());
-        // Only the characters that depend on nothing but the text.
+        // Only the characters that depend on the text alone.
         encoded[(before * 8).div_ceil(6)..(before + text.len()) * 8 / 6].to_owned()
     });
     base64.chain([text.to_owned()]).collect()
 }
 
-/// An integration that fails permanently with a class that is retried soon: what follows its attempts is complete after
-/// some seconds.
+/// An integration whose attempts always fail and are retried soon. Its attempts measure time: while they continue, an
+/// unwanted request of another integration would have been sent.
 struct Clock(Endpoint);
 
 impl Clock {
@@ -137,7 +137,7 @@ impl Clock {
     }
 
     /// Waits until three more attempts have failed, which takes at least three seconds.
-    async fn strikes(&self) {
+    async fn wait(&self) {
         let seen = self.0.count();
         eventually("three attempts", SHORT_TIMEOUT * 2, async || {
             if self.0.count() >= seen + 3 { Ok(()) } else { Err(format!("{} of {seen} + 3", self.0.count())) }
@@ -149,10 +149,10 @@ impl Clock {
 /// Checks that each delay is at least twice the one before, beginning with one second.
 fn backed_off(name: &str, endpoint: &Endpoint) {
     let at: Vec<SystemTime> = endpoint.requests().iter().map(|request| request.at).collect();
-    let mut least = Duration::from_secs(1);
+    let mut minimum = Duration::from_secs(1);
     for pair in at.windows(2) {
         let distance = pair[1].duration_since(pair[0]).expect("in order");
-        assert!(distance >= least, "{name}: {distance:?} between two attempts, where {least:?} is the least");
-        least *= 2;
+        assert!(distance >= minimum, "{name}: {distance:?} between two attempts, less than {minimum:?}");
+        minimum *= 2;
     }
 }

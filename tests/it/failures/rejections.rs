@@ -12,7 +12,7 @@ use super::{
     put_secret, request_renewal, spec, token,
 };
 
-// ---- Rejections by the endpoint: one request, then a minute; at once after a change. ----
+// ---- Rejections by the endpoint: retried after a minute, or at once after a change. ----
 
 /// A request that the endpoint rejects.
 struct Rejected {
@@ -20,7 +20,7 @@ struct Rejected {
     reply: fn(&Request) -> Reply,
     /// The fix in the spec; `None` if other credentials are the fix.
     fix: Option<Value>,
-    says: &'static [&'static str],
+    parts: &'static [&'static str],
 }
 
 fn only_forms(request: &Request, error: &str) -> Reply {
@@ -30,14 +30,14 @@ fn only_forms(request: &Request, error: &str) -> Reply {
     }
 }
 
-fn refusals() -> Vec<Rejected> {
+fn rejections() -> Vec<Rejected> {
     let form = || Some(json!({"request": {"format": "form"}}));
     vec![
         Rejected {
             name: "invalid-client",
             reply: |request| Reply::rejected(401, "invalid_client", &format!("no such client in {}", request.body)),
             fix: None,
-            says: &["401: invalid_client", "client ID and client secret in the credentials Secret"],
+            parts: &["401: invalid_client", "client ID and client secret in the credentials Secret"],
         },
         Rejected {
             name: "invalid-grant",
@@ -51,39 +51,43 @@ fn refusals() -> Vec<Rejected> {
                 )
             },
             fix: None,
-            says: &["400: invalid_grant: [withheld: it repeats what was sent]"],
+            parts: &["400: invalid_grant: [withheld: it repeats what was sent]"],
         },
-        Rejected { name: "forbidden", reply: |_| Reply::text(403, CANARY), fix: None, says: &["403"] },
+        Rejected { name: "forbidden", reply: |_| Reply::text(403, CANARY), fix: None, parts: &["403"] },
         Rejected {
             name: "invalid-request",
             reply: |request| only_forms(request, "invalid_request"),
             fix: form(),
-            says: &["invalid_request", "spec.request.format: form"],
+            parts: &["invalid_request", "spec.request.format: form"],
         },
         Rejected {
             name: "unsupported-grant-type",
             reply: |request| only_forms(request, "unsupported_grant_type"),
             fix: form(),
-            says: &["unsupported_grant_type", "spec.request.format: form"],
+            parts: &["unsupported_grant_type", "spec.request.format: form"],
         },
     ]
 }
 
 impl Rejected {
-    async fn begins(&self, world: &World) -> Endpoint {
+    async fn start(&self, world: &World) -> Endpoint {
         let endpoint = Endpoint::start(self.reply);
         put_secret(world, &credentials_of(self.name), &credentials("first")).await;
         world.integration(self.name, &spec(self.name, &endpoint.url(), &json!({}))).await;
         let last = failed(world, self.name, "False", "RequestRejected", 1).await;
         let pause = last.retry_at.0.duration_since(last.time.0).as_secs();
-        assert!((60..=77).contains(&pause), "{}: a minute, a quarter of jitter, rounded up: {pause} s", self.name);
+        assert!(
+            (60..=77).contains(&pause),
+            "{}: a minute and up to a quarter of jitter, rounded up: {pause} s",
+            self.name
+        );
         world.condition(self.name, "Reconciling", "True", "RequestRejected").await;
-        assert_reported(world, self.name, "RequestRejected", self.says).await;
+        assert_reported(world, self.name, "RequestRejected", self.parts).await;
         endpoint
     }
 
-    /// Rejected once, fixed by a change, rejected again with a token in place, and fixed again.
-    async fn is_mended(&self, world: &World, endpoint: &Endpoint) {
+    /// The request was rejected once, is fixed by a change, is rejected again while there is a token, and is fixed again.
+    async fn fix(&self, world: &World, endpoint: &Endpoint) {
         let name = self.name;
         assert_eq!(endpoint.count(), 1, "{name}: one request in the first seconds");
         assert_eq!(world.values(name).await, None, "{name}");
@@ -111,12 +115,12 @@ impl Rejected {
 
 #[tokio::test]
 async fn a_rejection_is_reported_and_not_retried_until_something_changes() {
-    let world = World::new("refused").await;
+    let world = World::new("rejected").await;
     let clock = Clock::start(&world).await;
-    let cases = refusals();
-    let endpoints = join_all(cases.iter().map(|case| case.begins(&world))).await;
-    clock.strikes().await;
-    join_all(cases.iter().zip(&endpoints).map(|(case, endpoint)| case.is_mended(&world, endpoint))).await;
+    let cases = rejections();
+    let endpoints = join_all(cases.iter().map(|case| case.start(&world))).await;
+    clock.wait().await;
+    join_all(cases.iter().zip(&endpoints).map(|(case, endpoint)| case.fix(&world, endpoint))).await;
     assert_healthy_without_secrets(&world).await;
 }
 
@@ -141,8 +145,8 @@ async fn a_redirect_is_not_followed() {
         .await;
         endpoints.push((name, endpoint));
     }
-    clock.strikes().await;
-    assert_eq!(final_address.connections(), 0, "nobody went there");
+    clock.wait().await;
+    assert_eq!(final_address.connections(), 0, "the redirect was followed");
     for (name, endpoint) in &endpoints {
         assert_eq!(endpoint.count(), 1, "{name}");
         world.change(name, &json!({"spec": {"tokenEndpoint": final_address.url()}})).await;
