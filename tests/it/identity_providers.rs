@@ -100,8 +100,8 @@ fn keycloak_rejects_the_refresh_token_before_the_previous_one() {
     let keycloak = Keycloak::shared();
     let post = |members: &[(&str, &str)]| form(&keycloak.token_endpoint(), members);
     let first = keycloak.first_refresh_token();
-    // Keycloak compares the age of tokens in whole seconds: of the tokens from the same second, it accepts all except the
-    // last one that was used.
+    // Keycloak compares the age of tokens in whole seconds: of the tokens from the same second, it accepts all except
+    // the last one that was used.
     std::thread::sleep(Duration::from_secs(1));
     let second = renewed(&first, post);
     renewed(&second, post);

@@ -1,5 +1,5 @@
-//! Guarantee: the chart installs with real Helm and grants exactly the permissions that are needed, and the image
-//! contains one binary that runs.
+//! Guarantee: the chart can be installed with real Helm and grants exactly the required permissions, and the image
+//! contains a binary that runs.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -40,14 +40,14 @@ fn helm_lint_reports_nothing() {
 
 #[test]
 fn invalid_values_are_rejected_by_name() {
-    let two_alone = "replicaCount=2,leaderElection.enabled=false";
-    for (value, named) in [(two_alone, "replicaCount"), ("replicas=1", "replicas"), ("log.format=xml", "format")] {
+    let no_election = "replicaCount=2,leaderElection.enabled=false";
+    for (value, name) in [(no_election, "replicaCount"), ("replicas=1", "replicas"), ("log.format=xml", "format")] {
         let output = Command::new(tools::install("helm").join("helm"))
             .args(["template", "it", &chart(), "--set", value])
             .output()
             .expect("helm");
-        assert!(!output.status.success(), "{value} is taken");
-        assert!(text(&output).contains(named), "{value}: {}", text(&output));
+        assert!(!output.status.success(), "{value} is accepted");
+        assert!(text(&output).contains(name), "{value}: {}", text(&output));
     }
 }
 
@@ -68,7 +68,7 @@ fn every_base_image_is_pinned_by_its_digest() {
     for base in bases {
         let digest = base.split_once("@sha256:").map_or("", |(_, digest)| digest);
         let is_digest = digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
-        assert!(base == "scratch" || is_digest, "{base} may be another image tomorrow");
+        assert!(base == "scratch" || is_digest, "{base} is not pinned by its digest");
     }
 }
 
@@ -114,8 +114,7 @@ const RULES: [&str; 6] = [
     "oauth.evolutionx.io/oauthintegrations: list,watch",
 ];
 
-/// The arguments of the container, as rendered by the chart, except for the address, because the port is chosen at run
-/// time.
+/// The arguments of the container as rendered by the chart, except the address, because the port is chosen at run time.
 fn arguments(deployment: &Value) -> Vec<String> {
     let all = deployment["spec"]["template"]["spec"]["containers"][0]["args"].as_array().expect("arguments").clone();
     let all = all.iter().filter_map(Value::as_str).filter(|argument| !argument.contains("listen="));
@@ -136,7 +135,7 @@ async fn issue(control_plane: &ControlPlane, namespace: &str, arguments: &[Strin
     world.ready("it").await;
     world.event("it", "Issued").await;
     let log = world.operator.logs().to_lowercase();
-    assert!(!log.contains("forbidden"), "a right is missing: {log}");
+    assert!(!log.contains("forbidden"), "a permission is missing: {log}");
     world
 }
 
@@ -171,7 +170,8 @@ async fn install_upgrade_and_uninstall_with_real_helm() {
     assert!(world.values("it").await.is_some(), "tokens outlive the operator");
 }
 
-/// A pod as the Deployment's ReplicaSet would create it, in a namespace with the strictest Pod Security Standard.
+/// Checks that a pod, as the ReplicaSet of the Deployment would create it, is admitted in a namespace with the restricted
+/// Pod Security Standard.
 fn admitted(control_plane: &ControlPlane, deployment: &Value) {
     let mut pod = deployment["spec"]["template"].clone();
     pod["apiVersion"] = json!("v1");
@@ -183,12 +183,12 @@ fn admitted(control_plane: &ControlPlane, deployment: &Value) {
 }
 
 #[tokio::test]
-async fn some_namespaces_only_needs_no_cluster_permissions() {
+async fn watching_some_namespaces_does_not_require_a_cluster_role() {
     let control_plane = ControlPlane::start();
     for namespace in [OPERATOR, "erp", "evox"] {
         control_plane.kubectl(&["create", "namespace", namespace]);
     }
-    // Checking the tokens of scraping clients needs a ClusterRole, because reviews are cluster-scoped.
+    // Authentication of metrics clients would require a ClusterRole, because reviews are cluster-scoped.
     let values = [
         ["--set", "watchNamespaces={erp,evox}"],
         ["--set", "rbac.aggregateRoles=false"],
@@ -248,8 +248,8 @@ fn read_json(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).expect("a file of the image")).expect("JSON")
 }
 
-/// The environment of a container runtime: random devices, and a kubeconfig with the certificate inside.
-fn surroundings(control_plane: &ControlPlane, kubeconfig: &Path, rootfs: &Path) {
+/// Adds what a container runtime provides: random devices, and a kubeconfig with its certificate.
+fn prepare_rootfs(control_plane: &ControlPlane, kubeconfig: &Path, rootfs: &Path) {
     fs::create_dir_all(rootfs.join("dev")).expect("/dev");
     for (name, minor) in [("random", "8"), ("urandom", "9")] {
         let device = rootfs.join("dev").join(name);
@@ -268,21 +268,21 @@ fn surroundings(control_plane: &ControlPlane, kubeconfig: &Path, rootfs: &Path) 
     assert!(control_plane.admin_kubeconfig().exists());
 }
 
-/// The build context of `docker build` according to .dockerignore: everything is excluded except the lines with an
-/// exclamation mark.
+/// Copies the build context of `docker build` according to .dockerignore, which excludes everything except the lines with
+/// an exclamation mark.
 #[test]
 fn cargo_can_load_the_docker_build_context() {
-    let given = tempfile::TempDir::new().expect("a directory");
-    let ignore = fs::read_to_string(tools::root().join(".dockerignore")).expect("what is left out");
-    assert!(ignore.lines().any(|line| line == "*"), "not everything is left out");
+    let context = tempfile::TempDir::new().expect("a directory");
+    let ignore = fs::read_to_string(tools::root().join(".dockerignore")).expect("the .dockerignore");
+    assert!(ignore.lines().any(|line| line == "*"), "not everything is excluded by default");
     for path in ignore.lines().filter_map(|line| line.strip_prefix('!')) {
-        let to = given.path().join(path);
+        let to = context.path().join(path);
         fs::create_dir_all(to.parent().expect("a directory")).expect("a directory");
         let copied = Command::new("cp").arg("-r").arg(tools::root().join(path)).arg(&to).output().expect("cp");
         assert!(copied.status.success(), "{}", text(&copied));
     }
     let mut metadata = Command::new(env!("CARGO"));
-    metadata.args(["metadata", "--locked", "--offline", "--format-version", "1"]).current_dir(given.path());
+    metadata.args(["metadata", "--locked", "--offline", "--format-version", "1"]).current_dir(context.path());
     let metadata = metadata.output().expect("cargo metadata");
     assert!(metadata.status.success(), "{}", text(&metadata));
 }
@@ -324,13 +324,13 @@ fn compiled_in() -> BTreeSet<String> {
     let tree = tree.current_dir(tools::root()).output().expect("cargo tree");
     assert!(tree.status.success(), "{}", text(&tree));
     let own = format!("oauth-operator v{}", env!("CARGO_PKG_VERSION"));
-    // A crate that generates code is marked as such.
+    // After the version, cargo marks crates that generate code.
     let name = |line: &str| line.split(' ').take(2).collect::<Vec<_>>().join(" ");
     String::from_utf8_lossy(&tree.stdout).lines().map(name).filter(|name| *name != own).collect()
 }
 
 #[tokio::test]
-async fn the_image_is_one_binary_that_runs_as_nobody_and_its_sbom() {
+async fn the_image_contains_only_its_sbom_and_a_binary_that_runs_unprivileged() {
     let (config, work) = image();
     assert_eq!(config["config"]["User"], "65532:65532");
     assert_eq!(config["config"]["Entrypoint"], json!(["/oauth-operator"]));
@@ -340,17 +340,22 @@ async fn the_image_is_one_binary_that_runs_as_nobody_and_its_sbom() {
     files.sort();
     assert_eq!(files, ["oauth-operator", "sbom.cdx.json"]);
     let (listed, compiled_in) = (listed(&rootfs.join("sbom.cdx.json")), compiled_in());
-    assert_eq!(compiled_in.difference(&listed).collect::<Vec<_>>(), Vec::<&String>::new(), "the list lacks something");
-    // Cargo lists these although nothing enables them: jiff names `jiff-static` for its version, behind a condition
-    // that is never met, and yasna's feature `std` enables `bit-vec?/std`, which applies only if `bit-vec` is enabled.
-    let never_on = ["jiff-static ", "bit-vec "];
-    let is_on = |name: &&String| !never_on.iter().any(|never| name.starts_with(never));
-    let more: Vec<_> = listed.difference(&compiled_in).filter(is_on).collect();
-    assert_eq!(more, Vec::<&String>::new(), "the list holds what is not compiled in");
+    assert_eq!(
+        compiled_in.difference(&listed).collect::<Vec<_>>(),
+        Vec::<&String>::new(),
+        "crates are missing in the SBOM"
+    );
+    // The SBOM contains these although nothing enables them: jiff lists `jiff-static` to pin its version, behind a
+    // condition that is never met, and yasna's feature `std` enables `bit-vec?/std`, which applies only if `bit-vec` is
+    // enabled.
+    let never_enabled = ["jiff-static ", "bit-vec "];
+    let is_enabled = |name: &&String| !never_enabled.iter().any(|never| name.starts_with(never));
+    let more: Vec<_> = listed.difference(&compiled_in).filter(is_enabled).collect();
+    assert_eq!(more, Vec::<&String>::new(), "the SBOM lists crates that are not compiled in");
 
     let control_plane = ControlPlane::shared();
     let kubeconfig = control_plane.kubeconfig_for(OPERATOR, OPERATOR).await;
-    surroundings(control_plane, &kubeconfig, &rootfs);
+    prepare_rootfs(control_plane, &kubeconfig, &rootfs);
     let port = free_port();
     let mut command = Command::new("chroot");
     command.arg("--userspec=65532:65532").arg(&rootfs).args(["/oauth-operator", "run", "--listen"]);

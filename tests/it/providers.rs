@@ -1,4 +1,4 @@
-//! Guarantee: the recipes in `docs/providers` work as they are. Each manifest is applied to the real API server with
+//! Guarantee: the recipes in `docs/providers` work unchanged. Each manifest is applied to the real API server with
 //! only its host and its keys replaced, and the exact request is checked.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,7 @@ fn blocks(page: &str) -> Vec<Vec<Value>> {
     yaml.map(|yaml| serde_saphyr::from_multiple(yaml).unwrap_or_else(|error| panic!("{page}: {error}"))).collect()
 }
 
-/// The replaced endpoint of a manifest: another host, the same path.
+/// Replaces the endpoint of a manifest: another host, the same path.
 fn moved(documents: &mut [Value], to: &str) {
     pinned(documents, to);
     for field in ["tokenEndpoint", "issuer"] {
@@ -33,7 +33,7 @@ fn moved(documents: &mut [Value], to: &str) {
     }
 }
 
-/// The allowed endpoints of the manifests, replaced as well.
+/// Replaces the allowed endpoints of the manifests.
 fn pinned(documents: &mut [Value], to: &str) {
     for document in documents {
         let pin = &mut document["metadata"]["annotations"]["oauth.evolutionx.io/allowed-endpoints"];
@@ -45,7 +45,7 @@ fn pinned(documents: &mut [Value], to: &str) {
     }
 }
 
-/// Inserts real keys where the page says so.
+/// Replaces the placeholders for keys by real keys.
 fn keyed(documents: &mut [Value], key: &Key, certificate: &str) {
     for document in documents.iter_mut().filter(|document| document["kind"] == "Secret") {
         for (name, value) in [("private_key", key.pem.as_str()), ("tls.crt", certificate)] {
@@ -68,9 +68,9 @@ async fn sent(world: &World, documents: &[Value], endpoint: &Endpoint) -> Reques
 }
 
 /// Runs the first manifest of a page against a mock with this response.
-async fn run(page: &str, answer: Value) -> (World, Request, Key) {
+async fn run(page: &str, response: Value) -> (World, Request, Key) {
     let status = if page == "github-app.md" { 201 } else { 200 };
-    let endpoint = Endpoint::start(move |_| Reply::json(status, &answer));
+    let endpoint = Endpoint::start(move |_| Reply::json(status, &response));
     let world = World::new(page.trim_end_matches(".md")).await;
     let mut documents = blocks(page).remove(0);
     let key = keys::rsa();
@@ -103,7 +103,7 @@ fn verified(token: &str, key: &Key, parameters: &'static RsaParameters) -> (Valu
     let n = URL_SAFE_NO_PAD.decode(key.jwk["n"].as_str().expect("a modulus")).expect("base64url");
     let signature = URL_SAFE_NO_PAD.decode(signature).expect("base64url");
     let public = RsaPublicKeyComponents { n, e: vec![1, 0, 1] };
-    public.verify(parameters, message.as_bytes(), &signature).expect("a good signature");
+    public.verify(parameters, message.as_bytes(), &signature).expect("a valid signature");
     let (header, claims) = message.split_once('.').expect("claims");
     (decoded(header), decoded(claims))
 }
@@ -112,11 +112,11 @@ fn verified(token: &str, key: &Key, parameters: &'static RsaParameters) -> (Valu
 fn fixed(claims: &Value) -> (Value, i64) {
     let mut fixed = claims.clone();
     let members = fixed.as_object_mut().expect("claims");
-    let [begins, ends] =
+    let [issued, expires] =
         ["iat", "exp"].map(|name| members.remove(name).and_then(|value| value.as_i64()).expect("a time"));
-    assert!(members.remove("jti").is_some_and(|id| id.as_str().is_some_and(|id| id.len() >= 16)), "a fresh name");
-    assert!((jiff::Timestamp::now().as_second() - begins).abs() < 60, "of now");
-    (fixed, ends - begins)
+    assert!(members.remove("jti").is_some_and(|id| id.as_str().is_some_and(|id| id.len() >= 16)), "a unique id");
+    assert!((jiff::Timestamp::now().as_second() - issued).abs() < 60, "issued now");
+    (fixed, expires - issued)
 }
 
 const CLIENT: [(&str, &str); 2] =
@@ -151,7 +151,7 @@ async fn evox() {
     assert_eq!(lifetime.as_secs(), 30 * 60);
 }
 
-/// Against the real server: the client is that of its realm, everything else is as on the page.
+/// With the real server: the client is one of its realm, everything else is as on the page.
 #[tokio::test]
 async fn keycloak() {
     let keycloak = Keycloak::shared();
@@ -171,7 +171,7 @@ async fn keycloak() {
     assert!(keycloak.is_active(&world.value("keycloak-token", "access_token").await));
 }
 
-/// The other manifest of the page; with the real server it is tested in `authentication.rs`.
+/// The other manifest of the page; `authentication.rs` tests it with the real server.
 #[tokio::test]
 async fn keycloak_federated() {
     install_permissions_with_service_accounts(ControlPlane::shared());
@@ -274,16 +274,16 @@ async fn google() {
         "scope": "https://www.googleapis.com/auth/devstorage.read_only",
         "aud": "https://oauth2.googleapis.com/token",
     });
-    assert_eq!(fixed(&claims), (expected, 3600), "an hour is the most that Google takes");
+    assert_eq!(fixed(&claims), (expected, 3600), "Google accepts at most one hour");
 }
 
 #[tokio::test]
 async fn salesforce() {
-    let answer = json!({
+    let response = json!({
         "access_token": "the-token", "scope": "api", "instance_url": "https://example.my.salesforce.com",
         "id": "https://login.salesforce.com/id/00D/005", "token_type": "Bearer",
     });
-    let (world, request, key) = run("salesforce.md", answer).await;
+    let (world, request, key) = run("salesforce.md", response).await;
     let assertion = request.parameter("assertion");
     is_form(&request, "/services/oauth2/token", &[("grant_type", JWT_BEARER), ("assertion", &assertion)]);
     let (header, claims) = verified(&assertion, &key, &RSA_PKCS1_2048_8192_SHA256);
@@ -297,11 +297,11 @@ async fn salesforce() {
 
 #[tokio::test]
 async fn slack() {
-    let answer = json!({
+    let response = json!({
         "ok": true, "access_token": "xoxe.xoxb-1-the-token", "expires_in": 43_200, "refresh_token": "xoxe-1-the-next",
         "token_type": "bot", "scope": "chat:write", "team": {"id": "T1"},
     });
-    let (world, request, _) = run("slack.md", answer).await;
+    let (world, request, _) = run("slack.md", response).await;
     let usual = [("grant_type", "refresh_token"), ("refresh_token", "replace-with-the-first-refresh-token")];
     is_form(&request, "/api/oauth.v2.access", &[&usual[..], &CLIENT].concat());
     assert_eq!(world.value("slack-token", "refresh_token").await, "xoxe-1-the-next");
@@ -309,10 +309,10 @@ async fn slack() {
 
 #[tokio::test]
 async fn github_app() {
-    let ends =
+    let expires_at =
         (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1)).strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let answer = json!({"token": "ghs_the-token", "expires_at": ends, "permissions": {"issues": "write"}});
-    let (world, request, key) = run("github-app.md", answer).await;
+    let response = json!({"token": "ghs_the-token", "expires_at": expires_at, "permissions": {"issues": "write"}});
+    let (world, request, key) = run("github-app.md", response).await;
     assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", "/app/installations/12345678/access_tokens"));
     assert_eq!(request.body, "{}");
     assert_eq!(request.headers["accept"], "application/vnd.github+json");
@@ -324,10 +324,10 @@ async fn github_app() {
     let (mut claims, lifetime) = fixed(&claims);
     claims.as_object_mut().expect("claims").remove("aud");
     assert_eq!(claims, json!({"iss": "replace-with-the-apps-client-id"}));
-    assert!(lifetime <= 600, "ten minutes are the most that GitHub takes");
+    assert!(lifetime <= 600, "GitHub accepts at most ten minutes");
     assert_eq!(world.value("github-app-token", "access_token").await, "ghs_the-token");
     let status = world.get("github-app").await.status.expect("a status");
-    assert_eq!(status.expires_at.expect("an expiry time").0.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(), ends);
+    assert_eq!(status.expires_at.expect("an expiry time").0.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(), expires_at);
 }
 
 #[tokio::test]
@@ -360,7 +360,7 @@ async fn withings() {
 
 /// An error inside a 200 response counts as a rejection, and the refresh token is kept.
 #[tokio::test]
-async fn an_error_inside_a_200_of_withings() {
+async fn an_error_in_a_200_response_of_withings_is_a_rejection() {
     let endpoint =
         Endpoint::start(|_| Reply::json(200, &json!({"status": 601, "body": {}, "error": "Too Many Requests"})));
     let world = World::new("withings-error").await;
@@ -388,8 +388,8 @@ fn every_recipe_has_a_test_and_a_source() {
         "slack",
         "withings",
     ];
-    let folder = std::fs::read_dir(tools::root().join("docs/providers")).expect("the recipes");
-    let found: BTreeSet<String> = folder
+    let entries = std::fs::read_dir(tools::root().join("docs/providers")).expect("the recipes");
+    let found: BTreeSet<String> = entries
         .map(|entry| entry.expect("an entry").file_name().to_string_lossy().trim_end_matches(".md").to_owned())
         .filter(|name| name != "README")
         .collect();
@@ -397,9 +397,9 @@ fn every_recipe_has_a_test_and_a_source() {
     let index = std::fs::read_to_string(tools::root().join("docs/providers/README.md")).expect("the index");
     for name in tested {
         let page = std::fs::read_to_string(tools::root().join(format!("docs/providers/{name}.md"))).expect("a page");
-        // However the lines are broken.
+        // Independent of line breaks.
         let words = page.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(words.contains("From the provider's documentation: "), "{name} names no source");
+        assert!(words.contains("From the provider's documentation: "), "{name} does not name its source");
         assert!(index.contains(&format!("({name}.md)")), "{name} is not in the index");
     }
 }

@@ -1,5 +1,5 @@
-//! Guarantee: the chart grants the operator exactly the permissions that it uses, according to the API server's own
-//! audit log: each rule is used, and no call is forbidden.
+//! Guarantee: the chart grants the operator exactly the permissions that it uses, according to the API server's audit
+//! log: each permission is used, and no call is forbidden.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use test_support::record;
 use test_support::world::client_credentials;
 use test_support::{ControlPlane, Operator, World, eventually};
 
-/// One call: verb, group, resource with its subresource.
+/// One call: verb, API group, and resource with its subresource.
 type Call = (String, String, String);
 
 fn audit(path: &std::path::Path) -> Vec<(Call, u64)> {
@@ -79,7 +79,7 @@ async fn every_permission_is_used_and_none_is_missing() {
     install_crd(&control_plane);
     install_permissions(&control_plane);
     install_permissions_with_service_accounts(&control_plane);
-    let namespace = control_plane.namespace("rights").await;
+    let namespace = control_plane.namespace("permissions").await;
     let kubeconfig = control_plane.kubeconfig_for(OPERATOR, OPERATOR).await;
     let arguments = ["--leader-elect", "--lease-namespace", OPERATOR, "--metrics-auth=true"];
     let operator = Operator::start_with(&kubeconfig, &arguments).await;
@@ -90,7 +90,7 @@ async fn every_permission_is_used_and_none_is_missing() {
         async || if world.operator.leads() { Ok(()) } else { Err(String::new()) },
     )
     .await;
-    live(&world).await;
+    run_life_cycle(&world).await;
     scrape(&control_plane, &world.operator);
     // The shutdown releases the lease.
     world.operator.terminate(Duration::from_secs(30));
@@ -98,25 +98,29 @@ async fn every_permission_is_used_and_none_is_missing() {
     let rejected: Vec<_> = calls.iter().filter(|(_, code)| matches!(code, 401 | 403)).collect();
     assert!(rejected.is_empty(), "a permission is missing: {rejected:?}");
     let used: BTreeSet<Call> = calls.into_iter().map(|(call, _)| call).collect();
-    let unused: Vec<_> = granted().into_iter().filter(|right| !used.contains(right)).collect();
-    // An election event that recurs within minutes is patched instead of created; here each occurs once.
+    let unused: Vec<_> = granted().into_iter().filter(|permission| !used.contains(permission)).collect();
+    // An election event that recurs within minutes is patched instead of created, which does not happen here.
     let expected = [("patch", "events.k8s.io", "events")].map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned()));
-    assert_eq!(unused, expected, "a right is not used");
+    assert_eq!(unused, expected, "a permission is not used");
 }
 
-/// A client scrapes metrics.
+/// Scrapes metrics as a client without the permission.
 fn scrape(control_plane: &ControlPlane, operator: &Operator) {
     let token = control_plane.kubectl(&["create", "token", "default"]);
     let url = format!("https://{}/metrics", operator.metrics_address());
-    assert_eq!(test_support::http::get_with_token(&url, Some(token.trim())).0, 403, "known, and without permission");
+    assert_eq!(
+        test_support::http::get_with_token(&url, Some(token.trim())).0,
+        403,
+        "authenticated, but not authorized"
+    );
 }
 
-/// All events in the life cycle of integrations.
-async fn live(world: &World) {
+/// Exercises the whole life cycle of integrations.
+async fn run_life_cycle(world: &World) {
     let endpoint = Endpoint::start(|_| Reply::token(9));
     world.credentials().await;
     world.config_map("ca", "ca.crt", &test_support::keys::CertificateAuthority::new().pem).await;
-    // Issued, renewed, with a CA bundle, and revoked when it is deleted.
+    // A token that is issued and renewed with a CA bundle, and revoked on deletion.
     let mut spec = client_credentials(&endpoint.url());
     spec["connection"] = json!({"caBundle": {"name": "ca"}});
     spec["revocation"] = json!({"endpoint": format!("http://{}/revoke", endpoint.address()), "onDeletion": true});
@@ -130,7 +134,7 @@ async fn live(world: &World) {
     eventually("the previous target is deleted", test_support::world::SHORT_TIMEOUT, async || {
         match world.values("it").await {
             None => Ok(()),
-            Some(_) => Err("it exists".to_owned()),
+            Some(_) => Err("it still exists".to_owned()),
         }
     })
     .await;

@@ -44,7 +44,7 @@ async fn the_secret_has_an_owner_labels_and_annotations() {
     assert_eq!(values["type"], "Bearer");
     assert_eq!(values["scope"], "order customer");
     assert_eq!(values["ends"], secret.annotations()["oauth.evolutionx.io/expires-at"]);
-    assert!(!values.contains_key("rt"), "there was no refresh token");
+    assert!(!values.contains_key("rt"), "the response had no refresh token");
     assert_eq!(integration.status.as_ref().and_then(|status| status.secret_name.as_deref()), Some("tokens"));
     world.event("it", "Issued").await;
     assert!(condition(&integration, "Reconciling").is_none() && condition(&integration, "Stalled").is_none());
@@ -58,7 +58,7 @@ async fn labels_and_annotations_are_kept_added_and_removed_without_another_token
     world.integration("it", &spec).await;
     world.ready("it").await;
     let token = world.value("it", "access_token").await;
-    // Another actor removes one.
+    // Another actor removes a label and changes an annotation.
     let patch = json!({"metadata": {"labels": {"team": null}, "annotations": {"example.com/note": "other"}}});
     world.secrets().patch("it", &PatchParams::default(), &Patch::Merge(&patch)).await.expect("a patch");
     world.label("it", "team", Some("erp")).await;
@@ -70,11 +70,11 @@ async fn labels_and_annotations_are_kept_added_and_removed_without_another_token
         }
     })
     .await;
-    // The spec requires others.
+    // The labels in the spec change.
     world.change("it", &json!({"spec": {"target": {"labels": {"old": null, "new": "yes"}}}})).await;
     world.label("it", "new", Some("yes")).await;
     world.label("it", "old", None).await;
-    // A label that another actor has set is theirs.
+    // A label that another actor has set is kept.
     let patch = json!({"metadata": {"labels": {"theirs": "yes"}}});
     world.secrets().patch("it", &PatchParams::default(), &Patch::Merge(&patch)).await.expect("a patch");
     world.change("it", &json!({"spec": {"target": {"labels": {"newer": "yes"}}}})).await;
@@ -93,7 +93,7 @@ async fn a_deleted_target_is_recreated_and_a_changed_one_is_restored() {
     world.delete_secret("it").await;
     let second = world.wait_for_change("it", "access_token", &first).await;
     world.secret("it", &[("access_token", "kanarie-forged")]).await;
-    let third = eventually("the forged token is gone", test_support::world::SHORT_TIMEOUT, async || {
+    let third = eventually("the forged token is replaced", test_support::world::SHORT_TIMEOUT, async || {
         let value = world.value("it", "access_token").await;
         if value == "kanarie-forged" || value == second { Err(value) } else { Ok(value) }
     })
@@ -107,7 +107,7 @@ async fn a_deleted_target_is_recreated_and_a_changed_one_is_restored() {
 }
 
 #[tokio::test]
-async fn a_value_that_others_add_is_kept_and_costs_nothing() {
+async fn a_value_that_others_add_is_kept_and_causes_no_request() {
     let (world, endpoint) = world_with("added", 10).await;
     world.integration("it", &client_credentials(&endpoint.url())).await;
     world.ready("it").await;
@@ -130,12 +130,12 @@ async fn credentials_can_be_created_later_changed_and_deleted() {
     world.credentials().await;
     world.ready("it").await;
     let first = world.value("it", "access_token").await;
-    // An irrelevant change: a label.
+    // A change of a label is irrelevant.
     let patch = json!({"metadata": {"labels": {"touched": "yes"}}});
     world.secrets().patch("credentials", &PatchParams::default(), &Patch::Merge(&patch)).await.expect("a patch");
     world.secret("credentials", &[("client_id", "the-client"), ("client_secret", "kanarie-other-secret")]).await;
     let second = world.wait_for_change("it", "access_token", &first).await;
-    assert_eq!(endpoint.count(), 2, "a label on the credentials is no reason for a token");
+    assert_eq!(endpoint.count(), 2, "a label on the credentials causes no token request");
     assert_eq!(endpoint.requests()[1].parameter("client_secret"), "kanarie-other-secret");
     world.delete_secret("credentials").await;
     world.condition("it", "Stalled", "True", "CredentialsMissing").await;
@@ -144,7 +144,7 @@ async fn credentials_can_be_created_later_changed_and_deleted() {
     assert_eq!(world.value("it", "access_token").await, second, "the valid token is kept");
     world.secret("credentials", &[("client_id", "the-client"), ("client_secret", "kanarie-other-secret")]).await;
     world.ready("it").await;
-    assert_eq!(endpoint.count(), 2, "the same credentials are back: the token is theirs");
+    assert_eq!(endpoint.count(), 2, "the token belongs to these credentials");
 }
 
 #[tokio::test]
@@ -171,16 +171,16 @@ async fn suspend_stops_everything_and_resume_continues() {
     world.change("it", &json!({"spec": {"suspend": true}})).await;
     let ready = world.condition("it", "Ready", "True", "Suspended").await;
     assert!(ready.message.contains("suspend"), "{}", ready.message);
-    let asked = endpoint.count();
+    let requests_before = endpoint.count();
     world.condition("it", "Ready", "False", "Suspended").await;
-    assert_eq!(endpoint.count(), asked, "nothing was requested while the token expired");
+    assert_eq!(endpoint.count(), requests_before, "nothing was requested while the token expired");
     world.change("it", &json!({"spec": {"suspend": false}})).await;
     world.ready("it").await;
-    assert_eq!(endpoint.count(), asked + 1);
+    assert_eq!(endpoint.count(), requests_before + 1);
 }
 
 #[tokio::test]
-async fn a_requested_renewal_is_made_once() {
+async fn a_requested_renewal_is_executed_once() {
     let (world, endpoint) = world_with("request", 3600).await;
     world.integration("it", &client_credentials(&endpoint.url())).await;
     world.ready("it").await;
@@ -214,7 +214,7 @@ fn refresh_token_spec(endpoint: &Endpoint) -> Value {
 }
 
 #[tokio::test]
-async fn another_target_name_moves_the_refresh_token_and_removes_the_old_secret() {
+async fn a_changed_target_name_moves_the_refresh_token_and_deletes_the_old_secret() {
     let (world, endpoint, server) = rotating_world("rename").await;
     let mut spec = refresh_token_spec(&endpoint);
     spec["target"] = json!({"secretName": "before"});
@@ -290,11 +290,11 @@ async fn a_new_refresh_token_in_the_credentials_starts_a_new_chain() {
 
 #[tokio::test]
 async fn an_actor_that_keeps_writing_does_not_cause_continuous_requests() {
-    let (world, endpoint) = world_with("fight", 3600).await;
+    let (world, endpoint) = world_with("contention", 3600).await;
     world.integration("it", &client_credentials(&endpoint.url())).await;
     world.ready("it").await;
     let secrets = world.secrets();
-    let fighter = tokio::spawn(async move {
+    let writer = tokio::spawn(async move {
         let patch = json!({"stringData": {"access_token": "kanarie-forged"}});
         loop {
             let _: Result<Secret, _> = secrets.patch("it", &PatchParams::default(), &Patch::Merge(&patch)).await;
@@ -303,14 +303,14 @@ async fn an_actor_that_keeps_writing_does_not_cause_continuous_requests() {
     });
     world.condition("it", "Reconciling", "True", "RateLimited").await;
     let (before, started) = (endpoint.count(), std::time::Instant::now());
-    eventually("some repairs", Duration::from_secs(60), async || {
+    eventually("three repairs", Duration::from_secs(60), async || {
         if endpoint.count() >= before + 3 { Ok(()) } else { Err(endpoint.count().to_string()) }
     })
     .await;
     assert!(started.elapsed() >= Duration::from_secs(4), "three repairs in {:?}", started.elapsed());
-    fighter.abort();
-    let _ = fighter.await;
-    eventually("peace", Duration::from_secs(90), async || {
+    writer.abort();
+    let _ = writer.await;
+    eventually("the token is restored", Duration::from_secs(90), async || {
         let value = world.value("it", "access_token").await;
         if value == "kanarie-forged" { Err(value) } else { Ok(()) }
     })
@@ -324,7 +324,7 @@ async fn a_refresh_token_is_kept_from_an_otherwise_invalid_response() {
     spec["response"] = json!({"accessToken": "no.such.member"});
     world.integration("it", &spec).await;
     world.condition("it", "Ready", "False", "InvalidResponse").await;
-    // The first token has been used; only with the new one does the corrected attempt succeed.
+    // The first refresh token is used up: the corrected attempt succeeds only with the new one.
     world.change("it", &json!({"spec": {"response": {"accessToken": "access_token"}}})).await;
     world.ready("it").await;
     let token = world.value("it", "access_token").await;
@@ -339,9 +339,9 @@ async fn a_refresh_token_is_kept_from_an_otherwise_invalid_response() {
 
 #[tokio::test]
 async fn values_that_the_endpoint_no_longer_returns_are_removed_from_the_secret() {
-    let given = std::sync::atomic::AtomicU32::new(0);
+    let responses = std::sync::atomic::AtomicU32::new(0);
     let endpoint = Endpoint::start(move |_| {
-        let number = given.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let number = responses.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let mut body = json!({"access_token": format!("kanarie-token-{number}."), "expires_in": 3600});
         if number.is_multiple_of(2) {
             body["refresh_token"] = json!(format!("kanarie-refresh-{number}."));
@@ -362,17 +362,17 @@ async fn values_that_the_endpoint_no_longer_returns_are_removed_from_the_secret(
         world.ready("it").await;
         assert_eq!(world.value("it", "refresh_token").await, expected, "after request {request}");
     }
-    assert_eq!(endpoint.count(), 4, "nothing of this is taken for a change by others");
+    assert_eq!(endpoint.count(), 4, "these changes are not treated as changes by others");
 }
 
 #[tokio::test]
-async fn labels_are_restored_also_after_the_credentials_were_changed() {
+async fn labels_are_restored_after_a_change_of_the_credentials() {
     let (world, endpoint) = world_with("touched", 3600).await;
     let mut spec = client_credentials(&endpoint.url());
     spec["target"] = json!({"labels": {"team": "erp"}});
     world.integration("it", &spec).await;
     world.ready("it").await;
-    // Another version of the credentials, with the same values: each reconciliation has to read them from now on.
+    // A new version of the credentials with the same values: from now on, each reconciliation must read them.
     let patch = json!({"metadata": {"labels": {"touched": "yes"}}});
     world.secrets().patch("credentials", &PatchParams::default(), &Patch::Merge(&patch)).await.expect("a patch");
     let patch = json!({"metadata": {"labels": {"team": null}}});
@@ -384,19 +384,19 @@ async fn labels_are_restored_also_after_the_credentials_were_changed() {
 #[tokio::test]
 async fn a_corrupted_key_is_replaced() {
     let endpoint = Endpoint::start(|_| Reply::token(3600));
-    let world = World::new("spoiled-key").await;
+    let world = World::new("corrupted-key").await;
     world.credentials().await;
     let mut spec = client_credentials(&endpoint.url());
     spec["dpop"] = json!({});
     world.integration("it", &spec).await;
     world.ready("it").await;
     let key = world.value("it", "dpop_key").await;
-    let spoiled = json!({"stringData": {"dpop_key": "kanarie-spoiled-key"}});
+    let corrupted = json!({"stringData": {"dpop_key": "kanarie-corrupted-key"}});
     let params = kube::api::PatchParams::default();
-    world.secrets().patch("it", &params, &kube::api::Patch::Merge(&spoiled)).await.expect("a patch");
-    eventually("the key is a key again", test_support::world::SHORT_TIMEOUT, async || {
+    world.secrets().patch("it", &params, &kube::api::Patch::Merge(&corrupted)).await.expect("a patch");
+    eventually("the key is valid again", test_support::world::SHORT_TIMEOUT, async || {
         let now = world.value("it", "dpop_key").await;
-        if now.contains("BEGIN PRIVATE KEY") && now != key { Ok(()) } else { Err("spoiled".to_owned()) }
+        if now.contains("BEGIN PRIVATE KEY") && now != key { Ok(()) } else { Err("corrupted".to_owned()) }
     })
     .await;
     world.ready("it").await;

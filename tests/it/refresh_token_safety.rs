@@ -1,4 +1,5 @@
-//! Guarantee: a refresh token is neither lost nor used in vain, and there is a way to recover if one is rejected.
+//! Guarantee: a refresh token is neither lost nor wasted, and an integration can recover if its refresh token is
+//! rejected.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ struct Setting {
     first: String,
 }
 
-/// An operator, a strict server, and the first refresh token in the credentials.
+/// An operator, a strict server, and credentials with the first refresh token.
 async fn setting(name: &str, lifetime: u64) -> Setting {
     let server = RotatingTokenServer::new(lifetime);
     let responding = Arc::clone(&server);
@@ -47,7 +48,7 @@ async fn a_quota_prevents_the_request_instead_of_losing_its_response() {
     let quota = json!({"metadata": {"name": "full"}, "spec": {"hard": {"secrets": "1"}}});
     let quota: ResourceQuota = serde_json::from_value(quota).expect("a quota");
     quotas.create(&PostParams::default(), &quota).await.expect("a quota");
-    eventually("the quota counts", SHORT_TIMEOUT, async || {
+    eventually("the quota is in effect", SHORT_TIMEOUT, async || {
         let quota = quotas.get("full").await.map_err(|error| error.to_string())?;
         let used = quota.status.and_then(|status| status.used).unwrap_or_default();
         if used.get("secrets").is_some_and(|used| used.0 == "1") { Ok(()) } else { Err(format!("{used:?}")) }
@@ -59,8 +60,8 @@ async fn a_quota_prevents_the_request_instead_of_losing_its_response() {
     world.event("it", "TargetDryRunFailed").await;
     assert_eq!(endpoint.count(), 0, "the refresh token was not spent");
     assert!(server.is_current(&first));
-    // Only the quota has to be changed.
-    quotas.delete("full", &DeleteParams::default()).await.expect("no quota any more");
+    // Deleting the quota is sufficient.
+    quotas.delete("full", &DeleteParams::default()).await.expect("the quota is deleted");
     world.ready("it").await;
     assert_eq!(endpoint.count(), 1);
 }
@@ -88,7 +89,7 @@ async fn a_response_survives_an_outage_of_the_api_server_without_another_request
     )
     .await;
     // Long enough for the lease to expire.
-    eventually("the lease has run out", Duration::from_secs(40), async || {
+    eventually("the lease has expired", Duration::from_secs(40), async || {
         if world.operator.leads() { Err("it leads".to_owned()) } else { Ok(()) }
     })
     .await;
@@ -100,7 +101,7 @@ async fn a_response_survives_an_outage_of_the_api_server_without_another_request
     })
     .await;
     world.ready("it").await;
-    assert_eq!(endpoint.count(), 1, "no other request was made");
+    assert_eq!(endpoint.count(), 1, "no other request was sent");
 }
 
 #[tokio::test]
@@ -150,7 +151,7 @@ async fn a_rejected_refresh_token_is_replaced_by_the_fallback_and_reported() {
         .await;
     world.integration("it", &with_fallback(&endpoint.url())).await;
     world.ready("it").await;
-    assert_eq!(server.logins(), 0, "the refresh token comes first");
+    assert_eq!(server.logins(), 0, "the refresh token is used first");
     let old = world.values("it").await.expect("tokens");
     server.revoke(&old["refresh_token"]);
     renewal_requested(&world, "it", "1").await;
@@ -216,7 +217,7 @@ async fn a_failing_fallback_backs_off_and_new_credentials_take_effect_at_once() 
 
 #[tokio::test]
 async fn without_a_fallback_a_new_refresh_token_in_the_credentials_recovers() {
-    let Setting { server, endpoint, world, .. } = setting("way-back", 3600).await;
+    let Setting { server, endpoint, world, .. } = setting("recovery", 3600).await;
     world.integration("it", &rotating(&endpoint.url(), "credentials")).await;
     world.ready("it").await;
     let old = world.values("it").await.expect("tokens");
@@ -232,7 +233,7 @@ async fn without_a_fallback_a_new_refresh_token_in_the_credentials_recovers() {
 }
 
 #[tokio::test]
-async fn a_request_that_may_take_longer_than_the_lease_is_sent_under_a_longer_one() {
+async fn the_lease_is_extended_for_a_request_that_may_take_longer() {
     let server = RotatingTokenServer::new(3600);
     let responding = Arc::clone(&server);
     let endpoint =
@@ -254,9 +255,9 @@ async fn a_request_that_may_take_longer_than_the_lease_is_sent_under_a_longer_on
     )
     .await;
     let during: u64 = lease_seconds().parse().expect("seconds");
-    assert!(during >= 62, "{during} s outlive the request and its write");
+    assert!(during >= 62, "a lease of {during} s is shorter than the request and its write");
     world.ready("it").await;
-    eventually("the lease is as short as before", SHORT_TIMEOUT, async || match lease_seconds() {
+    eventually("the lease has its normal duration again", SHORT_TIMEOUT, async || match lease_seconds() {
         short if short == "14" => Ok(()),
         other => Err(other),
     })

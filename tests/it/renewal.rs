@@ -1,4 +1,4 @@
-//! Guarantee: a token is renewed between half of its lifetime and its expiry, at a fixed small cost.
+//! Guarantee: a token is renewed in time before its expiry, with a small, fixed number of API calls.
 
 use std::time::{Duration, SystemTime};
 
@@ -22,10 +22,10 @@ async fn renewals(endpoint: &Endpoint, count: usize, within: Duration) -> Vec<Du
     distances(endpoint)
 }
 
-/// The time of each renewal: the first token is renewed when a third to two thirds of its lifetime have passed, so that
-/// tokens that were issued together are spread out; all others in the last tenth before two thirds have passed.
+/// Checks the time of each renewal: the first token is renewed between one third and two thirds of its lifetime, to spread
+/// out tokens that were issued together; all others are renewed in the last tenth of the lifetime before two thirds.
 fn assert_in_time(distances: &[Duration], lifetime: Duration) {
-    // The delay from the request to the write of the times, and from a due time to the request, on a busy machine.
+    // Delays between the request and the stored times, and between the due time and the request, on a busy machine.
     let slack = Duration::from_secs(2);
     for (number, distance) in distances.iter().enumerate() {
         let earliest = if number == 0 { lifetime / 3 } else { lifetime * 2 / 3 - lifetime / 10 };
@@ -35,7 +35,7 @@ fn assert_in_time(distances: &[Duration], lifetime: Duration) {
         );
         assert!(
             *distance < lifetime * 2 / 3 + slack,
-            "renewal {number} after {distance:?}, late for {lifetime:?}: {distances:?}"
+            "renewal {number} after {distance:?}, too late for {lifetime:?}: {distances:?}"
         );
     }
 }
@@ -73,9 +73,9 @@ async fn renew_before_changes_the_renewal_time() {
     assert_eq!(expires.duration_since(issued).as_secs(), 3600);
     let before = expires.duration_since(renew).as_secs();
     assert!((600..=1800).contains(&before), "10 minutes and a jitter of at most a third of the lifetime: {before} s");
-    // A change of the renewal only causes no new token.
+    // A change of the renewal time alone does not cause a new token.
     world.change("it", &json!({"spec": {"renewBefore": "30m"}})).await;
-    eventually("a renewal that was moved", test_support::world::SHORT_TIMEOUT, async || {
+    eventually("the renewal is rescheduled", test_support::world::SHORT_TIMEOUT, async || {
         let status = world.get("it").await.status.expect("a status");
         let before = status.expires_at.unwrap().0.duration_since(status.renew_at.unwrap().0).as_secs();
         if (1800..=2700).contains(&before) { Ok(()) } else { Err(format!("{before} s")) }
@@ -128,7 +128,7 @@ fn by_operator(calls: &Calls) -> u64 {
 }
 
 #[tokio::test]
-async fn a_renewal_costs_three_calls_and_nothing_happens_between_renewals() {
+async fn a_renewal_needs_three_api_calls_and_an_idle_integration_none() {
     // A separate control plane, so that its counters include nothing else.
     let control_plane = ControlPlane::start();
     test_support::manifests::install_crd(&control_plane);
@@ -147,7 +147,7 @@ async fn a_renewal_costs_three_calls_and_nothing_happens_between_renewals() {
     for number in 0..10 {
         world.ready(&format!("long-{number}")).await;
     }
-    // The first renewal of each publishes an event; steady state begins after it.
+    // The first renewal of each integration publishes an event; afterwards, the number of calls is constant.
     let renewed = |at_least: f64| {
         let world = &world;
         async move {
@@ -171,7 +171,7 @@ async fn a_renewal_costs_three_calls_and_nothing_happens_between_renewals() {
             println!("{call:?}: {}", count - before);
         }
     }
-    // A renewal in flight while the counters were read has made some of its calls: at most one per integration.
+    // Renewals in flight while the counters are read, at most one per integration, have already made some of their calls.
     #[expect(clippy::cast_precision_loss, reason = "a small count")]
     let calls = calls as f64;
     assert!(calls <= 3.0 * renewals + 10.0, "{calls} calls for {renewals} renewals");

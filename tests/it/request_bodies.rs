@@ -27,7 +27,7 @@ async fn request_of(name: &str, spec: Value) -> Request {
     world.integration("it", &spec).await;
     world.ready("it").await;
     let requests = endpoint.requests();
-    assert_eq!(requests.len(), 1, "one request makes one token");
+    assert_eq!(requests.len(), 1, "one request per token");
     let request = requests.into_iter().next().expect("one request");
     assert_eq!(request.method, "POST");
     assert_eq!(request.headers["accept"], "application/json");
@@ -133,7 +133,7 @@ async fn refresh_token_with_audience_and_scope() {
 }
 
 #[tokio::test]
-async fn form_encodes_what_needs_it() {
+async fn a_form_is_percent_encoded() {
     let spec = json!({
         "grantType": "client_credentials",
         "scope": "customer order",

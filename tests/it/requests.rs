@@ -1,6 +1,5 @@
 //! Guarantee: requests are sent to the endpoint of the issuer, through the configured proxy, and responses of all
-//! shapes are understood. With a scripted endpoint, for what real servers do not do on demand; for these, see
-//! `authentication.rs`.
+//! shapes can be used. These tests use a scripted endpoint; for real servers, see `authentication.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +25,7 @@ fn metadata(issuer: &str) -> Value {
     })
 }
 
-/// Returns tokens for POST, and for GET the metadata at one location.
+/// Responds to POST with tokens, and to GET with the metadata at one path.
 fn publish(endpoint: &Endpoint, place: &'static str, reply: impl Fn() -> Reply + Send + Sync + 'static) {
     endpoint.respond(move |request| match (request.method.as_str(), request.path.as_str()) {
         ("POST", _) => Reply::token(9),
@@ -47,7 +46,7 @@ fn posts(endpoint: &Endpoint) -> Vec<Request> {
 }
 
 #[tokio::test]
-async fn the_metadata_of_an_issuer_are_read_once_from_both_locations() {
+async fn the_metadata_of_an_issuer_is_read_once_from_either_location() {
     let world = World::new("issuer").await;
     world.credentials().await;
     for (number, place) in
@@ -66,13 +65,13 @@ async fn the_metadata_of_an_issuer_are_read_once_from_both_locations() {
         world.wait_for_change(&name, "access_token", &first).await;
         let sent = posts(&endpoint);
         assert!(sent.iter().all(|request| request.path == "/the-token-endpoint"), "{sent:?}");
-        let asked = endpoint.requests().iter().filter(|request| request.path == place).count();
-        assert_eq!(asked, 1, "{place}: the metadata are kept");
+        let reads = endpoint.requests().iter().filter(|request| request.path == place).count();
+        assert_eq!(reads, 1, "{place}: the metadata is cached");
     }
 }
 
 #[tokio::test]
-async fn invalid_metadata_cause_no_request() {
+async fn with_invalid_metadata_nothing_is_sent() {
     let world = World::new("bad-issuer").await;
     world.credentials().await;
     let place = "/realms/erp/.well-known/openid-configuration";
@@ -87,7 +86,7 @@ async fn invalid_metadata_cause_no_request() {
     let evil = change(|document| document["issuer"] = json!("https://evil.example.com"));
     let slash =
         change(|document| document["issuer"] = json!(format!("{}/", document["issuer"].as_str().unwrap_or(""))));
-    let silent = change(|document| _ = document.as_object_mut().map(|members| members.remove("token_endpoint")));
+    let incomplete = change(|document| _ = document.as_object_mut().map(|members| members.remove("token_endpoint")));
     let relative = change(|document| document["token_endpoint"] = json!("/token"));
     let other = change(|document| document["token_endpoint"] = json!("ftp://example.com/token"));
     let methods = change(|document| {
@@ -101,14 +100,14 @@ async fn invalid_metadata_cause_no_request() {
             "InvalidIssuerMetadata",
             "the issuer in the metadata is https://evil.example.com",
         ),
-        ("the issuer with a slash more", Box::new(slash), "InvalidIssuerMetadata", "check spec.issuer"),
+        ("the issuer with a trailing slash", Box::new(slash), "InvalidIssuerMetadata", "check spec.issuer"),
         (
             "no token endpoint",
-            Box::new(silent),
+            Box::new(incomplete),
             "InvalidIssuerMetadata",
             "contain no token_endpoint: set spec.tokenEndpoint",
         ),
-        ("a token endpoint that is no URL", Box::new(relative), "InvalidIssuerMetadata", "is not a URL"),
+        ("a token endpoint that is not a URL", Box::new(relative), "InvalidIssuerMetadata", "is not a URL"),
         ("a token endpoint of another scheme", Box::new(other), "InvalidIssuerMetadata", "not an https URL"),
         (
             "another client authentication",
@@ -116,7 +115,7 @@ async fn invalid_metadata_cause_no_request() {
             "InvalidSpec",
             "offers private_key_jwt, tls_client_auth and not",
         ),
-        ("no JSON", Box::new(|_| Reply::text(200, "<html>")), "InvalidIssuerMetadata", "is not valid (RFC 8414"),
+        ("not JSON", Box::new(|_| Reply::text(200, "<html>")), "InvalidIssuerMetadata", "is not valid (RFC 8414"),
         ("10 MB", Box::new(|_| Reply::Huge(10 << 20)), "InvalidIssuerMetadata", "larger than 64 KiB"),
         (
             "nothing at either location",
@@ -136,7 +135,7 @@ async fn invalid_metadata_cause_no_request() {
         world.integration(&name, &by_issuer(&issuer)).await;
         let ready = world.condition(&name, "Ready", "False", reason).await;
         assert!(ready.message.contains(message), "{case}: {}", ready.message);
-        assert!(posts(&endpoint).is_empty(), "{case}: something was sent");
+        assert!(posts(&endpoint).is_empty(), "{case}: a request was sent");
     }
 }
 
@@ -161,8 +160,8 @@ async fn the_ca_bundle_of_the_spec_is_trusted() {
     let world = World::new("ca-bundles").await;
     world.credentials().await;
     let mut spec = client_credentials(&url);
-    world.integration("stranger", &spec).await;
-    let ready = world.condition("stranger", "Ready", "False", "EndpointUnreachable").await;
+    world.integration("untrusted", &spec).await;
+    let ready = world.condition("untrusted", "Ready", "False", "EndpointUnreachable").await;
     assert!(ready.message.contains("certificate"), "{}", ready.message);
     spec["connection"] = json!({"caBundle": {"name": "ca", "key": "bundle.pem"}});
     world.integration("it", &spec).await;
@@ -177,7 +176,7 @@ async fn the_ca_bundle_of_the_spec_is_trusted() {
     .await;
     let ca = std::fs::read_to_string(identity.ca_file()).expect("the CA");
     world.config_map("ca", "bundle.pem", &ca).await;
-    // Not watched, but checked again every 30 s.
+    // ConfigMaps are not watched, but checked every 30 s.
     eventually("the fixed ConfigMap is found", Duration::from_secs(45), async || {
         let token = world.value("it", "access_token").await;
         if token.is_empty() { Err("no token".to_owned()) } else { Ok(()) }
@@ -186,12 +185,12 @@ async fn the_ca_bundle_of_the_spec_is_trusted() {
 }
 
 #[tokio::test]
-async fn responses_of_all_shapes_are_understood() {
+async fn responses_of_all_shapes_can_be_used() {
     let world = World::new("shapes").await;
     world.credentials().await;
     let in_an_hour = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
-    let ends = |value: Value| Reply::json(200, &json!({"access_token": "kanarie-token", "expires_at": value}));
-    let by_end = json!({"expiresAt": "expires_at"});
+    let expires_at = |value: Value| Reply::json(200, &json!({"access_token": "kanarie-token", "expires_at": value}));
+    let by_expiry = json!({"expiresAt": "expires_at"});
     let form = "access_token=kanarie-token&scope=repo%2Cgist&token_type=bearer&expires_in=3600";
     let cases: Vec<(&str, Value, Reply)> = vec![
         ("a form", json!({}), Reply::text(200, form)),
@@ -200,12 +199,12 @@ async fn responses_of_all_shapes_are_understood() {
             json!({"accessToken": "$headers.`x-auth-token`", "expiresIn": "$number($headers.`x-ttl`)"}),
             Reply::text(200, "").with_header("X-Auth-Token", "kanarie-token").with_header("X-TTL", "3600"),
         ),
-        ("an end in RFC 3339", by_end.clone(), ends(json!(in_an_hour.to_string()))),
-        ("an end in seconds", by_end.clone(), ends(json!(in_an_hour.as_second()))),
-        ("an end in milliseconds", by_end.clone(), ends(json!(in_an_hour.as_millisecond()))),
-        ("an end in seconds, as text", by_end, ends(json!(in_an_hour.as_second().to_string()))),
+        ("an expiry in RFC 3339", by_expiry.clone(), expires_at(json!(in_an_hour.to_string()))),
+        ("an expiry in seconds", by_expiry.clone(), expires_at(json!(in_an_hour.as_second()))),
+        ("an expiry in milliseconds", by_expiry.clone(), expires_at(json!(in_an_hour.as_millisecond()))),
+        ("an expiry in seconds, as text", by_expiry, expires_at(json!(in_an_hour.as_second().to_string()))),
         (
-            "a status inside",
+            "a status in the body",
             json!({"success": "status = 0", "accessToken": "body.token", "expiresIn": "body.ttl"}),
             Reply::json(200, &json!({"status": 0, "body": {"token": "kanarie-token", "ttl": 3600}})),
         ),
@@ -224,17 +223,18 @@ async fn responses_of_all_shapes_are_understood() {
         world.ready(&name).await;
         assert_eq!(world.value(&name, "access_token").await, "kanarie-token", "{case}");
         let status = world.get(&name).await.status.expect("a status");
-        let (begins, ends) = (status.issued_at.expect("an issue time").0, status.expires_at.expect("an expiry time").0);
-        let lifetime = ends.duration_since(begins).as_secs();
+        let (issued, expires) =
+            (status.issued_at.expect("an issue time").0, status.expires_at.expect("an expiry time").0);
+        let lifetime = expires.duration_since(issued).as_secs();
         assert!((3540..=3600).contains(&lifetime), "{case}: {lifetime}");
     }
 }
 
 #[tokio::test]
-async fn an_error_inside_a_200_is_a_rejection() {
-    let answer = json!({"ok": false, "error": "invalid_client_id", "access_token": "not-a-token"});
-    let endpoint = Endpoint::start(move |_| Reply::json(200, &answer));
-    let world = World::new("inside").await;
+async fn an_error_in_a_200_response_is_a_rejection() {
+    let response = json!({"ok": false, "error": "invalid_client_id", "access_token": "not-a-token"});
+    let endpoint = Endpoint::start(move |_| Reply::json(200, &response));
+    let world = World::new("error-in-200").await;
     world.credentials().await;
     let mut spec = client_credentials(&endpoint.url());
     spec["response"] = json!({"success": "ok"});
@@ -252,11 +252,11 @@ async fn an_error_inside_a_200_is_a_rejection() {
 async fn extra_values_are_written_kept_and_removed() {
     let world = World::new("extra").await;
     world.credentials().await;
-    let answer = json!({
+    let response = json!({
         "access_token": "kanarie-token", "expires_in": 3600, "instance_url": "https://eu1.example.com",
         "limits": {"calls": 100}, "quota": 5, "nothing": null,
     });
-    let endpoint = Endpoint::start(move |_| Reply::json(200, &answer));
+    let endpoint = Endpoint::start(move |_| Reply::json(200, &response));
     let mut spec = client_credentials(&endpoint.url());
     spec["response"] = json!({"extra": {
         "instance_url": "instance_url", "limits.json": "limits", "quota": "quota", "nothing": "nothing",
@@ -266,8 +266,8 @@ async fn extra_values_are_written_kept_and_removed() {
     let values = world.values("it").await.expect("the target");
     assert_eq!(values["instance_url"], "https://eu1.example.com");
     assert_eq!((values["limits.json"].as_str(), values["quota"].as_str()), (r#"{"calls":100}"#, "5"));
-    assert!(!values.contains_key("nothing"), "what yields nothing is not written");
-    // The operator owns it like the token: a change by others is reverted.
+    assert!(!values.contains_key("nothing"), "an expression without a result is not written");
+    // The operator owns extra values like the token: changes by others are reverted.
     world
         .secrets()
         .patch("it", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(&json!({"data": {"quota": "Ng=="}})))
@@ -281,7 +281,7 @@ async fn extra_values_are_written_kept_and_removed() {
     })
     .await;
     world.change("it", &json!({"spec": {"response": {"extra": {"quota": null, "limits.json": null}}}})).await;
-    eventually("what is not named any more is gone", test_support::world::SHORT_TIMEOUT, async || {
+    eventually("values that were removed from the spec are deleted", test_support::world::SHORT_TIMEOUT, async || {
         let values = world.values("it").await.expect("the target");
         if values.contains_key("quota") || values.contains_key("limits.json") {
             Err(format!("{:?}", values.keys()))
@@ -296,15 +296,17 @@ async fn extra_values_are_written_kept_and_removed() {
 /// A login that returns refresh tokens, and a separate refresh endpoint, each with its own parameters.
 #[tokio::test]
 async fn the_refresh_token_of_a_grant_is_used_until_it_is_rejected() {
-    let refused = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let refuses = Arc::clone(&refused);
+    let rejects = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let rejecting = Arc::clone(&rejects);
     let endpoint = Endpoint::start(move |request| match request.path.as_str() {
         "/login" => Reply::json(
             200,
             &json!({"access_token": "kanarie-by-login", "refresh_token": "kanarie-first", "expires_in": 9, "tenant": "evox"}),
         ),
-        _ if refuses.swap(false, std::sync::atomic::Ordering::SeqCst) => Reply::rejected(400, "invalid_grant", "ended"),
-        // Unchanged values are not returned again.
+        _ if rejecting.swap(false, std::sync::atomic::Ordering::SeqCst) => {
+            Reply::rejected(400, "invalid_grant", "ended")
+        }
+        // The response omits the unchanged values.
         _ => Reply::json(200, &json!({"access_token": format!("by-{}", request.parameter("token")), "expires_in": 9})),
     });
     let world = World::new("strategy").await;
@@ -332,10 +334,10 @@ async fn the_refresh_token_of_a_grant_is_used_until_it_is_rejected() {
     assert_eq!(
         (values["refresh_token"].as_str(), values["tenant"].as_str()),
         ("kanarie-first", "evox"),
-        "what is carried over"
+        "values that the response omits are kept"
     );
     // After a rejection, the grant is run again in the same attempt.
-    refused.store(true, std::sync::atomic::Ordering::SeqCst);
+    rejects.store(true, std::sync::atomic::Ordering::SeqCst);
     eventually("the user logs in again", Duration::from_secs(30), async || {
         let logins = endpoint.requests().iter().filter(|request| request.path == "/login").count();
         if logins == 2 { Ok(()) } else { Err(format!("{logins}")) }
@@ -343,7 +345,7 @@ async fn the_refresh_token_of_a_grant_is_used_until_it_is_rejected() {
     .await;
     world.ready("it").await;
     let warned = world.events("it").await.iter().any(|event| event.reason.as_deref() == Some("FallbackUsed"));
-    assert!(!warned, "the expiry of a refresh token is no reason for a warning");
+    assert!(!warned, "the rejection of a refresh token causes no warning");
     // Another spec causes a new grant: the refresh token belongs to the old one.
     let before = endpoint.requests().len();
     world.change("it", &json!({"spec": {"scope": "order"}})).await;
@@ -353,7 +355,7 @@ async fn the_refresh_token_of_a_grant_is_used_until_it_is_rejected() {
 }
 
 #[tokio::test]
-async fn a_server_that_always_demands_nonces_gets_two_requests() {
+async fn a_server_that_always_requires_a_new_nonce_receives_two_requests() {
     let endpoint = Endpoint::start(|request| {
         let nonce = format!("nonce-{}", request.headers.get("dpop").map_or(0, String::len));
         Reply::rejected(400, "use_dpop_nonce", "again").with_header("DPoP-Nonce", &nonce)
@@ -367,11 +369,11 @@ async fn a_server_that_always_demands_nonces_gets_two_requests() {
     assert!(ready.message.contains("use_dpop_nonce"), "{}", ready.message);
     assert_eq!(endpoint.count(), 2);
     let proofs: Vec<_> = endpoint.requests().iter().map(|request| request.headers["dpop"].clone()).collect();
-    assert_ne!(proofs[0], proofs[1], "a proof is used once");
+    assert_ne!(proofs[0], proofs[1], "a proof was reused");
 }
 
 #[tokio::test]
-async fn a_clock_skew_is_reported_if_something_is_signed() {
+async fn clock_skew_is_reported_for_signed_requests() {
     let behind = |_: &Request| {
         Reply::rejected(401, "invalid_client", "token used before issued")
             .with_header("Date", "Thu, 01 Jan 2026 00:00:00 GMT")
@@ -392,7 +394,7 @@ async fn a_clock_skew_is_reported_if_something_is_signed() {
     assert!(!unsigned.contains("clocks"), "{unsigned}");
 }
 
-/// Each is reported with its reason and the field to change; nothing is sent, and the existing token is kept.
+/// Each error is reported with its reason and the field to change; no request is sent, and the existing token is kept.
 #[tokio::test]
 async fn invalid_input_is_reported_and_the_token_is_kept() {
     let endpoint = Endpoint::start(|_| Reply::token(3600));
@@ -418,7 +420,7 @@ async fn invalid_input_is_reported_and_the_token_is_kept() {
 
 /// A custom login endpoint does not use the error codes of RFC 6749.
 #[tokio::test]
-async fn a_refresh_that_is_rejected_with_a_custom_error_leads_to_the_grant_as_well() {
+async fn a_refresh_that_is_rejected_with_a_custom_error_also_leads_to_the_grant() {
     let endpoint = Endpoint::start(|request| match request.path.as_str() {
         "/login" => Reply::json(
             200,
@@ -426,7 +428,7 @@ async fn a_refresh_that_is_rejected_with_a_custom_error_leads_to_the_grant_as_we
         ),
         _ => Reply::json(401, &json!({"message": "refresh token expired"})),
     });
-    let world = World::new("other-words").await;
+    let world = World::new("custom-error").await;
     world.secret("credentials", &[("username", "ada"), ("password", "kanarie-word")]).await;
     let base = format!("http://{}", endpoint.address());
     let spec = json!({
@@ -446,14 +448,14 @@ async fn a_refresh_that_is_rejected_with_a_custom_error_leads_to_the_grant_as_we
     assert_eq!(world.get("it").await.status.and_then(|status| status.last_failure), None);
 }
 
-/// The response is not a success, but the refresh token that was sent is invalid now.
+/// The response is an error, but the server has already invalidated the old refresh token.
 #[tokio::test]
 async fn a_new_refresh_token_next_to_an_error_is_kept() {
     let server = test_support::endpoint::RotatingTokenServer::new(3600);
     let first = server.first();
     let responding = Arc::clone(&server);
     let endpoint = Endpoint::start(move |request| match responding.reply(request) {
-        // Rotated once, although the response is not a success.
+        // The first response rotates the token although it is an error.
         Reply::Http(200, headers, body) if responding.renewed() == 1 => {
             Reply::Http(200, headers, body.replace("{", "{\"ok\":false,"))
         }

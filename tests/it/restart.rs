@@ -1,4 +1,4 @@
-//! Guarantee: the state is in the Secrets. A process that crashes or exits loses nothing and requests nothing twice.
+//! Guarantee: all state is in the Secrets. A process that crashes or exits does not lose a token or request one twice.
 
 use std::process::Command;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use test_support::process::{Process, WorkDir};
 use test_support::world::{SHORT_TIMEOUT, client_credentials};
 use test_support::{ControlPlane, Operator, World, eventually};
 
-/// A lease of nobody is acquired within seconds.
+/// Timeout for acquiring a free lease.
 const TAKEOVER: Duration = Duration::from_secs(30);
 
 #[tokio::test]
@@ -35,17 +35,17 @@ async fn kill_and_restart_with_100_valid_tokens_requests_nothing() {
     assert_eq!(endpoint.count(), 100);
     world.operator.kill();
     world.operator = Operator::start(ControlPlane::shared(), &world.namespace).await;
-    // Each integration has been reconciled, and each reconciliation ended with waiting.
+    // Each integration is reconciled and found to be valid.
     eventually("100 reconciliations", SHORT_TIMEOUT, async || {
         let reconciliations = world.operator.sum("oauth_operator_reconciles_total", "TokenValid");
-        if reconciliations >= 100.0 { Ok(()) } else { Err(format!("{reconciliations} looks")) }
+        if reconciliations >= 100.0 { Ok(()) } else { Err(format!("{reconciliations} reconciliations")) }
     })
     .await;
     assert_eq!(world.operator.sum("oauth_operator_token_requests_total", ""), 0.0);
-    assert_eq!(endpoint.count(), 100, "no request at all");
-    let reads = world.operator.sum("oauth_operator_reconcile_errors_total", "");
-    assert_eq!(reads, 0.0);
-    // It continues where the other one stopped.
+    assert_eq!(endpoint.count(), 100, "no request was sent");
+    let errors = world.operator.sum("oauth_operator_reconcile_errors_total", "");
+    assert_eq!(errors, 0.0);
+    // It handles changes like the process before it.
     let token = world.value("it-0", "access_token").await;
     world.change("it-0", &json!({"spec": {"scope": "order"}})).await;
     world.wait_for_change("it-0", "access_token", &token).await;
@@ -53,8 +53,8 @@ async fn kill_and_restart_with_100_valid_tokens_requests_nothing() {
 
 #[tokio::test]
 async fn sigterm_during_a_request_finishes_it_and_writes_the_response() {
-    let answer = json!({"access_token": "late-token", "refresh_token": "the-only-copy", "expires_in": 3600});
-    let endpoint = Endpoint::start(move |_| Reply::Late(Duration::from_secs(3), Box::new(Reply::json(200, &answer))));
+    let response = json!({"access_token": "late-token", "refresh_token": "the-only-copy", "expires_in": 3600});
+    let endpoint = Endpoint::start(move |_| Reply::Late(Duration::from_secs(3), Box::new(Reply::json(200, &response))));
     let world = World::new("sigterm").await;
     world.credentials().await;
     world.integration("it", &client_credentials(&endpoint.url())).await;
@@ -92,16 +92,16 @@ async fn a_back_off_survives_a_restart() {
         if reconciliations >= 1.0 { Ok(()) } else { Err(format!("{reconciliations}")) }
     })
     .await;
-    assert_eq!(endpoint.count(), 1, "the minute is not over, whoever counts it");
+    assert_eq!(endpoint.count(), 1, "the delay of one minute is kept across the restart");
     // A change takes effect at once, also in the new process.
     endpoint.respond(|_| Reply::token(3600));
     world.secret("credentials", &[("client_id", "the-client"), ("client_secret", "kanarie-fixed-secret")]).await;
     world.ready("it").await;
 }
 
-/// As a person starts it: no JSON, the identity of the pod, and Ctrl+C.
+/// Started from a terminal: text logs, the identity of the pod, and Ctrl+C.
 #[tokio::test]
-async fn started_by_hand_it_logs_text_leads_by_the_name_of_its_pod_and_exits_gracefully_on_sigint() {
+async fn a_manually_started_operator_logs_text_leads_with_its_pod_name_and_exits_on_sigint() {
     let control_plane = ControlPlane::shared();
     let namespace = control_plane.namespace("by-hand").await;
     install_permissions_in(control_plane, &namespace);

@@ -1,5 +1,5 @@
-//! Guarantee: tokens that are no longer used are revoked or retained as the spec says, and a deletion is never
-//! delayed for long.
+//! Guarantee: tokens that are no longer used are revoked or retained as configured, and a deletion is delayed only for a
+//! bounded time.
 
 use std::time::{Duration, Instant};
 
@@ -28,12 +28,12 @@ fn revoking(endpoint: &Endpoint, more: Value) -> Value {
 }
 
 /// Waits until a Secret has been deleted with its integration.
-async fn gone(world: &World, name: &str) {
-    // The garbage collector discovers a new kind of owner every 30 s.
-    eventually(&format!("Secret {name} goes along"), Duration::from_secs(60), async || {
+async fn wait_until_deleted(world: &World, name: &str) {
+    // The garbage collector discovers new kinds of owners every 30 s.
+    eventually(&format!("Secret {name} is deleted"), Duration::from_secs(60), async || {
         match world.values(name).await {
             None => Ok(()),
-            Some(_) => Err("it exists".to_owned()),
+            Some(_) => Err("it still exists".to_owned()),
         }
     })
     .await;
@@ -43,7 +43,7 @@ async fn gone(world: &World, name: &str) {
 async fn a_deletion_is_delayed_for_a_bounded_time_only() {
     let silent = endpoint(Reply::Never);
     let refusing = endpoint(Reply::rejected(503, "temporarily_unavailable", "later"));
-    let world = World::new("held-up").await;
+    let world = World::new("delayed-deletion").await;
     world.credentials().await;
     let mut spec = revoking(&silent, json!({"onDeletion": true}));
     spec["request"] = json!({"timeout": "60s"});
@@ -52,30 +52,34 @@ async fn a_deletion_is_delayed_for_a_bounded_time_only() {
     world.ready("silent").await;
     world.ready("refusing").await;
     world.delete("refusing").await;
-    assert!(refusing.requests().iter().any(|request| request.path == "/revoke"), "it was tried");
+    assert!(refusing.requests().iter().any(|request| request.path == "/revoke"), "a revocation was attempted");
     let event = world.event("refusing", "RevocationFailed").await;
     assert!(event.note.as_deref().is_some_and(|note| note.contains("temporarily_unavailable")), "{event:?}");
     let begun = Instant::now();
     world.delete("silent").await;
-    assert!(begun.elapsed() < Duration::from_secs(30), "20 s and some: {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(30),
+        "the deletion took {:?}, instead of about 20 s",
+        begun.elapsed()
+    );
     world.event("silent", "RevocationFailed").await;
 }
 
 #[tokio::test]
 async fn a_deletion_continues_without_credentials_or_with_an_invalid_spec() {
     let endpoint = endpoint(Reply::json(200, &json!({})));
-    let world = World::new("goes-on").await;
+    let world = World::new("deletion-continues").await;
     world.credentials().await;
     let spec = revoking(&endpoint, json!({"onDeletion": true}));
-    for name in ["no-credentials", "bad-spec", "suspended", "unmarked"] {
+    for name in ["no-credentials", "bad-spec", "suspended", "no-finalizer"] {
         world.integration(name, &spec).await;
         world.ready(name).await;
         assert_eq!(world.get(name).await.finalizers(), ["oauth.evolutionx.io/revocation"], "{name}");
     }
-    // Once it is removed from the spec, no deletion waits for the operator.
-    world.change("unmarked", &json!({"spec": {"revocation": null}})).await;
-    eventually("the finalizer is gone", SHORT_TIMEOUT, async || {
-        let finalizers = world.get("unmarked").await.finalizers().to_vec();
+    // After the revocation is removed from the spec, a deletion does not wait for the operator.
+    world.change("no-finalizer", &json!({"spec": {"revocation": null}})).await;
+    eventually("the finalizer is removed", SHORT_TIMEOUT, async || {
+        let finalizers = world.get("no-finalizer").await.finalizers().to_vec();
         if finalizers.is_empty() { Ok(()) } else { Err(format!("{finalizers:?}")) }
     })
     .await;
@@ -84,7 +88,7 @@ async fn a_deletion_continues_without_credentials_or_with_an_invalid_spec() {
     world.change("bad-spec", &json!({"spec": {"response": {"accessToken": "data."}}})).await;
     world.condition("bad-spec", "Stalled", "True", "InvalidSpec").await;
     world.delete_secret("credentials").await;
-    for name in ["no-credentials", "bad-spec", "suspended", "unmarked"] {
+    for name in ["no-credentials", "bad-spec", "suspended", "no-finalizer"] {
         world.delete(name).await;
     }
     assert!(endpoint.requests().iter().all(|request| request.path != "/revoke"), "nothing could be revoked");
@@ -115,7 +119,7 @@ async fn revocations_conform_to_rfc_7009() {
         ["token=kanarie-rt&token_type_hint=refresh_token", "token=kanarie-at&token_type_hint=access_token"]
     );
     assert!(sent.iter().all(|request| request.headers["authorization"].starts_with("Basic ")));
-    gone(&world, "it").await;
+    wait_until_deleted(&world, "it").await;
 }
 
 #[tokio::test]
@@ -138,7 +142,7 @@ async fn a_retained_secret_outlives_its_integration_and_is_taken_over() {
     world.integration("another", &another).await;
     world.condition("another", "Stalled", "True", "TargetConflict").await;
     world.integrations().delete("another", &DeleteParams::default()).await.expect("deleted");
-    assert_eq!(uid(&world.secrets().get("it").await.expect("it stays")), uid(&secret));
+    assert_eq!(uid(&world.secrets().get("it").await.expect("it is kept")), uid(&secret));
     // An integration with the same name continues with it: its token is still valid.
     let requests = endpoint.count();
     let second = world.integration("it", &spec).await;
@@ -148,13 +152,13 @@ async fn a_retained_secret_outlives_its_integration_and_is_taken_over() {
     assert_eq!((uid(&taken), taken.data), (uid(&secret), secret.data));
     assert_eq!(taken.metadata.labels.expect("labels")["oauth.evolutionx.io/integration-uid"], uid(&second));
     assert_eq!(endpoint.count(), requests, "no token was requested");
-    // The second integration did not retain it: only the owner of the Secret can hand it over.
+    // The second integration does not own it: only the owner of the Secret can hand it over.
     world.change("it", &json!({"spec": {"target": {"deletionPolicy": "Delete"}}})).await;
     world.ready("it").await;
     assert!(world.secrets().get("it").await.expect("the target").owner_references().is_empty());
-    let word = json!({"metadata": {"annotations": {"oauth.evolutionx.io/adopt-by": "it"}}});
+    let adopt = json!({"metadata": {"annotations": {"oauth.evolutionx.io/adopt-by": "it"}}});
     let params = kube::api::PatchParams::default();
-    world.secrets().patch("it", &params, &kube::api::Patch::Merge(&word)).await.expect("the owner's word");
+    world.secrets().patch("it", &params, &kube::api::Patch::Merge(&adopt)).await.expect("the annotation is set");
     // Once handed over, the policy applies: the Secret gets its owner, and is deleted with it.
     eventually("the Secret has an owner", SHORT_TIMEOUT, async || {
         let secret = world.secrets().get("it").await.expect("the target");
@@ -163,7 +167,7 @@ async fn a_retained_secret_outlives_its_integration_and_is_taken_over() {
     })
     .await;
     world.delete("it").await;
-    gone(&world, "it").await;
+    wait_until_deleted(&world, "it").await;
 }
 
 #[tokio::test]
@@ -174,7 +178,7 @@ async fn an_owned_secret_becomes_a_retained_one() {
     world.integration("it", &client_credentials(&endpoint.url())).await;
     world.ready("it").await;
     world.change("it", &json!({"spec": {"target": {"deletionPolicy": "Retain"}}})).await;
-    eventually("the Secret has no owner any more", SHORT_TIMEOUT, async || {
+    eventually("the Secret no longer has an owner", SHORT_TIMEOUT, async || {
         let secret = world.secrets().get("it").await.expect("the target");
         if secret.owner_references().is_empty() { Ok(()) } else { Err(format!("{:?}", secret.metadata)) }
     })
@@ -183,34 +187,34 @@ async fn an_owned_secret_becomes_a_retained_one() {
     world.ready("owned").await;
     world.delete("it").await;
     world.delete("owned").await;
-    // Once the garbage collector has deleted the last one, it has also processed the first one.
-    gone(&world, "owned").await;
-    assert!(world.values("it").await.is_some(), "it stays");
-    assert_eq!(endpoint.count(), 2, "and no other token was requested in the meantime");
+    // When the garbage collector has deleted the second Secret, it has already processed the first one.
+    wait_until_deleted(&world, "owned").await;
+    assert!(world.values("it").await.is_some(), "it is kept");
+    assert_eq!(endpoint.count(), 2, "no other token was requested in the meantime");
 }
 
-/// A server that counts revoked tokens.
+/// The tokens that were revoked at an endpoint.
 fn revoked(endpoint: &Endpoint) -> Vec<String> {
     let sent = endpoint.requests().into_iter().filter(|request| request.path == "/revoke");
     sent.map(|request| request.form().remove("token").unwrap_or_default()).collect()
 }
 
 #[tokio::test]
-async fn the_token_that_workloads_still_have_is_not_revoked() {
+async fn a_token_that_workloads_still_use_is_not_revoked() {
     let endpoint = endpoint(Reply::text(200, ""));
-    let world = World::new("still-had").await;
+    let world = World::new("still-used").await;
     world.credentials().await;
     world.integration("it", &revoking(&endpoint, json!({"afterRenewal": "1s"}))).await;
     world.ready("it").await;
     let first = world.value("it", "access_token").await;
-    // From now on the Secret cannot be written: the response is held.
-    let locked = json!({"immutable": true});
+    // From now on, the Secret cannot be written, and the response stays pending.
+    let immutable = json!({"immutable": true});
     let params = kube::api::PatchParams::default();
-    world.secrets().patch("it", &params, &kube::api::Patch::Merge(&locked)).await.expect("it is locked");
+    world.secrets().patch("it", &params, &kube::api::Patch::Merge(&immutable)).await.expect("a patch");
     world.change("it", &json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": "now"}}})).await;
     world.condition("it", "Ready", "True", "TargetWriteFailed").await;
     let second_attempt = world.get("it").await.status.expect("a status").last_failure.expect("a failure").attempts;
-    eventually("the write was tried again", Duration::from_secs(30), async || {
+    eventually("the write was retried", Duration::from_secs(30), async || {
         let attempts =
             world.get("it").await.status.and_then(|status| status.last_failure).map_or(0, |last| last.attempts);
         if attempts > second_attempt { Ok(()) } else { Err(attempts.to_string()) }
@@ -233,7 +237,7 @@ async fn tokens_of_another_spec_are_not_revoked() {
     world.change("it", &json!({"spec": revoking(&second, more.clone())})).await;
     let new = world.wait_for_change("it", "access_token", &old).await;
     world.ready("it").await;
-    // Moved to an endpoint that issues no tokens, and deleted before it did.
+    // Moved to an endpoint that does not issue tokens, and deleted.
     let nowhere = Endpoint::start(|_| Reply::rejected(401, "invalid_client", "no"));
     world.change("it", &json!({"spec": revoking(&nowhere, more)})).await;
     world.condition("it", "Ready", "False", "RequestRejected").await;
@@ -241,17 +245,17 @@ async fn tokens_of_another_spec_are_not_revoked() {
     let event = world.event("it", "RevocationFailed").await;
     assert!(event.note.as_deref().is_some_and(|note| note.contains("issued for another spec")), "{event:?}");
     for endpoint in [&first, &second, &nowhere] {
-        let given = revoked(endpoint);
-        assert!(!given.contains(&old) && !given.contains(&new), "{given:?}");
+        let revoked = revoked(endpoint);
+        assert!(!revoked.contains(&old) && !revoked.contains(&new), "{revoked:?}");
     }
 }
 
 #[tokio::test]
 async fn without_tokens_to_revoke_nothing_is_reported() {
     let endpoint = endpoint(Reply::text(200, ""));
-    let world = World::new("nothing-there").await;
+    let world = World::new("no-tokens").await;
     let spec = revoking(&endpoint, json!({"onDeletion": true}));
-    // Without credentials there never was a token.
+    // Without credentials there has never been a token.
     world.integration("it", &spec).await;
     world.condition("it", "Stalled", "True", "CredentialsMissing").await;
     world.credentials().await;

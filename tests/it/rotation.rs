@@ -1,4 +1,5 @@
-//! Guarantee: with real identity providers that forbid the reuse of refresh tokens, none is ever lost or used twice.
+//! Guarantee: with real identity providers that forbid the reuse of refresh tokens, a refresh token is never lost or
+//! used twice.
 
 use std::time::Duration;
 
@@ -26,13 +27,13 @@ async fn rotate(world: &World, endpoint: &str, first: &str, request: Value) {
     for number in 0..=RENEWALS {
         let last = seen.last().expect("the first").clone();
         let next = world.wait_for_change("it", "refresh_token", if number == 0 { "" } else { &last }).await;
-        assert!(!seen.contains(&next), "a refresh token came back");
+        assert!(!seen.contains(&next), "a refresh token was issued twice");
         seen.push(next);
     }
     world.ready("it").await;
     let requests = |outcome: &str| world.operator.sum("oauth_operator_token_requests_total", outcome);
     assert!(requests("outcome=\"Success\"") >= 11.0, "one issue and ten renewals");
-    assert_eq!(requests(""), requests("outcome=\"Success\""), "no request failed: no refresh token was used twice");
+    assert_eq!(requests(""), requests("outcome=\"Success\""), "a request failed");
 }
 
 async fn issue(world: &World, endpoint: &str, client: &str, secret: &str, request: Value) {
@@ -93,7 +94,7 @@ async fn the_lifetime_of_a_jwt_is_read_if_the_response_has_none() {
 }
 
 #[tokio::test]
-async fn the_wrong_format_is_reported_for_both() {
+async fn the_wrong_request_format_is_reported() {
     let world = World::new("formats").await;
     world.secret("credentials", &[("client_id", "service"), ("client_secret", "service-secret")]).await;
     let keycloak = client_credentials(&Keycloak::shared().token_endpoint());
@@ -119,8 +120,8 @@ async fn a_wrong_secret_is_reported_and_its_fix_takes_effect_at_once() {
     world.secret("credentials", &[("client_id", "service"), ("client_secret", "service-secret")]).await;
     world.ready("it").await;
     let text = world.observable_output().await;
-    assert!(!text.contains("wrong-canary") && !text.contains("service-secret"), "a secret is shown");
-    eventually("the failure is forgotten", Duration::from_secs(10), async || {
+    assert!(!text.contains("wrong-canary") && !text.contains("service-secret"), "a secret is visible");
+    eventually("the failure is cleared", Duration::from_secs(10), async || {
         match world.get("it").await.status.and_then(|status| status.last_failure) {
             None => Ok(()),
             Some(last) => Err(last.message),

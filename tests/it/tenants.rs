@@ -1,5 +1,5 @@
-//! Guarantee: the operator gives nobody access that Kubernetes itself would not. Two tenants on a real API server,
-//! with real roles and the chart's admission policy.
+//! Guarantee: the operator does not give a user more access than Kubernetes RBAC does. Tested with two tenants on a real
+//! API server, with real roles and the chart's admission policy.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -13,7 +13,7 @@ use test_support::manifests::{install_admission_policy_for, install_permissions_
 use test_support::world::{SHORT_TIMEOUT, client_credentials};
 use test_support::{ControlPlane, Operator, World, eventually};
 
-/// A part of the values in the owner's Secrets, which the tenant may not read.
+/// A part of the values in the owner's Secrets, which the tenant is not allowed to read.
 const CANARY: &str = "KANARIENVOGEL-0815";
 
 /// A tenant who may write integrations in a namespace, get the listed Secrets, and use the verbs of the operator on the
@@ -54,8 +54,8 @@ async fn tenant(world: &World, name: &str, secrets: &[&str], targets: &[&str], s
     test_support::control_plane::client(&kubeconfig).await
 }
 
-/// The API server's response to a user who creates an integration.
-async fn make(client: &Client, namespace: &str, name: &str, spec: &Value) -> Result<(), String> {
+/// Creates an integration as a user, or returns the error of the API server.
+async fn create(client: &Client, namespace: &str, name: &str, spec: &Value) -> Result<(), String> {
     let object = json!({
         "apiVersion": "oauth.evolutionx.io/v1alpha1", "kind": "OAuthIntegration", "metadata": {"name": name}, "spec": spec,
     });
@@ -64,14 +64,14 @@ async fn make(client: &Client, namespace: &str, name: &str, spec: &Value) -> Res
     made.map(|_| ()).map_err(|error| error.to_string())
 }
 
-/// The policy takes effect some time after it was created: then it denies a user without permissions.
+/// Waits until the policy has taken effect, that is, until it denies a user without permissions.
 async fn policy_in_force(client: &Client, namespace: &str) {
     let attempts = AtomicU32::new(0);
     eventually("the admission policy is in force", SHORT_TIMEOUT, async || {
-        // Each attempt is another change: the policy ignores an update that keeps the spec.
+        // Each attempt changes the spec: the policy ignores an update that does not.
         let mut spec = client_credentials("https://login.example.com/token");
         spec["scope"] = json!(format!("attempt-{}", attempts.fetch_add(1, Ordering::Relaxed)));
-        match make(client, namespace, "probe", &spec).await {
+        match create(client, namespace, "probe", &spec).await {
             Err(why) if why.contains("not allowed to get Secret credentials") => Ok(()),
             other => Err(format!("{other:?}")),
         }
@@ -88,7 +88,7 @@ fn exchanging(endpoint: &str, account: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_user_who_may_not_read_a_secret_may_not_have_it_sent() {
+async fn a_user_cannot_have_a_secret_sent_without_the_permission_to_read_it() {
     let control_plane = ControlPlane::shared();
     install_permissions_with_service_accounts(control_plane);
     let thief = Endpoint::start(|_| Reply::token(3600));
@@ -128,35 +128,35 @@ async fn a_user_who_may_not_read_a_secret_may_not_have_it_sent() {
         ),
     ];
     for (case, spec, expected) in rejections {
-        let why = make(&tenant, &world.namespace, "stolen", &spec).await.expect_err(case);
+        let why = create(&tenant, &world.namespace, "stolen", &spec).await.expect_err(case);
         assert!(why.contains(expected), "{case}: {why}");
     }
     // The tenant's own Secret may be sent, and the integration cannot be changed to another one afterwards.
-    make(&tenant, &world.namespace, "own", &theirs(json!({}))).await.expect("their own Secret");
+    create(&tenant, &world.namespace, "own", &theirs(json!({}))).await.expect("their own Secret");
     world.ready("own").await;
-    let why = make(&tenant, &world.namespace, "own", &client_credentials(&url)).await.expect_err("a change");
+    let why = create(&tenant, &world.namespace, "own", &client_credentials(&url)).await.expect_err("a change");
     assert!(why.contains("not allowed to get Secret credentials"), "{why}");
-    // A change of an annotation only is not checked.
+    // A change of only an annotation is not checked.
     let theirs_to_change = Api::<OAuthIntegration>::namespaced(tenant.clone(), &world.namespace);
     let annotation = json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": "now"}}});
     theirs_to_change.patch("own", &PatchParams::default(), &Patch::Merge(&annotation)).await.expect("an annotation");
     // Another namespace cannot be reached at all.
-    let why = make(&tenant, &other.namespace, "stolen", &theirs(json!({}))).await.expect_err("another namespace");
+    let why = create(&tenant, &other.namespace, "stolen", &theirs(json!({}))).await.expect_err("another namespace");
     assert!(why.contains("forbidden"), "{why}");
-    // A target is a Secret like any other: only a user who may read it may have it written.
+    // A target is a Secret like any other: a user may have it written only with the permissions on it.
     let secrets = Api::<Secret>::namespaced(tenant.clone(), &world.namespace);
     secrets.get("own").await.expect("their own target");
     assert!(secrets.get("credentials").await.is_err());
     let mut spec = theirs(json!({}));
     spec["target"] = json!({"secretName": "of-others"});
-    let why = make(&tenant, &world.namespace, "own", &spec).await.expect_err("a target of others");
+    let why = create(&tenant, &world.namespace, "own", &spec).await.expect_err("a target of others");
     assert!(why.contains("user is not allowed to get Secret of-others or Secret own"), "{why}");
     let bodies: Vec<String> = thief.requests().into_iter().map(|request| request.body).collect();
     assert!(bodies.iter().all(|body| !body.contains(CANARY)), "a Secret of others was sent");
 }
 
 #[tokio::test]
-async fn a_tenant_overwrites_and_learns_nothing_through_the_target() {
+async fn a_tenant_cannot_overwrite_or_read_a_foreign_secret_through_the_target() {
     let endpoint = Endpoint::start(|_| Reply::token(3600));
     let world = World::new("targets").await;
     world.credentials().await;
@@ -188,7 +188,7 @@ async fn strict(name: &str) -> World {
 }
 
 #[tokio::test]
-async fn a_secret_is_sent_only_where_its_owner_allows() {
+async fn a_secret_is_sent_only_to_endpoints_that_its_owner_allows() {
     let (good, thief) = (Endpoint::start(|_| Reply::token(3600)), Endpoint::start(|_| Reply::token(3600)));
     let world = strict("pinned").await;
     world.secret("credentials", &[("client_id", "c"), ("client_secret", CANARY)]).await;
@@ -196,25 +196,25 @@ async fn a_secret_is_sent_only_where_its_owner_allows() {
     let stalled = world.condition("it", "Stalled", "True", "EndpointNotAllowed").await;
     assert!(stalled.message.contains("Secret credentials does not say where it may be sent"), "{}", stalled.message);
     assert_eq!(good.count(), 0, "nothing is sent");
-    // It takes effect at once.
+    // The annotation takes effect at once.
     world.pin("credentials", &format!("https://login.example.com/oauth {}", good.url())).await;
     world.ready("it").await;
     let base = format!("http://{}", good.address());
     let elsewhere = [
         ("another host", thief.url()),
         ("another path", format!("{base}/other")),
-        ("a path that begins alike", format!("{base}/tokens")),
-        ("a path that leads out again", format!("{base}/token/../other")),
-        ("the same, encoded", format!("{base}/token/%2e%2e/other")),
+        ("a path with the same prefix", format!("{base}/tokens")),
+        ("a path with dot segments", format!("{base}/token/../other")),
+        ("encoded dot segments", format!("{base}/token/%2e%2e/other")),
         ("another port", format!("http://127.0.0.1:{}/token", thief.address().port())),
         ("another scheme", format!("https://{}/token", good.address())),
-        ("a path that some servers lead out", format!("{base}/token/..%2fother")),
-        ("another that some servers lead out", format!("{base}/token/..;/other")),
+        ("an encoded slash after dots", format!("{base}/token/..%2fother")),
+        ("a semicolon after dots", format!("{base}/token/..;/other")),
         ("dots before a NUL", format!("{base}/token/..%00/other")),
         ("dots around a NUL", format!("{base}/token/.%00./other")),
         ("dots before a space", format!("{base}/token/..%20/other")),
         ("dots before a question mark", format!("{base}/token/..%3f/other")),
-        ("dots in too many bytes", format!("{base}/token/%c0%ae%c0%ae/other")),
+        ("dots in overlong UTF-8", format!("{base}/token/%c0%ae%c0%ae/other")),
         ("dots encoded twice", format!("{base}/token/%252e%252e/other")),
         ("three dots", format!("{base}/token/.../other")),
         ("an encoded backslash", format!("{base}/token/..%5cother")),
@@ -227,7 +227,7 @@ async fn a_secret_is_sent_only_where_its_owner_allows() {
         assert!(stalled.message.contains("may be sent only to"), "{case}: {}", stalled.message);
     }
     assert_eq!((good.count(), thief.count()), (sent, 0), "nothing is sent");
-    // A path is meaningless if a gateway is told to use another one.
+    // A pinned path is useless if a header can make a gateway use another path.
     let mut steering = client_credentials(&good.url());
     steering["request"] = json!({"headers": {"X-Tenant": "other"}});
     world.integration("steering", &steering).await;
@@ -251,8 +251,8 @@ async fn a_secret_is_sent_only_where_its_owner_allows() {
     assert!(!world.observable_output().await.contains(CANARY));
 }
 
-/// An author who may reference other credentials gets nothing of the target's content: a refresh token is used only
-/// with its own credentials.
+/// An author who references other credentials does not get access to the stored tokens: a refresh token is used only with
+/// the credentials with which it was obtained.
 #[tokio::test]
 async fn a_refresh_token_is_not_sent_with_other_credentials() {
     let server = test_support::endpoint::RotatingTokenServer::new(3600);
@@ -275,8 +275,8 @@ async fn a_refresh_token_is_not_sent_with_other_credentials() {
     let stalled = world.condition("it", "Stalled", "True", "CredentialsMissing").await;
     assert!(stalled.message.contains("refresh_token"), "{}", stalled.message);
     assert_eq!(thief.count(), 0, "nothing was sent");
-    assert_eq!(world.value("it", "refresh_token").await, current, "and it is still there");
-    // With its own credentials again, it continues.
+    assert_eq!(world.value("it", "refresh_token").await, current, "it is kept");
+    // With the original credentials, it continues.
     let back = json!({"spec": {"tokenEndpoint": good.url(), "credentials": {"secretName": "owners"}, "scope": "more"}});
     world.change("it", &back).await;
     world.ready("it").await;
@@ -284,7 +284,7 @@ async fn a_refresh_token_is_not_sent_with_other_credentials() {
 }
 
 #[tokio::test]
-async fn a_tenants_proxy_receives_nothing_that_is_pinned() {
+async fn a_tenants_proxy_does_not_receive_pinned_credentials() {
     let proxy = Endpoint::start(|_| Reply::token(3600));
     let world = strict("pinned-proxy").await;
     world.secret("credentials", &[("client_id", "c"), ("client_secret", CANARY)]).await;
@@ -320,7 +320,7 @@ async fn a_tenants_ca_cannot_impersonate_a_pinned_endpoint() {
 }
 
 #[tokio::test]
-async fn a_service_account_token_is_sent_only_where_its_owner_allows() {
+async fn a_service_account_token_is_sent_only_to_endpoints_that_its_owner_allows() {
     install_permissions_with_service_accounts(ControlPlane::shared());
     let endpoint = Endpoint::start(|_| Reply::token(3600));
     let world = strict("pinned-account").await;
@@ -350,8 +350,8 @@ async fn a_secret_that_is_sent_as_the_client_id_is_not_shown() {
     world.integration("it", &spec).await;
     let ready = world.condition("it", "Ready", "False", "RequestRejected").await;
     assert!(ready.message.contains("[withheld: it repeats what was sent]"), "{}", ready.message);
-    assert!(!world.observable_output().await.contains(SECRET), "the secret is shown");
-    // Under its own key, the client ID is one, and the text helps.
+    assert!(!world.observable_output().await.contains(SECRET), "the secret is visible");
+    // With the right key, the client ID is not secret, and the text is shown.
     spec["credentials"] = json!({"secretName": "credentials"});
     endpoint.respond(|_| Reply::rejected(400, "unauthorized_client", "Application with identifier 'c' was not found"));
     world.integration("own", &spec).await;

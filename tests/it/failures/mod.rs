@@ -1,5 +1,5 @@
-//! Guarantee: a failure is reported once, with a message that explains what to change and contains no secret; an existing
-//! token is kept; requests are never repeated in a hot loop; and a fix takes effect at once.
+//! Guarantee: a failure is reported once, with a message that explains what to change and contains no secret; an
+//! existing token is kept; requests are never repeated in a hot loop; and a fix takes effect at once.
 
 mod credentials;
 mod denied_writes;

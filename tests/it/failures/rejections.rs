@@ -86,7 +86,7 @@ impl Rejected {
         endpoint
     }
 
-    /// The request was rejected once, is fixed by a change, is rejected again while there is a token, and is fixed again.
+    /// After a first rejection: fixes the cause, lets a renewal be rejected while there is a token, and fixes it again.
     async fn fix(&self, world: &World, endpoint: &Endpoint) {
         let name = self.name;
         assert_eq!(endpoint.count(), 1, "{name}: one request in the first seconds");
