@@ -44,7 +44,7 @@ impl Host {
         let number = Mutex::new(0_u64);
         let endpoint = Endpoint::start(move |request| {
             if hangs.load(Ordering::Relaxed) {
-                return Reply::Never;
+                return Reply::NoResponse;
             }
             let mut number = lock(&number);
             *number += 1;

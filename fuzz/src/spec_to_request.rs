@@ -76,7 +76,7 @@ fn check_endpoint(token_request: &TokenRequest) {
     }
 }
 
-/// RFC 7009, section 2.1: the request contains the token once, under its name, whatever the spec says.
+/// RFC 7009, section 2.1: the request contains the token once, under its name, independent of the spec.
 fn check_revocation(token_request: &TokenRequest, fresh: &JwtStamp) {
     let revocation = RevocationRequest { endpoint: None, token: "the-token".into(), hint: "refresh_token" };
     match build_request(token_request, &CREDENTIALS, &RequestKind::Revocation(&revocation), fresh) {

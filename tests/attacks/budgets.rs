@@ -15,7 +15,7 @@ use test_support::eventually;
 fn endpoint(lifetime_seconds: u64, revokes: bool) -> Endpoint {
     Endpoint::start(move |request| match request.path.as_str() {
         "/revoke" if revokes => Reply::text(200, ""),
-        "/revoke" => Reply::Never,
+        "/revoke" => Reply::NoResponse,
         _ => Reply::token(lifetime_seconds),
     })
 }

@@ -57,7 +57,7 @@ fn rotating(delay: Duration) -> Endpoint {
         let number = current.0 + 1;
         *current = (number, format!("kanarie-refresh-{number}"));
         let body = json!({"access_token": format!("kanarie-{number}"), "refresh_token": current.1, "expires_in": 60});
-        Reply::Late(delay, Box::new(Reply::json(200, &body)))
+        Reply::Delayed(delay, Box::new(Reply::json(200, &body)))
     })
 }
 

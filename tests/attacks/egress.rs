@@ -130,8 +130,8 @@ async fn dns_rebinding_reaches_no_forbidden_address() {
     assert_eq!(reached, [0, 0], "a forbidden address was connected to");
 }
 
-/// A tenant whose Secret may only be sent below one path cannot have it sent elsewhere, however a server interprets the
-/// path or a header.
+/// A Secret that is pinned to a path cannot be sent to another path, even if a server interprets a path or a header in an
+/// unusual way.
 #[tokio::test]
 async fn a_secret_that_is_pinned_to_a_path_is_sent_to_no_other_path() {
     let siege = Siege::new().await;
@@ -173,7 +173,7 @@ async fn a_secret_that_is_pinned_to_a_path_is_sent_to_no_other_path() {
     siege.bob.wait_for_ready("header", "True", "TokenValid").await;
 }
 
-/// A tenant who may not read the target can still read the status of the integration.
+/// A tenant without the permission to read the target can still read the status of the integration.
 #[tokio::test]
 async fn a_lifetime_reveals_nothing_about_a_token() {
     let siege = Siege::without_policy(&[]).await;

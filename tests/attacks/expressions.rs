@@ -45,7 +45,7 @@ async fn a_response_of_one_mebibyte_does_not_affect_others() {
     for number in 0..4 {
         let spec = spec_of(&endpoint.url(), &json!({}));
         siege.alice.integration(&format!("path-{number}"), &spec).await.expect("an integration");
-        // Parsing the whole document may crash a worker, but affects nobody else.
+        // Parsing the whole document may crash a worker, but does not affect others.
         let spec = spec_of(&endpoint.url(), &json!({"extra": {"count": "$string($count(x))"}}));
         siege.alice.integration(&format!("whole-{number}"), &spec).await.expect("an integration");
     }
@@ -67,7 +67,7 @@ async fn without_memory_for_the_response_nothing_is_sent_and_nothing_has_failed(
     })
     .await;
     let victim = siege.victim(6).await;
-    let silent: Vec<Endpoint> = (0..8).map(|_| Endpoint::start(|_| Reply::Never)).collect();
+    let silent: Vec<Endpoint> = (0..8).map(|_| Endpoint::start(|_| Reply::NoResponse)).collect();
     let honest = Endpoint::start(|_| Reply::token(3600));
     credentials(&siege, &silent.iter().chain([&honest]).collect::<Vec<_>>()).await;
     for (number, endpoint) in silent.iter().enumerate() {
@@ -123,7 +123,7 @@ async fn invalid_expressions_do_not_use_the_main_thread() {
     const INTEGRATIONS: usize = 300;
     let siege = Siege::new().await;
     let victim = siege.victim(6).await;
-    let elsewhere = Endpoint::start(|_| Reply::Never);
+    let elsewhere = Endpoint::start(|_| Reply::NoResponse);
     credentials(&siege, &[&elsewhere]).await;
     let extra: serde_json::Map<String, Value> =
         (0..12).map(|number| (format!("key-{number}"), format!("a{number}&(b)").into())).collect();

@@ -40,7 +40,7 @@ fn token() -> Reply {
 fn provider(request: &Request) -> Reply {
     match request.path.as_str() {
         "/rate-limited" => Reply::json(429, &json!({"error": "slow_down"})).with_header("Retry-After", "300"),
-        "/silent" => Reply::Never,
+        "/silent" => Reply::NoResponse,
         _ => token(),
     }
 }

@@ -26,7 +26,7 @@ async fn an_undisturbed_tenant_never_has_an_expired_token() {
     let observation = siege.observe(&victim, Duration::from_secs(12)).await;
     observation.assert_unharmed();
     assert!(observation.tokens > 1, "nothing was renewed: {observation:?}");
-    // A stopped operator renews nothing, which the observation has to detect.
+    // A stopped operator does not renew tokens, which the observation must detect.
     siege.operator.signal("STOP");
     let observation = siege.observe(&victim, Duration::from_secs(12)).await;
     siege.operator.signal("CONT");

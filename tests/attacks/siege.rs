@@ -79,7 +79,7 @@ impl User {
         self.dynamic_integrations().patch(name, &PatchParams::default(), &patch).await.map(|_| ())
     }
 
-    /// The API for integrations as JSON: those of an attacker may not match the types of the operator.
+    /// The API for integrations as JSON: those of an attacker might not match the types of the operator.
     pub fn dynamic_integrations(&self) -> Api<DynamicObject> {
         let kind = kube::api::ApiResource::erase::<OAuthIntegration>(&());
         Api::namespaced_with(self.client.clone(), &self.namespace, &kind)

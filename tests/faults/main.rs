@@ -310,7 +310,7 @@ fn respond(servers: &HashMap<u64, Arc<RotatingTokenServer>>, fault: EndpointFaul
         EndpointFault::Closed => Reply::Close,
         EndpointFault::Truncated => Reply::Truncated,
         EndpointFault::Overlong => Reply::Overlong,
-        EndpointFault::Slow => Reply::Late(Duration::from_secs(2), Box::new(servers[&lifetime].reply(request))),
+        EndpointFault::Slow => Reply::Delayed(Duration::from_secs(2), Box::new(servers[&lifetime].reply(request))),
     }
 }
 

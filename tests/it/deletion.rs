@@ -76,7 +76,7 @@ async fn a_deleted_namespace_loses_no_refresh_token_and_does_not_affect_others()
 
 /// An endpoint that delays its responses.
 fn slow(delay: Duration) -> Endpoint {
-    Endpoint::start(move |_| Reply::Late(delay, Box::new(Reply::token(3_600))))
+    Endpoint::start(move |_| Reply::Delayed(delay, Box::new(Reply::token(3_600))))
 }
 
 #[tokio::test]
@@ -119,8 +119,8 @@ async fn an_integration_recreated_during_its_request_gets_its_own_token() {
     .await;
     world.integrations().delete("it", &DeleteParams::default()).await.expect("a deletion");
     let second = world.integration("it", &spec).await;
-    // The Secret of the first integration is deleted by the garbage collector, which discovers new kinds of owners every
-    // 30 s.
+    // The Secret of the first integration is deleted by the garbage collector, which discovers new kinds of owners
+    // every 30 s.
     eventually("the second integration owns the Secret", Duration::from_secs(60), async || {
         let secret = world.secrets().get("it").await.map_err(|error| error.to_string())?;
         let owner = secret.metadata.owner_references.unwrap_or_default().first().map(|owner| owner.uid.clone());
@@ -165,6 +165,6 @@ async fn a_pending_write_is_dropped_if_the_deletion_was_missed() {
     .await;
     // The shutdown does not wait for a response that can no longer be written.
     assert_eq!(world.operator.terminate(Duration::from_secs(5)), 0);
-    assert!(!world.operator.logs().contains("could not be written before the end"), "{}", world.operator.logs());
+    assert!(!world.operator.logs().contains("shutting down with unsaved tokens"), "{}", world.operator.logs());
     assert_eq!(endpoint.count(), 1);
 }

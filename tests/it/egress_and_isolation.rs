@@ -319,7 +319,7 @@ fn malicious_responses() -> Vec<(&'static str, Reply)> {
     let html: String = CANARY.chars().map(|c| format!("&#{};", u32::from(c))).collect();
     let cut = STANDARD.encode(format!("x{CANARY}"));
     vec![
-        ("two megabytes", Reply::Huge(2 << 20)),
+        ("two megabytes", Reply::Oversized(2 << 20)),
         ("JSON nested deep", Reply::text(200, &deep)),
         ("an object of 50,000 members", Reply::text(200, &format!("{{{wide}\"end\":1}}"))),
         ("5,000 headers", many),
@@ -372,7 +372,7 @@ async fn no_response_does_harm_or_reveals_a_secret() {
 async fn endpoints_that_never_respond_delay_nobody() {
     let env = HostileEnv::new("slow").await;
     let world = &env.world;
-    let slow = Endpoint::start_at(ALLOWED, |_| Reply::Never);
+    let slow = Endpoint::start_at(ALLOWED, |_| Reply::NoResponse);
     for number in 0..40 {
         world.integration(&format!("it-{number}"), &client_credentials(&slow.url())).await;
     }

@@ -170,8 +170,8 @@ async fn install_upgrade_and_uninstall_with_real_helm() {
     assert!(world.values("it").await.is_some(), "tokens outlive the operator");
 }
 
-/// Checks that a pod, as the ReplicaSet of the Deployment would create it, is admitted in a namespace with the restricted
-/// Pod Security Standard.
+/// Checks that a pod, as the ReplicaSet of the Deployment would create it, is admitted in a namespace with the
+/// restricted Pod Security Standard.
 fn admitted(control_plane: &ControlPlane, deployment: &Value) {
     let mut pod = deployment["spec"]["template"].clone();
     pod["apiVersion"] = json!("v1");
@@ -268,8 +268,8 @@ fn prepare_rootfs(control_plane: &ControlPlane, kubeconfig: &Path, rootfs: &Path
     assert!(control_plane.admin_kubeconfig().exists());
 }
 
-/// Copies the build context of `docker build` according to .dockerignore, which excludes everything except the lines with
-/// an exclamation mark.
+/// Copies the build context of `docker build` according to .dockerignore, which excludes everything except the lines
+/// with an exclamation mark.
 #[test]
 fn cargo_can_load_the_docker_build_context() {
     let context = tempfile::TempDir::new().expect("a directory");

@@ -237,7 +237,7 @@ async fn the_lease_is_extended_for_a_request_that_may_take_longer() {
     let server = RotatingTokenServer::new(3600);
     let responding = Arc::clone(&server);
     let endpoint =
-        Endpoint::start(move |request| Reply::Late(Duration::from_secs(4), Box::new(responding.reply(request))));
+        Endpoint::start(move |request| Reply::Delayed(Duration::from_secs(4), Box::new(responding.reply(request))));
     let world = World::elected("long", None).await;
     let first = server.first();
     world.secret("credentials", &[("client_id", "the-client"), ("refresh_token", &first)]).await;

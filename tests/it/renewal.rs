@@ -22,8 +22,9 @@ async fn renewals(endpoint: &Endpoint, count: usize, within: Duration) -> Vec<Du
     distances(endpoint)
 }
 
-/// Checks the time of each renewal: the first token is renewed between one third and two thirds of its lifetime, to spread
-/// out tokens that were issued together; all others are renewed in the last tenth of the lifetime before two thirds.
+/// Checks the time of each renewal: the first token is renewed between one third and two thirds of its lifetime, to
+/// spread out tokens that were issued together; all others are renewed in the last tenth of the lifetime before two
+/// thirds.
 fn assert_in_time(distances: &[Duration], lifetime: Duration) {
     // Delays between the request and the stored times, and between the due time and the request, on a busy machine.
     let slack = Duration::from_secs(2);
@@ -171,7 +172,8 @@ async fn a_renewal_needs_three_api_calls_and_an_idle_integration_none() {
             println!("{call:?}: {}", count - before);
         }
     }
-    // Renewals in flight while the counters are read, at most one per integration, have already made some of their calls.
+    // Renewals in flight while the counters are read, at most one per integration, have already made some of their
+    // calls.
     #[expect(clippy::cast_precision_loss, reason = "a small count")]
     let calls = calls as f64;
     assert!(calls <= 3.0 * renewals + 10.0, "{calls} calls for {renewals} renewals");

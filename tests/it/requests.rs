@@ -116,7 +116,7 @@ async fn with_invalid_metadata_nothing_is_sent() {
             "offers private_key_jwt, tls_client_auth and not",
         ),
         ("not JSON", Box::new(|_| Reply::text(200, "<html>")), "InvalidIssuerMetadata", "is not valid (RFC 8414"),
-        ("10 MB", Box::new(|_| Reply::Huge(10 << 20)), "InvalidIssuerMetadata", "larger than 64 KiB"),
+        ("10 MB", Box::new(|_| Reply::Oversized(10 << 20)), "InvalidIssuerMetadata", "larger than 64 KiB"),
         (
             "nothing at either location",
             Box::new(|_| Reply::text(404, "")),

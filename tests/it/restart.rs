@@ -54,7 +54,8 @@ async fn kill_and_restart_with_100_valid_tokens_requests_nothing() {
 #[tokio::test]
 async fn sigterm_during_a_request_finishes_it_and_writes_the_response() {
     let response = json!({"access_token": "late-token", "refresh_token": "the-only-copy", "expires_in": 3600});
-    let endpoint = Endpoint::start(move |_| Reply::Late(Duration::from_secs(3), Box::new(Reply::json(200, &response))));
+    let endpoint =
+        Endpoint::start(move |_| Reply::Delayed(Duration::from_secs(3), Box::new(Reply::json(200, &response))));
     let world = World::new("sigterm").await;
     world.credentials().await;
     world.integration("it", &client_credentials(&endpoint.url())).await;

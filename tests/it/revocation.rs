@@ -1,5 +1,5 @@
-//! Guarantee: tokens that are no longer used are revoked or retained as configured, and a deletion is delayed only for a
-//! bounded time.
+//! Guarantee: tokens that are no longer used are revoked or retained as configured, and a deletion is delayed only for
+//! a bounded time.
 
 use std::time::{Duration, Instant};
 
@@ -41,7 +41,7 @@ async fn wait_until_deleted(world: &World, name: &str) {
 
 #[tokio::test]
 async fn a_deletion_is_delayed_for_a_bounded_time_only() {
-    let silent = endpoint(Reply::Never);
+    let silent = endpoint(Reply::NoResponse);
     let refusing = endpoint(Reply::rejected(503, "temporarily_unavailable", "later"));
     let world = World::new("delayed-deletion").await;
     world.credentials().await;
@@ -138,7 +138,7 @@ async fn a_retained_secret_outlives_its_integration_and_is_taken_over() {
     world.delete("it").await;
     let another = json!({"tokenEndpoint": endpoint.url(), "grantType": "client_credentials",
         "credentials": {"secretName": "credentials"}, "target": {"secretName": "it"}});
-    // An integration with another name may not take it over.
+    // An integration with another name cannot take it over.
     world.integration("another", &another).await;
     world.condition("another", "Stalled", "True", "TargetConflict").await;
     world.integrations().delete("another", &DeleteParams::default()).await.expect("deleted");

@@ -1,5 +1,5 @@
-//! Guarantee: the operator does not give a user more access than Kubernetes RBAC does. Tested with two tenants on a real
-//! API server, with real roles and the chart's admission policy.
+//! Guarantee: the operator does not give a user more access than Kubernetes RBAC does. Tested with two tenants on a
+//! real API server, with real roles and the chart's admission policy.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -251,8 +251,8 @@ async fn a_secret_is_sent_only_to_endpoints_that_its_owner_allows() {
     assert!(!world.observable_output().await.contains(CANARY));
 }
 
-/// An author who references other credentials does not get access to the stored tokens: a refresh token is used only with
-/// the credentials with which it was obtained.
+/// An author who references other credentials does not get access to the stored tokens: a refresh token is used only
+/// with the credentials with which it was obtained.
 #[tokio::test]
 async fn a_refresh_token_is_not_sent_with_other_credentials() {
     let server = test_support::endpoint::RotatingTokenServer::new(3600);

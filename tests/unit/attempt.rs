@@ -1,5 +1,5 @@
 //! Guarantee: an attempt sends the request of the spec, uses the fallback only if the refresh token was rejected, and
-//! never sends a second request when another replica may have taken over.
+//! never sends a second request if another replica may have taken over.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -112,7 +112,7 @@ fn any_other_error_ends_the_attempt() {
     let cases = [
         ("no fallback", json!({}), invalid_grant(), SHORT_TIMEOUT),
         (
-            "a rejection for another cause",
+            "a rejection for another reason",
             fallback(),
             RequestError::new(Reason::RequestRejected, "invalid_scope"),
             SHORT_TIMEOUT,
@@ -129,7 +129,7 @@ fn any_other_error_ends_the_attempt() {
 }
 
 #[test]
-fn a_fallback_without_its_credentials_says_what_is_missing() {
+fn a_fallback_without_its_credentials_reports_the_missing_credentials() {
     let (observed, spec) = observed(&fallback(), &CLIENT, Some("stored"));
     let mut attempt = Attempt::new(&observed, &spec, None).expect("an attempt");
     let error = done(attempt.record(Err(invalid_grant()), now(), SHORT_TIMEOUT)).expect_err("no fallback");

@@ -1,4 +1,4 @@
-//! Guarantee: what the operator signs conforms to the RFCs, as their test vectors show.
+//! Guarantee: signatures and JWTs of the operator conform to the RFCs, according to their test vectors.
 
 use std::time::Duration;
 
@@ -101,13 +101,13 @@ fn rfc_7515_a_3_es256() {
     let (key, point) = rfc7515_ec();
     let message = format!("eyJhbGciOiJFUzI1NiJ9.{PAYLOAD}");
     let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &point);
-    let of_the_rfc = "DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q";
-    public.verify(message.as_bytes(), &decode(of_the_rfc)).expect("the RFC's own signature");
-    // ES256 signatures are randomized; each one must have 64 bytes, whatever the leading bytes of its numbers are.
+    let signature_of_the_rfc = "DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q";
+    public.verify(message.as_bytes(), &decode(signature_of_the_rfc)).expect("the RFC's own signature");
+    // ES256 signatures are randomized; each one must have 64 bytes, even if its numbers have leading zeros.
     for _ in 0..500 {
         let signature = key.sign(SigningAlgorithm::ES256, message.as_bytes()).expect("a signature");
         assert_eq!(signature.len(), 64);
-        public.verify(message.as_bytes(), &signature).expect("a good signature");
+        public.verify(message.as_bytes(), &signature).expect("a valid signature");
     }
     let jwk = jwt::jwk(&key).expect("a public key");
     assert_eq!(jwk["x"], "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU");
@@ -130,7 +130,7 @@ fn ps256_signatures_are_verified_by_another_implementation() {
         SigningKey::from_pem(&key.pem).expect("a key").sign(SigningAlgorithm::PS256, message).expect("a signature");
     let n = decode(key.jwk["n"].as_str().expect("a modulus"));
     let public = RsaPublicKeyComponents { n, e: vec![1, 0, 1] };
-    public.verify(&RSA_PSS_2048_8192_SHA256, message, &signature).expect("a good signature");
+    public.verify(&RSA_PSS_2048_8192_SHA256, message, &signature).expect("a valid signature");
     public.verify(&RSA_PKCS1_2048_8192_SHA256, message, &signature).expect_err("another algorithm");
 }
 
@@ -191,7 +191,7 @@ fn parts(token: &SecretString) -> (Value, Value) {
 fn verify(token: &SecretString, point: &[u8]) {
     let (message, signature) = token.expose_secret().rsplit_once('.').expect("a signature");
     let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point);
-    public.verify(message.as_bytes(), &decode(signature)).expect("a good signature");
+    public.verify(message.as_bytes(), &decode(signature)).expect("a valid signature");
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn keys_are_parsed_in_all_formats_and_sign_with_their_algorithm() {
         ("EC as PKCS#8", pkcs8, SigningAlgorithm::ES256),
         ("EC with its parameters before it", format!("{}{}", EC_PARAMETERS, ec.pem), SigningAlgorithm::ES256),
         ("Ed25519 as PKCS#8", ed.pem.clone(), SigningAlgorithm::EdDSA),
-        ("what the operator makes for DPoP", generated.expose_secret().to_owned(), SigningAlgorithm::ES256),
+        ("a key that the operator generates for DPoP", generated.expose_secret().to_owned(), SigningAlgorithm::ES256),
         ("with surrounding spaces", format!("\n\n  {}\n", rsa.pem), SigningAlgorithm::RS256),
     ];
     for (case, pem, expected) in cases {
@@ -237,11 +237,11 @@ fn an_invalid_key_is_reported_with_the_reason() {
     };
     let cases = [
         ("no key at all", "word".to_owned(), None, "is not a private key as PEM"),
-        ("a key that was cut", cut, None, "is not a private key as PEM"),
+        ("a truncated key", cut, None, "is not a private key as PEM"),
         ("a public key", public, None, "is not a private key as PEM"),
         ("a key with a password", encrypted, None, "is encrypted"),
         ("an RSA key of 1024 bits", small, None, "is not a key that can sign"),
-        ("a curve that ES256 is not for", p384, None, "another curve than P-256"),
+        ("a curve other than that of ES256", p384, None, "another curve than P-256"),
         ("RS256 with an EC key", ec.pem, Some("RS256"), "is an EC key, which cannot sign with RS256"),
         ("ES256 with an RSA key", rsa.pem, Some("ES256"), "is an RSA key, which cannot sign with ES256"),
     ];
@@ -256,7 +256,7 @@ fn an_invalid_key_is_reported_with_the_reason() {
 }
 
 fn credentials(more: &[(Credential, &str)]) -> Credentials {
-    let usual = [
+    let defaults = [
         (Credential::ClientId, "the client"),
         (Credential::ClientSecret, "s3cr et/+"),
         (Credential::Username, "ada"),
@@ -264,7 +264,7 @@ fn credentials(more: &[(Credential, &str)]) -> Credentials {
         (Credential::SubjectToken, "subject"),
         (Credential::ActorToken, "actor"),
     ];
-    usual.iter().chain(more).map(|(credential, value)| (*credential, SecretString::from(*value))).collect()
+    defaults.iter().chain(more).map(|(credential, value)| (*credential, SecretString::from(*value))).collect()
 }
 
 fn fresh() -> JwtStamp {
@@ -329,7 +329,7 @@ fn client_assertions_have_the_issuer_or_the_endpoint_as_audience() {
     let cases = [
         ("the endpoint", spec(None, json!({})), "https://login.example.com/token", 60),
         ("the issuer", spec(Some("https://login.example.com"), json!({})), "https://login.example.com", 60),
-        ("what the spec says", spec(None, json!({"audience": "urn:x", "lifetime": "5m"})), "urn:x", 300),
+        ("the audience in the spec", spec(None, json!({"audience": "urn:x", "lifetime": "5m"})), "urn:x", 300),
     ];
     for (case, spec, audience, lifetime) in cases {
         let sent = prepared(spec, &[(Credential::PrivateKey, &rsa.pem)]).expect(case);
@@ -347,11 +347,11 @@ fn client_assertions_have_the_issuer_or_the_endpoint_as_audience() {
     assert_eq!(parts(token).0["alg"], "HS256");
     let (message, signature) = token.expose_secret().rsplit_once('.').expect("a signature");
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"s3cr et/+");
-    ring::hmac::verify(&key, message.as_bytes(), &decode(signature)).expect("a good signature");
+    ring::hmac::verify(&key, message.as_bytes(), &decode(signature)).expect("a valid signature");
 }
 
 #[test]
-fn the_thumbprint_of_a_certificate_is_that_of_openssl() {
+fn the_thumbprint_of_a_certificate_is_the_one_of_openssl() {
     let (rsa, certificate) = (keys::rsa(), keys::CertificateAuthority::new().client("it"));
     let spec = json!({"clientAuthentication": {
         "method": "private_key_jwt", "assertion": {"algorithm": "PS256", "certificateThumbprint": true},
@@ -386,7 +386,7 @@ fn each_grant_sends_its_parameters() {
 
     let header_only = json!({"issuer": "iss", "place": "AuthorizationHeader"});
     let sent = prepared(json!({"grantType": "jwt_bearer", "assertion": header_only}), &key).expect("a request");
-    assert_eq!(members(&sent), [], "GitHub takes no members");
+    assert_eq!(members(&sent), [], "GitHub expects an empty body");
     let bearer = sent.authorization.as_ref().expect("a header").header();
     let bearer = bearer.expose_secret();
     assert!(bearer.starts_with("Bearer ey"), "{bearer}");
@@ -448,7 +448,7 @@ fn parameters_are_renamed_listed_and_repeated() {
     let sent = prepared(one.clone(), &[]).expect("a request");
     let body = oauth_operator::oauth::body::encode(validated(one).token_request.format, &sent.parameters, &["scope"]);
     let body = std::str::from_utf8(&body).expect("JSON");
-    assert!(body.contains(r#""scope":["x"]"#), "a list of one is a list: {body}");
+    assert!(body.contains(r#""scope":["x"]"#), "a single scope is also sent as a list: {body}");
 }
 
 #[test]
@@ -469,6 +469,6 @@ fn a_revocation_sends_the_token_and_the_client() {
 #[test]
 fn each_jwt_id_is_unique() {
     let now = Timestamp::UNIX_EPOCH;
-    let names: std::collections::HashSet<String> = (0..1000).map(|_| JwtStamp::new(now).id).collect();
-    assert_eq!(names.len(), 1000);
+    let ids: std::collections::HashSet<String> = (0..1000).map(|_| JwtStamp::new(now).id).collect();
+    assert_eq!(ids.len(), 1000);
 }

@@ -1,4 +1,4 @@
-//! Guarantee: each expression of the cookbook returns what the page says. This test reads the page.
+//! Guarantee: each expression of the cookbook returns the documented result. This test reads the page.
 
 use jsonata_core::value::JValue;
 use oauth_operator::oauth::expression::jsonata::Bindings;
@@ -25,7 +25,7 @@ fn examples() -> Vec<Example<'static>> {
 fn example(block: &'static str) -> Example<'static> {
     let mut example = Example { status: 200, ..Example::default() };
     for line in block.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("not understood: {line}"));
+        let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("invalid line: {line}"));
         let value = value.trim();
         match name {
             "status" => example.status = value.parse().expect("a status code"),
@@ -36,22 +36,22 @@ fn example(block: &'static str) -> Example<'static> {
             "body" => example.body = Some(value),
             "expression" => example.expression = value,
             "yields" => example.yields = value,
-            other => panic!("not understood: {other}"),
+            other => panic!("unknown name: {other}"),
         }
     }
-    assert!(!example.expression.is_empty() && !example.yields.is_empty(), "not whole: {block}");
+    assert!(!example.expression.is_empty() && !example.yields.is_empty(), "incomplete example: {block}");
     example
 }
 
 #[test]
-fn each_expression_returns_what_the_page_says() {
+fn each_expression_returns_the_documented_result() {
     let mut wrong = Vec::new();
     for Example { status, headers, body, expression, yields } in examples() {
         let body = body.map_or(JValue::Null, |body| JValue::from_json_str(body).expect("JSON"));
         let parsed = Expression::parse(expression).unwrap_or_else(|why| panic!("{expression}: {why}"));
         let evaluated = parsed.evaluate(&body, Bindings { status, headers: &headers });
         let found = evaluated.map_err(|error| error.to_string()).and_then(|value| {
-            let text = value.to_json_string().map_err(|_| "no JSON".to_owned())?;
+            let text = value.to_json_string().map_err(|_| "not JSON".to_owned())?;
             serde_json::from_str::<Value>(&text).map_err(|error| format!("{text}: {error}"))
         });
         let expected: Value = serde_json::from_str(yields).unwrap_or_else(|why| panic!("{yields}: {why}"));
@@ -75,7 +75,7 @@ fn each_expression_returns_what_the_page_says() {
 }
 
 #[test]
-fn the_page_has_as_many_examples_as_it_says() {
+fn the_page_states_the_number_of_its_examples() {
     let count = examples().len();
     assert!(count >= 40, "{count}");
     assert!(PAGE.contains(&format!("Here are {count} expressions")), "{count}");

@@ -1,5 +1,5 @@
-//! Guarantee: of the API server's responses, exactly the unused parts are dropped; whatever one object contains, the
-//! objects around it are read.
+//! Guarantee: exactly the unused parts of the API server's responses are dropped, and unusual content of one object
+//! does not affect the other objects.
 
 use kube::ResourceExt;
 use kube::core::{DeserializeGuard, ObjectList, WatchEvent};
@@ -29,7 +29,7 @@ fn filter(rules: Rules, text: &[u8], sizes: &[usize]) -> Vec<u8> {
     try_filter(rules, text, sizes).expect("JSON")
 }
 
-/// The same; `None` if the input is not JSON.
+/// As [`filter`]; `None` if the input is not JSON.
 fn try_filter(rules: Rules, text: &[u8], sizes: &[usize]) -> Option<Vec<u8>> {
     let mut filter = Filter::new(rules, Framing::One);
     let (mut rest, mut sizes) = (text, sizes.iter().copied().cycle());
@@ -42,7 +42,7 @@ fn try_filter(rules: Rules, text: &[u8], sizes: &[usize]) -> Option<Vec<u8>> {
     Some(filter.take())
 }
 
-/// An object without the parts that are dropped from harmless ones: written from the rules, not from the filter.
+/// A harmless object without the parts that should be dropped, implemented from the rules and not with the filter.
 fn pruned(rules: &Rules, object: &Value) -> Value {
     let Value::Object(members) = object else { return object.clone() };
     let read = |name: &str| rules.members.is_empty() || rules.members.contains(&name);
@@ -159,7 +159,7 @@ proptest! {
         }
         let is_json = serde_json::from_slice::<Value>(&text).is_ok();
         let results: Vec<Option<Vec<u8>>> = [&sizes[..], &[usize::MAX]].map(|sizes| try_filter(Rules::GENERAL, &text, sizes)).into();
-        prop_assert_eq!(&results[0], &results[1], "the pieces in which it arrives make a difference");
+        prop_assert_eq!(&results[0], &results[1], "the result depends on the chunk size");
         match &results[0] {
             Some(out) if !out.is_empty() => prop_assert!(serde_json::from_slice::<Value>(out).is_ok()),
             Some(_) => {}
@@ -168,7 +168,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_one_object_contains_the_others_are_read(hostile in hostile(), sizes in prop::collection::vec(1_usize..9_000, 1..5)) {
+    fn unusual_content_of_one_object_does_not_affect_the_others(hostile in hostile(), sizes in prop::collection::vec(1_usize..9_000, 1..5)) {
         let neighbor = json!({"metadata": {"name": "neighbor"}, "spec": {"tokenEndpoint": "https://login.example.com", "grantType": "client_credentials"}}).to_string();
         let text = format!(r#"{{"metadata":{{"resourceVersion":"9"}},"items":[{neighbor},{hostile},{neighbor}]}}"#);
         let out = filter(integrations(), text.as_bytes(), &sizes);
@@ -185,7 +185,7 @@ proptest! {
     }
 }
 
-/// The text of an object with one or two unusual properties.
+/// The text of an object with unusual content in one place.
 fn hostile() -> impl Strategy<Value = String> {
     let deep = (1_usize..400).prop_map(|depth| format!("{}1{}", "[".repeat(depth), "]".repeat(depth)));
     let deep_objects = (1_usize..400).prop_map(|depth| format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth)));
@@ -220,7 +220,7 @@ fn hostile() -> impl Strategy<Value = String> {
 }
 
 #[test]
-fn a_part_that_was_left_out_is_recorded_only_in_its_object() {
+fn an_omitted_part_is_recorded_only_in_its_object() {
     let deep = format!("{}1{}", "[".repeat(140), "]".repeat(140));
     let object = |claims: &str| {
         format!(
@@ -244,8 +244,8 @@ fn a_part_that_was_left_out_is_recorded_only_in_its_object() {
 }
 
 #[test]
-fn why_an_integration_is_invalid_is_reported_without_its_values() {
-    for (spec, said) in [
+fn the_reason_for_an_invalid_integration_is_reported_without_its_values() {
+    for (spec, expected) in [
         (json!({"grantType": "KANARIENVOGEL"}), "unknown variant `…`, expected one of"),
         (
             json!({"grantType": "client_credentials", "suspend": "KANARIENVOGEL"}),
@@ -256,7 +256,7 @@ fn why_an_integration_is_invalid_is_reported_without_its_values() {
         let object = json!({"metadata": {"name": "it"}, "spec": spec}).to_string();
         let Lenient(DeserializeGuard(read)) = serde_json::from_str::<Lenient<OAuthIntegration>>(&object).expect("read");
         let error = read.expect_err("invalid").error;
-        assert!(error.contains(said) && !error.contains("KANARIE"), "{error}");
+        assert!(error.contains(expected) && !error.contains("KANARIE"), "{error}");
     }
 }
 
@@ -288,7 +288,7 @@ fn depth_is_bounded_below_the_limit_of_the_parser() {
 }
 
 #[test]
-fn names_and_versions_are_read_of_any_secret() {
+fn the_name_and_version_of_any_secret_are_read() {
     const ACCEPT: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
     let request = http::Request::get("/api/v1/secrets?limit=5").header("accept", ACCEPT).body(()).expect("a request");
     let identity = Reading::of(&request).rules;

@@ -26,8 +26,8 @@ const LAYERS: &[&str] = &[
     "main",
 ];
 
-/// Paths that the files of a directory must not use: pure directories do not read a clock or make calls, and `oauth` does
-/// not depend on Kubernetes.
+/// Paths that the files of a directory must not use: pure directories do not read a clock or make calls, and `oauth`
+/// does not depend on Kubernetes.
 const FORBIDDEN: &[(&str, &[&str])] = &[
     ("api", &["tokio::", "kube::Client", "kube::client"]),
     ("decision", &["tokio::", "kube::Client", "kube::client", "Timestamp::now", "Instant::now", "SystemTime::now"]),
@@ -206,7 +206,7 @@ fn pure_directories_do_not_read_a_clock_or_make_calls() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Advice about the spec is given by `spec::advice`: the `oauth` module does not know where its values come from.
+/// Advice about the spec belongs to `spec::advice`: the `oauth` module does not know where its values come from.
 #[test]
 fn messages_of_oauth_do_not_name_spec_fields() {
     let mut wrong = Vec::new();

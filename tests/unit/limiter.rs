@@ -1,5 +1,5 @@
-//! Guarantee: no host gets too many requests at once, no host delays the others, and within one namespace the most
-//! urgent request goes first. For fairness between namespaces, see `attacks/limiter.rs`.
+//! Guarantee: a host never gets too many requests at once, a host does not delay others, and within one namespace the
+//! most urgent request is sent first. For fairness between namespaces, see `limiter_fairness.rs`.
 
 use std::time::{Duration, Instant};
 
@@ -36,9 +36,9 @@ impl World {
         Self { limiter: LimiterState::new(LIMITS), now: Instant::now(), woken: vec![] }
     }
 
-    fn acquire(&mut self, name: &str, host: &str, life_left: i64) -> Option<Delay> {
+    fn acquire(&mut self, name: &str, host: &str, remaining: i64) -> Option<Delay> {
         let Acquired { decision, woken } =
-            self.limiter.acquire(&waiter(name), &host_key(host), expires(life_left), self.now);
+            self.limiter.acquire(&waiter(name), &host_key(host), expires(remaining), self.now);
         self.note(&woken);
         match decision {
             Decision::Granted => None,
@@ -51,7 +51,7 @@ impl World {
         self.note(&woken);
     }
 
-    fn passes(&mut self, time: Duration) -> Option<Duration> {
+    fn advance(&mut self, time: Duration) -> Option<Duration> {
         self.now += time;
         let (woken, next) = self.limiter.tick(self.now);
         self.note(&woken);
@@ -77,7 +77,7 @@ impl World {
 }
 
 #[test]
-fn eight_requests_per_host_at_once_and_the_most_urgent_next() {
+fn a_host_gets_eight_requests_at_once_and_the_most_urgent_next() {
     let mut world = World::new();
     for number in 0..8 {
         assert_eq!(world.acquire(&format!("first-{number}"), SLOW, 100), None);
@@ -85,7 +85,7 @@ fn eight_requests_per_host_at_once_and_the_most_urgent_next() {
     assert_eq!(world.acquire("late", SLOW, 300), Some(Delay::LimitReached));
     assert_eq!(world.acquire("urgent", SLOW, 10), Some(Delay::LimitReached));
     assert_eq!(world.acquire("soon", SLOW, 50), Some(Delay::LimitReached));
-    assert_eq!(world.acquire("elsewhere", FAST, 300), None, "another host is not concerned");
+    assert_eq!(world.acquire("elsewhere", FAST, 300), None, "another host is not affected");
     for (number, expected) in ["urgent", "soon", "late"].into_iter().enumerate() {
         world.complete(&format!("first-{number}"), SLOW, HostOutcome::Responded);
         assert_eq!(world.woken(), [expected]);
@@ -94,36 +94,36 @@ fn eight_requests_per_host_at_once_and_the_most_urgent_next() {
 }
 
 #[test]
-fn a_reserved_permit_is_not_taken_by_another_and_not_reserved_forever() {
+fn a_reserved_permit_is_not_given_to_another_and_expires() {
     let mut world = World::new();
     for number in 0..8 {
         world.acquire(&format!("first-{number}"), SLOW, 100);
     }
-    world.acquire("waits", SLOW, 100);
+    world.acquire("queued", SLOW, 100);
     world.complete("first-0", SLOW, HostOutcome::Responded);
-    assert_eq!(world.woken(), ["waits"]);
-    assert_eq!(world.acquire("chance", SLOW, 1), Some(Delay::LimitReached), "however urgent");
-    assert_eq!(world.passes(Duration::from_secs(9)), Some(Duration::from_secs(1)));
-    world.passes(Duration::from_secs(1));
-    assert_eq!(world.woken(), ["chance"], "the first did not come");
-    // An integration that comes too late has to request a permit again.
-    assert_eq!(world.acquire("waits", SLOW, 100), Some(Delay::LimitReached));
+    assert_eq!(world.woken(), ["queued"]);
+    assert_eq!(world.acquire("newcomer", SLOW, 1), Some(Delay::LimitReached), "although it is more urgent");
+    assert_eq!(world.advance(Duration::from_secs(9)), Some(Duration::from_secs(1)));
+    world.advance(Duration::from_secs(1));
+    assert_eq!(world.woken(), ["newcomer"], "the first one did not use its permit");
+    // An integration that comes too late must request a permit again.
+    assert_eq!(world.acquire("queued", SLOW, 100), Some(Delay::LimitReached));
 }
 
 #[test]
-fn a_cancelled_request_takes_no_permit() {
+fn a_cancelled_request_does_not_get_a_permit() {
     let mut world = World::new();
     for number in 0..8 {
         world.acquire(&format!("first-{number}"), SLOW, 100);
     }
-    world.acquire("gone", SLOW, 1);
-    world.acquire("waits", SLOW, 100);
-    world.limiter.cancel("uid-gone", world.now);
+    world.acquire("cancelled", SLOW, 1);
+    world.acquire("queued", SLOW, 100);
+    world.limiter.cancel("uid-cancelled", world.now);
     world.complete("first-0", SLOW, HostOutcome::Responded);
-    assert_eq!(world.woken(), ["waits"]);
+    assert_eq!(world.woken(), ["queued"]);
     // If a woken integration cancels, the permit goes to the next one.
     world.acquire("next", SLOW, 100);
-    let woken = world.limiter.cancel("uid-waits", world.now);
+    let woken = world.limiter.cancel("uid-queued", world.now);
     assert_eq!(woken, [waiter("next")]);
 }
 
@@ -137,10 +137,10 @@ fn a_few_slow_hosts_do_not_take_all_permits() {
             admitted += usize::from(delay.is_none());
         }
     }
-    // 48 permits go to any host; the last 16 to hosts that have none.
+    // 48 permits are for any host; the last 16 are for hosts without requests in flight.
     assert_eq!(admitted, 48 + 14);
-    assert_eq!(world.acquire("elsewhere", FAST, 3600), None, "there is a permit for a host that has none");
-    assert_eq!(world.acquire("elsewhere-2", FAST, 3600), Some(Delay::LimitReached), "and no second one");
+    assert_eq!(world.acquire("elsewhere", FAST, 3600), None, "a permit for a host without requests in flight");
+    assert_eq!(world.acquire("elsewhere-2", FAST, 3600), Some(Delay::LimitReached), "but not a second one");
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn a_permit_goes_to_the_host_with_the_fewest_requests_in_flight() {
     assert_eq!(
         world.acquire("fast-2", FAST, 3600),
         Some(Delay::LimitReached),
-        "the last permits are for hosts that have none"
+        "the last permits are for hosts without requests in flight"
     );
     assert_eq!(world.acquire("urgent", "https://host-0", 1), Some(Delay::LimitReached));
     world.complete("h0-0", "https://host-0", HostOutcome::Responded);
@@ -167,23 +167,23 @@ fn a_permit_goes_to_the_host_with_the_fewest_requests_in_flight() {
 fn a_host_that_fails_for_all_gets_single_probes_at_growing_intervals() {
     let mut world = World::new();
     world.fail(SLOW, &["a", "b"]);
-    assert_eq!(world.acquire("c", SLOW, 0), None, "two may fail by their own fault");
+    assert_eq!(world.acquire("c", SLOW, 0), None, "two integrations may fail for reasons of their own");
     world.complete("c", SLOW, FAILED);
     assert!(matches!(world.acquire("d", SLOW, 0), Some(Delay::CircuitOpen { scope: CircuitScope::Namespace, .. })));
     assert!(matches!(world.acquire("e", SLOW, 0), Some(Delay::CircuitOpen { scope: CircuitScope::Namespace, .. })));
-    assert_eq!(world.passes(Duration::ZERO), Some(Duration::from_secs(1)));
-    world.passes(Duration::from_secs(1));
-    assert_eq!(world.woken(), ["d"], "one of them");
+    assert_eq!(world.advance(Duration::ZERO), Some(Duration::from_secs(1)));
+    world.advance(Duration::from_secs(1));
+    assert_eq!(world.woken(), ["d"], "only one of them");
     assert_eq!(
-        world.passes(Duration::from_secs(5)),
+        world.advance(Duration::from_secs(5)),
         Some(Duration::from_secs(5)),
         "only the permit of the probe expires"
     );
     assert_eq!(world.acquire("d", SLOW, 0), None);
     // After ten minutes of failures, probes are half a minute apart.
-    world.passes(Duration::from_secs(600));
+    world.advance(Duration::from_secs(600));
     world.complete("d", SLOW, FAILED);
-    assert_eq!(world.passes(Duration::ZERO), Some(Duration::from_secs(30)));
+    assert_eq!(world.advance(Duration::ZERO), Some(Duration::from_secs(30)));
 }
 
 #[test]
@@ -192,8 +192,8 @@ fn a_probe_is_sent_by_an_integration_that_has_not_failed() {
     world.fail(SLOW, &["a", "b", "c"]);
     world.acquire("a", SLOW, -100);
     world.acquire("healthy", SLOW, 100);
-    world.passes(Duration::from_secs(1));
-    assert_eq!(world.woken(), ["healthy"], "that the others fail may be their own fault");
+    world.advance(Duration::from_secs(1));
+    assert_eq!(world.woken(), ["healthy"], "the others may fail for reasons of their own");
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn the_retry_after_of_a_failing_host_delays_all() {
     world.acquire("c", SLOW, 0);
     world.complete("c", SLOW, HostOutcome::Failed { retry_after: Some(Duration::from_secs(20)) });
     world.acquire("d", SLOW, 0);
-    assert_eq!(world.passes(Duration::from_secs(19)), Some(Duration::from_secs(1)));
+    assert_eq!(world.advance(Duration::from_secs(19)), Some(Duration::from_secs(1)));
     assert_eq!(world.woken(), Vec::<String>::new());
 }
 
@@ -214,7 +214,7 @@ fn queued_requests_for_a_recovered_host_are_spread_out_and_failed_ones_are_retri
     for number in 0..400 {
         assert!(world.acquire(&format!("w{number}"), SLOW, number).is_some());
     }
-    world.passes(Duration::from_secs(1));
+    world.advance(Duration::from_secs(1));
     assert_eq!(world.woken(), ["w0"]);
     assert_eq!(world.acquire("w0", SLOW, 0), None);
     world.complete("w0", SLOW, HostOutcome::Responded);
@@ -228,12 +228,12 @@ fn queued_requests_for_a_recovered_host_are_spread_out_and_failed_ones_are_retri
         assert_eq!(world.acquire(name, SLOW, 0), None);
         world.complete(name, SLOW, HostOutcome::Responded);
     }
-    // Each responds within 10 ms, so eight at a time would finish all within half a second.
-    let mut most_in_a_second = 0;
+    // Each request takes 10 ms: without pacing, eight at a time would finish all of them within half a second.
+    let mut max_per_second = 0;
     for _ in 0..10 {
         let mut in_this_second = 0;
         for _ in 0..100 {
-            world.passes(Duration::from_millis(10));
+            world.advance(Duration::from_millis(10));
             for name in world.woken() {
                 assert_eq!(world.acquire(&name, SLOW, 0), None);
                 world.complete(&name, SLOW, HostOutcome::Responded);
@@ -241,19 +241,19 @@ fn queued_requests_for_a_recovered_host_are_spread_out_and_failed_ones_are_retri
                 order.push(name);
             }
         }
-        most_in_a_second = most_in_a_second.max(in_this_second);
+        max_per_second = max_per_second.max(in_this_second);
     }
     let expected: Vec<_> = (1..400).map(|number| format!("w{number}")).collect();
     assert!(order == expected, "the most urgent first, and all of them: {order:?}");
-    assert!((40..=60).contains(&most_in_a_second), "{most_in_a_second} in a second");
+    assert!((40..=60).contains(&max_per_second), "{max_per_second} in a second");
 }
 
 #[test]
-fn a_success_in_between_keeps_the_circuit_closed() {
+fn an_intermediate_success_keeps_the_circuit_closed() {
     let mut world = World::new();
     world.fail(SLOW, &["a", "b"]);
-    world.acquire("fine", SLOW, 0);
-    world.complete("fine", SLOW, HostOutcome::Responded);
+    world.acquire("healthy", SLOW, 0);
+    world.complete("healthy", SLOW, HostOutcome::Responded);
     world.fail(SLOW, &["a", "b"]);
     assert_eq!(world.acquire("d", SLOW, 0), None);
 }
@@ -268,7 +268,7 @@ fn with_many_hosts_all_queued_requests_are_served() {
     for number in 0..1_000 {
         assert_eq!(world.acquire(&number.to_string(), &host(number), 0), Some(Delay::LimitReached));
     }
-    assert_eq!(world.limiter.remembered_hosts(), 64 + 64, "the others wait without a queue");
+    assert_eq!(world.limiter.remembered_hosts(), 64 + 64, "the other hosts have no queue of their own");
     assert!(world.limiter.is_waiting("uid-999"));
     assert_eq!(world.limiter.stats().queued, 1_000);
     for number in 0..64 {
@@ -287,15 +287,15 @@ fn with_many_hosts_all_queued_requests_are_served() {
                 served += 1;
             }
         }
-        world.passes(Duration::from_secs(1));
+        world.advance(Duration::from_secs(1));
     }
     assert_eq!(served, 1_000);
-    assert!(!world.limiter.is_busy(), "nothing is left");
-    assert_eq!(world.passes(Duration::from_secs(1)), None);
+    assert!(!world.limiter.is_busy(), "requests are left");
+    assert_eq!(world.advance(Duration::from_secs(1)), None);
 }
 
 #[test]
-fn names_that_are_too_long_for_a_host_share_one_key() {
+fn overlong_host_names_share_one_key() {
     let long = |start: &str| host_key(&format!("https://{start}.{}.example.com", "a".repeat(1_900)));
     assert_eq!(long("one"), long("two"));
     assert!(long("one").origin().len() < 253);

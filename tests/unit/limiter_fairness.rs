@@ -1,5 +1,5 @@
-//! Guarantee: whatever the integrations of one namespace do, another namespace gets its permits, and its circuits
-//! stay closed.
+//! Guarantee: whatever the integrations of one namespace do, another namespace gets its permits, and its circuit
+//! breakers stay closed.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -37,10 +37,10 @@ struct World {
     limiter: LimiterState,
     now: Instant,
     in_flight: BTreeMap<String, (Waiter, HostKey)>,
-    /// The same, in the order in which they were sent.
+    /// The UIDs of the same integrations, in the order of their requests.
     order: VecDeque<String>,
-    /// The host to which each integration sends its request.
-    wants: BTreeMap<String, (HostKey, i64)>,
+    /// The host of the request of each integration, and the expiry of its token.
+    pending: BTreeMap<String, (HostKey, i64)>,
 }
 
 impl World {
@@ -50,13 +50,13 @@ impl World {
             now: Instant::now(),
             in_flight: BTreeMap::new(),
             order: VecDeque::new(),
-            wants: BTreeMap::new(),
+            pending: BTreeMap::new(),
         }
     }
 
-    /// An integration requests a permit, and integrations that are woken request theirs at once.
+    /// An integration requests a permit, and woken integrations request theirs at once.
     fn acquire(&mut self, waiter: &Waiter, host: &HostKey, token_expires: i64) -> Option<Delay> {
-        self.wants.insert(waiter.uid.clone(), (host.clone(), token_expires));
+        self.pending.insert(waiter.uid.clone(), (host.clone(), token_expires));
         let Acquired { decision, woken } = self.limiter.acquire(waiter, host, expires(token_expires), self.now);
         if decision == Decision::Granted {
             self.in_flight.insert(waiter.uid.clone(), (waiter.clone(), host.clone()));
@@ -71,7 +71,7 @@ impl World {
 
     fn follow(&mut self, woken: Vec<Waiter>) {
         for waiter in woken {
-            let Some((host, token_expires)) = self.wants.get(&waiter.uid).cloned() else { continue };
+            let Some((host, token_expires)) = self.pending.get(&waiter.uid).cloned() else { continue };
             if !self.in_flight.contains_key(&waiter.uid) {
                 self.acquire(&waiter, &host, token_expires);
             }
@@ -80,7 +80,7 @@ impl World {
 
     fn complete(&mut self, uid: &str, outcome: Option<HostOutcome>) {
         let Some((waiter, host)) = self.in_flight.remove(uid) else { return };
-        self.wants.remove(uid);
+        self.pending.remove(uid);
         let woken = self.limiter.complete(&host, &waiter, outcome, self.now, expires(0));
         self.follow(woken);
     }
@@ -92,7 +92,7 @@ impl World {
     }
 
     fn forget(&mut self, waiter: &Waiter) {
-        self.wants.remove(&waiter.uid);
+        self.pending.remove(&waiter.uid);
         let woken = self.limiter.forget(&waiter.uid, &waiter.namespace, self.now);
         self.follow(woken);
     }
@@ -142,7 +142,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Host 0 is shared by all.
+/// The host with this number; all namespaces use host 0.
 fn host(number: u8, own: bool) -> HostKey {
     let url = if number == 0 { SHARED.to_owned() } else { format!("https://host-{number}.example.net/") };
     if own { private(&url, "mallory", &format!("settings-{number}")) } else { shared(&url) }
@@ -175,8 +175,8 @@ proptest! {
             prop_assert!(world.held_by("mallory") <= LIMITS.total / 2, "a namespace holds more than half");
             let stats = world.limiter.stats();
             prop_assert_eq!(stats.in_flight, world.in_flight.len(), "{:?}", stats);
-            prop_assert!(stats.failing_hosts.is_empty(), "one namespace names a host to all: {:?}", stats);
-            // The victim may come at any time, and its token is the least urgent of all.
+            prop_assert!(stats.failing_hosts.is_empty(), "one namespace opened a circuit for all: {:?}", stats);
+            // The victim may request a permit at any time, and its token is less urgent than all others.
             prop_assert_eq!(world.acquire(&victim, &shared(SHARED), 100_000), None);
             world.complete(&victim.uid, Some(HostOutcome::Responded));
         }
@@ -199,7 +199,7 @@ proptest! {
         for (namespace, number, place) in &steps {
             let waiter = waiter(&format!("attacker-{namespace}"), &format!("i{number}"));
             if !world.in_flight.contains_key(&waiter.uid) {
-                // Tokens that are more urgent than the victim's, or missing.
+                // Their tokens are more urgent than the victim's, or missing.
                 world.acquire(&waiter, &host(*place, false), -1000);
             }
         }
@@ -209,8 +209,8 @@ proptest! {
         while !world.in_flight.contains_key(&victim.uid) {
             responses += 1;
             prop_assert!(responses <= LIMITS.total + 9, "the victim starves");
-            // Each request ends, at the latest with its timeout, and its integration requests a permit again at once.
-            let uid = world.order.pop_front().expect("the permits are taken by somebody");
+            // Each request ends, at the latest by its timeout, and its integration requests another permit at once.
+            let uid = world.order.pop_front().expect("all permits are in use");
             let (attacker, place) = world.in_flight[&uid].clone();
             world.complete(&uid, Some(HostOutcome::Responded));
             world.acquire(&attacker, &place, -1000);
@@ -252,7 +252,11 @@ fn a_circuit_opens_for_all_if_several_namespaces_fail_and_ignores_the_retry_afte
     let host = shared(SHARED);
     world.fail("mallory", &host, 60, HostOutcome::Failed { retry_after: Some(Duration::from_secs(300)) });
     world.fail("alice", &host, 1, FAILED);
-    assert_eq!(world.acquire(&waiter("bob", "victim"), &host, 0), None, "two may fail by their own fault");
+    assert_eq!(
+        world.acquire(&waiter("bob", "victim"), &host, 0),
+        None,
+        "two namespaces may fail for reasons of their own"
+    );
     world.complete("bob/victim", Some(HostOutcome::Failed { retry_after: Some(Duration::from_secs(2)) }));
     let delay = world.acquire(&waiter("carol", "next"), &host, 0);
     assert!(matches!(delay, Some(Delay::CircuitOpen { scope: CircuitScope::Host, .. })), "{delay:?}");
@@ -265,7 +269,7 @@ fn a_circuit_opens_for_all_if_several_namespaces_fail_and_ignores_the_retry_afte
     world.acquire(&waiter("dave", "next"), &host, 0);
     world.pass(Duration::from_secs(1));
     assert!(world.in_flight.contains_key("dave/next"));
-    // A response closes the circuit for all, and new requests take turns with the many queued ones of mallory.
+    // A response closes the circuit for all, and new requests alternate with the many queued ones of mallory.
     world.complete("dave/next", Some(HostOutcome::Responded));
     assert_eq!(world.acquire(&waiter("erin", "next"), &host, 0), Some(Delay::LimitReached), "paced");
     world.pass(Duration::from_millis(50));
@@ -288,7 +292,7 @@ fn probes_are_sent_round_robin_by_namespace() {
     while !world.in_flight.contains_key("bob/victim") {
         world.pass(Duration::from_secs(2));
         probes += 1;
-        assert!(probes <= 2, "the victim's probe does not come");
+        assert!(probes <= 2, "the victim does not get a probe");
         let attackers: Vec<String> = world.in_flight.keys().filter(|uid| uid.starts_with("mallory")).cloned().collect();
         for uid in attackers {
             world.complete(&uid, Some(FAILED));
@@ -308,7 +312,7 @@ fn separate_connection_settings_have_separate_circuits_within_the_limit_of_the_h
         let host = private(SHARED, "mallory", &format!("other-proxy-{number}"));
         world.acquire(&waiter("mallory", &format!("m{number}")), &host, 0).is_none()
     });
-    assert_eq!(granted.count(), LIMITS.per_host, "however many proxies are named");
+    assert_eq!(granted.count(), LIMITS.per_host, "independent of the number of proxies");
     assert_eq!(world.acquire(&waiter("bob", "victim"), &shared(SHARED), 0), None);
 }
 
@@ -323,12 +327,12 @@ fn the_key_of_a_host_does_not_depend_on_its_notation() {
     assert_ne!(
         private(SHARED, "mallory", "a"),
         private(SHARED, "alice", "a"),
-        "names mean something in a namespace only"
+        "names are unique only within a namespace"
     );
 }
 
 #[test]
-fn recovered_hosts_are_eventually_forgotten() {
+fn recovered_hosts_are_eventually_removed() {
     let mut world = World::new();
     for number in 0..1_000 {
         let host = shared(&format!("https://host-{number}.example.net/"));

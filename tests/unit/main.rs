@@ -1,4 +1,4 @@
-//! Tests that need no server: pure decisions, models and the command line. Each module verifies one guarantee.
+//! Tests without a cluster: pure decisions, models and the command line. Each module verifies one guarantee.
 
 mod attempt;
 mod client_assertions;

@@ -2,8 +2,8 @@
 //! two faults.
 //!
 //! Time advances in ticks, the same for all clocks. The steps model the operator: decide under the fence, send only in
-//! time, hold the response, write it, and let a late write not overwrite a newer one. Each safeguard can be disabled,
-//! and then the same search finds the violation: so it would also find an error in the rules.
+//! time, hold the response, write it, and prevent a late write from overwriting a newer one. Each safeguard can be
+//! disabled; then the same search finds a violation, which shows that it can detect errors in the rules.
 //!
 //! One window cannot be closed: the server has invalidated a refresh token, and the response is lost with the process
 //! that requested it. The model counts this (`lost`) and shows that a refresh token is used twice only after it.
@@ -15,7 +15,7 @@ const LEASE: u8 = 4;
 const TIMEOUT: u8 = 2;
 const WRITE: u8 = 1;
 
-/// The bounds of the search: ticks, faults and renewals, with or without each of the safeguards.
+/// The bounds of the search (ticks, faults and renewals), and whether each safeguard is enabled.
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
     ticks: u8,
@@ -34,12 +34,12 @@ struct World {
     /// The holder of the lease, and its remaining time as counted by the other replica.
     holder: Option<usize>,
     lease: u8,
-    /// The refresh token in the Secret, by its number; the server accepts only the newest.
+    /// The number of the refresh token in the Secret; the server accepts only the newest one.
     secret: u8,
     newest: u8,
     requests: Vec<Request>,
     reused: bool,
-    /// The response to a request is lost with the process that sent it.
+    /// A response was lost with the process that sent the request.
     lost: bool,
     /// A response arrived after the timeout, or could not be written before the lease expired.
     late: bool,
@@ -76,13 +76,13 @@ struct Request {
     /// Whether it was sent in time, so that later consequences are caused by the fault and not by the sender.
     with_timeout: bool,
     token: u8,
-    answer: Option<Response>,
+    response: Option<Response>,
 }
 
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 enum Response {
     Token(u8),
-    Refused,
+    Rejected,
 }
 
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
@@ -121,7 +121,7 @@ impl World {
             let coming = self
                 .requests
                 .iter()
-                .any(|request| request.from == Some(number) && request.answer == Some(Response::Token(self.newest)));
+                .any(|request| request.from == Some(number) && request.response == Some(Response::Token(self.newest)));
             replica.reaches_api() && (coming || replica.phase == Phase::Holding(self.newest))
         })
     }
@@ -129,7 +129,8 @@ impl World {
     /// Whether the newest token still exists anywhere.
     fn is_somewhere(&self) -> bool {
         let held = |replica: &Replica| replica.alive && replica.phase == Phase::Holding(self.newest);
-        let coming = |request: &Request| request.from.is_some() && request.answer == Some(Response::Token(self.newest));
+        let coming =
+            |request: &Request| request.from.is_some() && request.response == Some(Response::Token(self.newest));
         self.secret == self.newest || self.replicas.iter().any(held) || self.requests.iter().any(coming)
     }
 
@@ -137,9 +138,9 @@ impl World {
     fn orphan(&mut self, number: usize) {
         for request in self.requests.iter_mut().filter(|request| request.from == Some(number)) {
             request.from = None;
-            self.lost |= matches!(request.answer, Some(Response::Token(_)));
+            self.lost |= matches!(request.response, Some(Response::Token(_)));
         }
-        self.requests.retain(|request| request.from.is_some() || request.answer.is_none());
+        self.requests.retain(|request| request.from.is_some() || request.response.is_none());
     }
 
     /// Whether a request has timed out for its sender, even if a frozen sender cannot notice it.
@@ -155,19 +156,19 @@ impl World {
         let request = self.requests[index];
         if request.token == self.newest {
             self.late |= self.is_over(&request);
-            // Nobody waits for it any more.
+            // The sender no longer waits for it.
             self.lost |= request.from.is_none();
             self.newest += 1;
-            self.requests[index].answer = Some(Response::Token(self.newest));
+            self.requests[index].response = Some(Response::Token(self.newest));
         } else {
             self.reused = true;
             // In the window: a request with the same token that has timed out, and a token held by a frozen,
             // disconnected or crashed process.
             let over = |other: &Request| other.token == request.token && self.is_over(other);
             self.late |= self.requests.iter().any(over) || !self.is_token_held();
-            self.requests[index].answer = Some(Response::Refused);
+            self.requests[index].response = Some(Response::Rejected);
         }
-        self.requests.retain(|request| request.from.is_some() || request.answer.is_none());
+        self.requests.retain(|request| request.from.is_some() || request.response.is_none());
     }
 
     fn tick(&mut self) {
@@ -206,7 +207,8 @@ impl Model for Bounds {
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Step>) {
-        // A running replica abandons a request in time, and one that reaches the API server writes what it holds soon.
+        // A running replica abandons a request in time, and one that reaches the API server writes its response before
+        // the next tick.
         let overdue = |replica: &Replica| match replica.phase {
             Phase::Sent(age) => replica.runs() && age >= TIMEOUT,
             Phase::Holding(_) => replica.reaches_api(),
@@ -256,7 +258,7 @@ impl Model for Bounds {
             }
         }
         for (index, request) in world.requests.iter().enumerate() {
-            match (request.answer, request.from) {
+            match (request.response, request.from) {
                 (None, _) => actions.push(Step::Process(index)),
                 (Some(_), Some(number)) if world.replicas[number].runs() => actions.push(Step::Deliver(index)),
                 _ => {}
@@ -273,7 +275,7 @@ impl Model for Bounds {
                 // time.
                 let other = 1 - number;
                 let held = matches!(last.replicas[other].phase, Phase::Holding(_));
-                let coming = |request: &Request| request.from == Some(other) && request.answer.is_some();
+                let coming = |request: &Request| request.from == Some(other) && request.response.is_some();
                 world.late |= matches!(step, Step::Take(_)) && (held || last.requests.iter().any(coming));
                 world.holder = Some(number);
                 world.lease = LEASE;
@@ -290,19 +292,19 @@ impl Model for Bounds {
                         from: Some(number),
                         with_timeout: age < TIMEOUT,
                         token,
-                        answer: None,
+                        response: None,
                     });
                 }
             }
             Step::Process(index) => world.process(index),
             Step::Deliver(index) => {
-                let Request { from, answer, .. } = world.requests.remove(index);
+                let Request { from, response, .. } = world.requests.remove(index);
                 let number = from?;
-                world.replicas[number].phase = match answer? {
+                world.replicas[number].phase = match response? {
                     Response::Token(token) => Phase::Holding(token),
                     // The fallback, if there is time: a new token family, which invalidates the previous one.
-                    Response::Refused if self.fence && last.replicas[number].left == 0 => Phase::Idle,
-                    Response::Refused => {
+                    Response::Rejected if self.fence && last.replicas[number].left == 0 => Phase::Idle,
+                    Response::Rejected => {
                         world.newest += 1;
                         Phase::Holding(world.newest)
                     }
@@ -310,7 +312,7 @@ impl Model for Bounds {
             }
             Step::TimeOut(number) => {
                 // Responses that have arrived in the meantime are processed first.
-                if last.requests.iter().any(|request| request.from == Some(number) && request.answer.is_some()) {
+                if last.requests.iter().any(|request| request.from == Some(number) && request.response.is_some()) {
                     return None;
                 }
                 world.orphan(number);
@@ -351,13 +353,14 @@ impl Model for Bounds {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("no refresh token is used twice, but after a loss in the window", |_, world: &World| {
-                !world.reused || world.lost || world.late
-            }),
+            Property::always(
+                "no refresh token is used twice, except after a loss in the window",
+                |_, world: &World| !world.reused || world.lost || world.late,
+            ),
             Property::always("a live refresh token is never dropped", |_, world: &World| {
                 world.lost || world.is_somewhere()
             }),
-            Property::sometimes("the other takes over and renews", |_, world: &World| {
+            Property::sometimes("the other replica takes over and renews", |_, world: &World| {
                 world.holder == Some(1) && world.secret == 2 && !world.lost
             }),
             Property::sometimes("the window is hit", |_, world: &World| world.reused),

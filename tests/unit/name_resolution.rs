@@ -1,5 +1,5 @@
-//! Guarantee: names that are never resolved only occupy threads of their own namespace, and nothing waits for them
-//! forever.
+//! Guarantee: names whose resolution hangs occupy only threads of their own namespace, and a request never waits for
+//! them forever.
 
 use std::collections::HashSet;
 use std::future;
@@ -37,19 +37,19 @@ impl NameServers {
         if name.ends_with("unknown") {
             return Err(io::Error::other("Name or service not known"));
         }
-        while name.contains("silent") && !state.released.iter().any(|beginning| name.starts_with(beginning)) {
+        while name.contains("silent") && !state.released.iter().any(|prefix| name.starts_with(prefix)) {
             state = released.wait(state).expect("a state");
         }
         Ok(vec![SocketAddr::from(([192, 0, 2, 1], 0))])
     }
 
     fn release(&self) {
-        self.release_those("");
+        self.release_prefix("");
     }
 
     /// Lets the servers of all names with this prefix respond.
-    fn release_those(&self, beginning: &'static str) {
-        self.0.state.lock().expect("a state").released.push(beginning);
+    fn release_prefix(&self, prefix: &'static str) {
+        self.0.state.lock().expect("a state").released.push(prefix);
         self.0.released.notify_all();
     }
 
@@ -101,7 +101,7 @@ async fn silent_names_of_one_namespace_occupy_half_of_the_threads_and_another_is
     assert_eq!(resolution.threads_in_use(), 4, "a lookup cannot be canceled, and counts until it returns");
     servers.release();
     let lookups: HashSet<String> = servers.lookups().into_iter().filter(|name| name.contains("silent")).collect();
-    assert_eq!(lookups.len(), 4, "nobody waited any more for the other names: {lookups:?}");
+    assert_eq!(lookups.len(), 4, "the other names are no longer looked up: {lookups:?}");
 }
 
 #[tokio::test]
@@ -131,12 +131,12 @@ async fn too_many_names_of_a_namespace_are_rejected_and_queued_ones_are_resolved
         alice.push(begin(&resolution, "alice", format!("silent-a{number}")).await);
     }
     // Mallory's first name occupies one thread; alice's names use the other one, one after another.
-    servers.release_those("silent-a");
+    servers.release_prefix("silent-a");
     for resolved in alice {
         assert!(resolved.await.is_ok());
     }
     let before: Vec<String> = servers.lookups().into_iter().filter(|name| name.contains("-m")).collect();
-    assert!(before.len() <= 1, "alice waits for none of mallory's: {before:?}");
+    assert!(before.len() <= 1, "alice does not wait for mallory's names: {before:?}");
     servers.release();
     let mut rejected = 0;
     for resolved in mallory {

@@ -1,5 +1,5 @@
-//! Guarantee: the values read from the bytes of a response are those that JSONata finds in the whole document, or are
-//! left to JSONata.
+//! Guarantee: the values that are read directly from the bytes of a response are those that JSONata finds in the whole
+//! document; all other paths are left to JSONata.
 
 use oauth_operator::oauth::expression::document;
 use oauth_operator::oauth::expression::document::Value;
@@ -85,7 +85,7 @@ fn unused_values_may_be_nested_arbitrarily_deep() {
     assert_eq!(document.values.get("access_token"), Some(&Value::Text("at".to_owned())));
 }
 
-/// A document with few names, so that paths often have a result.
+/// A document with only a few different names, so that paths often have a result.
 fn json() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         Just("null".to_owned()),
@@ -109,12 +109,12 @@ fn json() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn paths_mean_what_jsonata_means(body in json()) {
+    fn paths_have_the_same_result_as_in_jsonata(body in json()) {
         compare(&body, &paths(&["a", "b", "a.b", "a.a", "a.b.c", "a.b.a", "b.a.a.a", "c.c"]));
     }
 
     #[test]
-    fn no_bytes_make_parsing_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn parsing_never_panics(body in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = document::read(&body, paths(&["a", "a.b"]).iter());
     }
 }

@@ -25,7 +25,7 @@ fn a_namespace_that_holds_its_slots_forever_leaves_room_for_another() {
     assert_eq!(held.len(), 64);
     let of_bob: Vec<Slot> = (0..30).filter_map(|number| slots.try_acquire("bob", &format!("b{number}"))).collect();
     assert_eq!(of_bob.len(), 30);
-    assert!(slots.try_acquire("alice", "a").is_some(), "and for one more");
+    assert!(slots.try_acquire("alice", "a").is_some(), "a slot for another namespace");
 }
 
 #[test]
@@ -45,8 +45,8 @@ fn queued_integrations_are_woken_round_robin_by_namespace() {
     for (namespace, name) in &names {
         reconcile(namespace, name, &mut running);
     }
-    assert_eq!(running.len(), 3, "two of four for mallory, one of the two that were left for bob");
-    // Each reconciliation ends eventually, and integrations that are woken come at once.
+    assert_eq!(running.len(), 3, "two of four slots for mallory, and one of the remaining two for bob");
+    // Each reconciliation ends, and woken integrations are reconciled at once.
     for _ in 0..200 {
         drop(running.pop_front());
         for full in take(&woken) {
@@ -56,8 +56,8 @@ fn queued_integrations_are_woken_round_robin_by_namespace() {
     }
     for (namespace, name) in &names {
         let position = served.iter().position(|other| *other == format!("{namespace}/{name}"));
-        let position = position.unwrap_or_else(|| panic!("{namespace}/{name} was passed over: {served:?}"));
-        assert!(*namespace != "bob" || position < 12, "bob waits for few of mallory's: {served:?}");
+        let position = position.unwrap_or_else(|| panic!("{namespace}/{name} was not served: {served:?}"));
+        assert!(*namespace != "bob" || position < 12, "bob waits for too many integrations of mallory: {served:?}");
     }
 }
 
@@ -65,8 +65,8 @@ fn queued_integrations_are_woken_round_robin_by_namespace() {
 fn a_deleted_integration_is_not_woken() {
     let (slots, woken) = slots(1);
     let held = slots.try_acquire("mallory", "m0");
-    assert!(slots.try_acquire("mallory", "gone").is_none());
-    slots.forget("mallory", "gone");
+    assert!(slots.try_acquire("mallory", "deleted").is_none());
+    slots.forget("mallory", "deleted");
     drop(held);
     assert_eq!(take(&woken), Vec::<String>::new());
 }

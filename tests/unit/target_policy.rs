@@ -1,5 +1,5 @@
-//! Guarantee: target Secrets have only what an administrator allows, and stored tokens are bound to where they were
-//! issued.
+//! Guarantee: target Secrets have only types and metadata that an administrator allows, and stored tokens are bound to
+//! the server that issued them.
 
 use oauth_operator::api::spec::OAuthIntegrationSpec;
 use oauth_operator::spec::validated::ValidatedSpec;
@@ -24,7 +24,7 @@ fn binding(changes: &Value) -> String {
 }
 
 #[test]
-fn patterns_of_metadata_are_keys_and_prefixes() {
+fn metadata_patterns_are_keys_or_prefixes() {
     for (text, matching, others) in [
         ("team", vec!["team"], vec!["teams", "a/team", "tea"]),
         ("example.com/team", vec!["example.com/team"], vec!["team", "example.com/teams", "evil.example.com/team"]),
@@ -52,7 +52,7 @@ fn patterns_of_metadata_are_keys_and_prefixes() {
         "oauth.evolutionx.io/*",
         "app.kubernetes.io/managed-by",
     ] {
-        assert!(text.parse::<MetadataPattern>().is_err(), "{text:?} is taken");
+        assert!(text.parse::<MetadataPattern>().is_err(), "{text:?} is accepted");
     }
 }
 
@@ -61,13 +61,13 @@ fn types_that_grant_permissions_cannot_be_allowed() {
     for text in
         ["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token", "helm.sh/release.v1", "", "a b"]
     {
-        assert!(parse_type(text).is_err(), "{text:?} is taken");
+        assert!(parse_type(text).is_err(), "{text:?} is accepted");
     }
     assert_eq!(parse_type("example.com/token").as_deref(), Ok("example.com/token"));
 }
 
 #[test]
-fn a_binding_changes_only_with_what_decides_where_a_token_is_sent() {
+fn a_binding_changes_only_with_fields_that_determine_where_a_token_is_sent() {
     let before = binding(&json!({}));
     for change in [
         json!({"tokenEndpoint": "https://evil.example.com/token"}),
@@ -103,11 +103,11 @@ fn a_revocation_endpoint_of_another_origin_must_be_allowed() {
     assert_eq!(foreign(&revocation("https://login.example.com/a/b")), Ok(None));
     let evil = "https://evil.example.com".to_owned();
     assert_eq!(foreign(&revocation("https://evil.example.com/revoke")), Ok(Some(evil)));
-    let mut bare = revocation("https://evil.example.com/revoke");
-    bare["credentials"] = Value::Null;
-    bare["clientAuthentication"] = json!({"method": "none"});
+    let mut anonymous = revocation("https://evil.example.com/revoke");
+    anonymous["credentials"] = Value::Null;
+    anonymous["clientAuthentication"] = json!({"method": "none"});
     let evil = "https://evil.example.com".to_owned();
-    assert_eq!(foreign(&bare), Ok(Some(evil)), "only the revocation is rejected: renewals continue");
+    assert_eq!(foreign(&anonymous), Ok(Some(evil)), "only the revocation is rejected: renewals continue");
 }
 
 proptest! {

@@ -1,4 +1,5 @@
-//! A user cannot have a target written that the user may not write directly, and no target controls another controller.
+//! A user cannot have a target written without the permission to write it, and a target cannot control another
+//! controller.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -102,7 +103,8 @@ async fn a_user_cannot_have_a_secret_written_without_the_permission_to_write_it(
     })
     .await;
 
-    // Another user's integration whose token she may not read: she can neither change its endpoint nor its target.
+    // Another user's integration whose token she is not allowed to read: she can change neither its endpoint nor its
+    // target.
     let params = PatchParams::apply("owner").force();
     let theirs = json!({"apiVersion": "oauth.evolutionx.io/v1alpha1", "kind": "OAuthIntegration",
         "metadata": {"name": "theirs"}, "spec": plain});

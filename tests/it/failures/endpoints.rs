@@ -73,7 +73,7 @@ fn without_a_response() -> Vec<Broken> {
     vec![
         Broken {
             changes: json!({"request": {"timeout": "1s"}}),
-            ..broken("silent", |_| Reply::Never, "RequestTimedOut", &["1s", "spec.request.timeout"])
+            ..broken("silent", |_| Reply::NoResponse, "RequestTimedOut", &["1s", "spec.request.timeout"])
         },
         broken("cut-short", |_| Reply::Truncated, "EndpointUnreachable", &["127.0.0.1", "broke off"]),
         broken("closed", |_| Reply::Close, "EndpointUnreachable", &["127.0.0.1", "broke off"]),
@@ -223,7 +223,7 @@ async fn a_huge_body_does_not_fill_the_memory() {
     world.ready("healthy").await;
     let before = world.operator.memory();
     let names = ["huge-0", "huge-1", "huge-2", "huge-3"];
-    let endpoint = Endpoint::start(|_| Reply::Huge(BODY));
+    let endpoint = Endpoint::start(|_| Reply::Oversized(BODY));
     join_all(names.map(async |name| {
         put_secret(&world, &credentials_of(name), &credentials("first")).await;
         world.integration(name, &spec(name, &endpoint.url(), &json!({}))).await;

@@ -57,9 +57,9 @@ pub enum Reply {
     /// Status, headers, body.
     Http(u16, Vec<(String, String)>, String),
     /// Another reply, delayed.
-    Late(Duration, Box<Reply>),
+    Delayed(Duration, Box<Reply>),
     /// The connection stays open and silent.
-    Never,
+    NoResponse,
     /// The connection is closed without a response.
     Close,
     /// The body is shorter than the declared length.
@@ -67,7 +67,7 @@ pub enum Reply {
     /// The body is longer than the declared length.
     Overlong,
     /// A body of this many bytes that begins like a token response.
-    Huge(usize),
+    Oversized(usize),
 }
 
 impl Reply {
@@ -296,11 +296,11 @@ fn write(stream: &mut (impl Read + Write), reply: &Reply) -> bool {
             }
             stream.write_all(format!("{head}\r\n{body}").as_bytes()).is_ok()
         }
-        Reply::Late(delay, reply) => {
+        Reply::Delayed(delay, reply) => {
             std::thread::sleep(*delay);
             write(stream, reply)
         }
-        Reply::Never => {
+        Reply::NoResponse => {
             // Until the client closes the connection.
             let _ = stream.read(&mut [0]);
             false
@@ -313,7 +313,7 @@ fn write(stream: &mut (impl Read + Write), reply: &Reply) -> bool {
         Reply::Overlong => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{\"access_token\": \"longer\"}").is_ok()
         }
-        Reply::Huge(length) => {
+        Reply::Oversized(length) => {
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{{\"access_token\": \"");
             let chunk = [b'x'; 65_536];
             let mut going = stream.write_all(head.as_bytes()).is_ok();

@@ -1,4 +1,4 @@
-//! Guarantee: `plan` and `settle` decide as designed, for every sequence of events.
+//! Guarantee: `plan` and `settle` decide as designed for every sequence of events.
 
 mod model;
 mod table;
@@ -116,11 +116,11 @@ fn after_failure(observed: &Observed, failure: &RequestError) -> OAuthIntegratio
     settle(observed, &plan, &Outcome::Failed(failure.clone()), at(0)).status
 }
 
-fn refused() -> RequestError {
+fn rejected() -> RequestError {
     RequestError::new(Reason::RequestRejected, "no")
 }
 
-/// An integration of which nothing has been read and whose target is not cached.
+/// An integration whose target is not cached and whose Secrets have not been read.
 fn unread() -> Observed {
     Observed { target: TargetState::Absent, ..healthy() }
 }
@@ -170,7 +170,7 @@ fn each_secret_that_a_plan_needs_is_read_once() {
         ),
         ("all tokens are revoked", revoke, Observed { spec: stateless.clone(), ..healthy() }, Some(both)),
         (
-            "another plan than before needs the stored token",
+            "a different plan needs the stored token",
             rewrite.clone(),
             Observed { spec: stateless, credentials: resolved.clone(), ..healthy() },
             Some(target_only),
@@ -182,7 +182,7 @@ fn each_secret_that_a_plan_needs_is_read_once() {
             none,
         ),
         (
-            "the previous target continues",
+            "the token of the previous target is used",
             renew.clone(),
             Observed {
                 credentials: resolved.clone(),
@@ -212,7 +212,7 @@ fn each_secret_that_a_plan_needs_is_read_once() {
 }
 
 #[test]
-fn unscheduled_renewals_are_spread_widely() {
+fn unscheduled_renewals_get_a_wide_jitter() {
     let renew_at = healthy().snapshot().and_then(|snapshot| snapshot.times).expect("times").renew_at;
     let seconds = SignedDuration::from_secs;
     let cases = [
@@ -227,7 +227,7 @@ fn unscheduled_renewals_are_spread_widely() {
     let first = Observed { target: TargetState::Absent, ..healthy() };
     assert_eq!(first.spread(), Jitter::Wide, "the first token");
     let unknown = with_facts(healthy(), |snapshot| snapshot.times = None);
-    assert_eq!(unknown.spread(), Jitter::Wide, "its times were lost");
+    assert_eq!(unknown.spread(), Jitter::Wide, "unknown times");
 }
 
 fn renew(reason: Reason) -> Plan {
@@ -238,16 +238,16 @@ fn wait(reason: Reason, until: Option<Timestamp>) -> Plan {
     Plan::Wait { reason, until }
 }
 
-/// The healthy integration with other fields in its spec; the content of its target was issued according to
-/// `came_from`.
-fn with_stored_token(changes: &serde_json::Value, came_from: impl Fn(&ValidatedSpec) -> String) -> Observed {
-    let mut whole = serde_json::to_value(spec("order")).expect("a spec");
+/// The healthy integration with changed fields in its spec; `binding_of` returns the binding with which the stored
+/// tokens were issued.
+fn with_stored_token(changes: &serde_json::Value, binding_of: impl Fn(&ValidatedSpec) -> String) -> Observed {
+    let mut changed = serde_json::to_value(spec("order")).expect("a spec");
     for (name, value) in changes.as_object().expect("members") {
-        whole[name] = value.clone();
+        changed[name] = value.clone();
     }
-    let spec: OAuthIntegrationSpec = serde_json::from_value(whole).expect("a spec");
+    let spec: OAuthIntegrationSpec = serde_json::from_value(changed).expect("a spec");
     let spec = Arc::new(ValidatedSpec::parse("it", &spec).expect("a valid spec"));
-    let binding = came_from(&spec);
+    let binding = binding_of(&spec);
     let mut observed = with_facts(healthy(), |snapshot| {
         snapshot.provenance.spec_hash.clone_from(&spec.spec_hash);
         snapshot.provenance.binding.clone_from(&binding);
@@ -266,7 +266,7 @@ fn with_stored_token(changes: &serde_json::Value, came_from: impl Fn(&ValidatedS
 }
 
 #[test]
-fn with_the_strategy_a_refresh_token_of_an_earlier_release_is_used_and_one_of_another_issuer_is_kept() {
+fn with_strategy_refresh_token_a_token_of_an_earlier_release_is_used_and_one_of_another_issuer_is_kept() {
     let by_strategy = json!({"grantType": "client_credentials", "renewal": {"strategy": "refresh_token"}});
     let sent = |observed: &Observed| observed.refresh_token().map(|token| token.expose_secret().to_owned());
     let is_revocable =
@@ -277,7 +277,7 @@ fn with_the_strategy_a_refresh_token_of_an_earlier_release_is_used_and_one_of_an
     assert!(is_revocable(&observed));
 
     let observed = with_stored_token(&by_strategy, |_| String::new());
-    assert_eq!(sent(&observed).as_deref(), Some("stored"), "an upgrade breaks no chain");
+    assert_eq!(sent(&observed).as_deref(), Some("stored"), "an upgrade does not break the chain");
     assert!(!is_revocable(&observed), "its issuer is unknown");
     assert!(observed.withheld_by_strategy().is_none());
 
@@ -291,7 +291,7 @@ fn with_the_strategy_a_refresh_token_of_an_earlier_release_is_used_and_one_of_an
 fn a_fallback_does_not_replace_a_refresh_token_that_is_withheld() {
     let with_fallback = json!({"renewal": {"fallback": {"grantType": "client_credentials"}}});
     let observed = with_stored_token(&with_fallback, |_| "elsewhere".to_owned());
-    assert!(observed.refresh_token().is_none(), "neither the stored one, nor the first, which is spent");
+    assert!(observed.refresh_token().is_none(), "neither the stored token, nor the first one, which was already used");
     assert!(observed.fallback_would_replace_refresh_token());
     let observed = with_stored_token(&with_fallback, |spec| spec.binding.clone());
     assert!(!observed.fallback_would_replace_refresh_token());
@@ -307,7 +307,7 @@ fn every_reason_is_in_the_reference() {
 #[test]
 fn delays_double_up_to_their_bounds_and_obey_retry_after() {
     for (failure, first, longest) in
-        [(refused(), 60, 3600), (RequestError::new(Reason::EndpointUnavailable, "503"), 1, 300)]
+        [(rejected(), 60, 3600), (RequestError::new(Reason::EndpointUnavailable, "503"), 1, 300)]
     {
         let mut observed = Observed { target: TargetState::Absent, ..healthy() };
         let mut pauses = Vec::new();
@@ -320,11 +320,11 @@ fn delays_double_up_to_their_bounds_and_obey_retry_after() {
         assert!(pauses.windows(2).all(|pair| pair[0] <= pair[1]), "{pauses:?}");
         assert_eq!(*pauses.last().expect("pauses"), longest, "{pauses:?}");
     }
-    let asked = RequestError {
+    let delayed = RequestError {
         retry_after: Some(Duration::from_secs(77)),
         ..RequestError::new(Reason::EndpointUnavailable, "429")
     };
-    let status = after_failure(&healthy(), &asked);
+    let status = after_failure(&healthy(), &delayed);
     assert_eq!(status.last_failure.expect("a failure").retry_at.0, at(77));
 }
 
@@ -334,20 +334,20 @@ fn one_event_for_a_failure_and_none_for_its_retries() {
     let plan = renew(Reason::RenewalDue);
     let events: Vec<bool> = (0..4)
         .map(|_| {
-            let Settled { status, event, .. } = settle(&observed, &plan, &Outcome::Failed(refused()), at(0));
+            let Settled { status, event, .. } = settle(&observed, &plan, &Outcome::Failed(rejected()), at(0));
             observed.status = status;
             event.is_some()
         })
         .collect();
     assert_eq!(events, [true, false, false, false]);
     let other = Outcome::Failed(RequestError::new(Reason::EndpointUnreachable, "gone"));
-    assert!(settle(&observed, &plan, &other, at(0)).event.is_some(), "another failure is news");
+    assert!(settle(&observed, &plan, &other, at(0)).event.is_some(), "another failure causes an event");
 }
 
 #[test]
 fn ready_becomes_false_when_the_token_expires_with_the_reason() {
     let mut observed = healthy();
-    observed.status = after_failure(&observed, &refused());
+    observed.status = after_failure(&observed, &rejected());
     let waiting = wait(Reason::BackingOff, Some(at(4000)));
     let before = settle(&observed, &waiting, &Outcome::Nothing, at(100));
     assert_eq!((before.status.conditions[0].status.as_str(), before.next), ("True", Some(at(3600))));

@@ -1,4 +1,5 @@
-//! A model of an integration and a server with rotating refresh tokens: any sequence of steps keeps what `plan` and `settle` promise.
+//! A model of an integration and a server with rotating refresh tokens: `plan` and `settle` keep their guarantees for
+//! any sequence of steps.
 
 use std::time::Duration;
 
@@ -16,14 +17,14 @@ use oauth_operator::target::content::Provenance;
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
 
-use super::{UID, credentials, healthy, refused, validated, with_facts};
+use super::{UID, credentials, healthy, rejected, validated, with_facts};
 
 /// A simulation: a clock, an endpoint that rotates refresh tokens, and a Secret.
 #[derive(Debug)]
 struct Model {
     observed: Observed,
     first: String,
-    /// The refresh token that the endpoint would accept.
+    /// The refresh token that the endpoint accepts.
     current: String,
     used: Vec<String>,
     issued: u32,
@@ -38,21 +39,21 @@ enum Step {
     NewFirstToken,
     Request,
     Suspend(bool),
-    Look(Answer),
+    Reconcile(Response),
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Answer {
+enum Response {
     Tokens,
-    Refused,
+    Rejected,
     Unavailable(u16),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let answer = prop_oneof![
-        4 => Just(Answer::Tokens),
-        1 => Just(Answer::Refused),
-        2 => (0u16..400).prop_map(Answer::Unavailable),
+    let response = prop_oneof![
+        4 => Just(Response::Tokens),
+        1 => Just(Response::Rejected),
+        2 => (0u16..400).prop_map(Response::Unavailable),
     ];
     let step = prop_oneof![
         4 => (-120i64..1500).prop_map(Step::Clock),
@@ -61,7 +62,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::NewFirstToken),
         1 => Just(Step::Request),
         1 => any::<bool>().prop_map(Step::Suspend),
-        10 => answer.prop_map(Step::Look),
+        10 => response.prop_map(Step::Reconcile),
     ];
     proptest::collection::vec(step, 1..80)
 }
@@ -100,7 +101,7 @@ impl Model {
                 self.observed.generation += 1;
                 self.observed.suspend = suspend;
             }
-            Step::Look(answer) => self.look(answer),
+            Step::Reconcile(response) => self.reconcile(response),
         }
     }
 
@@ -109,36 +110,36 @@ impl Model {
         self.observed.credentials = CredentialsState::Resolved(credentials(&self.first), self.version.to_string());
     }
 
-    fn look(&mut self, answer: Answer) {
+    fn reconcile(&mut self, response: Response) {
         let decided = plan(&self.observed);
         let renew_at = self.observed.snapshot().and_then(|snapshot| snapshot.times).map(|times| times.renew_at);
         if let (Plan::Wait { reason: Reason::TokenValid, until }, Some(renew_at)) = (&decided, renew_at) {
-            assert!(until.is_some_and(|until| until <= renew_at), "never a wait past renewAt: {until:?}");
-            assert!(self.observed.now < renew_at, "a token that is due is not waited for");
+            assert!(until.is_some_and(|until| until <= renew_at), "it waits longer than until renewAt: {until:?}");
+            assert!(self.observed.now < renew_at, "it waits although the token is due");
         }
         let outcome = match decided {
-            Plan::Renew { .. } => self.request(answer),
+            Plan::Renew { .. } => self.request(response),
             _ => Outcome::Nothing,
         };
         let Settled { status, next, .. } = settle(&self.observed, &decided, &outcome, self.observed.now);
         if let (Plan::Wait { until: Some(until), .. }, Outcome::Nothing) = (&decided, &outcome) {
-            assert!(next.is_some_and(|next| next <= *until), "never back later than the plan says");
+            assert!(next.is_some_and(|next| next <= *until), "it is requeued later than planned");
         }
         self.observed.status = status;
         self.nothing_is_requested_during_a_delay(&outcome);
     }
 
-    fn request(&mut self, answer: Answer) -> Outcome {
+    fn request(&mut self, response: Response) -> Outcome {
         let sent = self.observed.refresh_token().expect("a refresh token").expose_secret().to_owned();
         assert!(!self.used.contains(&sent), "{sent} was used before");
-        match answer {
-            Answer::Refused => Outcome::Failed(refused()),
-            Answer::Unavailable(wait) => Outcome::Failed(RequestError {
+        match response {
+            Response::Rejected => Outcome::Failed(rejected()),
+            Response::Unavailable(wait) => Outcome::Failed(RequestError {
                 retry_after: Some(Duration::from_secs(wait.into())),
                 ..RequestError::new(Reason::EndpointUnavailable, "503")
             }),
-            Answer::Tokens => {
-                assert_eq!(sent, self.current, "the one that the endpoint would take");
+            Response::Tokens => {
+                assert_eq!(sent, self.current, "the refresh token that the endpoint accepts");
                 self.used.push(sent);
                 self.issued += 1;
                 self.current = format!("rotated-{}", self.issued);
@@ -177,7 +178,7 @@ impl Model {
         times
     }
 
-    /// Right after a reconciliation nothing is requested: after a success there is a token, after a failure a delay.
+    /// Checks that nothing is requested right after a reconciliation: a success has created a token, a failure a delay.
     fn nothing_is_requested_during_a_delay(&self, outcome: &Outcome) {
         if matches!(outcome, Outcome::Written(_) | Outcome::Failed(_)) {
             let again = plan(&self.observed);

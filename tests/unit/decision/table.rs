@@ -1,4 +1,4 @@
-//! What `plan` decides, as a table: a healthy integration, what is changed of it, and the plan for that.
+//! The decisions of `plan`, as a table: the changes of a healthy integration, and the expected plan.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use oauth_operator::limiter::types::{CircuitScope, Delay};
 use oauth_operator::oauth::error::RequestError;
 use oauth_operator::target::integrity::Integrity;
 
-use super::{after_failure, at, credentials, healthy, refused, renew, validated, wait, with_facts};
+use super::{after_failure, at, credentials, healthy, rejected, renew, validated, wait, with_facts};
 
 type Change = Box<dyn Fn(&mut Observed)>;
 
@@ -23,7 +23,7 @@ fn write(reason: Reason) -> Plan {
     Plan::Rewrite { reason }
 }
 
-fn refuse(reason: Reason, message: &str) -> Plan {
+fn stall(reason: Reason, message: &str) -> Plan {
     Plan::Stall { reason, message: message.to_owned() }
 }
 
@@ -59,10 +59,10 @@ fn cases() -> Vec<(&'static str, Change, Plan)> {
         case(
             "a missing dependency stalls",
             |o| o.credentials = CredentialsState::DependencyMissing("create it".to_owned()),
-            refuse(Reason::DependencyMissing, "create it"),
+            stall(Reason::DependencyMissing, "create it"),
         ),
         case(
-            "a Secret that was kept for an integration of this name is taken over",
+            "a Secret that was retained for an integration of this name is taken over",
             |o| *o = with_facts(o.clone(), |snapshot| snapshot.integration_uid = "the one before".to_owned()),
             write(Reason::TargetDrifted),
         ),
@@ -91,31 +91,31 @@ fn cases() -> Vec<(&'static str, Change, Plan)> {
             write(Reason::WritePending),
         ),
         case(
-            "a pending response is not written into a Secret of others",
+            "a pending response is not written into a foreign Secret",
             |o| {
                 o.target = TargetState::NotOwned;
                 o.write_pending = true;
             },
-            refuse(
+            stall(
                 Reason::TargetConflict,
                 "Secret it exists and was not made by this integration: delete it, or name another in spec.target.secretName. One that was retained is taken over with the same credentials, or where its owner has set the annotation oauth.evolutionx.io/adopt-by to the integration's name",
             ),
         ),
-        case("an invalid spec stalls", |o| o.spec = Err("bad".to_owned()), refuse(Reason::InvalidSpec, "bad")),
+        case("an invalid spec stalls", |o| o.spec = Err("bad".to_owned()), stall(Reason::InvalidSpec, "bad")),
         case(
             "a target that the administrator does not allow stalls although the token is valid",
             |o| o.target_not_allowed = Some("remove it".to_owned()),
-            refuse(Reason::TargetNotAllowed, "remove it"),
+            stall(Reason::TargetNotAllowed, "remove it"),
         ),
         case(
             "missing credentials stall although the token is valid",
             |o| o.credentials = CredentialsState::Missing("create it".to_owned()),
-            refuse(Reason::CredentialsMissing, "create it"),
+            stall(Reason::CredentialsMissing, "create it"),
         ),
         case(
             "unreadable credentials stall",
             |o| o.credentials = CredentialsState::AccessDenied("give rights".to_owned()),
-            refuse(Reason::CredentialsAccessDenied, "give rights"),
+            stall(Reason::CredentialsAccessDenied, "give rights"),
         ),
         case(
             "an invalid spec comes before missing credentials",
@@ -123,47 +123,47 @@ fn cases() -> Vec<(&'static str, Change, Plan)> {
                 o.spec = Err("bad".to_owned());
                 o.credentials = CredentialsState::Missing(String::new());
             },
-            refuse(Reason::InvalidSpec, "bad"),
+            stall(Reason::InvalidSpec, "bad"),
         ),
         case(
-            "a failed attempt is waited for although there is no token",
+            "after a failed attempt, the delay is observed although there is no token",
             |o| {
                 o.target = TargetState::Absent;
-                o.status = after_failure(o, &refused());
+                o.status = after_failure(o, &rejected());
             },
             wait(Reason::BackingOff, healthy_retry_at()),
         ),
         case(
-            "a failed attempt with another spec is not waited for",
+            "after a failed attempt, a changed spec ends the delay",
             |o| {
                 o.target = TargetState::Absent;
-                o.status = after_failure(o, &refused());
+                o.status = after_failure(o, &rejected());
                 o.generation = 2;
             },
             renew(Reason::TargetMissing),
         ),
         case(
-            "a failed attempt with other credentials is not waited for",
+            "after a failed attempt, changed credentials end the delay",
             |o| {
                 o.target = TargetState::Absent;
-                o.status = after_failure(o, &refused());
+                o.status = after_failure(o, &rejected());
                 o.credentials = CredentialsState::NotRead(Some("2".to_owned()));
             },
             renew(Reason::TargetMissing),
         ),
         case(
-            "a failed attempt is not waited for when a renewal is requested",
+            "after a failed attempt, a requested renewal ends the delay",
             |o| {
-                o.status = after_failure(o, &refused());
+                o.status = after_failure(o, &rejected());
                 o.renew_requested_at = Some("now".to_owned());
             },
             renew(Reason::RenewalRequested),
         ),
         case(
-            "changed credentials right after a failure wait for a second",
+            "a change right after a failure waits for one second",
             |o| {
                 o.target = TargetState::Absent;
-                o.status = after_failure(o, &refused());
+                o.status = after_failure(o, &rejected());
                 o.generation = 2;
                 o.now = at(0);
             },
@@ -172,12 +172,12 @@ fn cases() -> Vec<(&'static str, Change, Plan)> {
         case("a missing target is created", |o| o.target = TargetState::Absent, renew(Reason::TargetMissing)),
         case("another spec gets another token", |o| o.spec = Ok(validated("customer")), renew(Reason::SpecChanged)),
         case(
-            "another version of the credentials is looked into",
+            "a new version of the credentials is read",
             |o| o.credentials = CredentialsState::NotRead(Some("2".to_owned())),
             renew(Reason::CredentialsChanged),
         ),
         case(
-            "credentials of an unknown version are looked into",
+            "credentials of an unknown version are read",
             |o| o.credentials = CredentialsState::NotRead(None),
             renew(Reason::CredentialsChanged),
         ),
@@ -192,12 +192,12 @@ fn cases() -> Vec<(&'static str, Change, Plan)> {
             renew(Reason::CredentialsChanged),
         ),
         case(
-            "a request for a renewal is followed",
+            "a requested renewal is executed",
             |o| o.renew_requested_at = Some("now".to_owned()),
             renew(Reason::RenewalRequested),
         ),
         case(
-            "a request that was followed is followed no more",
+            "a requested renewal is not executed twice",
             |o| {
                 o.renew_requested_at = Some("now".to_owned());
                 *o = with_facts(o.clone(), |f| f.provenance.renew_requested_at = Some("now".to_owned()));
@@ -205,7 +205,7 @@ fn cases() -> Vec<(&'static str, Change, Plan)> {
             wait(Reason::TokenValid, Some(renew_at)),
         ),
         case(
-            "changed data are replaced",
+            "changed data is replaced",
             |o| *o = with_facts(o.clone(), |f| f.integrity = Integrity::Changed),
             renew(Reason::TargetDrifted),
         ),
@@ -215,7 +215,7 @@ fn cases() -> Vec<(&'static str, Change, Plan)> {
             renew(Reason::TargetDrifted),
         ),
         case(
-            "another shape is written with the same token",
+            "a changed template is written with the same token",
             |o| *o = with_facts(o.clone(), |f| f.template_hash = "other".to_owned()),
             write(Reason::SpecChanged),
         ),
@@ -226,7 +226,7 @@ fn cases() -> Vec<(&'static str, Change, Plan)> {
             wait(Reason::TokenValid, Some(renew_at)),
         ),
         case(
-            "requests that revert each other keep an interval",
+            "repairs of repeated changes keep an interval",
             |o| {
                 o.target = TargetState::Absent;
                 o.not_before = Some(at(20));
@@ -242,7 +242,7 @@ fn cases() -> Vec<(&'static str, Change, Plan)> {
             wait(Reason::NamespaceThrottled, Some(at(20))),
         ),
         case(
-            "a distance that the clock was set back over is not kept",
+            "an interval is ignored if the clock was set back",
             |o| {
                 o.target = TargetState::Absent;
                 o.not_before = Some(at(3600));
@@ -258,7 +258,7 @@ fn cases() -> Vec<(&'static str, Change, Plan)> {
             wait(Reason::NotLeader, None),
         ),
         case(
-            "a standby writes what it holds",
+            "a standby writes its pending token",
             |o| {
                 o.is_leader = false;
                 o.write_pending = true;
@@ -282,7 +282,7 @@ fn cases() -> Vec<(&'static str, Change, Plan)> {
             wait(Reason::Queued, Some(at(10_009))),
         ),
         case(
-            "a target that has to be read is queued, but at most until its renewal",
+            "a target that must be read is queued, but not longer than until its renewal",
             |o| o.throttled_until = Some(at(100_000)),
             wait(Reason::NamespaceThrottled, Some(renew_at)),
         ),
@@ -300,7 +300,7 @@ fn cases() -> Vec<(&'static str, Change, Plan)> {
             wait(Reason::TokenValid, Some(renew_at)),
         ),
         case(
-            "a failure of the endpoint for everyone is not waited for once it is back",
+            "a failure of the endpoint for all is retried once it has recovered",
             |o| {
                 o.target = TargetState::Absent;
                 o.status = after_failure(o, &RequestError::new(Reason::EndpointUnreachable, "gone"));
@@ -313,9 +313,9 @@ fn cases() -> Vec<(&'static str, Change, Plan)> {
             "a Retry-After of the endpoint is obeyed although it has recovered",
             |o| {
                 o.target = TargetState::Absent;
-                let asked = Some(Duration::from_secs(60));
+                let delay = Some(Duration::from_secs(60));
                 let failure =
-                    RequestError { retry_after: asked, ..RequestError::new(Reason::EndpointUnavailable, "503") };
+                    RequestError { retry_after: delay, ..RequestError::new(Reason::EndpointUnavailable, "503") };
                 o.status = after_failure(o, &failure);
                 o.host_recovered = true;
                 o.requested_pause_until = Some(at(60));
@@ -323,20 +323,20 @@ fn cases() -> Vec<(&'static str, Change, Plan)> {
             wait(Reason::BackingOff, Some(at(60))),
         ),
         case(
-            "a token of a time to come says that the clock was set back: its age is unknown",
+            "a token issued in the future means that the clock was set back: its age is unknown",
             |o| o.now = at(-60),
             renew(Reason::RenewalDue),
         ),
         case(
-            "a token of another node whose clock is a little ahead is as good as any",
+            "a token of another node whose clock is slightly ahead is valid",
             move |o| o.now = at(-4),
             wait(Reason::TokenValid, Some(renew_at)),
         ),
         case(
-            "a failure of a time to come is not waited for",
+            "the delay of a failure in the future is ignored",
             |o| {
                 o.target = TargetState::Absent;
-                o.status = after_failure(o, &refused());
+                o.status = after_failure(o, &rejected());
                 o.now = at(-60);
             },
             renew(Reason::TargetMissing),
@@ -344,7 +344,7 @@ fn cases() -> Vec<(&'static str, Change, Plan)> {
         case(
             "a suspended integration with a failure stays suspended",
             |o| {
-                o.status = after_failure(o, &refused());
+                o.status = after_failure(o, &rejected());
                 o.suspend = true;
             },
             wait(Reason::Suspended, None),
@@ -354,7 +354,7 @@ fn cases() -> Vec<(&'static str, Change, Plan)> {
 
 fn healthy_retry_at() -> Option<Timestamp> {
     let observed = Observed { target: TargetState::Absent, ..healthy() };
-    after_failure(&observed, &refused()).last_failure.map(|last| last.retry_at.0)
+    after_failure(&observed, &rejected()).last_failure.map(|last| last.retry_at.0)
 }
 
 #[test]

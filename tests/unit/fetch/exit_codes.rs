@@ -1,4 +1,4 @@
-//! The exit code says what failed.
+//! The exit code tells which kind of failure occurred.
 
 use std::fs;
 
@@ -9,11 +9,11 @@ use tempfile::TempDir;
 use test_support::endpoint::{Endpoint, Reply};
 use test_support::process::free_port;
 
-use super::{CANARY, Response, credentials, endpoint, fetch, fetch_in, has_no_secret, integration, secret, write};
+use super::{CANARY, Response, assert_no_secret, credentials, endpoint, fetch, fetch_in, integration, secret, write};
 
 #[test]
 fn an_endpoint_that_does_not_respond_as_expected_exits_with_1() {
-    let nobody = format!("http://127.0.0.1:{}/token", free_port());
+    let unreachable = format!("http://127.0.0.1:{}/token", free_port());
     let cases: [(&str, Response, &[&str]); 6] = [
         ("a page of HTML", |_| Reply::text(200, CANARY), &["InvalidResponse", "is not JSON", "spec.tokenEndpoint"]),
         (
@@ -23,16 +23,16 @@ fn an_endpoint_that_does_not_respond_as_expected_exits_with_1() {
         ),
         ("an error with 200", |_| Reply::json(200, &json!({"ok": false, "error": "invalid_auth"})), &["invalid_auth"]),
         ("503", |request| Reply::rejected(503, "later", &request.body), &["EndpointUnavailable", "503"]),
-        ("silence", |_| Reply::Never, &["RequestTimedOut", "spec.request.timeout"]),
+        ("silence", |_| Reply::NoResponse, &["RequestTimedOut", "spec.request.timeout"]),
         ("a connection that closes", |_| Reply::Close, &["EndpointUnreachable"]),
     ];
-    for (case, answer, says) in cases {
-        let endpoint = Endpoint::start(answer);
-        ends_with(1, case, &endpoint.url(), &json!({"request": {"timeout": "1s"}}), &credentials(), says);
-        assert_eq!(endpoint.count(), 1, "{case}: tried once");
+    for (case, response, parts) in cases {
+        let endpoint = Endpoint::start(response);
+        assert_exit(1, case, &endpoint.url(), &json!({"request": {"timeout": "1s"}}), &credentials(), parts);
+        assert_eq!(endpoint.count(), 1, "{case}: one attempt");
     }
-    let says = ["EndpointUnreachable", "failed to connect to 127.0.0.1", "spec.tokenEndpoint"];
-    ends_with(1, "nobody there", &nobody, &json!({}), &credentials(), &says);
+    let parts = ["EndpointUnreachable", "failed to connect to 127.0.0.1", "spec.tokenEndpoint"];
+    assert_exit(1, "no server", &unreachable, &json!({}), &credentials(), &parts);
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn an_invalid_configuration_exits_with_3_and_nothing_is_sent() {
             &["CredentialsMissing", "client_secret", "spec.credentials.keys.clientSecret"],
         ),
         ("an empty value", json!({}), &empty, &["client_secret", "spec.credentials.keys.clientSecret"]),
-        ("a value that is no text", json!({}), &binary, &["client_id", "not UTF-8"]),
+        ("a value that is not text", json!({}), &binary, &["client_id", "not UTF-8"]),
         ("no refresh token", json!({"grantType": "refresh_token"}), &good, &["spec.credentials.keys.refreshToken"]),
         (
             "no expression",
@@ -62,17 +62,17 @@ fn an_invalid_configuration_exits_with_3_and_nothing_is_sent() {
             &good,
             &["InvalidSpec", "spec.response.accessToken"],
         ),
-        ("no URL", json!({"tokenEndpoint": "login"}), &good, &["InvalidSpec", "spec.tokenEndpoint"]),
+        ("not a URL", json!({"tokenEndpoint": "login"}), &good, &["InvalidSpec", "spec.tokenEndpoint"]),
         ("another scheme", json!({"tokenEndpoint": "ftp://a/b"}), &good, &["InvalidSpec", "spec.tokenEndpoint"]),
         (
-            "times that cannot be",
+            "contradictory times",
             json!({"tokenLife": "1m", "renewBefore": "2m"}),
             &good,
             &["InvalidSpec", "spec.renewBefore"],
         ),
     ];
-    for (case, changes, secret, says) in cases {
-        ends_with(3, case, &endpoint.url(), &changes, secret, says);
+    for (case, changes, secret, parts) in cases {
+        assert_exit(3, case, &endpoint.url(), &changes, secret, parts);
     }
     assert_eq!(endpoint.count(), 0);
 }
@@ -82,7 +82,7 @@ fn a_rejection_exits_with_4() {
     let elsewhere = endpoint();
     let location = elsewhere.url();
     let redirect = Endpoint::start(move |_| Reply::text(302, "").with_header("Location", &location));
-    ends_with(
+    assert_exit(
         4,
         "a redirect",
         &redirect.url(),
@@ -91,7 +91,7 @@ fn a_rejection_exits_with_4() {
         &["UnexpectedRedirect", "spec.tokenEndpoint"],
     );
     assert_eq!(elsewhere.connections(), 0, "a redirect is not followed");
-    let refuse = |error: &'static str| {
+    let rejecting = |error: &'static str| {
         Endpoint::start(move |request| {
             Reply::rejected(400, error, &format!("{} {}", request.parameter("client_id"), request.body))
         })
@@ -105,40 +105,40 @@ fn a_rejection_exits_with_4() {
         ("invalid_request", &["spec.request.format: form"]),
         ("unsupported_grant_type", &["spec.request.format: form"]),
     ];
-    for (error, says) in cases {
-        ends_with(4, error, &refuse(error).url(), &json!({}), &credentials(), says);
+    for (error, parts) in cases {
+        assert_exit(4, error, &rejecting(error).url(), &json!({}), &credentials(), parts);
     }
     let with_break = secret(&json!({"client_id": CANARY, "client_secret": format!("{CANARY}\n")}));
-    let says = ["client_secret", "line break"];
-    ends_with(4, "a line break", &refuse("invalid_client").url(), &json!({}), &with_break, &says);
+    let parts = ["client_secret", "line break"];
+    assert_exit(4, "a line break", &rejecting("invalid_client").url(), &json!({}), &with_break, &parts);
 }
 
-/// Runs `fetch` on one integration and its Secret; checks the code, the parts of the message on standard error, that
-/// nothing is on standard output, and that nothing secret is on either.
-fn ends_with(code: i32, case: &str, endpoint: &str, changes: &Value, secret: &Value, says: &[&str]) {
+/// Runs `fetch` on one integration and its Secret; checks the exit code, the parts of the message on standard error,
+/// that standard output is empty, and that neither contains a secret.
+fn assert_exit(code: i32, case: &str, endpoint: &str, changes: &Value, secret: &Value, parts: &[&str]) {
     let run = fetch(&[integration("it", endpoint, changes), secret.clone()], &[]);
     assert_eq!((run.code, run.out.as_str()), (code, ""), "{case}: {}", run.err);
     assert!(run.err.starts_with("error: it: "), "{case}: {}", run.err);
-    for part in says {
+    for part in parts {
         assert!(run.err.contains(part), "{case}: {part:?} is not in {}", run.err);
     }
-    has_no_secret(case, &run);
+    assert_no_secret(case, &run);
 }
 
 #[test]
 fn wrong_usage_and_unreadable_files_exit_with_2() {
-    let folder = TempDir::new().expect("a directory");
-    fs::write(folder.path().join("broken.yaml"), format!("kind: Secret\nstringData: {{password: {CANARY}\n"))
+    let dir = TempDir::new().expect("a directory");
+    fs::write(dir.path().join("broken.yaml"), format!("kind: Secret\nstringData: {{password: {CANARY}\n"))
         .expect("a file");
-    fs::write(folder.path().join("binary.yaml"), [0xff, 0xfe, 0x00]).expect("a file");
-    fs::write(folder.path().join("empty.yaml"), "").expect("a file");
+    fs::write(dir.path().join("binary.yaml"), [0xff, 0xfe, 0x00]).expect("a file");
+    fs::write(dir.path().join("empty.yaml"), "").expect("a file");
     let wrong = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}, "data": {"password": format!("{CANARY}!")}});
-    write(&folder, "not-base64.yaml", &[wrong]);
-    write(&folder, "secret-only.yaml", &[credentials()]);
-    write(&folder, "no-grant.yaml", &[integration("it", "http://127.0.0.1/", &json!({"grantType": "magic"}))]);
-    write(&folder, "negative.yaml", &[integration("it", "http://127.0.0.1/", &json!({"tokenLife": "5s-3s"}))]);
+    write(&dir, "not-base64.yaml", &[wrong]);
+    write(&dir, "secret-only.yaml", &[credentials()]);
+    write(&dir, "no-grant.yaml", &[integration("it", "http://127.0.0.1/", &json!({"grantType": "magic"}))]);
+    write(&dir, "negative.yaml", &[integration("it", "http://127.0.0.1/", &json!({"tokenLife": "5s-3s"}))]);
     write(
-        &folder,
+        &dir,
         "endless.yaml",
         &[integration("it", "http://127.0.0.1/", &json!({"renewBefore": "9".repeat(30) + "h"}))],
     );
@@ -152,15 +152,15 @@ fn wrong_usage_and_unreadable_files_exit_with_2() {
         ("no integration", &["secret-only.yaml"], &["contain no OAuthIntegration"]),
         ("an empty file", &["empty.yaml"], &["contain no OAuthIntegration"]),
         ("a duration with a sign inside", &["negative.yaml"], &["negative.yaml", "5s-3s", "such as 90s"]),
-        ("a duration without end", &["endless.yaml"], &["endless.yaml", "such as 90s"]),
+        ("a duration that is too long", &["endless.yaml"], &["endless.yaml", "such as 90s"]),
         ("an unknown grant", &["no-grant.yaml"], &["no-grant.yaml", "magic", "client_credentials"]),
     ];
-    for (case, arguments, says) in cases {
-        let run = fetch_in(&folder, arguments, "");
+    for (case, arguments, parts) in cases {
+        let run = fetch_in(&dir, arguments, "");
         assert_eq!((run.code, run.out.as_str()), (2, ""), "{case}: {}", run.err);
-        for part in says {
+        for part in parts {
             assert!(run.err.contains(part), "{case}: {part:?} is not in {}", run.err);
         }
-        has_no_secret(case, &run);
+        assert_no_secret(case, &run);
     }
 }

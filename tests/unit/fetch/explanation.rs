@@ -1,11 +1,11 @@
-//! `--explain` shows the shape of a response and what each expression yields, and no value.
+//! `--explain` shows the structure of a response and the type of the result of each expression, without their values.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use test_support::endpoint::{Endpoint, Reply};
 
-use super::{CANARY, credentials, fetch, has_no_secret, integration};
+use super::{CANARY, assert_no_secret, credentials, fetch, integration};
 
 #[test]
 fn explain_prints_the_structure_of_a_response_and_the_result_of_each_expression() {
@@ -19,7 +19,7 @@ fn explain_prints_the_structure_of_a_response_and_the_result_of_each_expression(
     });
     let documents = [integration("erp", &endpoint.url(), &json!({"response": response})), credentials()];
     let run = fetch(&documents, &["--explain"]);
-    has_no_secret("explained", &run);
+    assert_no_secret("explained", &run);
     let expected = [
         "# the response to client_credentials: status 200",
         "#   header x-request-id: *** (13 characters)",
@@ -50,7 +50,7 @@ fn explain_prints_the_structure_of_a_response_and_the_result_of_each_expression(
 fn a_rejection_is_explained_too() {
     let endpoint = Endpoint::start(|_| Reply::json(401, &json!({"error": "invalid_client", "detail": CANARY})));
     let run = fetch(&[integration("erp", &endpoint.url(), &json!({})), credentials()], &["--explain"]);
-    has_no_secret("refused", &run);
+    assert_no_secret("rejected", &run);
     assert!(run.err.contains("status 401") && run.err.contains("\"detail\": *** (13 characters)"), "{}", run.err);
     let page = Endpoint::start(|_| Reply::text(502, "<html>no</html>"));
     let run = fetch(&[integration("erp", &page.url(), &json!({})), credentials()], &["--explain"]);

@@ -1,5 +1,5 @@
-//! Guarantee: `fetch` tries a configuration without a cluster, prints what would be written, and exits with a code
-//! for the kind of failure.
+//! Guarantee: `fetch` tries a configuration without a cluster, prints the Secret that would be written, and exits with
+//! a code for the kind of failure.
 
 mod exit_codes;
 mod explanation;
@@ -18,7 +18,7 @@ use test_support::operator::binary;
 use test_support::process::free_port;
 use test_support::record;
 
-/// A part of every credential and every token, and of no name.
+/// A part of every credential and every token that does not occur in names.
 const CANARY: &str = "KANARIENVOGEL";
 
 /// The response of an endpoint.
@@ -31,15 +31,15 @@ struct Run {
     err: String,
 }
 
-/// Runs `oauth-operator fetch` with arguments, in a folder, with this standard input.
-fn fetch_in(folder: &TempDir, arguments: &[&str], input: &str) -> Run {
-    fetch_with(folder, arguments, input, &[])
+/// Runs `oauth-operator fetch` with arguments, in a directory, with this standard input.
+fn fetch_in(dir: &TempDir, arguments: &[&str], input: &str) -> Run {
+    fetch_with(dir, arguments, input, &[])
 }
 
-/// The same, with additional environment variables.
-fn fetch_with(folder: &TempDir, arguments: &[&str], input: &str, environment: &[(&str, &str)]) -> Run {
+/// The same as [`fetch_in`], with additional environment variables.
+fn fetch_with(dir: &TempDir, arguments: &[&str], input: &str, environment: &[(&str, &str)]) -> Run {
     let mut command = Command::new(binary());
-    command.arg("fetch").args(arguments).current_dir(folder.path());
+    command.arg("fetch").args(arguments).current_dir(dir.path());
     // The environment of the machine must not affect the binary under test.
     for name in
         ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "OAUTH_OPERATOR_LOG"]
@@ -51,12 +51,12 @@ fn fetch_with(folder: &TempDir, arguments: &[&str], input: &str, environment: &[
     let mut child = command.spawn().expect("the binary");
     // A process that does not read standard input may have exited before it is written.
     let _ = child.stdin.take().expect("standard input").write_all(input.as_bytes());
-    let output = child.wait_with_output().expect("its expiry");
+    let output = child.wait_with_output().expect("the process exits");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     let run = Run { code: output.status.code().expect("a code"), out: text(output.stdout), err: text(output.stderr) };
     record::keep("given", CANARY);
     record::keep("fetch", &run.err);
-    // With this option, it prints the tokens.
+    // With this option, the output contains the tokens.
     if !arguments.contains(&"--show-tokens") {
         record::keep("fetch", &run.out);
     }
@@ -65,14 +65,14 @@ fn fetch_with(folder: &TempDir, arguments: &[&str], input: &str, environment: &[
 
 /// Runs `fetch` on one file with these documents.
 fn fetch(documents: &[Value], arguments: &[&str]) -> Run {
-    let folder = TempDir::new().expect("a directory");
-    write(&folder, "all.yaml", documents);
-    fetch_in(&folder, &[&["all.yaml"], arguments].concat(), "")
+    let dir = TempDir::new().expect("a directory");
+    write(&dir, "all.yaml", documents);
+    fetch_in(&dir, &[&["all.yaml"], arguments].concat(), "")
 }
 
-/// JSON is valid YAML; the documents are separated as in YAML.
-fn write(folder: &TempDir, name: &str, documents: &[Value]) -> PathBuf {
-    let path = folder.path().join(name);
+/// Writes documents to a file: JSON is valid YAML, with the separators of YAML.
+fn write(dir: &TempDir, name: &str, documents: &[Value]) -> PathBuf {
+    let path = dir.path().join(name);
     fs::write(&path, text(documents)).expect("a file");
     path
 }
@@ -112,7 +112,7 @@ fn endpoint() -> Endpoint {
     })
 }
 
-fn has_no_secret(case: &str, run: &Run) {
+fn assert_no_secret(case: &str, run: &Run) {
     for (name, text) in [("output", &run.out), ("standard error", &run.err)] {
         assert!(!text.contains(CANARY), "{case}: a secret in the {name}: {text}");
         assert!(!text.contains(&STANDARD.encode(CANARY)[..16]), "{case}: a secret in base64 in the {name}: {text}");
@@ -121,7 +121,7 @@ fn has_no_secret(case: &str, run: &Run) {
 
 /// The Secrets that were printed.
 fn printed(run: &Run) -> Vec<Value> {
-    serde_saphyr::from_multiple(&run.out).unwrap_or_else(|why| panic!("no YAML: {why}\n{}", run.out))
+    serde_saphyr::from_multiple(&run.out).unwrap_or_else(|why| panic!("not YAML: {why}\n{}", run.out))
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn the_secret_is_printed_with_its_tokens_masked() {
     let endpoint = endpoint();
     let run = fetch(&[integration("erp", &endpoint.url(), &json!({})), credentials()], &[]);
     assert_eq!((run.code, run.err.as_str()), (0, ""));
-    has_no_secret("masked", &run);
+    assert_no_secret("masked", &run);
     let secrets = printed(&run);
     assert_eq!(secrets.len(), 1);
     assert_eq!((&secrets[0]["kind"], &secrets[0]["metadata"]["name"]), (&json!("Secret"), &json!("erp")));
@@ -153,8 +153,8 @@ fn the_tokens_are_printed_on_request() {
     let expected = json!({"at": format!("{CANARY}-access"), "rt": format!("{CANARY}-refresh"), "scope": "granted"});
     assert_eq!(shown["stringData"], expected);
     let run = fetch(&documents, &[]);
-    has_no_secret("other keys", &run);
-    assert_eq!(printed(&run)[0]["stringData"]["scope"], "granted", "what is no token is not masked");
+    assert_no_secret("other keys", &run);
+    assert_eq!(printed(&run)[0]["stringData"]["scope"], "granted", "only tokens are masked");
 }
 
 #[test]
@@ -163,17 +163,17 @@ fn the_output_is_a_secret_that_can_be_applied() {
     let run = fetch(&[integration("erp", &endpoint.url(), &json!({})), credentials()], &["--show-tokens"]);
     let printed = &printed(&run)[0];
     let secret: k8s_openapi::api::core::v1::Secret = serde_json::from_value(printed.clone()).expect("a Secret");
-    assert_eq!(secret.metadata.namespace, None, "the files name none");
+    assert_eq!(secret.metadata.namespace, None, "the files do not contain a namespace");
     assert_eq!(secret.metadata.owner_references, None, "an owner without a UID would be rejected");
 }
 
 #[test]
 fn all_integrations_in_all_files_are_tried() {
-    let (endpoint, folder) = (endpoint(), TempDir::new().expect("a directory"));
+    let (endpoint, dir) = (endpoint(), TempDir::new().expect("a directory"));
     let other = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "other"}});
-    write(&folder, "a.yaml", &[integration("one", &endpoint.url(), &json!({})), other]);
-    write(&folder, "b.yaml", &[credentials(), integration("two", &endpoint.url(), &json!({}))]);
-    let run = fetch_in(&folder, &["a.yaml", "b.yaml"], "");
+    write(&dir, "a.yaml", &[integration("one", &endpoint.url(), &json!({})), other]);
+    write(&dir, "b.yaml", &[credentials(), integration("two", &endpoint.url(), &json!({}))]);
+    let run = fetch_in(&dir, &["a.yaml", "b.yaml"], "");
     assert_eq!((run.code, run.err.as_str()), (0, ""));
     let names: Vec<Value> = printed(&run).iter().map(|secret| secret["metadata"]["name"].clone()).collect();
     assert_eq!(names, ["one", "two"]);
@@ -181,9 +181,9 @@ fn all_integrations_in_all_files_are_tried() {
 
 #[test]
 fn standard_input_is_accepted_as_a_file() {
-    let (endpoint, folder) = (endpoint(), TempDir::new().expect("a directory"));
-    write(&folder, "secret.yaml", &[credentials()]);
-    let run = fetch_in(&folder, &["-", "secret.yaml"], &text(&[integration("erp", &endpoint.url(), &json!({}))]));
+    let (endpoint, dir) = (endpoint(), TempDir::new().expect("a directory"));
+    write(&dir, "secret.yaml", &[credentials()]);
+    let run = fetch_in(&dir, &["-", "secret.yaml"], &text(&[integration("erp", &endpoint.url(), &json!({}))]));
     assert_eq!((run.code, run.err.as_str()), (0, ""));
     assert_eq!(printed(&run)[0]["metadata"]["name"], "erp");
 }
@@ -191,10 +191,10 @@ fn standard_input_is_accepted_as_a_file() {
 #[test]
 fn the_highest_code_is_returned_and_successful_results_are_printed() {
     let (good, bad) = (endpoint(), Endpoint::start(|_| Reply::rejected(401, "invalid_client", "no")));
-    let nobody = format!("http://127.0.0.1:{}/token", free_port());
+    let unreachable = format!("http://127.0.0.1:{}/token", free_port());
     let documents = [
-        integration("refused", &bad.url(), &json!({})),
-        integration("nobody", &nobody, &json!({})),
+        integration("rejected", &bad.url(), &json!({})),
+        integration("unreachable", &unreachable, &json!({})),
         integration("good", &good.url(), &json!({})),
         credentials(),
     ];
@@ -202,10 +202,10 @@ fn the_highest_code_is_returned_and_successful_results_are_printed() {
     assert_eq!(run.code, 4, "{}", run.err);
     let errors: Vec<&str> = run.err.lines().collect();
     assert_eq!(errors.len(), 2, "one line for each: {errors:?}");
-    assert!(errors[0].starts_with("error: refused: RequestRejected: "), "{errors:?}");
-    assert!(errors[1].starts_with("error: nobody: EndpointUnreachable: "), "{errors:?}");
+    assert!(errors[0].starts_with("error: rejected: RequestRejected: "), "{errors:?}");
+    assert!(errors[1].starts_with("error: unreachable: EndpointUnreachable: "), "{errors:?}");
     assert_eq!(printed(&run)[0]["metadata"]["name"], "good");
-    has_no_secret("several", &run);
+    assert_no_secret("several", &run);
 }
 
 #[test]
@@ -223,11 +223,11 @@ fn a_lifetime_other_than_configured_is_a_warning() {
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(warnings[0].starts_with("warning: too-long: TokenLifetimeTooLong"), "{warnings:?}");
     assert!(warnings[1].starts_with("warning: unknown: TokenLifetimeUnknown"), "{warnings:?}");
-    has_no_secret("warnings", &run);
+    assert_no_secret("warnings", &run);
 }
 
 #[test]
-fn config_maps_are_read_from_the_files_as_well() {
+fn config_maps_are_also_read_from_the_files() {
     let endpoint = endpoint();
     let changes = json!({"connection": {"caBundle": {"name": "ca"}}});
     let documents = [integration("erp", &endpoint.url(), &changes), credentials()];
@@ -239,7 +239,7 @@ fn config_maps_are_read_from_the_files_as_well() {
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ca"}, "data": {"ca.crt": pem}});
     let run = fetch(&[&documents[..], &[config_map]].concat(), &[]);
     assert_eq!((run.code, run.err.as_str()), (0, ""));
-    // A ServiceAccount token cannot come from files.
+    // A ServiceAccount token cannot be read from files.
     let changes = json!({
         "clientAuthentication": {"method": "service_account_token"},
         "serviceAccountToken": {"serviceAccountName": "workload", "audience": "https://login.example.com"},
@@ -252,23 +252,23 @@ fn config_maps_are_read_from_the_files_as_well() {
 #[test]
 fn the_proxy_of_the_environment_is_used_except_for_no_proxy() {
     let (proxy, direct) = (endpoint(), endpoint());
-    let folder = TempDir::new().expect("a directory");
+    let dir = TempDir::new().expect("a directory");
     let documents = [
         integration("far", "http://login.erp.invalid/token", &json!({})),
         integration("near", &direct.url(), &json!({})),
         credentials(),
     ];
-    write(&folder, "all.yaml", &documents);
+    write(&dir, "all.yaml", &documents);
     let address = format!("http://{}", proxy.address());
     let environment = [("HTTP_PROXY", address.as_str()), ("NO_PROXY", "127.0.0.1")];
-    let run = fetch_with(&folder, &["all.yaml"], "", &environment);
+    let run = fetch_with(&dir, &["all.yaml"], "", &environment);
     assert_eq!((run.code, run.err.as_str()), (0, ""));
     let paths = |endpoint: &Endpoint| endpoint.requests().into_iter().map(|request| request.path).collect::<Vec<_>>();
     assert_eq!(paths(&proxy), ["http://login.erp.invalid/token"]);
     assert_eq!(paths(&direct), ["/token"]);
 }
 
-/// The API server rejects these; files are only checked by the operator.
+/// The API server rejects these headers, but files are checked only by the operator.
 #[test]
 fn a_header_that_would_split_the_request_is_rejected_and_nothing_is_sent() {
     let endpoint = endpoint();

@@ -28,7 +28,7 @@ fn every_duration_that_the_api_server_accepts_is_parsed() {
     }
 }
 
-/// Found by fuzzing: the parser of kube panics on a negative or too large number, and drops the sign of the whole.
+/// Found by fuzzing: the parser of kube panics on a sign inside or a too large number, and drops a leading sign.
 #[test]
 fn an_invalid_or_too_long_duration_is_an_error() {
     let long = "9h".repeat(20);

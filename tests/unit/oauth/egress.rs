@@ -1,4 +1,4 @@
-//! Patterns of hosts that administrators allow.
+//! Host patterns that administrators allow.
 
 use oauth_operator::oauth::http::egress::{EgressPolicy, HostPattern};
 
@@ -41,6 +41,6 @@ fn an_invalid_host_is_an_invalid_pattern() {
         "a\tb.example",
         "a b",
     ] {
-        assert!(text.parse::<HostPattern>().is_err(), "{text:?} is taken");
+        assert!(text.parse::<HostPattern>().is_err(), "{text:?} is accepted");
     }
 }

@@ -1,4 +1,4 @@
-//! JSONata expressions, and what they may cost.
+//! JSONata expressions, and the bounds of their cost.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ fn evaluated(text: &str, body: &str) -> Result<JValue, String> {
 const NONE: Bindings<'static> = Bindings { status: 200, headers: &[] };
 
 #[test]
-fn a_path_of_names_needs_no_worker() {
+fn a_path_of_names_is_evaluated_without_a_worker() {
     for (text, is_path) in [
         ("access_token", true),
         ("data.token", true),
@@ -57,8 +57,8 @@ fn bodies_of_all_shapes_can_be_read() {
             r#"{"tokens":[{"kind":"id","value":"x"},{"kind":"access","value":"at"}]}"#,
         ),
         ("the first of several", "tokens[0]", r#"{"tokens":["at","x"]}"#),
-        ("one or the other", "token ? token : jwt", r#"{"jwt":"at"}"#),
-        ("a part of a text", "$substringAfter(header, 'Bearer ')", r#"{"header":"Bearer at"}"#),
+        ("the first of two that exists", "token ? token : jwt", r#"{"jwt":"at"}"#),
+        ("a part of a string", "$substringAfter(header, 'Bearer ')", r#"{"header":"Bearer at"}"#),
     ];
     for (case, text, body) in cases {
         let value = evaluated(text, body).unwrap_or_else(|why| panic!("{case}: {why}"));
@@ -66,17 +66,17 @@ fn bodies_of_all_shapes_can_be_read() {
     }
 }
 
-/// Expressions are parsed in a worker, so a spec is not rejected before that.
+/// Expressions are parsed in a worker: `ValidatedSpec::parse` does not reject a spec because of an expression.
 #[test]
 fn an_invalid_expression_is_rejected_and_not_parsed_in_this_process() {
     for text in ["data.", "[", "$$(", "a b", "\"open", "{"] {
-        assert!(Expression::parse(text).is_err(), "{text} parses");
+        assert!(Expression::parse(text).is_err(), "{text} is accepted");
         let spec = json!({
             "tokenEndpoint": "https://login.example.com/token", "grantType": "client_credentials",
             "credentials": {"secretName": "credentials"}, "response": {"accessToken": text},
         });
         let spec: OAuthIntegrationSpec = serde_json::from_value(spec).expect("a spec");
-        let validated = ValidatedSpec::parse("it", &spec).expect("nobody has parsed it");
+        let validated = ValidatedSpec::parse("it", &spec).expect("expressions are not parsed");
         assert!(!validated.token_request.expressions.are_simple_paths());
     }
     let long = "a".repeat(4_097);
@@ -133,11 +133,11 @@ fn a_failed_evaluation_shows_the_code_and_no_value() {
 }
 
 #[test]
-fn an_endless_evaluation_is_stopped() {
+fn an_infinite_evaluation_is_stopped() {
     let cases = [
-        ("recursion without an end", "($f := function($x) { $f($x + 1) + 1 }; $f(1))"),
+        ("infinite recursion", "($f := function($x) { $f($x + 1) + 1 }; $f(1))"),
         ("tail recursion", "($f := function($x) { $f($x + 1) }; $f(1))"),
-        ("a list too long", "[1..9999999]"),
+        ("a list that is too long", "[1..9999999]"),
         ("lists of lists", "[1..3000].[1..3000]"),
         ("a pattern with backtracking", "$match($join([1..40].'a') & '!', /^(a+)+$/)"),
     ];
@@ -150,7 +150,7 @@ fn an_endless_evaluation_is_stopped() {
 }
 
 #[test]
-fn a_response_is_not_run_as_an_expression() {
+fn a_response_is_not_evaluated_as_an_expression() {
     let body = r#"{"access_token":"($f := function() { $f() }; $f())"}"#;
     let value = evaluated("access_token", body).expect("a value");
     assert_eq!(value.as_str(), Some("($f := function() { $f() }; $f())"));

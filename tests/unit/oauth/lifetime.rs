@@ -37,11 +37,11 @@ fn the_lifetime_is_the_smallest_known_value() {
         ("exp is smaller than expiresIn", None, Some(100), jwt_for(90), (90, None)),
         ("expiresIn is smaller than exp", None, Some(80), jwt_for(90), (80, None)),
         ("tokenLife is the smallest of the three", Some(70), Some(80), jwt_for(90), (70, None)),
-        ("an exp in the past says that a clock is off", None, None, jwt_for(-10), (300, unknown)),
-        ("an exp in the past leaves tokenLife", Some(60), None, jwt_for(-10), (60, None)),
-        ("an exp of right now is ignored", None, Some(60), jwt_for(0), (60, None)),
-        ("an expiresIn of nothing is as good as none", None, Some(0), opaque.clone(), (300, unknown)),
-        ("more than a year is not believed", None, Some(i64::MAX), opaque, (8760 * 3600, None)),
+        ("an exp in the past, because of a wrong clock", None, None, jwt_for(-10), (300, unknown)),
+        ("an exp in the past is ignored if tokenLife is set", Some(60), None, jwt_for(-10), (60, None)),
+        ("an exp equal to the current time is ignored", None, Some(60), jwt_for(0), (60, None)),
+        ("an expiresIn of zero is ignored", None, Some(0), opaque.clone(), (300, unknown)),
+        ("the lifetime is limited to one year", None, Some(i64::MAX), opaque, (8760 * 3600, None)),
     ];
     for (case, token_lifetime, expires_in, access_token, (length, warning)) in cases {
         let known = Known {
@@ -75,22 +75,22 @@ fn a_computed_lifetime_has_at_most_about_two_hundred_values() {
         access_token: "opaque",
     };
     assert_eq!(lifetime::resolve(&known(true)).length, seconds(3_584));
-    assert_eq!(lifetime::resolve(&known(false)).length, seconds(3_599), "a lifetime in the response is used exactly");
+    assert_eq!(lifetime::resolve(&known(false)).length, seconds(3_599), "a lifetime in the response is not rounded");
 }
 
 #[test]
 fn exp_is_read_only_from_a_jwt() {
     let padded = format!("e30.{}.sig", URL_SAFE.encode(r#"{"exp":1767225601} "#));
-    assert!(padded.contains('='), "the case is about padding");
+    assert!(padded.contains('='), "the claims are padded");
     let at = |second| Some(Timestamp::from_second(second).expect("a time"));
     let cases = [
         ("a JWT", jwt(r#"{"exp":1767225601}"#), at(1_767_225_601)),
-        ("a JWT with padding, which RFC 7515 forbids and some write", padded, at(1_767_225_601)),
+        ("a JWT with padding, which RFC 7515 forbids but some servers use", padded, at(1_767_225_601)),
         ("a fraction of a second", jwt(r#"{"exp":1767225601.9}"#), at(1_767_225_601)),
-        ("a number as a power of ten", jwt(r#"{"exp":1.7672256e9}"#), at(1_767_225_600)),
+        ("a number with an exponent", jwt(r#"{"exp":1.7672256e9}"#), at(1_767_225_600)),
         ("exp before 1970", jwt(r#"{"exp":-1}"#), at(-1)),
-        ("exp beyond all times", jwt(r#"{"exp":99999999999999}"#), None),
-        ("exp beyond all numbers", jwt(r#"{"exp":1e300}"#), None),
+        ("exp beyond the supported time range", jwt(r#"{"exp":99999999999999}"#), None),
+        ("exp beyond the range of integers", jwt(r#"{"exp":1e300}"#), None),
         ("exp as text", jwt(r#"{"exp":"1767225601"}"#), None),
         ("no exp", jwt("{}"), None),
         ("claims that are a list", jwt("[1]"), None),
@@ -108,7 +108,7 @@ fn exp_is_read_only_from_a_jwt() {
 }
 
 #[test]
-fn renew_before_is_used_and_a_third_if_it_is_too_long() {
+fn renew_before_is_used_or_one_third_if_it_is_too_long() {
     let cases = [
         ("no renewBefore: a third", 3600, None, 1200),
         ("a renewBefore", 3600, Some(600), 600),
@@ -120,7 +120,7 @@ fn renew_before_is_used_and_a_third_if_it_is_too_long() {
         let times = lifetime::schedule("uid", NOW, seconds(lifetime), before.map(seconds), Jitter::Narrow);
         let jitter = times.expires_at.duration_since(times.renew_at) - seconds(expected);
         assert!(!jitter.is_negative() && jitter <= seconds(lifetime) / 10, "{case}: jitter {jitter:?}");
-        assert!(times.renew_at > NOW, "{case}: the token is used for a while");
+        assert!(times.renew_at > NOW, "{case}: the token is renewed immediately");
     }
 }
 
@@ -133,8 +133,8 @@ fn renewals_of_tokens_of_the_same_age_are_spread_out() {
         for slot in 0..10 {
             let width = 360 / part;
             let from = NOW.as_second() + 2400 - 3600 / part + slot * width;
-            let here = renewals.iter().filter(|at| (from..from + width).contains(*at)).count();
-            assert!((50..200).contains(&here), "{spread:?}: slot {slot} has {here} of 1000");
+            let count = renewals.iter().filter(|at| (from..from + width).contains(*at)).count();
+            assert!((50..200).contains(&count), "{spread:?}: slot {slot} has {count} of 1000");
         }
     }
 }
@@ -159,13 +159,13 @@ proptest! {
         uid in ".*", millis in 1_i64..=31_536_000_000, before_millis in 0_i64..=31_536_000_000,
     ) {
         let (lifetime, before) = (SignedDuration::from_millis(millis), SignedDuration::from_millis(before_millis));
-        for (spread, most) in [(Jitter::Narrow, lifetime / 10), (Jitter::Wide, lifetime / 3)] {
+        for (spread, max_jitter) in [(Jitter::Narrow, lifetime / 10), (Jitter::Wide, lifetime / 3)] {
             let times = lifetime::schedule(&uid, NOW, lifetime, Some(before), spread);
             prop_assert!(times.renew_at > NOW);
             prop_assert!(times.renew_at <= times.expires_at);
-            let taken = if before < lifetime { before } else { lifetime / 3 };
-            let jitter = times.expires_at.duration_since(times.renew_at) - taken;
-            prop_assert!(!jitter.is_negative() && jitter <= most, "{:?}", jitter);
+            let effective = if before < lifetime { before } else { lifetime / 3 };
+            let jitter = times.expires_at.duration_since(times.renew_at) - effective;
+            prop_assert!(!jitter.is_negative() && jitter <= max_jitter, "{:?}", jitter);
         }
     }
 
@@ -177,7 +177,7 @@ proptest! {
     }
 
     #[test]
-    fn no_token_makes_exp_panic(token in "[A-Za-z0-9._=-]*|.*") {
+    fn parsing_exp_never_panics(token in "[A-Za-z0-9._=-]*|.*") {
         let _ = lifetime::jwt_exp(&token);
     }
 }

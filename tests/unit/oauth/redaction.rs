@@ -1,4 +1,4 @@
-//! Nothing that was sent is shown, in whatever encoding an endpoint repeats it.
+//! Values that were sent are never shown, in whatever encoding an endpoint repeats them.
 
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ fn a_text_that_repeats_a_secret_in_any_encoding_is_withheld() {
     let percent = "s3cr%20et%2F%C3%BC%22%261";
     let base64 = STANDARD_NO_PAD.encode(SECRET);
     let cases = [
-        ("as it is", format!("no {SECRET}!")),
+        ("unchanged", format!("no {SECRET}!")),
         ("more than once", format!("{SECRET}{SECRET}")),
-        ("as a form writes it", "no s3cr+et%2F%C3%BC%22%261!".to_owned()),
-        ("as a URL writes it", format!("no {percent}!")),
+        ("form-encoded", "no s3cr+et%2F%C3%BC%22%261!".to_owned()),
+        ("percent-encoded", format!("no {percent}!")),
         ("percent-encoded in lower case", format!("no {}!", percent.to_lowercase())),
-        ("as JSON writes it", r#"{"a":"s3cr et/ü\"&1"}"#.to_owned()),
+        ("as a JSON string", r#"{"a":"s3cr et/ü\"&1"}"#.to_owned()),
         ("as base64", format!("no {base64}!")),
-        ("with invisible marks inside", "no s3cr\u{200b} et/ü\u{7}\"&1!".to_owned()),
+        ("with invisible characters inside", "no s3cr\u{200b} et/ü\u{7}\"&1!".to_owned()),
     ];
     for (case, text) in cases {
         assert_eq!(redact(&text, &members(&[("client_secret", SECRET)])), WITHHELD, "{case}");
@@ -63,11 +63,11 @@ fn a_text_that_repeats_a_value_in_another_encoding_is_not_shown() {
         ("in hexadecimal", hex::encode(secret)),
         ("in hexadecimal between letters", format!("x{}FVoss", hex::encode(secret))),
         ("inside base64", base64.clone()),
-        ("inside base64 whose beginning was cut off", base64[1..].to_owned()),
-        ("inside base64 behind a name", format!("authorization={base64}")),
-        ("inside base64 with more behind it", format!("{base64}=ter2")),
+        ("inside base64 whose start was cut off", base64[1..].to_owned()),
+        ("inside base64 after a name", format!("authorization={base64}")),
+        ("inside base64 with a suffix", format!("{base64}=ter2")),
         ("inside base64 for URLs", base64.replace('+', "-").replace('/', "_")),
-        ("behind the cut", format!("{} {}", "x".repeat(190), hex::encode(secret))),
+        ("beyond the length limit", format!("{} {}", "x".repeat(190), hex::encode(secret))),
     ];
     for (case, text) in cases {
         let result = redact(&format!("no: {text}"), &sent);
@@ -93,7 +93,7 @@ fn a_text_that_repeats_a_part_of_a_value_is_not_shown() {
         ("resource", "https://orders.example.com/v1"),
     ]);
     let cases = [
-        ("the beginning of a token", format!("the token {}... has expired", &token[..20])),
+        ("the start of a token", format!("the token {}... has expired", &token[..20])),
         ("a part of its middle", format!("bad segment {}", &token[100..112])),
         ("all but the first character", "no: unter2-hunter2".to_owned()),
         ("all but the first character, in base64", STANDARD_NO_PAD.encode("unter2-hunter2")),
@@ -112,7 +112,7 @@ fn a_text_that_repeats_a_part_of_a_value_is_not_shown() {
 }
 
 #[test]
-fn a_text_that_repeats_a_secret_in_disguise_is_not_shown() {
+fn a_text_that_repeats_an_obfuscated_secret_is_not_shown() {
     let secret = "Kq7-Rw2x.Tb9_Zm4v";
     let sent = members(&[("client_id", "erp"), ("client_secret", secret), ("password", "hunter2")]);
     let reversed: String = secret.chars().rev().collect();
@@ -123,11 +123,11 @@ fn a_text_that_repeats_a_secret_in_disguise_is_not_shown() {
         ("in lower case", secret.to_lowercase()),
         ("in capital letters", secret.to_uppercase()),
         ("separated by spaces", spaced),
-        ("without its signs", secret.replace(['-', '.', '_'], "")),
-        ("with other signs", secret.replace(['-', '.', '_'], "/")),
+        ("without its punctuation", secret.replace(['-', '.', '_'], "")),
+        ("with other punctuation", secret.replace(['-', '.', '_'], "/")),
         ("backwards", reversed.clone()),
         ("backwards in capital letters", reversed.to_uppercase()),
-        ("in letters of full width", wide),
+        ("in full-width letters", wide),
         ("its first half", secret[..10].to_owned()),
         ("in base64 twice", twice(secret)),
         ("in hexadecimal of base64", hex::encode(STANDARD_NO_PAD.encode(secret))),
@@ -138,8 +138,8 @@ fn a_text_that_repeats_a_secret_in_disguise_is_not_shown() {
         ),
         ("in lower case, in base64", STANDARD_NO_PAD.encode(secret.to_lowercase())),
         ("masked in the middle", "Kq7****m4v".to_owned()),
-        ("masked behind its beginning", "secret=Kq7R...".to_owned()),
-        ("masked before the end", "the secret ****Zm4v".to_owned()),
+        ("masked after its start", "secret=Kq7R...".to_owned()),
+        ("masked before its end", "the secret ****Zm4v".to_owned()),
         ("with an ellipsis", "Kq7…4v".to_owned()),
         ("a short one in capital letters", "HUNTER2 is wrong".to_owned()),
         ("a short one separated by spaces", "h u n t e r 2".to_owned()),
@@ -157,7 +157,7 @@ fn a_text_that_repeats_a_secret_in_disguise_is_not_shown() {
     }
 }
 
-/// The work is bounded by the part of a text that is searched, and by the total size of what was sent.
+/// The work is bounded by the searched part of a text and by the total size of the values that were sent.
 #[test]
 fn many_values_and_a_long_text_are_redacted_cheaply() {
     let big = "ab1".repeat(40_000);
@@ -183,7 +183,7 @@ fn many_values_and_a_long_text_are_redacted_cheaply() {
 }
 
 #[test]
-fn client_id_scope_and_resource_are_no_secrets() {
+fn client_id_scope_and_resource_are_not_secret() {
     let public =
         [("client_id", "erp-client-4711"), ("scope", "orders.read"), ("resource", "https://orders.example.com")];
     let text = "client erp-client-4711 may not use orders.read at https://orders.example.com";
@@ -202,7 +202,7 @@ fn a_username_is_withheld_as_a_whole() {
 }
 
 #[test]
-fn a_value_with_a_line_break_is_redacted_without_it_too() {
+fn a_value_with_a_line_break_is_also_redacted_without_it() {
     let sent = members(&[("password", "word1234\n")]);
     assert_eq!(redact("word1234 is wrong", &sent), WITHHELD);
     assert_eq!(redact("word1234\nis wrong", &sent), WITHHELD);
@@ -223,13 +223,13 @@ fn a_secret_is_found_without_its_non_ascii_characters() {
     let cases = [
         ("as fuzzing found it, backwards", "hux @=r1&@=@4e hunturA8tnurɡunuN", "no: unurunt8x"),
         ("a piece", "hüntёr-zwei-鍵-drei", "no: ntr-zwei"),
-        ("letters of full width dropped", "hunterＡ2hunt", "no: hunter2h"),
-        ("dropped from the text too", "hunterλ2hunt", "no: hunטter2h"),
+        ("full-width letters dropped", "hunterＡ2hunt", "no: hunter2h"),
+        ("also dropped from the text", "hunterλ2hunt", "no: hunטter2h"),
         ("kept in the text", "hunterλ2hunt", "no: λ2hunt unterλ2h"),
         ("a short one, whole", "pässwört", "no: psswrt"),
         ("a short one, backwards", "pässwört", "no: trwssp"),
-        ("a piece with signs", "$%&§/()=?!", "no: $%&/()=?"),
-        ("a short one with signs", "§p$&/()§", "no: p$&/()"),
+        ("a piece with punctuation", "$%&§/()=?!", "no: $%&/()=?"),
+        ("a short one with punctuation", "§p$&/()§", "no: p$&/()"),
         ("masked", "häunter2", "no: hun***"),
         ("in base64", "hunterλ2hunt", &STANDARD_NO_PAD.encode("user:hunter2hunt")),
     ];
@@ -243,22 +243,22 @@ fn a_secret_is_found_without_its_non_ascii_characters() {
     }
 }
 
-/// Each was shown to a reader who decodes the text according to its format.
+/// In earlier versions, a reader who decodes the text according to its format could see each of these secrets.
 #[test]
 fn a_secret_is_found_through_every_escape_of_json_html_and_urls() {
     let base64 = |text: &str| STANDARD_NO_PAD.encode(text);
     let cases = [
-        ("a slash as PHP writes it", "a/b/c/", r"no: a\/b\/c\/".to_owned()),
+        ("a slash as escaped by PHP", "a/b/c/", r"no: a\/b\/c\/".to_owned()),
         ("quotes next to such a slash", r#"a"b/c""#, r#"no: a\"b\/c\""#.to_owned()),
         ("backslashes next to such a slash", r"a\b/c\", r"no: a\\b\/c\\".to_owned()),
         ("a line break inside", "hunter2-hunter2", r"no: hunter\n2hunter".to_owned()),
         ("a surrogate pair inside", "hunter2-hunter2", r"no: hunt\ud83d\ude00er2h".to_owned()),
         ("half of a pair inside", "hunter2-hunter2", r"no: hunt\ud83der2h".to_owned()),
-        ("what is an escape of HTML only", "hunt65hunter2", r"no: hun\u0074&#65;hun".to_owned()),
-        ("names of HTML", "hun&ter<2hun>ter", "no: hun&amp;ter&lt;2h".to_owned()),
-        ("a plus that is none", "!+!+!!", "no: %21+!+!!".to_owned()),
-        ("a NUL inside of base64", "hunter2-hunter2", base64("hunt\u{0}er2h")),
-        ("a mark of no width", "$%&\u{200b}/()=?!", "no: $%&/()=?".to_owned()),
+        ("an escape of HTML next to one of JSON", "hunt65hunter2", r"no: hun\u0074&#65;hun".to_owned()),
+        ("HTML entity names", "hun&ter<2hun>ter", "no: hun&amp;ter&lt;2h".to_owned()),
+        ("a literal plus", "!+!+!!", "no: %21+!+!!".to_owned()),
+        ("a NUL inside base64", "hunter2-hunter2", base64("hunt\u{0}er2h")),
+        ("a zero-width character", "$%&\u{200b}/()=?!", "no: $%&/()=?".to_owned()),
     ];
     for (case, secret, text) in cases {
         let result = redact(&text, &members(&[("client_secret", secret)]));
@@ -271,8 +271,8 @@ fn a_text_is_truncated_after_redaction() {
     let secret = "x".repeat(100);
     let text = format!("{}{secret}", "y".repeat(195));
     let result = redact(&text, &members(&[("password", &secret)]));
-    assert_eq!(result, WITHHELD, "half of a value would be shown");
-    assert_eq!(redact(&"ü".repeat(200), &[]), "ü".repeat(200), "200 characters are not cut");
+    assert_eq!(result, WITHHELD, "a part of a value would be shown");
+    assert_eq!(redact(&"ü".repeat(200), &[]), "ü".repeat(200), "200 characters are not truncated");
     assert_eq!(redact(&"ü".repeat(201), &[]), format!("{}…", "ü".repeat(200)));
 }
 
@@ -281,9 +281,9 @@ fn unprintable_characters_are_removed() {
     let cases = [
         ("control characters", "a\u{0}b\u{1b}[31mc\u{7f}\u{9b}d", "ab[31mcd"),
         ("line breaks and tabs become spaces", "a\r\nb\tc\u{2028}d", "a  b c d"),
-        ("marks that reverse the direction of text", "a\u{202e}b\u{2066}c\u{2069}d", "abcd"),
-        ("marks of no width", "a\u{200b}b\u{feff}c\u{200f}d", "abcd"),
-        ("letters of all scripts stay", "Schlüssel 鍵 🔑", "Schlüssel 鍵 🔑"),
+        ("characters that reverse the text direction", "a\u{202e}b\u{2066}c\u{2069}d", "abcd"),
+        ("zero-width characters", "a\u{200b}b\u{feff}c\u{200f}d", "abcd"),
+        ("letters of all scripts are kept", "Schlüssel 鍵 🔑", "Schlüssel 鍵 🔑"),
     ];
     for (case, text, expected) in cases {
         assert_eq!(redact(text, &[]), expected, "{case}");
@@ -298,7 +298,7 @@ fn the_grant_type_and_empty_values_are_not_secret() {
 
 proptest! {
     #[test]
-    fn no_value_that_was_sent_is_ever_shown(secret in "[!-~]{4,40}", before in "[a-z ]*", after in "[a-z ]*") {
+    fn a_value_that_was_sent_is_never_shown(secret in "[!-~]{4,40}", before in "[a-z ]*", after in "[a-z ]*") {
         let sent = members(&[("p", &secret)]);
         let form: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
         for echoed in [&secret, &form] {

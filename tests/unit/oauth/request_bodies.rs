@@ -65,7 +65,7 @@ fn each_grant_sends_its_parameters_in_order() {
             vec![("username", "ada"), ("password", "word")],
         ),
         (
-            "user and password send resource and scope where they are set",
+            "user and password send resource and scope if they are set",
             json!({"grantType": "user_password", "resource": resource, "scope": "a"}),
             vec![("username", "ada"), ("password", "word"), ("audience", "https://erp"), ("scope", "a")],
         ),
@@ -75,7 +75,7 @@ fn each_grant_sends_its_parameters_in_order() {
             [&[("grant_type", "refresh_token")][..], &client, &[("refresh_token", "refresh")]].concat(),
         ),
         (
-            "a refresh sends resource and scope where they are set",
+            "a refresh sends resource and scope if they are set",
             json!({"grantType": "refresh_token", "resource": resource, "scope": "a"}),
             [
                 &[("grant_type", "refresh_token")][..],
@@ -93,11 +93,11 @@ fn each_grant_sends_its_parameters_in_order() {
 #[test]
 fn parameters_are_added_overridden_and_removed() {
     let cases: &[(&str, Value, &[&str], &[Pair])] = &[
-        ("a new one is added", json!({"tenant": "evox"}), &[], &[("tenant", "evox")]),
-        ("one of the grant's wins", json!({"grant_type": "custom"}), &[], &[("grant_type", "custom")]),
-        ("an empty one takes the grant's out", json!({"scope": ""}), &["scope"], &[]),
-        ("an empty one takes the resource out", json!({"resource": ""}), &["resource"], &[]),
-        ("an empty one that nobody sends changes nothing", json!({"tenant": ""}), &["tenant"], &[]),
+        ("a new parameter is added", json!({"tenant": "evox"}), &[], &[("tenant", "evox")]),
+        ("a parameter of the grant is overridden", json!({"grant_type": "custom"}), &[], &[("grant_type", "custom")]),
+        ("an empty value removes a parameter of the grant", json!({"scope": ""}), &["scope"], &[]),
+        ("an empty value removes the resource", json!({"resource": ""}), &["resource"], &[]),
+        ("an empty value of an unknown parameter has no effect", json!({"tenant": ""}), &["tenant"], &[]),
     ];
     for (case, parameters, absent, present) in cases {
         let resource = json!({"key": "resource", "value": "https://erp"});
@@ -122,7 +122,7 @@ fn a_parameter_without_a_value_is_not_sent() {
 }
 
 #[test]
-fn both_formats_carry_every_character() {
+fn both_formats_preserve_every_character() {
     let difficult = "a&b=c d+e/\"ü\n\u{1f511}";
     let sent = members(&[("password", difficult)]);
     let json: Value = serde_json::from_slice(&body::encode(request_of(json!({})).format, &sent, &[])).expect("JSON");
@@ -133,7 +133,7 @@ fn both_formats_carry_every_character() {
 }
 
 #[test]
-fn debug_output_contains_nothing_secret() {
+fn debug_output_contains_no_secrets() {
     let sent = sent(json!({}), &credentials());
     let text = format!("{sent:?} {:?}", credentials());
     for secret in ["\"secret\"", "\"id\"", "\"ada\"", "\"word\"", "\"refresh\""] {

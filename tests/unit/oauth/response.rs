@@ -33,23 +33,23 @@ fn read(raw: &HttpResponse, token_request: &TokenRequest) -> Result<TokenRespons
 }
 
 fn failure(raw: &HttpResponse, token_request: &TokenRequest) -> RequestError {
-    read(raw, token_request).err().unwrap_or_else(|| panic!("{} was taken for a token", raw.status))
+    read(raw, token_request).err().unwrap_or_else(|| panic!("{} was accepted as a token response", raw.status))
 }
 
-/// What everybody can see of a response: whether it was a success, why not, and the lifetime.
+/// Everything that the status reveals about a response: its success or error message, and the lifetime.
 fn shown_of(token: &str, response: &Value) -> String {
     let body = json!({"access_token": token, "expires_in": 3600, "session": {"key": token}, "nested": [{"x": token}]});
     let headers = [("x-subject-token", token), ("etag", token), ("cache-control", "max-age=600")];
     let token_request = request_of(json!({"response": response}));
     match read(&raw_with(200, &headers, &body.to_string()), &token_request) {
-        Ok(answer) => {
+        Ok(tokens) => {
             let known = lifetime::Known {
                 issued_at: NOW,
                 token_lifetime: None,
-                expires_in: answer.expires_in,
-                expires_at: answer.expires_at,
+                expires_in: tokens.expires_in,
+                expires_at: tokens.expires_at,
                 is_computed: !token_request.expressions.times_are_paths(),
-                access_token: if answer.is_verbatim { answer.access_token.expose_secret() } else { "" },
+                access_token: if tokens.is_verbatim { tokens.access_token.expose_secret() } else { "" },
             };
             format!("{:?}", lifetime::resolve(&known))
         }
@@ -76,7 +76,7 @@ fn nothing_that_is_shown_depends_on_the_characters_of_a_token() {
         json!({"success": "$match($string($), /a1B2/)"}),
         json!({"success": "$headers.etag > 'n'"}),
         json!({"success": "$headers.`x-subject-token` > 'n'"}),
-        // A token with an expiry that the attacker chose.
+        // A computed token with an expiry that depends on the real token.
         json!({"accessToken": "'e30.' & $base64encode('{\"exp\":' & (access_token > 'n' ? 1767312000 : 1767225900) & '}') & '.x'", "expiresIn": "none"}),
     ];
     // Expressions that see the token, and fail in as many ways as possible.
@@ -103,20 +103,20 @@ fn nothing_that_is_shown_depends_on_the_characters_of_a_token() {
         let [one, other] = ["a1B2c3D4e5F6g7H8i9J0", "z9Y8x7W6v5U4t3S2r1Q0"].map(|token| shown_of(token, &response));
         assert_eq!(one, other, "{response}");
     }
-    // And their purpose is still fulfilled.
-    let lasts = |response: Value| shown_of("a1B2c3D4e5F6g7H8i9J0", &response);
-    assert!(lasts(json!({})).contains("1h"), "{}", lasts(json!({})));
+    // Legitimate expressions still work.
+    let shown = |response: Value| shown_of("a1B2c3D4e5F6g7H8i9J0", &response);
+    assert!(shown(json!({})).contains("1h"), "{}", shown(json!({})));
     for response in [
         json!({"expiresIn": "expires_in / 2"}),
         json!({"expiresIn": "$number($match($headers.`cache-control`, /max-age=([0-9]+)/).groups[0])"}),
         json!({"success": "$exists(access_token) and access_token != '' and expires_in > 0"}),
     ] {
-        assert!(lasts(response.clone()).starts_with("Life"), "{response}: {}", lasts(response.clone()));
+        assert!(shown(response.clone()).starts_with("Life"), "{response}: {}", shown(response.clone()));
     }
 }
 
 #[test]
-fn a_token_is_found_where_the_spec_says() {
+fn tokens_are_read_from_a_standard_response() {
     let rfc = r#"{"access_token":"at","refresh_token":"rt","expires_in":120,"token_type":"Bearer","scope":"a b"}"#;
     let cases = [
         ("the members of RFC 6749", rfc, Some("rt"), Some(120)),
@@ -126,21 +126,21 @@ fn a_token_is_found_where_the_spec_says() {
         ("expires_in as text", r#"{"access_token":"at","expires_in":" 120 "}"#, None, Some(120)),
         ("expires_in of zero", r#"{"access_token":"at","expires_in":0}"#, None, None),
         ("expires_in below zero", r#"{"access_token":"at","expires_in":-5}"#, None, None),
-        ("expires_in that is no number", r#"{"access_token":"at","expires_in":"soon"}"#, None, None),
+        ("expires_in that is a word", r#"{"access_token":"at","expires_in":"soon"}"#, None, None),
         ("expires_in of the wrong type", r#"{"access_token":"at","expires_in":{}}"#, None, None),
-        ("expires_in beyond all numbers", r#"{"access_token":"at","expires_in":1e300}"#, None, None),
-        ("expires_in that is not a number", r#"{"access_token":"at","expires_in":"NaN"}"#, None, None),
+        ("expires_in beyond the range of integers", r#"{"access_token":"at","expires_in":1e300}"#, None, None),
+        ("expires_in that is NaN", r#"{"access_token":"at","expires_in":"NaN"}"#, None, None),
         ("an error next to a token", r#"{"access_token":"at","error":"none"}"#, None, None),
         ("a list with one object in it", r#"[{"access_token":"at"}]"#, None, None),
     ];
     for (case, body, refresh, lifetime) in cases {
-        let answer = read(&raw(200, body), &request_of(json!({}))).unwrap_or_else(|why| panic!("{case}: {why:?}"));
-        assert_eq!(answer.access_token.expose_secret(), "at", "{case}");
-        assert_eq!(answer.refresh_token.as_ref().map(ExposeSecret::expose_secret), refresh, "{case}");
-        assert_eq!(answer.expires_in, lifetime.map(seconds), "{case}");
+        let token = read(&raw(200, body), &request_of(json!({}))).unwrap_or_else(|why| panic!("{case}: {why:?}"));
+        assert_eq!(token.access_token.expose_secret(), "at", "{case}");
+        assert_eq!(token.refresh_token.as_ref().map(ExposeSecret::expose_secret), refresh, "{case}");
+        assert_eq!(token.expires_in, lifetime.map(seconds), "{case}");
     }
-    let answer = read(&raw(201, rfc), &request_of(json!({}))).expect("201 is as good as 200");
-    assert_eq!((answer.token_type.as_deref(), answer.scope.as_deref()), (Some("Bearer"), Some("a b")));
+    let token = read(&raw(201, rfc), &request_of(json!({}))).expect("201 is a success too");
+    assert_eq!((token.token_type.as_deref(), token.scope.as_deref()), (Some("Bearer"), Some("a b")));
 }
 
 #[test]
@@ -155,10 +155,10 @@ fn a_non_standard_body_is_read_with_expressions() {
         "refreshToken": "data.tokens[kind='refresh'].value",
         "expiresIn": "data.ttl * 60",
     }}));
-    let answer = read(&raw(200, &body.to_string()), &token_request).expect("a token");
-    assert_eq!(answer.access_token.expose_secret(), "at");
-    assert_eq!(answer.refresh_token.expect("a refresh token").expose_secret(), "rt");
-    assert_eq!(answer.expires_in, Some(seconds(120)));
+    let token = read(&raw(200, &body.to_string()), &token_request).expect("a token");
+    assert_eq!(token.access_token.expose_secret(), "at");
+    assert_eq!(token.refresh_token.expect("a refresh token").expose_secret(), "rt");
+    assert_eq!(token.expires_in, Some(seconds(120)));
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn a_response_without_a_usable_token_names_the_expression() {
         ("an empty body", "", &["is empty", "spec.tokenEndpoint"]),
         ("a page of HTML", "<html>", &["is not JSON", "spec.tokenEndpoint"]),
         ("JSON nested 60,000 deep", &nested, &["is not JSON"]),
-        ("bytes that follow the JSON", r#"{"access_token":"at"} trailing"#, &["is not JSON"]),
+        ("data after the JSON", r#"{"access_token":"at"} trailing"#, &["is not JSON"]),
         (
             "no access token",
             "{}",
@@ -229,14 +229,14 @@ fn the_refresh_token_of_a_truncated_response_is_kept_if_it_is_complete() {
     let at_the_end = format!(r#"{{"id_token":"{padding}","refresh_token":"rt-1"}}"#);
     let whole = format!(r#"{{"access_token":"at","refresh_token":"rt-1","id_token":"{padding}"#);
     let cases = [
-        ("before the break", "refresh_token", whole.as_bytes(), Some("rt-1")),
-        ("inside of a character", "refresh_token", &whole.as_bytes()[..whole.len() - 1], Some("rt-1")),
-        ("broken inside", "refresh_token", br#"{"refresh_token":"rt-1"#.as_slice(), None),
-        ("after the break", "refresh_token", &at_the_end.as_bytes()[..50], None),
-        ("below", "data.rt", br#"{"data":{"rt":"rt-1","id_token":"xyz"#.as_slice(), Some("rt-1")),
+        ("before the truncation", "refresh_token", whole.as_bytes(), Some("rt-1")),
+        ("truncated inside a character", "refresh_token", &whole.as_bytes()[..whole.len() - 1], Some("rt-1")),
+        ("truncated inside the token", "refresh_token", br#"{"refresh_token":"rt-1"#.as_slice(), None),
+        ("after the truncation", "refresh_token", &at_the_end.as_bytes()[..50], None),
+        ("in an object", "data.rt", br#"{"data":{"rt":"rt-1","id_token":"xyz"#.as_slice(), Some("rt-1")),
         ("in a list", "data.rt", br#"{"data":[{"rt":"rt-1","id_token":"xyz"#.as_slice(), None),
         ("an expression", "$.refresh_token", whole.as_bytes(), None),
-        ("a page", "refresh_token", b"<html><body>refresh_token".as_slice(), None),
+        ("an HTML page", "refresh_token", b"<html><body>refresh_token".as_slice(), None),
     ];
     for (case, path, body, expected) in cases {
         let token_request = request_of(json!({"grantType": "refresh_token", "response": {"refreshToken": path}}));
@@ -265,22 +265,22 @@ fn only_the_error_of_a_body_is_shown() {
 
 #[test]
 fn each_status_has_its_class() {
-    let (refused, passing) = (FailureClass::Rejected, FailureClass::Transient);
+    let (rejected, transient) = (FailureClass::Rejected, FailureClass::Transient);
     let cases: &[(u16, Reason, FailureClass)] = &[
-        (199, Reason::RequestRejected, refused),
-        (301, Reason::UnexpectedRedirect, refused),
-        (302, Reason::UnexpectedRedirect, refused),
-        (307, Reason::UnexpectedRedirect, refused),
-        (400, Reason::RequestRejected, refused),
-        (401, Reason::RequestRejected, refused),
-        (403, Reason::RequestRejected, refused),
-        (404, Reason::RequestRejected, refused),
-        (408, Reason::EndpointUnavailable, passing),
-        (415, Reason::RequestRejected, refused),
-        (429, Reason::EndpointUnavailable, passing),
-        (500, Reason::EndpointUnavailable, passing),
-        (503, Reason::EndpointUnavailable, passing),
-        (599, Reason::EndpointUnavailable, passing),
+        (199, Reason::RequestRejected, rejected),
+        (301, Reason::UnexpectedRedirect, rejected),
+        (302, Reason::UnexpectedRedirect, rejected),
+        (307, Reason::UnexpectedRedirect, rejected),
+        (400, Reason::RequestRejected, rejected),
+        (401, Reason::RequestRejected, rejected),
+        (403, Reason::RequestRejected, rejected),
+        (404, Reason::RequestRejected, rejected),
+        (408, Reason::EndpointUnavailable, transient),
+        (415, Reason::RequestRejected, rejected),
+        (429, Reason::EndpointUnavailable, transient),
+        (500, Reason::EndpointUnavailable, transient),
+        (503, Reason::EndpointUnavailable, transient),
+        (599, Reason::EndpointUnavailable, transient),
     ];
     for (status, reason, class) in cases {
         let failure = failure(&raw(*status, r#"{"access_token":"at"}"#), &request_of(json!({})));
@@ -290,20 +290,32 @@ fn each_status_has_its_class() {
 }
 
 #[test]
-fn a_rejection_says_what_to_change() {
+fn a_rejection_explains_what_to_change() {
     let form = json!({"request": {"format": "form"}});
     let json_ = json!({});
     let cases: &[(&str, &Value, u16, &str, &str)] = &[
-        ("JSON is no valid request", &json_, 400, "invalid_request", "spec.request.format: form"),
-        ("JSON has no grant type", &json_, 400, "unsupported_grant_type", "spec.request.format: form"),
-        ("JSON is no media type", &json_, 415, "x", "spec.request.format: form"),
-        ("a form has no grant type", &form, 400, "unsupported_grant_type", "spec.request.format: json"),
-        ("a form is no media type", &form, 415, "x", "spec.request.format: json"),
+        ("JSON is not a valid request", &json_, 400, "invalid_request", "spec.request.format: form"),
+        (
+            "the grant type in JSON is not recognized",
+            &json_,
+            400,
+            "unsupported_grant_type",
+            "spec.request.format: form",
+        ),
+        ("JSON is not an accepted media type", &json_, 415, "x", "spec.request.format: form"),
+        (
+            "the grant type in a form is not recognized",
+            &form,
+            400,
+            "unsupported_grant_type",
+            "spec.request.format: json",
+        ),
+        ("a form is not an accepted media type", &form, 415, "x", "spec.request.format: json"),
         ("the client is not known", &form, 401, "invalid_client", "client secret in the credentials Secret"),
         ("the client is not allowed", &json_, 400, "unauthorized_client", "client secret in the credentials Secret"),
-        ("401 in other words", &json_, 401, "x", "client secret in the credentials Secret"),
-        ("there is nothing", &json_, 404, "x", "spec.tokenEndpoint"),
-        ("there is no POST", &json_, 405, "x", "spec.tokenEndpoint"),
+        ("401 with another error code", &json_, 401, "x", "client secret in the credentials Secret"),
+        ("the URL does not exist", &json_, 404, "x", "spec.tokenEndpoint"),
+        ("POST is not allowed", &json_, 405, "x", "spec.tokenEndpoint"),
     ];
     for (case, spec, status, error, expected) in cases {
         let body = json!({"error": error, "error_description": "why"}).to_string();
@@ -314,7 +326,7 @@ fn a_rejection_says_what_to_change() {
 }
 
 #[test]
-fn the_error_codes_of_the_rfc_are_shown_whatever_was_sent() {
+fn the_error_codes_of_the_rfc_are_never_redacted() {
     let sent = members(&[("client_id", "client"), ("scope", "invalid")]);
     let body = r#"{"error":"invalid_client","error_description":"client is unknown"}"#;
     let (raw, token_request) = (raw(400, body), request_of(json!({})));
@@ -330,7 +342,7 @@ fn retry_after_is_parsed_in_both_formats() {
     let day = 86_400;
     let cases: &[(&str, &str, Option<u64>)] = &[
         ("seconds", "30", Some(30)),
-        ("no time at all", "0", Some(0)),
+        ("zero seconds", "0", Some(0)),
         ("surrounding spaces", " 30 ", Some(30)),
         ("a date", "Thu, 01 Jan 2026 00:01:30 GMT", Some(90)),
         ("a date of RFC 850", "Thursday, 01-Jan-26 00:01:30 GMT", Some(90)),
@@ -338,16 +350,16 @@ fn retry_after_is_parsed_in_both_formats() {
         ("a date that has passed", "Wed, 31 Dec 2025 23:59:00 GMT", None),
         ("more than a day", "100000", Some(day)),
         ("a date beyond a day", "Thu, 01 Jan 2032 00:00:00 GMT", Some(day)),
-        ("below zero", "-5", None),
-        ("nothing", "", None),
+        ("a negative number", "-5", None),
+        ("an empty value", "", None),
         ("words", "in a while", None),
-        ("more than a number holds", "99999999999999999999999", None),
+        ("a number that is too large", "99999999999999999999999", None),
     ];
     for (case, header, expected) in cases {
         for status in [400, 429, 503] {
             let raw = raw_with(status, &[("retry-after", header)], "");
-            let asked = failure(&raw, &request_of(json!({}))).retry_after;
-            assert_eq!(asked, expected.map(Duration::from_secs), "{case} with {status}");
+            let retry_after = failure(&raw, &request_of(json!({}))).retry_after;
+            assert_eq!(retry_after, expected.map(Duration::from_secs), "{case} with {status}");
         }
     }
 }
@@ -358,8 +370,8 @@ fn a_date_is_relative_to_the_clock_of_the_endpoint() {
     let raw = raw_with(503, &[("retry-after", "Thu, 01 Jan 2026 01:01:30 GMT"), ("date", ahead)], "");
     assert_eq!(failure(&raw, &request_of(json!({}))).retry_after, Some(Duration::from_secs(90)));
     let raw = raw_with(200, &[("date", ahead)], r#"{"access_token": "a"}"#);
-    let answer = read(&raw, &request_of(json!({}))).expect("a response");
-    assert_eq!(answer.date, Some("2026-01-01T01:00:00Z".parse().expect("a time")));
+    let token = read(&raw, &request_of(json!({}))).expect("a response");
+    assert_eq!(token.date, Some("2026-01-01T01:00:00Z".parse().expect("a time")));
 }
 
 #[test]
@@ -376,7 +388,7 @@ fn invalid_grant_is_recognized() {
 
 proptest! {
     #[test]
-    fn no_response_makes_parsing_panic(status in 100_u16..600, body in prop::collection::vec(any::<u8>(), 0..200), header in prop::option::of(".*")) {
+    fn parsing_a_response_never_panics(status in 100_u16..600, body in prop::collection::vec(any::<u8>(), 0..200), header in prop::option::of(".*")) {
         let headers = header.map(|value| ("retry-after".to_owned(), value)).into_iter().collect();
         let _ = read(&HttpResponse { status, headers, body: body.into() }, &request_of(json!({})));
     }
