@@ -153,7 +153,7 @@ async fn only_a_namespace_that_writes_too_much_is_throttled() {
 
 /// A target that another actor writes repeatedly must be read each time, because watches return only metadata.
 #[tokio::test]
-async fn changes_of_a_target_by_others_cause_no_more_reads_than_the_budget_allows() {
+async fn reads_caused_by_changes_of_others_stay_within_the_budget() {
     const TOUCHES: u64 = 300;
     let siege = Siege::with(&["--max-writes-per-namespace=4"]).await;
     let endpoint = endpoint(3600, true);

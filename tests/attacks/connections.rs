@@ -247,7 +247,7 @@ async fn the_size_of_response_headers_is_bounded() {
     let failure = request_token(&client(), &token_request, &credentials("mallory", "")).await.expect_err("no response");
     assert_eq!(failure.reason, Reason::EndpointUnreachable, "{}", failure.message);
     assert!(started.elapsed() < Duration::from_secs(10), "stopped by the timeout and not by the bound");
-    // Data in the kernel buffers of both sides count as written.
+    // Data in the kernel buffers of both sides counts as written.
     let written = written.load(Ordering::Relaxed);
     assert!(written < 16 << 20, "{written} bytes were read");
 }
@@ -256,7 +256,7 @@ async fn the_size_of_response_headers_is_bounded() {
 const INTEGRATIONS: usize = 260;
 
 #[tokio::test]
-async fn ca_bundles_and_proxies_do_not_fill_the_memory() {
+async fn ca_bundles_and_proxies_do_not_exhaust_memory() {
     let siege = Siege::new().await;
     let victim = siege.victim(8).await;
     // A bundle that is admitted, with as many CAs as possible, and one of the original attack.

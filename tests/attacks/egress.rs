@@ -95,7 +95,7 @@ fn forbidden(port: u16) -> Arc<AtomicUsize> {
 /// Names that resolve to an allowed address when they are checked and to a forbidden one on connect, or to both at
 /// once: each name is resolved once per request, and the operator connects to the addresses that were checked.
 #[tokio::test]
-async fn dns_rebinding_reaches_no_forbidden_address() {
+async fn dns_rebinding_cannot_reach_a_forbidden_address() {
     const NAMES: usize = 12;
     let mut siege =
         Siege::with(&["--allow-cidr=127.0.0.1/32", "--allow-anonymous-host=*.rebinding.test,*.both.test"]).await;
@@ -130,10 +130,10 @@ async fn dns_rebinding_reaches_no_forbidden_address() {
     assert_eq!(reached, [0, 0], "a forbidden address was connected to");
 }
 
-/// A Secret that is pinned to a path cannot be sent to another path, even if a server interprets a path or a header in an
-/// unusual way.
+/// A Secret that is pinned to a path cannot be sent to another path, even if a server interprets a path or a header in
+/// an unusual way.
 #[tokio::test]
-async fn a_secret_that_is_pinned_to_a_path_is_sent_to_no_other_path() {
+async fn a_secret_that_is_pinned_to_a_path_is_not_sent_to_another_path() {
     let siege = Siege::new().await;
     let gateway = Endpoint::start(|_| Reply::token(3600));
     let base = format!("http://{}", gateway.address());

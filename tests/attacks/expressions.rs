@@ -59,7 +59,7 @@ async fn a_response_of_one_mebibyte_does_not_affect_others() {
 /// There is memory for 8 responses of 1 MiB, and each is reserved before its request is sent. An integration without
 /// memory waits, which is neither its failure nor one of the host.
 #[tokio::test]
-async fn without_memory_for_the_response_nothing_is_sent_and_nothing_has_failed() {
+async fn without_memory_for_the_response_a_request_waits_and_does_not_count_as_failed() {
     let siege = Siege::with(&["--max-response-size=1MiB", "--min-renewal-interval=1s"]).await;
     eventually("it is logged at startup", SHORT_TIMEOUT, async || {
         let logs = siege.operator.logs();

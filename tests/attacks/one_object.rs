@@ -305,7 +305,7 @@ fn random_object(random: &mut StdRng, number: usize) -> (usize, String) {
 /// Random objects in the attacker's namespace do not affect another tenant, neither while the operator runs nor when it
 /// starts.
 #[tokio::test]
-async fn random_objects_of_one_tenant_never_stop_another() {
+async fn random_objects_of_one_tenant_never_affect_another() {
     const SEED: u64 = 14;
     const OBJECTS: usize = 240;
     println!("seed {SEED}");

@@ -183,7 +183,7 @@ impl Fleet {
         roles.replace(OPERATOR, &PostParams::default(), &back).await.expect("all permissions");
     }
 
-    /// Another actor removes the operator's annotations from every tenth Secret, and the access token from others.
+    /// Another actor removes an annotation of the operator from every tenth Secret, and replaces the access token in others.
     async fn edit_secrets(&self) {
         for number in (0..INTEGRATIONS).step_by(10) {
             let annotations = json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-at": null}}});

@@ -117,14 +117,14 @@ async fn a_clock_that_is_set_back_does_not_extend_the_lifetime_of_a_token() {
 }
 
 #[tokio::test]
-async fn an_undetected_step_back_of_the_clock_costs_one_request() {
+async fn an_undetected_step_back_of_the_clock_causes_one_request() {
     let mut setting = setting("undetected", LONG, false).await;
     // According to the new time, the token was issued in the future: its real age is unknown.
     setting.clock.set(-3_600);
     setting.restart().await;
     setting.wait_for_requests(2).await;
     setting.world.ready("it").await;
-    // The times are those of the new clock now.
+    // Now the stored times match the new clock.
     setting.restart().await;
     eventually("it was reconciled", SHORT_TIMEOUT, async || {
         if setting.reconciliations() >= 1.0 { Ok(()) } else { Err(setting.world.operator.logs()) }

@@ -16,7 +16,7 @@ use test_support::{ControlPlane, Operator, World, eventually};
 const NAMESPACE_DELETED: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn a_deleted_namespace_loses_no_refresh_token_and_does_not_affect_others() {
+async fn deleting_a_namespace_does_not_lose_refresh_tokens_or_affect_others() {
     let control_plane = ControlPlane::shared();
     let kubeconfig = test_support::operator::kubeconfig(control_plane).await;
     let (doomed, staying) = (control_plane.namespace("doomed").await, control_plane.namespace("staying").await);

@@ -153,7 +153,7 @@ async fn refused(env: &HostileEnv, name: &str, spec: &Value, case: &str) {
 }
 
 #[tokio::test]
-async fn no_notation_of_an_address_reaches_a_forbidden_one() {
+async fn a_forbidden_address_is_blocked_in_every_notation() {
     let (env, honeypot) = (HostileEnv::new("addresses").await, Honeypot::new());
     for (number, (case, url)) in ADDRESSES.iter().enumerate() {
         let url = url.replace("PORT", &honeypot.port.to_string());
@@ -174,7 +174,7 @@ async fn no_notation_of_an_address_reaches_a_forbidden_one() {
 }
 
 #[tokio::test]
-async fn no_field_of_the_spec_reaches_a_forbidden_address() {
+async fn a_forbidden_address_is_blocked_in_every_field() {
     let (env, honeypot) = (HostileEnv::new("fields").await, Honeypot::new());
     let evil = format!("http://127.0.0.1:{}", honeypot.port);
     let good = Endpoint::start_at(ALLOWED, |_| {
@@ -257,7 +257,7 @@ const EXPRESSIONS: [&str; 18] = [
 ];
 
 #[tokio::test]
-async fn no_expression_exceeds_its_time_and_memory() {
+async fn expressions_are_limited_in_time_and_memory() {
     let env = HostileEnv::new("expressions").await;
     let endpoint = Endpoint::start_at(ALLOWED, |_| Reply::json(200, &json!({"access_token": CANARY})));
     let world = &env.world;
@@ -341,7 +341,7 @@ fn malicious_responses() -> Vec<(&'static str, Reply)> {
 }
 
 #[tokio::test]
-async fn no_response_does_harm_or_reveals_a_secret() {
+async fn malicious_responses_do_not_affect_the_operator_or_reveal_a_secret() {
     let env = HostileEnv::new("responses").await;
     let world = &env.world;
     let before = world.operator.memory();

@@ -13,7 +13,7 @@ use test_support::{ControlPlane, Operator, World, eventually};
 
 /// Less than the time until a lease that was not released expires.
 const LEASE: Duration = Duration::from_secs(10);
-/// The lease duration, and as much again for delays on a busy machine.
+/// About twice the lease duration, to allow for delays on a busy machine.
 const TAKEOVER: Duration = Duration::from_secs(30);
 
 async fn leads(operator: &Operator, within: Duration) -> Duration {
@@ -169,7 +169,7 @@ async fn rotating_world(
 }
 
 #[tokio::test]
-async fn a_thousand_renewals_under_repeated_hand_overs_use_no_refresh_token_twice() {
+async fn a_thousand_renewals_with_repeated_hand_overs_do_not_reuse_a_refresh_token() {
     let server = RotatingTokenServer::new(10);
     let RotatingWorld { mut world, _endpoint } = rotating_world("thousand", &server, 100, None).await;
     let mut hand_overs = Vec::new();

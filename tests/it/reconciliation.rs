@@ -107,7 +107,7 @@ async fn a_deleted_target_is_recreated_and_a_changed_one_is_restored() {
 }
 
 #[tokio::test]
-async fn a_value_that_others_add_is_kept_and_causes_no_request() {
+async fn a_value_that_others_add_is_kept_and_does_not_cause_a_request() {
     let (world, endpoint) = world_with("added", 10).await;
     world.integration("it", &client_credentials(&endpoint.url())).await;
     world.ready("it").await;

@@ -131,7 +131,7 @@ async fn a_target_that_is_deleted_during_shutdown_is_created_again_with_the_pend
         if log.contains("failed to write a received token while shutting down") { Ok(()) } else { Err(log) }
     })
     .await;
-    // The UID that the operator knows is that of a deleted Secret.
+    // The operator only knows the UID of the deleted Secret.
     world.delete_secret("it").await;
     proxy.set(Network::Up);
     assert_eq!(world.operator.terminate(Duration::from_secs(25)), 0, "{}", world.operator.logs());

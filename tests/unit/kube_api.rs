@@ -307,7 +307,7 @@ fn the_name_and_version_of_any_secret_are_read() {
 }
 
 #[test]
-fn a_watch_receives_the_expiry_of_its_version() {
+fn a_watch_receives_the_error_about_an_expired_resource_version() {
     const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
     let identity = http::Request::get("/api/v1/secrets?watch=true").header("accept", METADATA).body(()).unwrap();
     let secrets = rules("/api/v1/secrets?labelSelector=a&watch=true");

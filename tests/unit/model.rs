@@ -381,7 +381,7 @@ fn broken(bounds: Bounds) -> Vec<&'static str> {
 }
 
 #[test]
-fn two_replicas_use_no_refresh_token_twice_and_drop_none() {
+fn two_replicas_never_reuse_or_drop_a_refresh_token() {
     let checker = ALL.checker().threads(2).spawn_bfs().join();
     println!("{} states, depth {}", checker.unique_state_count(), checker.max_depth());
     checker.assert_properties();

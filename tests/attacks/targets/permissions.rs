@@ -157,7 +157,7 @@ async fn a_target_cannot_control_another_controller_without_permission() {
 
 /// Without a policy, the operator itself enforces the rules: type, labels, annotations and name.
 #[tokio::test]
-async fn without_a_policy_the_operator_writes_no_target_that_is_not_allowed() {
+async fn without_a_policy_the_operator_does_not_write_disallowed_targets() {
     let endpoint = Endpoint::start(|_| Reply::token(3600));
     let world = World::with("not-allowed", &["--allow-target-metadata=team,example.com/*"]).await;
     world.credentials().await;
@@ -219,7 +219,7 @@ fn helm(control_plane: &ControlPlane, namespace: &str, verb: &str, chart: &tempf
 /// release and not in the chart. There is no admission policy here: the schema and the operator must prevent it. For
 /// the policy, see above.
 #[tokio::test]
-async fn a_real_helm_upgrade_finds_no_release_that_the_operator_has_written() {
+async fn the_operator_cannot_write_a_release_that_helm_upgrade_reads() {
     const RELEASE: &str = "sh.helm.release.v1.web.v2";
     let siege = Siege::without_policy(&[]).await;
     let plane = &siege.control_plane;

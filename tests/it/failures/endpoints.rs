@@ -214,7 +214,7 @@ async fn retry_after_is_obeyed() {
 }
 
 #[tokio::test]
-async fn a_huge_body_does_not_fill_the_memory() {
+async fn a_huge_body_does_not_exhaust_memory() {
     const BODY: usize = 50 << 20;
     let world = World::new("huge").await;
     let healthy = Endpoint::start(token);

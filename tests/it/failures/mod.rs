@@ -21,7 +21,7 @@ use test_support::endpoint::{Endpoint, Reply, Request};
 use test_support::world::{SHORT_TIMEOUT, client_credentials, condition};
 use test_support::{World, eventually};
 
-/// A part of every credential and every token, and of nothing else.
+/// A part of every credential and every token that does not occur elsewhere.
 const CANARY: &str = "KANARIENVOGEL";
 
 /// A token of a healthy endpoint.

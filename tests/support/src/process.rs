@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use crate::record;
 
 /// Starts `"$@"` in a separate process group, and reports its pid and, in a file, its exit status. Descriptor 3 is the
-/// pipe, which the child must not keep open. When it closes, the whole group is killed: no process has data
-/// to save, and a graceful shutdown would wait for servers that have already exited.
+/// pipe, which the child must not keep open. When it closes, the whole group is killed: no process has data to save, and
+/// a graceful shutdown would wait for servers that have already exited.
 const WATCHDOG: &str = r#"
 exec 3<&0
 setsid "$@" </dev/null 3<&- >"$LOG" 2>&1 &

@@ -1,4 +1,4 @@
-//! `--explain` shows the structure of a response and the type of the result of each expression, without their values.
+//! `--explain` shows the structure of a response and the result of each expression, without secret values.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

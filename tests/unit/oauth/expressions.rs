@@ -116,7 +116,7 @@ fn deeply_nested_text_is_rejected_or_parsed_without_a_crash() {
 }
 
 #[test]
-fn a_failed_evaluation_shows_the_code_and_no_value() {
+fn a_failed_evaluation_shows_the_code_but_no_value() {
     let body = r#"{"token":"hidden","list":["hidden"]}"#;
     for text in ["token + 1", "$number(token)", "$error(token)", "token()", "$sum(list)", "$toMillis(token)"] {
         let error = evaluated(text, body).expect_err(text);
