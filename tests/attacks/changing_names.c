@@ -1,5 +1,5 @@
-/* A resolver of names that are not what they were: those below rebinding.test lead to 127.0.0.1 and 127.0.0.2 in turns, from one lookup
- * to the next; those below both.test lead to both at the same time. */
+/* A resolver with changing results: names below rebinding.test resolve alternately to 127.0.0.1 and 127.0.0.2; names
+ * below both.test resolve to both addresses. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <dlfcn.h>
@@ -35,7 +35,7 @@ int getaddrinfo(const char *node, const char *service, const struct addrinfo *hi
 	error = next("127.0.0.2", service, hints, &other);
 	if (error)
 		return error;
-	/* In one list, that freeaddrinfo frees as a whole. */
+	/* Joined into one list, which freeaddrinfo frees completely. */
 	for (struct addrinfo *last = *found;; last = last->ai_next) {
 		if (!last->ai_next) {
 			last->ai_next = other;

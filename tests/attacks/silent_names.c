@@ -1,4 +1,4 @@
-/* A resolver whose name servers are silent for the names below silent.test, for as long as a program waits for them. */
+/* A resolver that does not return for names below silent.test, longer than any timeout of the operator. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <netdb.h>

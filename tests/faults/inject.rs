@@ -116,7 +116,7 @@ impl Fleet {
         replica(kubeconfig, &self.namespace, &environment(&self.names, &self.identity, failpoint)).await
     }
 
-    /// A leader crashes at a failpoint; the standby takes over.
+    /// A replica with a failpoint becomes the leader and crashes there; then two new replicas are started.
     async fn crash_at(&mut self, failpoint: &str) {
         self.standby.terminate(SHORT_TIMEOUT);
         self.standby = self.start_replica(&self.through_network, failpoint).await;

@@ -222,7 +222,7 @@ async fn a_changed_target_name_moves_the_refresh_token_and_deletes_the_old_secre
     world.ready("it").await;
     world.change("it", &json!({"spec": {"target": {"secretName": "after"}}})).await;
     world.wait_for_change("after", "access_token", "").await;
-    eventually("the old Secret is gone", test_support::world::SHORT_TIMEOUT, async || {
+    eventually("the old Secret is deleted", test_support::world::SHORT_TIMEOUT, async || {
         match world.values("before").await {
             None => Ok(()),
             Some(_) => Err("it still exists".to_owned()),

@@ -1,4 +1,4 @@
-"""Makes the database with its clients and its user, then becomes gunicorn with the arguments that were given."""
+"""Creates the database with its clients and its user, then executes gunicorn with the given arguments."""
 
 import os
 import sys

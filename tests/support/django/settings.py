@@ -1,4 +1,4 @@
-"""An OAuth server that takes JSON bodies and lets each refresh token be used once."""
+"""An OAuth server that accepts JSON bodies and allows each refresh token to be used once."""
 
 import os
 
@@ -9,7 +9,7 @@ WSGI_APPLICATION = "wsgi.application"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "oauth2_provider"]
-# Hashes that are slow on purpose would only slow the tests.
+# A deliberately slow hash would only slow down the tests.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 DATABASES = {
@@ -17,7 +17,7 @@ DATABASES = {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ["DATABASE"],
         "OPTIONS": {
-            # Several workers write at once: each waits for its turn, and takes it before it reads.
+            # Several workers write concurrently: each waits for the lock, and acquires it before it reads.
             "timeout": 20,
             "transaction_mode": "IMMEDIATE",
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;",

@@ -1,5 +1,5 @@
 // A certified OpenID provider on loopback, over TLS: private_key_jwt, client certificates, DPoP with nonces, resource
-// indicators, revocation. Its clients come from the environment, because their keys are generated for each run.
+// indicators, revocation. Its clients are passed in the environment, because their keys are generated for each run.
 
 import { readFileSync } from 'node:fs';
 import { randomBytes } from 'node:crypto';

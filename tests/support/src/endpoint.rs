@@ -242,8 +242,8 @@ fn converse(stream: impl Read + Write, shared: &Shared) {
     }
 }
 
-/// Records the credentials that were sent and the tokens that were returned, even if they reach no Secret: they must
-/// not be shown anywhere.
+/// Records the credentials that were sent and the tokens that were returned, even if they are not stored in a Secret:
+/// they must not appear in any output.
 fn keep_secrets(request: &Request, reply: &Reply) {
     const SENT: [&str; 8] = [
         "client_secret",
@@ -327,7 +327,7 @@ fn write(stream: &mut (impl Read + Write), reply: &Reply) -> bool {
     }
 }
 
-/// A prefix that does not occur by chance.
+/// A marker for tokens that does not occur by chance.
 pub fn canary() -> String {
     format!("kanarie-{}", std::process::id())
 }
