@@ -1,4 +1,4 @@
-//! Expressions, which are parsed in the process that holds all tokens. The input: an expression.
+//! JSONata expressions, as tenants write them. The input: an expression.
 
 use oauth_operator::oauth::expression::jsonata::Expression;
 

@@ -230,11 +230,7 @@ async fn a_changed_target_name_moves_the_refresh_token_and_deletes_the_old_secre
     })
     .await;
     world.ready("it").await;
-    assert_eq!(
-        server.reused(),
-        Vec::<String>::new(),
-        "the refresh token of the old Secret was used, not the first one"
-    );
+    assert_eq!(server.reused(), Vec::<String>::new(), "the refresh token of the old Secret was not used");
     assert_eq!(endpoint.count(), 2);
 }
 

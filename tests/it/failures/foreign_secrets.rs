@@ -41,7 +41,7 @@ async fn a_foreign_secret_is_never_modified() {
     put_secret(&world, &credentials_of("later"), &credentials("first")).await;
     world.integration("later", &spec("later", &endpoint.url(), &json!({}))).await;
     world.ready("later").await;
-    assert_eq!(endpoint.count(), 1, "only for the one without a conflict");
+    assert_eq!(endpoint.count(), 1, "only the integration without a conflict sends a request");
     for (name, _) in &labels {
         untouched(name).await;
         world.change(name, &json!({"spec": {"target": {"secretName": format!("{name}-moved")}}})).await;

@@ -44,7 +44,7 @@ async fn put_secret(world: &World, name: &str, data: &Value) {
     let secret: Secret = serde_json::from_value(secret).expect("a Secret");
     let params = PostParams::default();
     if world.secrets().replace(name, &params, &secret).await.is_err() {
-        world.secrets().create(&params, &secret).await.unwrap_or_else(|why| panic!("{name} cannot be made: {why}"));
+        world.secrets().create(&params, &secret).await.unwrap_or_else(|why| panic!("{name} cannot be created: {why}"));
     }
 }
 
@@ -90,7 +90,7 @@ async fn assert_reported(world: &World, name: &str, reason: &str, parts: &[&str]
     let events = world.events(name).await;
     let events: Vec<_> = events.iter().filter(|event| event.reason.as_deref() == Some(reason)).collect();
     assert_eq!(events.len(), 1, "{name}: one event for one failure: {events:?}");
-    assert_eq!(events[0].series, None, "{name}: the event was published once");
+    assert_eq!(events[0].series, None, "{name}: the event was published more than once");
     assert_eq!(events[0].type_.as_deref(), Some("Warning"), "{name}");
     let ready = condition(&world.get(name).await, "Ready").expect("a condition");
     for part in parts {

@@ -209,7 +209,7 @@ impl ControlPlane {
         let name = format!("{prefix}-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": name}})).expect("a namespace");
         let made = Api::all(self.client().await).create(&PostParams::default(), &namespace).await;
-        made.unwrap_or_else(|error| panic!("namespace {name} cannot be made: {error}"));
+        made.unwrap_or_else(|error| panic!("namespace {name} cannot be created: {error}"));
         name
     }
 

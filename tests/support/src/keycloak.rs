@@ -64,7 +64,8 @@ impl Keycloak {
         let work = WorkDir::new("keycloak");
         let home = work.path().join("home");
         let realm = realm(&[&rsa, &ec, &ed25519], cluster);
-        make_home(&home, &install, &realm).unwrap_or_else(|error| panic!("{} cannot be made: {error}", home.display()));
+        make_home(&home, &install, &realm)
+            .unwrap_or_else(|error| panic!("{} cannot be created: {error}", home.display()));
         let (port, secure_port) = (free_port(), free_port());
         let file = |name: &str, text: &str| {
             let path = work.path().join(name);

@@ -46,7 +46,7 @@ impl WorkDir {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("oauth-operator-{}-{number}-{name}", std::process::id()));
-        fs::create_dir_all(&path).unwrap_or_else(|error| panic!("{} cannot be made: {error}", path.display()));
+        fs::create_dir_all(&path).unwrap_or_else(|error| panic!("{} cannot be created: {error}", path.display()));
         Self(path)
     }
 

@@ -21,7 +21,7 @@ const POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omi
 /// The directory for records of this kind; `None` if recording is disabled.
 pub fn dir(kind: &str) -> Option<PathBuf> {
     let dir = PathBuf::from(std::env::var_os("CANARY_RECORD")?).join(kind);
-    fs::create_dir_all(&dir).unwrap_or_else(|error| panic!("{} cannot be made: {error}", dir.display()));
+    fs::create_dir_all(&dir).unwrap_or_else(|error| panic!("{} cannot be created: {error}", dir.display()));
     Some(dir)
 }
 

@@ -125,7 +125,7 @@ impl World {
 
     /// Creates an integration.
     pub async fn integration(&self, name: &str, spec: &Value) -> OAuthIntegration {
-        self.try_integration(name, spec).await.unwrap_or_else(|error| panic!("{name} cannot be made: {error}"))
+        self.try_integration(name, spec).await.unwrap_or_else(|error| panic!("{name} cannot be created: {error}"))
     }
 
     /// Creates an integration, or returns the error of the API server.
