@@ -10,19 +10,19 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 
 /// The expiry of each token, by its value.
-pub type Ends = Arc<Mutex<HashMap<String, Instant>>>;
+pub type Expiries = Arc<Mutex<HashMap<String, Instant>>>;
 
 #[derive(Default)]
 struct Seen {
     /// The expiry of the token in each Secret.
-    ends: HashMap<String, Instant>,
+    expiries: HashMap<String, Instant>,
     /// How long each Secret contained an expired token: the total and the longest period.
     expired: HashMap<String, (Duration, Duration)>,
 }
 
 impl Seen {
     fn held_until(&mut self, name: &str, now: Instant) {
-        let late = self.ends.get(name).map(|ends| now.saturating_duration_since(*ends)).unwrap_or_default();
+        let late = self.expiries.get(name).map(|expiry| now.saturating_duration_since(*expiry)).unwrap_or_default();
         if !late.is_zero() {
             let (sum, longest) = self.expired.entry(name.to_owned()).or_default();
             *sum += late;
@@ -38,23 +38,23 @@ pub struct Freshness {
 }
 
 impl Freshness {
-    pub fn watch(client: &Client, namespace: &str, ends: &Ends) -> Self {
+    pub fn watch(client: &Client, namespace: &str, expiries: &Expiries) -> Self {
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let (noting, ends) = (Arc::clone(&seen), Arc::clone(ends));
+        let (noting, expiries) = (Arc::clone(&seen), Arc::clone(expiries));
         let ours = watcher::Config::default().labels("app.kubernetes.io/managed-by=oauth-operator");
         let secrets = watcher(Api::<Secret>::namespaced(client.clone(), namespace), ours);
         let watching = tokio::spawn(async move {
             let watched = secrets.default_backoff().applied_objects().try_for_each(async |secret| {
                 let token = secret.data.as_ref().and_then(|data| data.get("access_token")).map(|token| token.0.clone());
                 let token = String::from_utf8(token.unwrap_or_default()).unwrap_or_default();
-                let until = lock(&ends).get(&token).copied();
+                let until = lock(&expiries).get(&token).copied();
                 let mut seen = lock(&noting);
                 let name = secret.name_any();
                 if let Some(until) = until
-                    && seen.ends.get(&name) != Some(&until)
+                    && seen.expiries.get(&name) != Some(&until)
                 {
                     seen.held_until(&name, Instant::now());
-                    seen.ends.insert(name, until);
+                    seen.expiries.insert(name, until);
                 }
                 Ok(())
             });
@@ -71,7 +71,7 @@ impl Freshness {
         self.watching.abort();
         let mut seen = lock(&self.seen);
         let now = Instant::now();
-        let names: Vec<String> = seen.ends.keys().cloned().collect();
+        let names: Vec<String> = seen.expiries.keys().cloned().collect();
         for name in names {
             seen.held_until(&name, now);
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::json;
 
 use crate::fleet::{AT_ONCE, Fleet, difference, print_calls};
-use crate::freshness::{Ends, Freshness, lock};
+use crate::freshness::{Expiries, Freshness, lock};
 use test_support::endpoint::{Endpoint, Reply};
 use test_support::proxy::{Network, Proxy};
 
@@ -39,8 +39,8 @@ struct Host {
 }
 
 impl Host {
-    fn start(lifetime: u64, ends: &Ends, hangs: Arc<AtomicBool>) -> Self {
-        let ends = Arc::clone(ends);
+    fn start(lifetime: u64, expiries: &Expiries, hangs: Arc<AtomicBool>) -> Self {
+        let expiries = Arc::clone(expiries);
         let number = Mutex::new(0_u64);
         let endpoint = Endpoint::start(move |request| {
             if hangs.load(Ordering::Relaxed) {
@@ -49,7 +49,7 @@ impl Host {
             let mut number = lock(&number);
             *number += 1;
             let token = format!("{}-{number}", request.headers.get("host").cloned().unwrap_or_default());
-            lock(&ends).insert(token.clone(), Instant::now() + Duration::from_secs(lifetime));
+            lock(&expiries).insert(token.clone(), Instant::now() + Duration::from_secs(lifetime));
             Reply::json(200, &json!({"access_token": token, "token_type": "Bearer", "expires_in": lifetime}))
         });
         let network = Proxy::start(endpoint.address());
@@ -67,14 +67,14 @@ impl Renewals {
         println!(
             "\n{name}: {integrations} integrations at {count} hosts, lifetime {lifetime} s, {lasts:?}, fault: {fault:?}"
         );
-        let ends = Ends::default();
+        let expiries = Expiries::default();
         let hangs = Arc::new(AtomicBool::new(false));
         let never = Arc::new(AtomicBool::new(false));
         let switch = |number| Arc::clone(if number == 0 { &hangs } else { &never });
-        let hosts: Vec<Host> = (0..count).map(|number| Host::start(lifetime, &ends, switch(number))).collect();
+        let hosts: Vec<Host> = (0..count).map(|number| Host::start(lifetime, &expiries, switch(number))).collect();
         let urls: Vec<String> = hosts.iter().map(Host::url).collect();
         let fleet = Fleet::new(integrations, &urls).await;
-        let freshness = Freshness::watch(&fleet.client, &fleet.namespace, &ends);
+        let freshness = Freshness::watch(&fleet.client, &fleet.namespace, &expiries);
         let requests = || hosts.iter().map(|host| host.endpoint.count()).sum();
         let operator = fleet.operator().await;
         fleet.all_ready(requests).await;

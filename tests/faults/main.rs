@@ -266,11 +266,11 @@ impl Fleet {
             };
             let (access, refresh) = (value("access_token"), value("refresh_token"));
             assert!(!access.is_empty() && !refresh.is_empty(), "{} was emptied", secret.name_any());
-            let ends = secret.annotations().get("oauth.evolutionx.io/expires-at").and_then(|at| at.parse().ok());
+            let expires_at = secret.annotations().get("oauth.evolutionx.io/expires-at").and_then(|at| at.parse().ok());
             if !self.servers.values().any(|server| server.is_current(&refresh)) {
                 bad.push(format!("{}: the refresh token is not the current one", secret.name_any()));
-            } else if ends.is_none_or(|at: Timestamp| at <= now) {
-                bad.push(format!("{}: expired at {ends:?}", secret.name_any()));
+            } else if expires_at.is_none_or(|at: Timestamp| at <= now) {
+                bad.push(format!("{}: expired at {expires_at:?}", secret.name_any()));
             }
         }
         match (secrets.len(), bad.as_slice()) {

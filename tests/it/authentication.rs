@@ -325,8 +325,8 @@ async fn oidc_provider_accepts_assertions_signed_with_each_type_of_key() {
     all_ready(&world, provider.issuer(), &clients, &json!({"connection": connection})).await;
     // The provider supports HTTP/2, but no connection is shared.
     let log = provider.log();
-    let spoken = log.lines().filter(|line| line.starts_with("POST /token"));
-    assert!(spoken.clone().count() >= 5 && spoken.clone().all(|line| line.ends_with("HTTP/1.1")), "{log}");
+    let requests = log.lines().filter(|line| line.starts_with("POST /token"));
+    assert!(requests.clone().count() >= 5 && requests.clone().all(|line| line.ends_with("HTTP/1.1")), "{log}");
 }
 
 /// A spec for the provider, and its CA.

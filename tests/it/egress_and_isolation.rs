@@ -52,8 +52,8 @@ impl HostileEnv {
             let (api, latest, stopped) = watch;
             while !stopped.load(Ordering::Relaxed) {
                 let seen = api.get("neighbor").await.ok().and_then(|it| it.status?.expires_at);
-                if let Some(ends) = seen {
-                    let late = Timestamp::now().duration_since(ends.0);
+                if let Some(expires_at) = seen {
+                    let late = Timestamp::now().duration_since(expires_at.0);
                     latest.fetch_max(late.as_millis().try_into().unwrap_or(i64::MAX), Ordering::Relaxed);
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;

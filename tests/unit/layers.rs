@@ -125,8 +125,8 @@ fn graph() -> BTreeMap<String, BTreeSet<String>> {
         let uses = graph.entry(module.clone()).or_default();
         for import in imports(text) {
             // An import is a file, or an item in one.
-            let ends = import.match_indices("::").map(|(end, _)| &import[..end]).chain([import.as_str()]);
-            let used = ends.filter(|path| modules.contains(path)).last();
+            let prefixes = import.match_indices("::").map(|(end, _)| &import[..end]).chain([import.as_str()]);
+            let used = prefixes.filter(|path| modules.contains(path)).last();
             let used = used.unwrap_or_else(|| panic!("{module} uses {import}, which is not in any file"));
             if used != module {
                 uses.insert(used.to_owned());
