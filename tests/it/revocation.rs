@@ -300,7 +300,7 @@ const DELETIONS_AT_ONCE: usize = 8;
 
 #[tokio::test]
 async fn deletions_that_wait_for_others_for_a_minute_continue_without_revocation() {
-    let silent = endpoint(Reply::Never);
+    let silent = endpoint(Reply::NoResponse);
     let world = World::new("many-deletions").await;
     world.credentials().await;
     let mut spec = revoking(&silent, json!({"onDeletion": true}));
