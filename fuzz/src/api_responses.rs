@@ -1,7 +1,8 @@
 //! A response of the API server with an untrusted object. The input: `list`, `watch` or `get`, the size of the chunks
 //! in which it arrives, and the text, each on its own line.
 
-use oauth_operator::kube_api::filter::{Filter, Framing};
+use oauth_operator::kube_api::filter::Filter;
+use oauth_operator::kube_api::filter::types::Framing;
 use oauth_operator::kube_api::rules::{MAX_DEPTH, Rules};
 use serde_json::Value;
 

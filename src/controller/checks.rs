@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::controller::queue::ReconcileTriggers;
 use crate::oauth::client as oauth_client;
-use crate::oauth::expression::sandbox::CheckError;
+use crate::oauth::expression::error::CheckError;
 use crate::oauth::expression::set::ResponseMapping;
 use crate::spec::advice;
 

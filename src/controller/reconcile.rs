@@ -17,7 +17,8 @@ use crate::controller::context::Context;
 use crate::controller::error::Error;
 use crate::controller::perform::{finalizer, invalid, report};
 use crate::controller::queue::GuardedIntegration;
-use crate::controller::{observe, perform, watches};
+use crate::controller::watches::restart::is_crd_missing;
+use crate::controller::{observe, perform};
 use crate::decision::observed::Observed;
 use crate::decision::outcome::Plan;
 use crate::decision::plan::plan;
@@ -114,7 +115,7 @@ pub(crate) fn log(context: &Context, result: &Finished) {
             }
             warn!(%object, error = chain(error), "failed; will be tried again");
         }
-        Err(controller::Error::QueueError(error)) if watches::is_crd_missing(error) => warn!(
+        Err(controller::Error::QueueError(error)) if is_crd_missing(error) => warn!(
             "the API server knows no {}: the CustomResourceDefinition is not installed yet (kubectl apply --server-side -f \
              crds/oauthintegrations.yaml, or the Helm chart); waiting for it",
             OAuthIntegration::crd_name(),

@@ -12,7 +12,8 @@ use http_body::{Body as _, Frame};
 use kube::client::Body;
 use kube::{Client, Config};
 
-use crate::kube_api::filter::{Filter, Framing, NotJson};
+use crate::kube_api::filter::Filter;
+use crate::kube_api::filter::types::{Framing, NotJson};
 use crate::kube_api::pages::{MAX_PAGE_COST, Pages};
 use crate::kube_api::rules::{Call, Reading};
 use crate::kube_api::{error_response, pages};

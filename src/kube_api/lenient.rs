@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use crate::kube_api::filter::LEFT_OUT;
+use crate::kube_api::filter::types::LEFT_OUT;
 
 /// An object, or the metadata of an invalid one. Unlike [`DeserializeGuard`], it accepts any JSON value.
 #[derive(Clone, Debug)]

@@ -391,10 +391,10 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Also prints the duration of an evaluation, for the documentation.
 #[tokio::test(flavor = "multi_thread")]
 async fn good_expressions_do_not_wait_for_slow_ones() {
-    use oauth_operator::oauth::expression::document::Value;
     use oauth_operator::oauth::expression::error::ExpressionError;
     use oauth_operator::oauth::expression::protocol::{EvaluationRequest, Task};
     use oauth_operator::oauth::expression::sandbox::Sandbox;
+    use oauth_operator::oauth::expression::value::Value;
     let sandbox = Sandbox::of(test_support::operator::binary());
     let job = |expression: &str| EvaluationRequest {
         task: Task::Evaluate,

@@ -4,7 +4,8 @@
 use kube::ResourceExt;
 use kube::core::{DeserializeGuard, ObjectList, WatchEvent};
 use oauth_operator::api::spec::OAuthIntegration;
-use oauth_operator::kube_api::filter::{Filter, Framing, LEFT_OUT};
+use oauth_operator::kube_api::filter::Filter;
+use oauth_operator::kube_api::filter::types::{Framing, LEFT_OUT};
 use oauth_operator::kube_api::lenient::{Lenient, WatchedSecret};
 use oauth_operator::kube_api::rules::{MAX_DEPTH, Reading, Rules};
 use oauth_operator::target::integrity::Integrity;

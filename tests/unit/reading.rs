@@ -2,9 +2,9 @@
 //! document; all other paths are left to JSONata.
 
 use oauth_operator::oauth::expression::document;
-use oauth_operator::oauth::expression::document::Value;
 use oauth_operator::oauth::expression::jsonata::Bindings;
 use oauth_operator::oauth::expression::jsonata::Expression;
+use oauth_operator::oauth::expression::value::Value;
 use proptest::prelude::*;
 
 const NONE: Bindings<'static> = Bindings { status: 200, headers: &[] };

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use jsonata_core::value::JValue;
 
 use crate::oauth::expression::document;
-use crate::oauth::expression::document::Value;
+use crate::oauth::expression::value::Value;
 use crate::oauth::request::TokenRequest;
 use crate::oauth::response::evaluation::EvaluatedExpressions;
 use crate::oauth::response::raw::HttpResponse;

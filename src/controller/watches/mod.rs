@@ -11,25 +11,23 @@
 //! it.
 
 pub(crate) mod readmission;
+pub(crate) mod restart;
 pub(crate) mod share;
 
 use std::collections::{HashMap, HashSet};
 use std::future;
 use std::sync::Arc;
-use std::time::Duration;
 
-use backon::ExponentialBuilder;
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
 use kube::api::PartialObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::utils::ResetTimerBackoff;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt, reflector};
-use kube::{Api, Client, ResourceExt};
 
 use crate::api::names::{MANAGER, RENEW_REQUESTED_AT};
 use crate::api::spec::OAuthIntegration;
@@ -37,18 +35,12 @@ use crate::controller::cache::references::SecretRef;
 use crate::controller::cache::targets::Relist;
 use crate::controller::context::Context;
 use crate::controller::queue::{GuardedIntegration, Request};
+use crate::controller::watches::restart::{after, api, with_backoff};
 use crate::controller::watches::share::Shares;
 use crate::kube_api::lenient::{Lenient, WatchedSecret};
 use crate::target::annotations;
 use crate::target::annotations::MANAGED_BY;
 use crate::target::snapshot::TargetSnapshot;
-
-/// The delay before a failed watch is restarted, doubled after each consecutive failure.
-const BACKOFF_MIN: Duration = Duration::from_millis(500);
-/// The maximum of this delay.
-const BACKOFF_MAX: Duration = Duration::from_secs(4);
-/// After this time without a failure, the delay is reset.
-const BACKOFF_RESET: Duration = Duration::from_secs(30);
 
 /// The maximum length of an annotation of an integration; a longer one is ignored.
 const MAX_ANNOTATION: usize = 1 << 10;
@@ -60,13 +52,6 @@ pub fn names(scope: Option<&str>) -> [String; 3] {
         Some(namespace) => format!("{what} in {namespace}"),
         None => what.to_owned(),
     })
-}
-
-/// Whether a watch failed because the CRD is not installed. Secrets always exist.
-#[must_use]
-pub fn is_crd_missing(error: &watcher::Error) -> bool {
-    // Checks only the code: for an unknown path, the API server responds in plain text, without a reason.
-    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
 }
 
 /// Watches a namespace (`None`: all namespaces), and returns the store of its integrations and the reconcile
@@ -92,40 +77,6 @@ pub fn reconcile_requests(
     let credentials = after(context, second, credentials);
     let triggers = context.triggers.subscribe(scope).map(Ok).boxed();
     (store, stream::select_all([integrations, targets, credentials, triggers]).boxed())
-}
-
-/// A watch that starts when another one has received its initial list.
-fn after(
-    context: &Arc<Context>,
-    name: String,
-    watch: BoxStream<'static, Result<Request, watcher::Error>>,
-) -> BoxStream<'static, Result<Request, watcher::Error>> {
-    let context = Arc::clone(context);
-    let waiting = stream::once(async move { context.cache_sync.wait_for(&name).await });
-    waiting.filter_map(|()| future::ready(None)).chain(watch).boxed()
-}
-
-fn api<K>(client: &Client, scope: Option<&str>) -> Api<K>
-where
-    K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
-{
-    match scope {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    }
-}
-
-/// Restarts a failed watch after a delay.
-fn with_backoff<T>(
-    watch: impl Stream<Item = Result<T, watcher::Error>>,
-) -> impl Stream<Item = Result<T, watcher::Error>> {
-    // With jitter, so that the watches of all replicas do not restart together.
-    let delays = ExponentialBuilder::default()
-        .with_min_delay(BACKOFF_MIN)
-        .with_max_delay(BACKOFF_MAX)
-        .without_max_times()
-        .with_jitter();
-    watch.backoff(ResetTimerBackoff::new(watcher::ExponentialBackoff::from(delays), BACKOFF_RESET))
 }
 
 fn integrations(

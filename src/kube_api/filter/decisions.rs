@@ -1,6 +1,7 @@
 //! Decides whether a value is kept, by its location and its key.
 
-use crate::kube_api::filter::{Decision, Filter, Frame, Framing, Location, OWN};
+use crate::kube_api::filter::Filter;
+use crate::kube_api::filter::types::{Decision, Frame, Framing, Location, OWN};
 use crate::kube_api::rules::{Annotations, Rules};
 
 /// Maximum cost of a name, a version, a time or a continue token.

@@ -1,7 +1,8 @@
 //! Strings, numbers and literals, and the skipping of values.
 
 use crate::api::names::MANAGER;
-use crate::kube_api::filter::{Filter, Inside, Lexing, Location, NotJson};
+use crate::kube_api::filter::Filter;
+use crate::kube_api::filter::types::{Inside, Lexing, Location, NotJson};
 
 /// Maximum length of a key, in bytes.
 const MAX_KEY: usize = 1 << 10;

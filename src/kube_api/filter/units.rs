@@ -1,6 +1,7 @@
 //! Values that are either passed on completely or left out.
 
-use crate::kube_api::filter::{Filter, Inside, Lexing, Mark, Why};
+use crate::kube_api::filter::Filter;
+use crate::kube_api::filter::types::{Inside, Lexing, Mark, Why};
 use crate::kube_api::rules::NODE_COST;
 
 impl Filter {

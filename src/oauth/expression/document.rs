@@ -8,11 +8,11 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use jsonata_core::value::JValue;
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Serialize};
 
-use crate::oauth::expression::error::ExpressionError;
 use crate::oauth::expression::jsonata::Expression;
+use crate::oauth::expression::value::Value;
 
 /// Parses the whole body, for a worker; the operator itself uses [`read`].
 #[must_use]
@@ -26,57 +26,6 @@ pub(crate) fn form(text: &str) -> Option<serde_json::Value> {
     let members =
         || url::form_urlencoded::parse(text.as_bytes()).map(|(name, value)| (name.into_owned(), value.into()));
     is_form(text).then(|| serde_json::Value::Object(members().collect()))
-}
-
-/// The value of an expression. Lists and objects are kept as JSON text: they are only written.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Value {
-    /// JSONata's `undefined`: there is no value.
-    Nothing,
-    /// `null`.
-    Null,
-    /// A boolean.
-    Bool(bool),
-    /// A number.
-    Number(f64),
-    /// A string.
-    Text(String),
-    /// A list: its number of items, and its JSON text.
-    List(usize, String),
-    /// An object: its number of members, and its JSON text.
-    Object(usize, String),
-    /// A value without a representation in JSON, such as a function.
-    Other,
-}
-
-impl Value {
-    /// Converts a value of JSONata.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be written as JSON.
-    pub fn of(value: &JValue) -> Result<Self, ExpressionError> {
-        let json = || value.to_json_string().map_err(|_| ExpressionError::NotJson);
-        Ok(match value {
-            JValue::Undefined => Self::Nothing,
-            JValue::Null => Self::Null,
-            JValue::Bool(value) => Self::Bool(*value),
-            JValue::Number(value) => Self::Number(*value),
-            JValue::String(text) => Self::Text(text.to_string()),
-            JValue::Array(items) => Self::List(items.len(), json()?),
-            JValue::Object(members) => Self::Object(members.len(), json()?),
-            _ => Self::Other,
-        })
-    }
-
-    /// The length of its text in bytes.
-    #[must_use]
-    pub fn size(&self) -> usize {
-        match self {
-            Self::Text(text) | Self::List(_, text) | Self::Object(_, text) => text.len(),
-            _ => 0,
-        }
-    }
 }
 
 /// The values that were read from a body.

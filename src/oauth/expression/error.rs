@@ -60,3 +60,14 @@ impl ExpressionError {
         matches!(self, Self::QueueTimedOut | Self::NotStarted(_))
     }
 }
+
+/// Why expressions could not be checked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CheckError {
+    /// Parsing them exceeds a limit.
+    #[error("the check ended with {0}")]
+    LimitExceeded(ExpressionError),
+    /// No worker could be started, which does not depend on them.
+    #[error("failed to start a worker: {0}")]
+    NotStarted(String),
+}

@@ -7,5 +7,6 @@ pub mod protocol;
 pub(crate) mod public;
 pub mod sandbox;
 pub(crate) mod set;
+pub mod value;
 pub mod worker;
 pub(crate) mod worker_process;

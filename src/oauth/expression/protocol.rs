@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
-use crate::oauth::expression::document::Value;
 use crate::oauth::expression::error::ExpressionError;
+use crate::oauth::expression::value::Value;
 
 /// The memory limit of a worker, in bytes.
 pub(crate) const MEMORY: u64 = 24 << 20;

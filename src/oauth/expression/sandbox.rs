@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::limiter::fair_queue::FairQueue;
-use crate::oauth::expression::error::ExpressionError;
+use crate::oauth::expression::error::{CheckError, ExpressionError};
 use crate::oauth::expression::protocol::{EvaluationRequest, EvaluationResult, MEMORY, Task};
 use crate::oauth::expression::worker_process::WorkerProcess;
 
@@ -319,17 +319,6 @@ impl Drop for Pending<'_> {
             }
         }
     }
-}
-
-/// Why expressions could not be checked.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CheckError {
-    /// Parsing them exceeds a limit.
-    #[error("the check ended with {0}")]
-    LimitExceeded(ExpressionError),
-    /// No worker could be started, which does not depend on them.
-    #[error("failed to start a worker: {0}")]
-    NotStarted(String),
 }
 
 /// Why a worker did not finish.

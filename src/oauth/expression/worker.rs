@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setpriority_process, setrlimit};
 use rustix::thread::set_no_new_privs;
 
-use crate::oauth::expression::document::Value;
 use crate::oauth::expression::error::ExpressionError;
 use crate::oauth::expression::jsonata::{Bindings, Expression};
 use crate::oauth::expression::protocol::{EvaluationRequest, EvaluationResult, MEMORY, Task};
 use crate::oauth::expression::public::View;
+use crate::oauth::expression::value::Value;
 
 /// When CPU time is scarce, the operator itself takes precedence.
 const NICENESS: i32 = 10;

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
-use crate::oauth::expression::document::{Document, Value};
+use crate::oauth::expression::document::Document;
 use crate::oauth::expression::error::ExpressionError;
 use crate::oauth::expression::jsonata::{Bindings, Expression};
 use crate::oauth::expression::protocol::EvaluationResult;
 use crate::oauth::expression::public::View;
 use crate::oauth::expression::set::ResponseMapping;
+use crate::oauth::expression::value::Value;
 use crate::oauth::expression::{document, public};
 use crate::oauth::response::raw::HttpResponse;
 

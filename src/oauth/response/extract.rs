@@ -5,10 +5,10 @@ use jsonata_core::value::JValue;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::oauth::error::{Advice, ResponseField};
-use crate::oauth::expression::document::Value;
 use crate::oauth::expression::error::ExpressionError;
 use crate::oauth::expression::jsonata::Expression;
 use crate::oauth::expression::set::ResponseMapping;
+use crate::oauth::expression::value::Value;
 use crate::oauth::response::evaluation::EvaluatedExpressions;
 use crate::oauth::response::raw::HttpResponse;
 use crate::oauth::response::token::TokenResponse;
