@@ -108,7 +108,7 @@ reasons! {
     TokenLifetimeTooLong: NotAFailure,
     /// The lifetime of the endpoint's tokens is shorter than the minimum interval between two renewals
     /// (`--min-renewal-interval`), so they are expired until the next renewal.
-    TokenLifeTooShort: NotAFailure,
+    TokenLifetimeTooShort: NotAFailure,
     /// The lifetime of the token is unknown; 5 minutes are assumed.
     TokenLifetimeUnknown: NotAFailure,
     /// The refresh token was rejected, and the token was obtained with `spec.renewal.fallback`.

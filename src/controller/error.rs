@@ -114,7 +114,7 @@ impl Error {
         match self {
             Self::ReadCredentials { .. } => "read_credentials",
             Self::ReadTarget { .. } => "read_target",
-            Self::DeletePreviousTarget { .. } => "delete_former_target",
+            Self::DeletePreviousTarget { .. } => "delete_previous_target",
             Self::ReadCaBundle { .. } => "read_ca_bundle",
             Self::RequestToken { .. } => "request_token",
             Self::WriteFinalizers(_) => "write_finalizers",

@@ -107,7 +107,7 @@ pub(crate) fn failed(
 fn too_short(observed: &Observed, times: Option<TokenTimes>) -> Option<Problem> {
     times
         .filter(|times| observed.is_too_short(*times))
-        .map(|times| Problem { reason: Reason::TokenLifeTooShort, message: too_short_message(observed, times) })
+        .map(|times| Problem { reason: Reason::TokenLifetimeTooShort, message: too_short_message(observed, times) })
 }
 
 fn too_short_message(observed: &Observed, times: TokenTimes) -> String {
@@ -192,10 +192,10 @@ fn written_event(observed: &Observed, trigger: Reason, written: Written) -> Even
     let name = observed.template().map_or("", |template| template.secret_name.as_str());
     let first = observed.status.issued_at.is_none() && observed.snapshot().is_none();
     let is_routine = trigger == Reason::RenewalDue && observed.status.last_failure.is_none();
-    let is_news = !status::has_reason(&observed.status, status::READY, Reason::TokenLifeTooShort);
+    let is_news = !status::has_reason(&observed.status, status::READY, Reason::TokenLifetimeTooShort);
     if written.newly_issued && is_news && observed.is_too_short(written.times) {
         let note = format!("wrote a token into Secret {name}; {}", too_short_message(observed, written.times));
-        return EventDraft { warning: true, reason: Reason::TokenLifeTooShort, trigger, note, is_routine: false };
+        return EventDraft { warning: true, reason: Reason::TokenLifetimeTooShort, trigger, note, is_routine: false };
     }
     let (reason, note) = match (written.newly_issued, written.warning) {
         (true, Some(warning)) if !is_routine || warning == Reason::FallbackUsed => {
@@ -246,7 +246,7 @@ fn failure_event(
 fn expiry_event(observed: &Observed, status: &OAuthIntegrationStatus) -> Option<EventDraft> {
     let expired = status.expires_at.as_ref().is_some_and(|at| at.0 <= observed.now);
     // It was already reported that these tokens expire too early, when the first one was written.
-    let is_expected = status::has_reason(status, status::READY, Reason::TokenLifeTooShort);
+    let is_expected = status::has_reason(status, status::READY, Reason::TokenLifetimeTooShort);
     (expired && !is_expected && status::is_ready(&observed.status) && !status::is_ready(status)).then(|| EventDraft {
         warning: true,
         reason: Reason::TokenExpired,

@@ -88,7 +88,7 @@ fn ready(times: Option<TokenTimes>, problem: Option<&Problem>, now: Timestamp) -
 fn progress_condition(problem: &Problem) -> Option<Condition> {
     let type_ = match (problem.reason, problem.reason.class()) {
         // Nothing is in progress, and nothing is awaited.
-        (Reason::Suspended | Reason::TokenLifeTooShort, _) => return None,
+        (Reason::Suspended | Reason::TokenLifetimeTooShort, _) => return None,
         (_, FailureClass::Configuration) => STALLED,
         (_, FailureClass::Rejected | FailureClass::Transient | FailureClass::NotAFailure) => RECONCILING,
     };

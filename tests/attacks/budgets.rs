@@ -100,13 +100,13 @@ async fn tokens_of_one_second_do_not_cause_continuous_writes() {
     // It is reported in the condition, and once in an event.
     let found = siege.alice.dynamic_integrations().get("it-0").await.expect("an integration");
     let ready = found.data["status"]["conditions"][0].clone();
-    assert_eq!((&ready["type"], &ready["reason"]), (&json!("Ready"), &json!("TokenLifeTooShort")), "{ready}");
+    assert_eq!((&ready["type"], &ready["reason"]), (&json!("Ready"), &json!("TokenLifetimeTooShort")), "{ready}");
     let list_events = async || {
         let events = siege.alice.api::<k8s_openapi::api::events::v1::Event>();
         events.list(&kube::api::ListParams::default()).await.expect("events").items
     };
     let events = list_events().await;
-    assert!(events.iter().any(|event| event.reason.as_deref() == Some("TokenLifeTooShort")), "{events:?}");
+    assert!(events.iter().any(|event| event.reason.as_deref() == Some("TokenLifetimeTooShort")), "{events:?}");
     // Of the events of 150 integrations, only the budget of the namespace is published: 20 at once, then one per second.
     let before = endpoint.count();
     create(FEW..MANY).await;
