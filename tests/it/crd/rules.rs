@@ -5,12 +5,8 @@ use serde_json::{Value, json};
 /// A rule, identified by the start of its message, with changes of a spec that it accepts or rejects.
 pub struct Rule {
     pub message: &'static str,
-    pub accepted: Vec<Value>,
-    pub rejected: Vec<Value>,
-}
-
-fn rule(message: &'static str, accepted: Vec<Value>, rejected: Vec<Value>) -> Rule {
-    Rule { message, accepted, rejected }
+    pub accepted: fn() -> Vec<Value>,
+    pub rejected: fn() -> Vec<Value>,
 }
 
 /// Specs that set one field to each of these values.
@@ -41,12 +37,13 @@ fn parameters(number: usize) -> Value {
     (0..number).map(|number| (format!("p{number}"), json!("p".repeat(4096)))).collect()
 }
 
-#[expect(clippy::too_many_lines, reason = "a table")]
-pub fn rules() -> Vec<Rule> {
-    vec![
-        rule(
-            "tokenEndpoint must be an absolute http or https URL",
-            each("tokenEndpoint", &["https://a.example.com", "http://127.0.0.1:8080/t?x=1", "https://[::1]/token"]),
+pub const RULES: &[Rule] = &[
+    Rule {
+        message: "tokenEndpoint must be an absolute http or https URL",
+        accepted: || {
+            each("tokenEndpoint", &["https://a.example.com", "http://127.0.0.1:8080/t?x=1", "https://[::1]/token"])
+        },
+        rejected: || {
             each(
                 "tokenEndpoint",
                 &[
@@ -59,62 +56,74 @@ pub fn rules() -> Vec<Rule> {
                     "https://exa mple.com/",
                     "https://u@example.com",
                 ],
-            ),
-        ),
-        rule(
-            "tokenLife must be a duration from 5s to 8760h",
-            each("tokenLife", &["5s", "1h30m", "8760h", "90.5s"]),
-            each("tokenLife", &["4s", "8761h", "1d", "90", "-5s", "forever", ""]),
-        ),
-        rule(
-            "renewBefore must be a duration from 1s to 8760h",
-            each("renewBefore", &["1s", "10m"]),
-            each("renewBefore", &["999ms", "0s", "soon"]),
-        ),
-        rule(
-            "renewBefore must be shorter than tokenLife",
-            vec![json!({"tokenLife": "10m", "renewBefore": "9m59s"})],
-            vec![json!({"tokenLife": "10m", "renewBefore": "10m"}), json!({"tokenLife": "10m", "renewBefore": "1h"})],
-        ),
-        rule(
-            "renewal.fallback applies only to grantType refresh_token",
-            vec![json!({"grantType": "refresh_token", "renewal": {"fallback": {"grantType": "user_password"}}})],
-            vec![json!({"renewal": {"fallback": {"grantType": "client_credentials"}}})],
-        ),
-        rule(
-            "renewal.fallback.tokenEndpoint must be an absolute http or https URL",
-            vec![fallback_to("https://login.example.com/login")],
-            vec![fallback_to("login.example.com"), fallback_to("https://u:p@example.com/")],
-        ),
-        rule(
-            "credentials.secretName must be the name of a Secret",
-            each("credentials.secretName", &["a", "a.b-c"]),
-            each("credentials.secretName", &["A", "a_b", "-a", "a/b"]),
-        ),
-        rule(
-            "target.secretName must be a valid name for a Secret",
-            each("target.secretName", &["a", "a.b-c"]),
-            each("target.secretName", &["A", "a_b", "a..b"]),
-        ),
-        rule(
-            "spec.target.secretName (default: the integration's name) must differ",
-            vec![at("target.secretName", &json!("other"))],
-            vec![at("target.secretName", &json!("credentials")), at("credentials.secretName", &json!("NAME"))],
-        ),
-        rule(
-            "resource.key must not be a parameter that the grant itself sets",
+            )
+        },
+    },
+    Rule {
+        message: "tokenLife must be a duration from 5s to 8760h",
+        accepted: || each("tokenLife", &["5s", "1h30m", "8760h", "90.5s"]),
+        rejected: || each("tokenLife", &["4s", "8761h", "1d", "90", "-5s", "forever", ""]),
+    },
+    Rule {
+        message: "renewBefore must be a duration from 1s to 8760h",
+        accepted: || each("renewBefore", &["1s", "10m"]),
+        rejected: || each("renewBefore", &["999ms", "0s", "soon"]),
+    },
+    Rule {
+        message: "renewBefore must be shorter than tokenLife",
+        accepted: || vec![json!({"tokenLife": "10m", "renewBefore": "9m59s"})],
+        rejected: || {
+            vec![json!({"tokenLife": "10m", "renewBefore": "10m"}), json!({"tokenLife": "10m", "renewBefore": "1h"})]
+        },
+    },
+    Rule {
+        message: "renewal.fallback applies only to grantType refresh_token",
+        accepted: || {
+            vec![json!({"grantType": "refresh_token", "renewal": {"fallback": {"grantType": "user_password"}}})]
+        },
+        rejected: || vec![json!({"renewal": {"fallback": {"grantType": "client_credentials"}}})],
+    },
+    Rule {
+        message: "renewal.fallback.tokenEndpoint must be an absolute http or https URL",
+        accepted: || vec![fallback_to("https://login.example.com/login")],
+        rejected: || vec![fallback_to("login.example.com"), fallback_to("https://u:p@example.com/")],
+    },
+    Rule {
+        message: "credentials.secretName must be the name of a Secret",
+        accepted: || each("credentials.secretName", &["a", "a.b-c"]),
+        rejected: || each("credentials.secretName", &["A", "a_b", "-a", "a/b"]),
+    },
+    Rule {
+        message: "target.secretName must be a valid name for a Secret",
+        accepted: || each("target.secretName", &["a", "a.b-c"]),
+        rejected: || each("target.secretName", &["A", "a_b", "a..b"]),
+    },
+    Rule {
+        message: "spec.target.secretName (default: the integration's name) must differ",
+        accepted: || vec![at("target.secretName", &json!("other"))],
+        rejected: || vec![at("target.secretName", &json!("credentials")), at("credentials.secretName", &json!("NAME"))],
+    },
+    Rule {
+        message: "resource.key must not be a parameter that the grant itself sets",
+        accepted: || {
             vec![
                 json!({"resource": {"key": "audience", "value": "x"}}),
                 json!({"resource": {"key": "any", "value": "x"}}),
-            ],
+            ]
+        },
+        rejected: || {
             vec![
                 json!({"resource": {"key": "client_id", "value": "x"}}),
                 json!({"resource": {"key": "scope", "value": "x"}}),
-            ],
-        ),
-        rule(
-            "request.headers must not set headers that carry credentials",
-            vec![json!({"request": {"headers": {"X-Tenant": "evox", "Accept": "x", "X-GitHub-Api-Version": "x"}}})],
+            ]
+        },
+    },
+    Rule {
+        message: "request.headers must not set headers that carry credentials",
+        accepted: || {
+            vec![json!({"request": {"headers": {"X-Tenant": "evox", "Accept": "x", "X-GitHub-Api-Version": "x"}}})]
+        },
+        rejected: || {
             [
                 "Authorization",
                 "cookie",
@@ -134,249 +143,299 @@ pub fn rules() -> Vec<Rule> {
                 "Impersonate-User",
             ]
             .map(|name| json!({"request": {"headers": {name: "x"}}}))
-            .to_vec(),
-        ),
-        rule(
-            "request.headers must not exceed 8 KiB",
-            vec![json!({"request": {"headers": headers(4)}})],
-            vec![json!({"request": {"headers": headers(5)}})],
-        ),
-        rule(
-            "request.parameters must not exceed 64 KiB",
-            vec![json!({"request": {"parameters": parameters(15)}})],
-            vec![json!({"request": {"parameters": parameters(17)}})],
-        ),
-        rule(
-            "renewal.refresh.parameters must not exceed 64 KiB",
-            vec![refresh_with(&parameters(15))],
-            vec![refresh_with(&parameters(17))],
-        ),
-        rule(
-            "request.headers must contain header names",
-            vec![json!({"request": {"headers": {"X-1": "all ~ printable"}}})],
+            .to_vec()
+        },
+    },
+    Rule {
+        message: "request.headers must not exceed 8 KiB",
+        accepted: || vec![json!({"request": {"headers": headers(4)}})],
+        rejected: || vec![json!({"request": {"headers": headers(5)}})],
+    },
+    Rule {
+        message: "request.parameters must not exceed 64 KiB",
+        accepted: || vec![json!({"request": {"parameters": parameters(15)}})],
+        rejected: || vec![json!({"request": {"parameters": parameters(17)}})],
+    },
+    Rule {
+        message: "renewal.refresh.parameters must not exceed 64 KiB",
+        accepted: || vec![refresh_with(&parameters(15))],
+        rejected: || vec![refresh_with(&parameters(17))],
+    },
+    Rule {
+        message: "request.headers must contain header names",
+        accepted: || vec![json!({"request": {"headers": {"X-1": "all ~ printable"}}})],
+        rejected: || {
             vec![
                 json!({"request": {"headers": {"X 1": "x"}}}),
                 json!({"request": {"headers": {"X-1": "a\r\nX-2: b"}}}),
                 json!({"request": {"headers": {"X-1": "ü"}}}),
-            ],
-        ),
-        rule(
-            "request.timeout must be a duration from 1s to 60s",
-            each("request.timeout", &["1s", "60s", "1m"]),
-            each("request.timeout", &["999ms", "61s", "0"]),
-        ),
-        rule(
-            "target.type must not be a type that grants permissions",
-            each("target.type", &["Opaque", "example.com/token"]),
+            ]
+        },
+    },
+    Rule {
+        message: "request.timeout must be a duration from 1s to 60s",
+        accepted: || each("request.timeout", &["1s", "60s", "1m"]),
+        rejected: || each("request.timeout", &["999ms", "61s", "0"]),
+    },
+    Rule {
+        message: "target.type must not be a type that grants permissions",
+        accepted: || each("target.type", &["Opaque", "example.com/token"]),
+        rejected: || {
             each(
                 "target.type",
                 &["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token", "helm.sh/release.v1"],
-            ),
-        ),
-        rule(
-            "target.secretName must not begin with sh.helm.release.v1.",
-            each("target.secretName", &["sh.helm", "my-bootstrap-token-x"]),
-            each("target.secretName", &["sh.helm.release.v1.web.v2", "bootstrap-token-abcdef"]),
-        ),
-        rule(
-            "target.labels must not set app.kubernetes.io/managed-by",
-            vec![json!({"target": {"labels": {"app.kubernetes.io/name": "x"}}})],
+            )
+        },
+    },
+    Rule {
+        message: "target.secretName must not begin with sh.helm.release.v1.",
+        accepted: || each("target.secretName", &["sh.helm", "my-bootstrap-token-x"]),
+        rejected: || each("target.secretName", &["sh.helm.release.v1.web.v2", "bootstrap-token-abcdef"]),
+    },
+    Rule {
+        message: "target.labels must not set app.kubernetes.io/managed-by",
+        accepted: || vec![json!({"target": {"labels": {"app.kubernetes.io/name": "x"}}})],
+        rejected: || {
             vec![
                 json!({"target": {"labels": {"app.kubernetes.io/managed-by": "x"}}}),
                 json!({"target": {"labels": {"oauth.evolutionx.io/integration-uid": "x"}}}),
-            ],
-        ),
-        rule(
-            "target.labels must be valid labels",
-            vec![json!({"target": {"labels": {"example.com/team": "erp_1.x-y", "empty": ""}}})],
+            ]
+        },
+    },
+    Rule {
+        message: "target.labels must be valid labels",
+        accepted: || vec![json!({"target": {"labels": {"example.com/team": "erp_1.x-y", "empty": ""}}})],
+        rejected: || {
             vec![
                 json!({"target": {"labels": {"a b": "x"}}}),
                 json!({"target": {"labels": {"a": "x y"}}}),
                 json!({"target": {"labels": {"a": "-x"}}}),
-            ],
-        ),
-        rule(
-            "target.annotations must not set anything under oauth.evolutionx.io/",
-            vec![json!({"target": {"annotations": {"example.com/note": "any text, ü"}}})],
-            vec![json!({"target": {"annotations": {"oauth.evolutionx.io/renew-at": "x"}}})],
-        ),
-        rule(
-            "target.annotations must have valid keys",
-            vec![json!({"target": {"annotations": {"note": "x"}}})],
-            vec![json!({"target": {"annotations": {"a b": "x"}}})],
-        ),
-        rule("target.keys must be distinct", vec![json!({"target": {"keys": all_keys()}})], pairs_of_equal_keys()),
-        rule(
-            "tokenEndpoint or issuer is required",
-            vec![json!({"tokenEndpoint": null, "issuer": "https://login.example.com"})],
-            vec![json!({"tokenEndpoint": null})],
-        ),
-        rule(
-            "issuer must be an absolute http or https URL",
-            each("issuer", &["https://login.example.com/realms/erp", "http://127.0.0.1:8080"]),
-            each("issuer", &["login.example.com", "https://u:p@example.com", "https://example.com#f"]),
-        ),
-        rule(
-            "credentials is required unless",
+            ]
+        },
+    },
+    Rule {
+        message: "target.annotations must not set anything under oauth.evolutionx.io/",
+        accepted: || vec![json!({"target": {"annotations": {"example.com/note": "any text, ü"}}})],
+        rejected: || vec![json!({"target": {"annotations": {"oauth.evolutionx.io/renew-at": "x"}}})],
+    },
+    Rule {
+        message: "target.annotations must have valid keys",
+        accepted: || vec![json!({"target": {"annotations": {"note": "x"}}})],
+        rejected: || vec![json!({"target": {"annotations": {"a b": "x"}}})],
+    },
+    Rule {
+        message: "target.keys must be distinct",
+        accepted: || vec![json!({"target": {"keys": all_keys()}})],
+        rejected: || pairs_of_equal_keys(),
+    },
+    Rule {
+        message: "tokenEndpoint or issuer is required",
+        accepted: || vec![json!({"tokenEndpoint": null, "issuer": "https://login.example.com"})],
+        rejected: || vec![json!({"tokenEndpoint": null})],
+    },
+    Rule {
+        message: "issuer must be an absolute http or https URL",
+        accepted: || each("issuer", &["https://login.example.com/realms/erp", "http://127.0.0.1:8080"]),
+        rejected: || each("issuer", &["login.example.com", "https://u:p@example.com", "https://example.com#f"]),
+    },
+    Rule {
+        message: "credentials is required unless",
+        accepted: || {
             vec![
                 without_secret("client_credentials", &json!({"method": "service_account_token"})),
                 json!({"credentials": null, "clientId": "c", "clientAuthentication": {"method": "none"}}),
-            ],
+            ]
+        },
+        rejected: || {
             vec![
                 json!({"credentials": null}),
                 json!({"credentials": null, "clientAuthentication": {"method": "private_key_jwt"}}),
                 without_secret("jwt_bearer", &json!({"method": "service_account_token"})),
                 json!({"credentials": null, "grantType": "token_exchange", "clientAuthentication": {"method": "none"}}),
-            ],
-        ),
-        rule(
-            "assertion applies only to grantType jwt_bearer",
+            ]
+        },
+    },
+    Rule {
+        message: "assertion applies only to grantType jwt_bearer",
+        accepted: || {
             vec![
                 json!({"grantType": "jwt_bearer", "assertion": {"issuer": "x", "claims": {"a": {"b": [1]}}}}),
                 json!({
                     "grantType": "refresh_token", "assertion": {},
                     "renewal": {"fallback": {"grantType": "jwt_bearer"}},
                 }),
-            ],
-            vec![json!({"assertion": {"issuer": "x"}})],
-        ),
-        rule(
-            "tokenExchange applies only to grantType token_exchange",
-            vec![json!({"grantType": "token_exchange", "tokenExchange": {"requestedTokenType": "urn:x"}})],
-            vec![json!({"tokenExchange": {}}), json!({"grantType": "password", "tokenExchange": {}})],
-        ),
-        rule(
-            "serviceAccountToken is required if",
+            ]
+        },
+        rejected: || vec![json!({"assertion": {"issuer": "x"}})],
+    },
+    Rule {
+        message: "tokenExchange applies only to grantType token_exchange",
+        accepted: || vec![json!({"grantType": "token_exchange", "tokenExchange": {"requestedTokenType": "urn:x"}})],
+        rejected: || vec![json!({"tokenExchange": {}}), json!({"grantType": "password", "tokenExchange": {}})],
+    },
+    Rule {
+        message: "serviceAccountToken is required if",
+        accepted: || {
             vec![json!({
                 "grantType": "token_exchange", "tokenExchange": {"subjectTokenSource": "ServiceAccount"},
                 "serviceAccountToken": service_account(&json!({})),
-            })],
+            })]
+        },
+        rejected: || {
             vec![
                 json!({"clientAuthentication": {"method": "service_account_token"}}),
                 json!({"serviceAccountToken": service_account(&json!({}))}),
                 json!({"grantType": "token_exchange", "tokenExchange": {"subjectTokenSource": "ServiceAccount"}}),
-            ],
-        ),
-        rule(
-            "serviceAccountToken.lifetime must be a duration from 10m to 1h",
-            lifetimes(&["10m", "1h"], |lifetime| by_service_account(&json!({"lifetime": lifetime}))),
-            lifetimes(&["9m", "61m", "x"], |lifetime| by_service_account(&json!({"lifetime": lifetime}))),
-        ),
-        rule(
-            "serviceAccountToken.serviceAccountName must be the name of a ServiceAccount",
-            vec![by_service_account(&json!({"serviceAccountName": "a.b-c"}))],
-            vec![by_service_account(&json!({"serviceAccountName": "A"}))],
-        ),
-        rule(
-            "clientAuthentication is not sent by grantType user_password",
-            vec![json!({"grantType": "password", "clientAuthentication": {"method": "client_secret_basic"}})],
-            vec![json!({"grantType": "user_password", "clientAuthentication": {"method": "client_secret_basic"}})],
-        ),
-        rule(
-            "clientAuthentication.assertion applies only to the methods",
-            vec![json!({"clientAuthentication": {"method": "private_key_jwt", "assertion": {"algorithm": "PS256"}}})],
+            ]
+        },
+    },
+    Rule {
+        message: "serviceAccountToken.lifetime must be a duration from 10m to 1h",
+        accepted: || lifetimes(&["10m", "1h"], |lifetime| by_service_account(&json!({"lifetime": lifetime}))),
+        rejected: || lifetimes(&["9m", "61m", "x"], |lifetime| by_service_account(&json!({"lifetime": lifetime}))),
+    },
+    Rule {
+        message: "serviceAccountToken.serviceAccountName must be the name of a ServiceAccount",
+        accepted: || vec![by_service_account(&json!({"serviceAccountName": "a.b-c"}))],
+        rejected: || vec![by_service_account(&json!({"serviceAccountName": "A"}))],
+    },
+    Rule {
+        message: "clientAuthentication is not sent by grantType user_password",
+        accepted: || vec![json!({"grantType": "password", "clientAuthentication": {"method": "client_secret_basic"}})],
+        rejected: || {
+            vec![json!({"grantType": "user_password", "clientAuthentication": {"method": "client_secret_basic"}})]
+        },
+    },
+    Rule {
+        message: "clientAuthentication.assertion applies only to the methods",
+        accepted: || {
+            vec![json!({"clientAuthentication": {"method": "private_key_jwt", "assertion": {"algorithm": "PS256"}}})]
+        },
+        rejected: || {
             vec![
                 json!({"clientAuthentication": {"method": "client_secret_basic", "assertion": {}}}),
                 json!({"clientAuthentication": {"assertion": {}}}),
-            ],
-        ),
-        rule(
-            "clientAuthentication.assertion.algorithm applies only to private_key_jwt",
-            vec![json!({"clientAuthentication": {"method": "client_secret_jwt", "assertion": {"audience": "x"}}})],
-            vec![json!({"clientAuthentication": {"method": "client_secret_jwt", "assertion": {"algorithm": "RS256"}}})],
-        ),
-        rule(
-            "clientAuthentication.assertion.lifetime must be a duration from 10s to 1h",
-            lifetimes(&["10s", "1h"], client_assertion),
-            lifetimes(&["9s", "61m", "1d"], client_assertion),
-        ),
-        rule(
-            "assertion.lifetime must be a duration from 10s to 1h",
-            lifetimes(&["10s", "1h"], assertion),
-            lifetimes(&["9s", "61m", ""], assertion),
-        ),
-        rule(
-            "connection.caBundle.name must be the name of",
-            vec![json!({"connection": {"caBundle": {"name": "a.b-c"}}})],
+            ]
+        },
+    },
+    Rule {
+        message: "clientAuthentication.assertion.algorithm applies only to private_key_jwt",
+        accepted: || {
+            vec![json!({"clientAuthentication": {"method": "client_secret_jwt", "assertion": {"audience": "x"}}})]
+        },
+        rejected: || {
+            vec![json!({"clientAuthentication": {"method": "client_secret_jwt", "assertion": {"algorithm": "RS256"}}})]
+        },
+    },
+    Rule {
+        message: "clientAuthentication.assertion.lifetime must be a duration from 10s to 1h",
+        accepted: || lifetimes(&["10s", "1h"], client_assertion),
+        rejected: || lifetimes(&["9s", "61m", "1d"], client_assertion),
+    },
+    Rule {
+        message: "assertion.lifetime must be a duration from 10s to 1h",
+        accepted: || lifetimes(&["10s", "1h"], assertion),
+        rejected: || lifetimes(&["9s", "61m", ""], assertion),
+    },
+    Rule {
+        message: "connection.caBundle.name must be the name of",
+        accepted: || vec![json!({"connection": {"caBundle": {"name": "a.b-c"}}})],
+        rejected: || {
             vec![
                 json!({"connection": {"caBundle": {"name": "A"}}}),
                 json!({"connection": {"caBundle": {"name": "a/b"}}}),
-            ],
-        ),
-        rule(
-            "connection.proxy must be an absolute http or https URL",
-            each("connection.proxy", &["http://proxy.example.com:3128"]),
-            each("connection.proxy", &["proxy:3128", "http://u:p@proxy:3128", "socks5://proxy:1080"]),
-        ),
-        rule(
-            "renewal.refresh applies only to renewal.strategy refresh_token",
+            ]
+        },
+    },
+    Rule {
+        message: "connection.proxy must be an absolute http or https URL",
+        accepted: || each("connection.proxy", &["http://proxy.example.com:3128"]),
+        rejected: || each("connection.proxy", &["proxy:3128", "http://u:p@proxy:3128", "socks5://proxy:1080"]),
+    },
+    Rule {
+        message: "renewal.refresh applies only to renewal.strategy refresh_token",
+        accepted: || {
             vec![
                 json!({"grantType": "password", "renewal": {"strategy": "refresh_token", "refresh": {"format": "form"}}}),
-            ],
-            vec![json!({"renewal": {"refresh": {}}}), json!({"renewal": {"strategy": "grant", "refresh": {}}})],
-        ),
-        rule(
-            "renewal.refresh does not apply to grantType refresh_token",
-            vec![json!({"grantType": "refresh_token", "renewal": {"strategy": "refresh_token"}})],
-            vec![json!({"grantType": "refresh_token", "renewal": {"strategy": "refresh_token", "refresh": {}}})],
-        ),
-        rule(
-            "renewal.refresh.tokenEndpoint must be an absolute http or https URL",
-            vec![refresh_to("https://login.example.com/refresh")],
-            vec![refresh_to("login.example.com"), refresh_to("https://u:p@example.com/")],
-        ),
-        rule(
-            "request.parameterNames may only rename parameters that the request contains",
-            vec![json!({"request": {"parameterNames": {"username": "email", "password": "pass"}}})],
-            vec![json!({"request": {"parameterNames": {"email": "username"}}})],
-        ),
-        rule(
-            "request.parameterNames must give each parameter a distinct name",
-            vec![json!({"request": {"parameterNames": {"username": "a", "password": "b"}}})],
-            vec![json!({"request": {"parameterNames": {"username": "a", "password": "a"}}})],
-        ),
-        rule(
-            "request.scopeFormat list applies only to JSON bodies",
+            ]
+        },
+        rejected: || {
+            vec![json!({"renewal": {"refresh": {}}}), json!({"renewal": {"strategy": "grant", "refresh": {}}})]
+        },
+    },
+    Rule {
+        message: "renewal.refresh does not apply to grantType refresh_token",
+        accepted: || vec![json!({"grantType": "refresh_token", "renewal": {"strategy": "refresh_token"}})],
+        rejected: || {
+            vec![json!({"grantType": "refresh_token", "renewal": {"strategy": "refresh_token", "refresh": {}}})]
+        },
+    },
+    Rule {
+        message: "renewal.refresh.tokenEndpoint must be an absolute http or https URL",
+        accepted: || vec![refresh_to("https://login.example.com/refresh")],
+        rejected: || vec![refresh_to("login.example.com"), refresh_to("https://u:p@example.com/")],
+    },
+    Rule {
+        message: "request.parameterNames may only rename parameters that the request contains",
+        accepted: || vec![json!({"request": {"parameterNames": {"username": "email", "password": "pass"}}})],
+        rejected: || vec![json!({"request": {"parameterNames": {"email": "username"}}})],
+    },
+    Rule {
+        message: "request.parameterNames must give each parameter a distinct name",
+        accepted: || vec![json!({"request": {"parameterNames": {"username": "a", "password": "b"}}})],
+        rejected: || vec![json!({"request": {"parameterNames": {"username": "a", "password": "a"}}})],
+    },
+    Rule {
+        message: "request.scopeFormat list applies only to JSON bodies",
+        accepted: || {
             vec![
                 json!({"request": {"scopeFormat": "list"}}),
                 json!({"request": {"scopeFormat": "text", "format": "form"}}),
-            ],
-            vec![json!({"request": {"scopeFormat": "list", "format": "form"}})],
-        ),
-        rule(
-            "resource must have either value or values",
-            vec![json!({"resource": {"key": "resource", "values": ["https://a", "https://b"]}})],
+            ]
+        },
+        rejected: || vec![json!({"request": {"scopeFormat": "list", "format": "form"}})],
+    },
+    Rule {
+        message: "resource must have either value or values",
+        accepted: || vec![json!({"resource": {"key": "resource", "values": ["https://a", "https://b"]}})],
+        rejected: || {
             vec![
                 json!({"resource": {"key": "resource"}}),
                 json!({"resource": {"key": "resource", "value": "https://a", "values": ["https://b"]}}),
-            ],
-        ),
-        rule(
-            "response.extra must use valid keys of a Secret",
-            vec![json!({"response": {"extra": {"instance_url": "instance_url", "a.b-c": "x"}}})],
-            vec![json!({"response": {"extra": {"a b": "x"}}}), json!({"response": {"extra": {"": "x"}}})],
-        ),
-        rule(
-            "response.extra must not use a key of target.keys",
-            vec![json!({"response": {"extra": {"scope": "x"}}})],
+            ]
+        },
+    },
+    Rule {
+        message: "response.extra must use valid keys of a Secret",
+        accepted: || vec![json!({"response": {"extra": {"instance_url": "instance_url", "a.b-c": "x"}}})],
+        rejected: || vec![json!({"response": {"extra": {"a b": "x"}}}), json!({"response": {"extra": {"": "x"}}})],
+    },
+    Rule {
+        message: "response.extra must not use a key of target.keys",
+        accepted: || vec![json!({"response": {"extra": {"scope": "x"}}})],
+        rejected: || {
             vec![
                 json!({"response": {"extra": {"access_token": "x"}}}),
                 json!({"response": {"extra": {"refresh_token": "x"}}}),
                 json!({"response": {"extra": {"dpop_key": "x"}}}),
                 json!({"response": {"extra": {"scope": "x"}}, "target": {"keys": {"scope": "scope"}}}),
                 json!({"response": {"extra": {"ends": "x"}}, "target": {"keys": {"expiresAt": "ends"}}}),
-            ],
-        ),
-        rule(
-            "revocation.endpoint is required unless issuer is set",
+            ]
+        },
+    },
+    Rule {
+        message: "revocation.endpoint is required unless issuer is set",
+        accepted: || {
             vec![
                 json!({"revocation": {"endpoint": "https://login.example.com/revoke", "onDeletion": true}}),
                 json!({"issuer": "https://login.example.com", "revocation": {"onDeletion": true}}),
-            ],
-            vec![json!({"revocation": {"onDeletion": true}})],
-        ),
-        rule(
-            "revocation.endpoint must have the origin (scheme, host and port) of tokenEndpoint or issuer",
+            ]
+        },
+        rejected: || vec![json!({"revocation": {"onDeletion": true}})],
+    },
+    Rule {
+        message: "revocation.endpoint must have the origin (scheme, host and port) of tokenEndpoint or issuer",
+        accepted: || {
             vec![
                 without_credentials(
                     "https://login.example.com:443/revoke",
@@ -387,35 +446,41 @@ pub fn rules() -> Vec<Rule> {
                     &json!({"issuer": "https://id.example.com/realms/a"}),
                 ),
                 json!({"revocation": {"endpoint": "https://revoke.example.com/revoke"}}),
-            ],
+            ]
+        },
+        rejected: || {
             vec![
                 without_credentials("https://evil.example.com/revoke", &json!({})),
                 without_credentials("http://login.example.com/revoke", &json!({})),
                 without_credentials("https://login.example.com:8443/revoke", &json!({})),
-            ],
-        ),
-        rule(
-            "revocation.endpoint must be an absolute http or https URL",
-            each("revocation.endpoint", &["https://login.example.com/revoke"]),
-            each("revocation.endpoint", &["/revoke", "ftp://example.com"]),
-        ),
-        rule(
-            "target.deletionPolicy Retain conflicts with revocation.onDeletion",
+            ]
+        },
+    },
+    Rule {
+        message: "revocation.endpoint must be an absolute http or https URL",
+        accepted: || each("revocation.endpoint", &["https://login.example.com/revoke"]),
+        rejected: || each("revocation.endpoint", &["/revoke", "ftp://example.com"]),
+    },
+    Rule {
+        message: "target.deletionPolicy Retain conflicts with revocation.onDeletion",
+        accepted: || {
             vec![
                 json!({"issuer": "https://a", "revocation": {"onDeletion": true}, "target": {"deletionPolicy": "Delete"}}),
                 json!({"issuer": "https://a", "revocation": {"afterRenewal": "1m"}, "target": {"deletionPolicy": "Retain"}}),
-            ],
+            ]
+        },
+        rejected: || {
             vec![json!({
                 "issuer": "https://a", "revocation": {"onDeletion": true}, "target": {"deletionPolicy": "Retain"},
-            })],
-        ),
-        rule(
-            "revocation.afterRenewal must be a duration from 1s to 24h",
-            lifetimes(&["1s", "24h"], after_renewal),
-            lifetimes(&["999ms", "25h"], after_renewal),
-        ),
-    ]
-}
+            })]
+        },
+    },
+    Rule {
+        message: "revocation.afterRenewal must be a duration from 1s to 24h",
+        accepted: || lifetimes(&["1s", "24h"], after_renewal),
+        rejected: || lifetimes(&["999ms", "25h"], after_renewal),
+    },
+];
 
 fn without_credentials(revocation: &str, more: &Value) -> Value {
     let mut change = json!({
