@@ -113,7 +113,7 @@ impl<'a> Attempt<'a> {
                 if is_refresh_token_rejected(&self.spec.renewal, &error)
                     // A process that was suspended in the meantime has no time for a second request, because another
                     // replica may already be the leader.
-                    && elapsed <= request.longest() =>
+                    && elapsed <= request.max_duration() =>
             {
                 let Some(fallback) = self.spec.renewal.fallback() else { return Progress::Done(Err(error)) };
                 match fallback_step(fallback, self.credentials, Some(error)) {
@@ -126,8 +126,7 @@ impl<'a> Attempt<'a> {
             }
             Step::Fallback(_, Some(_)) => {
                 let name = if self.spec.renewal.is_refresh_first() { "grant" } else { "fallback" };
-                let message =
-                    format!("the refresh token is not valid any more, and the {name} failed: {}", error.message);
+                let message = format!("the refresh token is no longer valid, and the {name} failed: {}", error.message);
                 Progress::Done(Err(RequestError { message, ..error }))
             }
             Step::Main(..) | Step::Fallback(_, None) => Progress::Done(Err(error)),

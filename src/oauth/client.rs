@@ -39,7 +39,7 @@ pub const MAX_RESPONSE_SIZE: usize = 64 << 10;
 const MAX_RESPONSE_BYTES: usize = 8 << 20;
 /// The maximum size of the response headers that expressions can read, in bytes.
 const MAX_HEADERS: usize = 64 << 10;
-/// The minimum time for an evaluation that [`TokenRequest::longest`] does not include, namely that of a path through
+/// The minimum time for an evaluation that [`TokenRequest::max_duration`] does not include, namely that of a path through
 /// a list.
 const MIN_EVALUATION: Duration = Duration::from_millis(500);
 
@@ -179,7 +179,7 @@ impl Client {
         let Received { response, sent, started } = received;
         let mut evaluated = EvaluatedExpressions::read(&response.body, &request.expressions);
         if is_success || self.observer.is_some() {
-            let time = request.longest().saturating_sub(started.elapsed()).max(MIN_EVALUATION);
+            let time = request.max_duration().saturating_sub(started.elapsed()).max(MIN_EVALUATION);
             self.evaluate(&credentials.tenant, request, &response, &mut evaluated, time).await;
         }
         if let Some(observer) = &self.observer {

@@ -78,7 +78,7 @@ pub struct Credentials {
     /// The Secrets and ServiceAccounts without the annotation, for messages.
     pub unpinned: Vec<String>,
     /// The Secret that contains the CA bundle.
-    pub authority_of: Option<String>,
+    pub ca_bundle_owner: Option<String>,
     /// The namespace of the integration.
     pub tenant: String,
     /// The private key to which tokens are bound, PKCS#8 as PEM (RFC 9449).

@@ -166,7 +166,7 @@ impl Exchange<'_> {
         // Each request has the full timeout, unless the process was frozen earlier: the whole attempt must end before
         // the lease can expire.
         let started = Stopwatch::now();
-        let timeout = self.request.timeout.min(self.request.longest().saturating_sub(self.since.elapsed()));
+        let timeout = self.request.timeout.min(self.request.max_duration().saturating_sub(self.since.elapsed()));
         let sending = self.post(parts, headers, started, timeout);
         tokio::pin!(sending);
         let result = match tokio::time::timeout(timeout, &mut sending).await {

@@ -55,8 +55,8 @@ impl TokenRequest {
     /// DPoP nonce. Each of them has the full timeout, so that earlier requests never shorten the timeout of one that
     /// sends a refresh token.
     #[must_use]
-    pub fn longest(&self) -> Duration {
-        let expressions = if self.expressions.are_simple_paths() { Duration::ZERO } else { sandbox::LONGEST };
+    pub fn max_duration(&self) -> Duration {
+        let expressions = if self.expressions.are_simple_paths() { Duration::ZERO } else { sandbox::MAX_DURATION };
         self.timeout * (1 + u32::from(self.endpoint.url.is_none()) + u32::from(self.dpop)) + expressions
     }
 }

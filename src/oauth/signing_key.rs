@@ -32,10 +32,10 @@ pub enum KeyError {
     #[error("the value is not a private key as PEM (-----BEGIN PRIVATE KEY-----, RSA PRIVATE KEY or EC PRIVATE KEY)")]
     NotPem,
     /// The type or size of the key is not supported.
-    #[error("the private key is not a key that can sign: use RSA of 2048 bits or more, EC P-256 or Ed25519")]
+    #[error("the private key cannot be used for signing: use RSA of 2048 bits or more, EC P-256 or Ed25519")]
     Unsupported,
     /// An EC key on another curve.
-    #[error("the private key is an EC key on another curve than P-256: use that one, or an RSA key")]
+    #[error("the private key is an EC key on a curve other than P-256: use P-256, or an RSA key")]
     UnsupportedCurve,
     /// DPoP proofs are signed with ES256.
     #[error("the private key is not an EC key on P-256")]
@@ -97,7 +97,7 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// When it is an EC key on another curve than P-256.
+    /// When it is an EC key on a curve other than P-256.
     pub fn default_algorithm(&self) -> Result<SigningAlgorithm, KeyError> {
         let mut algorithms = [SigningAlgorithm::RS256, SigningAlgorithm::ES256, SigningAlgorithm::EdDSA].into_iter();
         algorithms

@@ -53,7 +53,7 @@ fn text(advice: &Advice) -> String {
             format!("check spec.credentials.keys.{} (by default key {})", credential.name(), credential.key())
         }
         Advice::CheckCaBundle => "check spec.connection.caBundle".to_owned(),
-        Advice::SetServiceAccountToken => "set spec.serviceAccountToken, and run where there is a cluster".to_owned(),
+        Advice::SetServiceAccountToken => "set spec.serviceAccountToken, and run against a cluster".to_owned(),
         Advice::CheckExpression(value) => format!("check {}", response_field(value)),
         Advice::ExplainExpressions => {
             "`oauth-operator fetch --explain` shows which one of spec.response.accessToken, refreshToken and extra, and why"

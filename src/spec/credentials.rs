@@ -29,7 +29,7 @@ pub fn resolve(source: &CredentialsSource, secret: Option<&Secret>) -> Result<Cr
         apply_allowed_endpoints(&mut credentials, &format!("Secret {name}"), Some(name), &secret.metadata)?;
     }
     let bundle = source.ca_bundle.as_ref().filter(|bundle| bundle.kind == CaBundleKind::Secret);
-    credentials.authority_of = bundle.map(|bundle| bundle.name.clone());
+    credentials.ca_bundle_owner = bundle.map(|bundle| bundle.name.clone());
     Ok(credentials)
 }
 
@@ -106,7 +106,7 @@ pub fn withheld_refresh_token_message(source: &CredentialsSource, target: &str) 
     let field = source.fields.iter().find(|field| field.credential == Credential::RefreshToken);
     let key = field.map_or(Credential::RefreshToken.key(), |field| &field.key);
     format!(
-        "the refresh token in Secret {target} was obtained with other credentials, from another endpoint or over another connection, and is sent nowhere else: revert the change of the spec, let the owner of the credentials allow the endpoint with the annotation {ALLOWED_ENDPOINTS}, or put a new refresh token under key {key} of Secret {secret_name}"
+        "the refresh token in Secret {target} was obtained with other credentials, from another endpoint or over another connection, and is not sent anywhere else: revert the change of the spec, let the owner of the credentials allow the endpoint with the annotation {ALLOWED_ENDPOINTS}, or put a new refresh token under key {key} of Secret {secret_name}"
     )
 }
 

@@ -116,7 +116,7 @@ impl ValidatedSpec {
     /// The maximum duration of one attempt, including its fallback.
     #[must_use]
     pub fn max_attempt_duration(&self) -> Duration {
-        self.token_request.longest() + self.renewal.fallback().map_or(Duration::ZERO, TokenRequest::longest)
+        self.token_request.max_duration() + self.renewal.fallback().map_or(Duration::ZERO, TokenRequest::max_duration)
     }
 
     /// Whether no token can be requested without a refresh token.

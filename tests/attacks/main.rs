@@ -2,17 +2,16 @@
 //! test here, against the operator as the chart installs it, on a real control plane.
 
 mod budgets;
+mod chart;
 mod connections;
 mod egress;
 mod expressions;
 mod http;
 mod limiter;
 mod listener;
-#[allow(dead_code, reason = "each attack uses only a part of it")]
+mod one_object;
 mod siege;
 mod targets;
-
-mod one_object;
 
 use std::time::Duration;
 

@@ -16,8 +16,9 @@ use kube::{Api, Client};
 use oauth_operator::api::spec::OAuthIntegration;
 use serde_json::{Value, json};
 
+use crate::chart::Chart;
 use test_support::endpoint::{Reply, canary};
-use test_support::manifests::{self, OPERATOR, helm_template};
+use test_support::manifests::{self, OPERATOR};
 use test_support::{ControlPlane, Endpoint, Operator, eventually};
 
 /// The timeout for everything that should happen immediately, even on a busy machine.
@@ -38,11 +39,6 @@ impl User {
         K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
     {
         Api::namespaced(self.client.clone(), &self.namespace)
-    }
-
-    /// Creates or changes a Secret.
-    pub async fn secret(&self, name: &str, values: &[(&str, &str)]) {
-        self.pinned_secret(name, values, "").await;
     }
 
     /// Creates or changes a Secret that may be sent to `endpoints`.
@@ -418,38 +414,6 @@ fn healthz(address: &str) -> Duration {
         Ok(true) => started.elapsed(),
         // A failed probe counts like one without a response.
         Ok(false) | Err(_) => MAX_WAIT,
-    }
-}
-
-/// The arguments with which the chart starts the operator.
-struct Chart {
-    arguments: Vec<String>,
-    memory_limit: u64,
-    probe_timeout: Duration,
-}
-
-impl Chart {
-    fn rendered() -> Self {
-        let rendered = helm_template(&[]);
-        let documents = rendered.split("\n---").filter_map(|text| serde_saphyr::from_str::<Value>(text).ok());
-        let deployment = documents.into_iter().find(|document| document["kind"] == "Deployment").expect("a Deployment");
-        let container = &deployment["spec"]["template"]["spec"]["containers"][0];
-        let limit = container["resources"]["limits"]["memory"].as_str().expect("a memory limit");
-        let mebibytes: u64 = limit.strip_suffix("Mi").and_then(|number| number.parse().ok()).expect("a limit in Mi");
-        let timeout = container["livenessProbe"]["timeoutSeconds"].as_u64().expect("a timeout of the probe");
-        let arguments = container["args"].as_array().expect("arguments").iter().filter_map(Value::as_str);
-        Self {
-            // The first argument is the command; addresses are replaced by loopback addresses with a free port.
-            arguments: arguments
-                .skip(1)
-                .map(|argument| match argument.split_once("=0.0.0.0:") {
-                    Some((flag, _)) => format!("{flag}=127.0.0.1:0"),
-                    None => argument.to_owned(),
-                })
-                .collect(),
-            memory_limit: mebibytes << 20,
-            probe_timeout: Duration::from_secs(timeout),
-        }
     }
 }
 

@@ -250,7 +250,7 @@ async fn keycloak_accepts_a_service_account_token_of_the_cluster() {
     let own = json!({"spec": {"serviceAccountToken": {"audience": "https://kubernetes.default.svc"}}});
     world.change("it", &own).await;
     let stalled = world.condition("it", "Stalled", "True", "CredentialsMissing").await;
-    assert!(stalled.message.contains("sent nowhere"), "{}", stalled.message);
+    assert!(stalled.message.contains("is never sent"), "{}", stalled.message);
 }
 
 /// Another use of a ServiceAccount token: token exchange (RFC 8693).

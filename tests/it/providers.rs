@@ -369,7 +369,7 @@ async fn an_error_in_a_200_response_of_withings_is_a_rejection() {
     let text: Vec<String> = documents.iter().map(ToString::to_string).collect();
     apply(ControlPlane::shared(), &world.namespace, &text.join("\n---\n"));
     let ready = world.condition("withings", "Ready", "False", "RequestRejected").await;
-    assert!(ready.message.contains("status = 0) does not hold: Too Many Requests"), "{}", ready.message);
+    assert!(ready.message.contains("status = 0) is not true: Too Many Requests"), "{}", ready.message);
 }
 
 #[test]

@@ -105,7 +105,7 @@ async fn with_invalid_metadata_nothing_is_sent() {
             "no token endpoint",
             Box::new(incomplete),
             "InvalidIssuerMetadata",
-            "contain no token_endpoint: set spec.tokenEndpoint",
+            "does not contain token_endpoint: set spec.tokenEndpoint",
         ),
         ("a token endpoint that is not a URL", Box::new(relative), "InvalidIssuerMetadata", "is not a URL"),
         ("a token endpoint of another scheme", Box::new(other), "InvalidIssuerMetadata", "not an https URL"),
@@ -171,7 +171,7 @@ async fn the_ca_bundle_of_the_spec_is_trusted() {
     world.change("it", &json!({"spec": {"tokenLife": "50m"}})).await;
     eventually("the invalid bundle is reported", test_support::world::SHORT_TIMEOUT, async || {
         let stalled = world.condition("it", "Stalled", "True", "DependencyMissing").await;
-        if stalled.message.contains("holds no certificates as PEM") { Ok(()) } else { Err(stalled.message) }
+        if stalled.message.contains("contains no PEM certificates") { Ok(()) } else { Err(stalled.message) }
     })
     .await;
     let ca = std::fs::read_to_string(identity.ca_file()).expect("the CA");
@@ -241,7 +241,7 @@ async fn an_error_in_a_200_response_is_a_rejection() {
     world.integration("it", &spec).await;
     let ready = world.condition("it", "Ready", "False", "RequestRejected").await;
     assert!(
-        ready.message.contains("(ok) does not hold: invalid_client_id; check spec.response.success"),
+        ready.message.contains("(ok) is not true: invalid_client_id; check spec.response.success"),
         "{}",
         ready.message
     );
@@ -470,7 +470,7 @@ async fn a_new_refresh_token_next_to_an_error_is_kept() {
     spec["response"] = json!({"success": "ok"});
     world.integration("it", &spec).await;
     let ready = world.condition("it", "Ready", "False", "RequestRejected").await;
-    assert!(ready.message.contains("(ok) does not hold"), "{}", ready.message);
+    assert!(ready.message.contains("(ok) is not true"), "{}", ready.message);
     world.change("it", &json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": "now"}}})).await;
     world.ready("it").await;
     assert!(server.reused().is_empty(), "{:?}", server.reused());

@@ -194,7 +194,11 @@ async fn a_secret_is_sent_only_to_endpoints_that_its_owner_allows() {
     world.secret("credentials", &[("client_id", "c"), ("client_secret", CANARY)]).await;
     world.integration("it", &client_credentials(&good.url())).await;
     let stalled = world.condition("it", "Stalled", "True", "EndpointNotAllowed").await;
-    assert!(stalled.message.contains("Secret credentials does not say where it may be sent"), "{}", stalled.message);
+    assert!(
+        stalled.message.contains("Secret credentials does not restrict where it may be sent"),
+        "{}",
+        stalled.message
+    );
     assert_eq!(good.count(), 0, "nothing is sent");
     // The annotation takes effect at once.
     world.pin("credentials", &format!("https://login.example.com/oauth {}", good.url())).await;
@@ -309,7 +313,7 @@ async fn a_tenants_ca_cannot_impersonate_a_pinned_endpoint() {
     spec["connection"] = json!({"caBundle": {"name": "ca"}});
     world.integration("foreign", &spec).await;
     let stalled = world.condition("foreign", "Stalled", "True", "EndpointNotAllowed").await;
-    assert!(stalled.message.contains("a CA of others could impersonate the endpoint"), "{}", stalled.message);
+    assert!(stalled.message.contains("another owner's CA could impersonate the endpoint"), "{}", stalled.message);
     assert_eq!(endpoint.count(), 0);
     spec["connection"] = json!({"caBundle": {"kind": "Secret", "name": "credentials"}});
     world.integration("own", &spec).await;
@@ -349,7 +353,7 @@ async fn a_secret_that_is_sent_as_the_client_id_is_not_shown() {
     spec["clientAuthentication"] = json!({"method": "none"});
     world.integration("it", &spec).await;
     let ready = world.condition("it", "Ready", "False", "RequestRejected").await;
-    assert!(ready.message.contains("[withheld: it repeats what was sent]"), "{}", ready.message);
+    assert!(ready.message.contains("[withheld: it repeats data from the request]"), "{}", ready.message);
     assert!(!world.observable_output().await.contains(SECRET), "the secret is visible");
     // With the right key, the client ID is not secret, and the text is shown.
     spec["credentials"] = json!({"secretName": "credentials"});

@@ -150,10 +150,7 @@ fn the_error_of_a_fallback_names_both_failures() {
     assert!(matches!(attempt.record(Err(invalid_grant()), now(), SHORT_TIMEOUT), Progress::Continue));
     let locked = RequestError::new(Reason::RequestRejected, "the account is locked");
     let error = done(attempt.record(Err(locked), now(), SHORT_TIMEOUT)).expect_err("both failed");
-    assert_eq!(
-        error.message,
-        "the refresh token is not valid any more, and the fallback failed: the account is locked"
-    );
+    assert_eq!(error.message, "the refresh token is no longer valid, and the fallback failed: the account is locked");
 }
 
 #[test]

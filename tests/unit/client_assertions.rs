@@ -240,8 +240,8 @@ fn an_invalid_key_is_reported_with_the_reason() {
         ("a truncated key", cut, None, "is not a private key as PEM"),
         ("a public key", public, None, "is not a private key as PEM"),
         ("a key with a password", encrypted, None, "is encrypted"),
-        ("an RSA key of 1024 bits", small, None, "is not a key that can sign"),
-        ("a curve other than that of ES256", p384, None, "another curve than P-256"),
+        ("an RSA key of 1024 bits", small, None, "cannot be used for signing"),
+        ("a curve other than that of ES256", p384, None, "a curve other than P-256"),
         ("RS256 with an EC key", ec.pem, Some("RS256"), "is an EC key, which cannot sign with RS256"),
         ("ES256 with an RSA key", rsa.pem, Some("ES256"), "is an RSA key, which cannot sign with ES256"),
     ];

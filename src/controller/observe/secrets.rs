@@ -187,7 +187,7 @@ async fn request_token(
     let own = context.api_audiences.get_or_try_init(async || create(Vec::new()).await.map(|own| own.spec.audiences));
     if own.await.map_err(failed)?.contains(audience) {
         return Err(ReadError::missing(format!(
-            "{audience} is the audience of the cluster's own API server, and such a token is sent nowhere: name another in spec.serviceAccountToken.audience"
+            "{audience} is the audience of the cluster's own API server, and such a token is never sent: name another in spec.serviceAccountToken.audience"
         )));
     }
     let meta = with_timeout(accounts.get_metadata(name)).await.map_err(failed)?.metadata;

@@ -143,7 +143,7 @@ fn foreign_origin_error(observed: &Observed, spec: &ValidatedSpec) -> Option<Req
         RequestError::new(
             Reason::EndpointNotAllowed,
             format!(
-                "spec.revocation.endpoint has another origin than the token endpoint: use the same origin, remove the field so that the endpoint is discovered from spec.issuer, or let the owner of the credentials allow {origin} with the annotation {ALLOWED_ENDPOINTS}"
+                "the origin of spec.revocation.endpoint differs from that of the token endpoint: use the same origin, remove the field so that the endpoint is discovered from spec.issuer, or let the owner of the credentials allow {origin} with the annotation {ALLOWED_ENDPOINTS}"
             ),
         )
     })

@@ -31,7 +31,7 @@ const CHEAP: Duration = Duration::from_millis(50);
 /// How long a response waits in a queue. Meanwhile it is in memory, and occupies one of the concurrent reconciliations.
 const QUEUE_TIMEOUT: Duration = Duration::from_millis(2_500);
 /// The maximum time for one response: waiting and evaluation, in both slots.
-pub(crate) const LONGEST: Duration = Duration::from_millis(7_250);
+pub(crate) const MAX_DURATION: Duration = Duration::from_millis(7_250);
 /// How many responses of one namespace may wait or be evaluated; beyond this number, its other integrations delay
 /// their requests.
 const ROOM: usize = 8;

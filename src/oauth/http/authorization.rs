@@ -50,8 +50,8 @@ impl<'a> Restrictions<'a> {
     /// The restrictions of the owners of credentials.
     #[must_use]
     pub fn of(credentials: &'a Credentials) -> Self {
-        let Credentials { pins, unpinned, authority_of, .. } = credentials;
-        Self { pins, unpinned, ca_owner: authority_of.as_deref() }
+        let Credentials { pins, unpinned, ca_bundle_owner, .. } = credentials;
+        Self { pins, unpinned, ca_owner: ca_bundle_owner.as_deref() }
     }
 
     /// Whether there is neither a credentials Secret nor a ServiceAccount.

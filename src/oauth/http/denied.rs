@@ -68,7 +68,7 @@ pub enum Denied {
         origin: String,
     },
     /// The CA bundle does not belong to the owner of the credentials.
-    #[error("{owner} says where it may be sent, and a CA of others could impersonate the endpoint")]
+    #[error("{owner} restricts where it may be sent, and another owner's CA could impersonate the endpoint")]
     ForeignCa {
         /// The object with the annotation.
         owner: String,
@@ -80,7 +80,7 @@ pub enum Denied {
     ProxySeesCredentials,
     /// The credentials have no annotation, and the administrator requires one.
     #[error(
-        "{owner} does not say where it may be sent, and --require-allowed-endpoints is set: add the annotation {ALLOWED_ENDPOINTS} with {origin}"
+        "{owner} does not restrict where it may be sent, and --require-allowed-endpoints is set: add the annotation {ALLOWED_ENDPOINTS} with {origin}"
     )]
     Unrestricted {
         /// The object without the annotation.

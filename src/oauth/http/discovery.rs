@@ -223,7 +223,8 @@ impl Metadata {
 
     fn endpoint(&self, name: &str, kind: UrlKind, text: Option<&String>) -> Result<Url, RequestError> {
         let invalid = |problem: &str| invalid(&format!("the metadata of the issuer {problem}"));
-        let text = text.ok_or_else(|| invalid(&format!("contain no {name}")).with_advice(Advice::SetUrl(kind)))?;
+        let text =
+            text.ok_or_else(|| invalid(&format!("does not contain {name}")).with_advice(Advice::SetUrl(kind)))?;
         let url = Url::parse(text)
             .map_err(|_| invalid(&format!("contains a {name} that is not a URL")).with_advice(Advice::SetUrl(kind)))?;
         let is_secure = url.scheme() == "https" || (url.scheme() == "http" && self.issuer.starts_with("http:"));

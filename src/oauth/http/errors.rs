@@ -43,9 +43,10 @@ pub(crate) fn no_response(error: &SendError, host: &str, url: UrlKind, sent: &[P
             RequestError::new(Reason::EndpointUnreachable, format!("failed to connect to {host}: {cause}"))
                 .with_advice(check)
         }
-        SendError::Broken(_) => {
-            RequestError::new(Reason::EndpointUnreachable, format!("the connection to {host} broke off: {cause}"))
-        }
+        SendError::Broken(_) => RequestError::new(
+            Reason::EndpointUnreachable,
+            format!("the connection to {host} was closed unexpectedly: {cause}"),
+        ),
     }
 }
 

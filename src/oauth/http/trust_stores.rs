@@ -31,7 +31,7 @@ const PARSED_AT_ONCE: usize = 2;
 /// Why a CA bundle is unusable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 enum BundleError {
-    #[error("the CA bundle holds no certificates as PEM (-----BEGIN CERTIFICATE-----)")]
+    #[error("the CA bundle contains no PEM certificates (-----BEGIN CERTIFICATE-----)")]
     NoCertificates,
     #[error(
         "the CA bundle has {0} bytes, and the maximum is {MAX_BUNDLE_BYTES}: keep only the CAs of the endpoint in it"
@@ -225,6 +225,6 @@ mod tests {
         assert!(failure.message.contains("more than 512 certificates"), "{}", failure.message);
         let failure = parse(&format!("{pem}{}", "#".repeat(MAX_BUNDLE_BYTES))).expect_err("too large");
         assert!(failure.message.contains("the maximum is 393216"), "{}", failure.message);
-        assert!(parse("no certificate").expect_err("none").message.contains("holds no certificates as PEM"));
+        assert!(parse("no certificate").expect_err("none").message.contains("contains no PEM certificates"));
     }
 }

@@ -21,7 +21,7 @@ const MAX_SCANNED: usize = 2_000;
 /// How many characters after the cut are also searched: an encoded fragment may begin before the cut.
 const AFTER_CUT: usize = 100;
 /// Shown instead of a text that repeats a secret.
-const WITHHELD: &str = "[withheld: it repeats what was sent]";
+const WITHHELD: &str = "[withheld: it repeats data from the request]";
 /// The maximum total size of the secrets that are searched for, in bytes. If more was sent, the text is not shown.
 const MAX_SECRETS: usize = 128 << 10;
 /// The minimum length of a secret that is searched for in decoded texts, in bytes: they contain shorter ones by

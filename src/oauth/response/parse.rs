@@ -129,7 +129,7 @@ fn check_success(
         ..RequestError::new(
             Reason::RequestRejected,
             format!(
-                "the endpoint responded with {} and the expression for {} ({text}) does not hold{error}",
+                "the endpoint responded with {} and the expression for {} ({text}) is not true{error}",
                 raw.status,
                 ResponseField::Success
             ),

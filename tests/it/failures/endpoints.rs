@@ -75,8 +75,8 @@ fn without_a_response() -> Vec<Broken> {
             changes: json!({"request": {"timeout": "1s"}}),
             ..broken("silent", |_| Reply::NoResponse, "RequestTimedOut", &["1s", "spec.request.timeout"])
         },
-        broken("cut-short", |_| Reply::Truncated, "EndpointUnreachable", &["127.0.0.1", "broke off"]),
-        broken("closed", |_| Reply::Close, "EndpointUnreachable", &["127.0.0.1", "broke off"]),
+        broken("cut-short", |_| Reply::Truncated, "EndpointUnreachable", &["127.0.0.1", "was closed unexpectedly"]),
+        broken("closed", |_| Reply::Close, "EndpointUnreachable", &["127.0.0.1", "was closed unexpectedly"]),
         broken(
             "unavailable",
             |request| Reply::rejected(503, "temporarily_unavailable", &format!("not now: {}", request.body)),
@@ -87,7 +87,7 @@ fn without_a_response() -> Vec<Broken> {
             "too-many",
             |request| Reply::rejected(429, "slow_down", &format!("too many for {}", request.parameter("client_id"))),
             "EndpointUnavailable",
-            &["429: slow_down: [withheld: it repeats what was sent]"],
+            &["429: slow_down: [withheld: it repeats data from the request]"],
         ),
     ]
 }

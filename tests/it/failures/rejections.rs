@@ -51,7 +51,7 @@ fn rejections() -> Vec<Rejected> {
                 )
             },
             fix: None,
-            parts: &["400: invalid_grant: [withheld: it repeats what was sent]"],
+            parts: &["400: invalid_grant: [withheld: it repeats data from the request]"],
         },
         Rejected { name: "forbidden", reply: |_| Reply::text(403, CANARY), fix: None, parts: &["403"] },
         Rejected {

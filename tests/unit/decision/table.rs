@@ -106,7 +106,7 @@ const CASES: &[Case] = &[
         plan: || {
             stall(
                 Reason::TargetConflict,
-                "Secret it exists and was not made by this integration: delete it, or name another in spec.target.secretName. One that was retained is taken over with the same credentials, or where its owner has set the annotation oauth.evolutionx.io/adopt-by to the integration's name",
+                "Secret it exists and does not belong to this integration: delete it, or name another Secret in spec.target.secretName. A retained Secret is taken over with the same credentials, or if its owner has set the annotation oauth.evolutionx.io/adopt-by to the integration's name",
             )
         },
     },

@@ -99,7 +99,11 @@ fn a_rejection_exits_with_4() {
     let cases: [(&str, &[&str]); 4] = [
         (
             "invalid_client",
-            &["RequestRejected", "400: invalid_client: [withheld: it repeats what was sent]", "credentials Secret"],
+            &[
+                "RequestRejected",
+                "400: invalid_client: [withheld: it repeats data from the request]",
+                "credentials Secret",
+            ],
         ),
         ("invalid_grant", &["RequestRejected", "invalid_grant"]),
         ("invalid_request", &["spec.request.format: form"]),

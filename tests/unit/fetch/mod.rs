@@ -246,7 +246,7 @@ fn config_maps_are_also_read_from_the_files() {
     });
     let run = fetch(&[integration("erp", &endpoint.url(), &changes), credentials()], &[]);
     assert_eq!(run.code, 3);
-    assert!(run.err.contains("run where there is a cluster"), "{}", run.err);
+    assert!(run.err.contains("run against a cluster"), "{}", run.err);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use test_support::cpu::thread_time;
 use super::members;
 
 const SECRET: &str = "s3cr et/ü\"&1";
-const WITHHELD: &str = "[withheld: it repeats what was sent]";
+const WITHHELD: &str = "[withheld: it repeats data from the request]";
 
 #[test]
 fn a_text_that_repeats_a_secret_in_any_encoding_is_withheld() {

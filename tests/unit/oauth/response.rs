@@ -178,7 +178,7 @@ fn a_response_without_a_usable_token_names_the_expression() {
         (
             "an error with its description",
             r#"{"error":"e1","error_description":"the-client-secret is old"}"#,
-            &["e1: [withheld: it repeats what was sent]"],
+            &["e1: [withheld: it repeats data from the request]"],
         ),
         ("null", r#"{"access_token":null}"#, &["yields nothing"]),
         ("an empty token", r#"{"access_token":""}"#, &["yields nothing"]),
