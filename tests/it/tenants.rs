@@ -330,7 +330,7 @@ async fn a_service_account_token_is_sent_only_to_endpoints_that_its_owner_allows
     let world = strict("pinned-account").await;
     world.integration("it", &exchanging(&endpoint.url(), "default")).await;
     let stalled = world.condition("it", "Stalled", "True", "EndpointNotAllowed").await;
-    assert!(stalled.message.contains("ServiceAccount default does not say where"), "{}", stalled.message);
+    assert!(stalled.message.contains("ServiceAccount default does not restrict where"), "{}", stalled.message);
     assert_eq!(endpoint.count(), 0);
     let accounts = Api::<ServiceAccount>::namespaced(world.client.clone(), &world.namespace);
     let pin = json!({"metadata": {"annotations": {"oauth.evolutionx.io/allowed-endpoints": endpoint.url()}}});
