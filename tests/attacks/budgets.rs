@@ -192,3 +192,35 @@ async fn reads_caused_by_changes_of_others_stay_within_the_budget() {
     })
     .await;
 }
+
+/// Updates under the operator's field manager have to be migrated before the operator can apply its own fields.
+#[tokio::test]
+async fn migrations_caused_by_changes_of_others_are_bounded_by_the_rewrites() {
+    const TOUCHES: u64 = 300;
+    let siege = Siege::new().await;
+    let endpoint = endpoint(3600, true);
+    let values = [("client_id", "alice"), ("client_secret", "kanarie-secret-of-alice")];
+    siege.alice.pinned_secret("credentials", &values, &format!("http://{}", endpoint.address())).await;
+    siege.alice.integration("it", &client_credentials(&endpoint.url(), "credentials")).await.expect("an integration");
+    siege.alice.wait_for_ready("it", "True", "TokenValid").await;
+    let calls = async |verb: &str| {
+        let calls = siege.control_plane.calls().await;
+        let of_secrets = calls.iter().filter(|((called, resource, _), _)| called == verb && resource == "secrets");
+        of_secrets.map(|(_, count)| count).sum::<u64>()
+    };
+    let (applies, patches) = (calls("APPLY").await, calls("PATCH").await);
+    let secrets = siege.alice.api::<k8s_openapi::api::core::v1::Secret>();
+    let params = kube::api::PatchParams { field_manager: Some("oauth-operator".to_owned()), ..Default::default() };
+    for number in 0..TOUCHES {
+        let patch = json!({"stringData": {"access_token": format!("not-a-token-{number}")}});
+        secrets.patch("it", &params, &kube::api::Patch::Merge(&patch)).await.expect("a changed Secret");
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    // The patches are hers, except for the migrations.
+    let (rewrites, migrations) = (calls("APPLY").await - applies, calls("PATCH").await - patches - TOUCHES);
+    println!("{rewrites} rewrites and {migrations} migrations by {TOUCHES} changes");
+    assert!(migrations > 0, "the attack does not cause migrations");
+    assert!(migrations <= rewrites + 1, "{migrations} migrations for {rewrites} rewrites");
+    // Two at once, then at intervals that double from one second.
+    assert!(rewrites < 20, "{rewrites} rewrites");
+}
