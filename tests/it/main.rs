@@ -14,6 +14,7 @@ mod failures;
 mod health;
 mod identity_providers;
 mod leader_election;
+mod notes;
 mod packaging;
 mod providers;
 mod rbac;
