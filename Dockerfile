@@ -11,7 +11,7 @@
 FROM --platform=$BUILDPLATFORM rust:1.95.0-slim-trixie@sha256:e14e87345b4d5964ddcc3491d27ee046a0f23820f340c3c1e24da6880141f7c0 AS builder
 ARG TARGETARCH
 # For another CPU the binary is cross-compiled, because emulation takes ten times as long. A C compiler is
-# needed as well, because the cryptography (ring) is partly C.
+# also needed, because the cryptography (ring) is partly C.
 RUN set -eu; \
     case "$TARGETARCH" in \
       amd64) cpu=x86_64; compiler="gcc-x86-64-linux-gnu libc6-dev-amd64-cross" ;; \

@@ -8,7 +8,7 @@ SHELL := /bin/bash
 CRD := crds/oauthintegrations.yaml
 CHART_CRD := charts/oauth-operator/files/oauthintegrations.yaml
 
-# The end-to-end tests mostly wait for tokens, leases and servers, so more of them run at once than there are processors.
+# The end-to-end tests mostly wait for tokens, leases and servers, so more of them run at once than there are CPUs.
 IT_THREADS ?= 6
 
 .PHONY: help
@@ -62,7 +62,7 @@ fuzz: ## Run each target of fuzz/; FUZZ_SECONDS=60 sets the time for each
 	hack/fuzz
 
 .PHONY: audit
-audit: ## Check dependencies for known vulnerabilities; ADVISORY_DB=folder works without a network
+audit: ## Check dependencies for known vulnerabilities; ADVISORY_DB=directory works without a network
 	hack/audit
 
 .PHONY: reproducible

@@ -56,9 +56,9 @@ async fn call(client: Client, pages: Arc<Pages>, request: Request<Body>) -> Resu
         return list(&client, &pages, reading, head).await;
     }
     let response = client.send(Request::from_parts(head, body)).await?;
-    let (parts, body) = match judge(response).await? {
-        Judged::Failed(response) => return Ok(response),
-        Judged::Succeeded(parts, body) => (parts, body),
+    let (parts, body) = match classify(response).await? {
+        Classified::Failed(response) => return Ok(response),
+        Classified::Succeeded(parts, body) => (parts, body),
     };
     if reading.call == Call::Watch {
         let filter = Box::new(Filter::new(reading.rules, Framing::Events));
@@ -86,9 +86,9 @@ async fn list(
         let can_shrink = paged.is_some();
         head.uri = paged.unwrap_or(head.uri);
         let response = client.send(Request::from_parts(head, Body::empty())).await?;
-        let (parts, body) = match judge(response).await? {
-            Judged::Failed(response) => return Ok(response),
-            Judged::Succeeded(parts, body) => (parts, body),
+        let (parts, body) = match classify(response).await? {
+            Classified::Failed(response) => return Ok(response),
+            Classified::Succeeded(parts, body) => (parts, body),
         };
         match collect(body, Filter::new(reading.rules, Framing::One), MAX_PAGE_COST).await? {
             Some((text, read)) => {
@@ -101,12 +101,12 @@ async fn list(
     }
 }
 
-enum Judged {
+enum Classified {
     Failed(Response<Filtered>),
     Succeeded(Parts, Body),
 }
 
-async fn judge(response: Response<Body>) -> Result<Judged, kube::Error> {
+async fn classify(response: Response<Body>) -> Result<Classified, kube::Error> {
     let (mut parts, body) = response.into_parts();
     if parts.headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
         return Err(unreadable(Unreadable::Compressed));
@@ -115,9 +115,9 @@ async fn judge(response: Response<Body>) -> Result<Judged, kube::Error> {
         let text = read_failure(body).await?;
         let body = error_response::body(&parts, text.as_deref());
         parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        return Ok(Judged::Failed(Response::from_parts(parts, Filtered::whole(body))));
+        return Ok(Classified::Failed(Response::from_parts(parts, Filtered::whole(body))));
     }
-    Ok(Judged::Succeeded(parts, body))
+    Ok(Classified::Succeeded(parts, body))
 }
 
 /// The body of an error response; `None` if it is too large.

@@ -55,8 +55,8 @@ pub fn resolve(known: &Known<'_>) -> Lifetime {
         .flatten()
         .filter(SignedDuration::is_positive)
         .min()
-        .map(|life| life.min(MAX))
-        .map(|life| if known.is_computed { rounded(life) } else { life });
+        .map(|lifetime| lifetime.min(MAX))
+        .map(|lifetime| if known.is_computed { rounded(lifetime) } else { lifetime });
     let (length, warning) = match (known.token_lifetime, real) {
         (Some(wanted), Some(real)) if wanted > real => (real, Some(Reason::TokenLifetimeTooLong)),
         (Some(wanted), _) => (wanted, None),
@@ -70,9 +70,9 @@ pub fn resolve(known: &Known<'_>) -> Lifetime {
 /// limits a lifetime that an expression has computed to about two hundred values, so that it reveals little of the
 /// response.
 #[must_use]
-pub fn rounded(life: SignedDuration) -> SignedDuration {
+pub fn rounded(lifetime: SignedDuration) -> SignedDuration {
     const DIGITS: u32 = 4;
-    let seconds = life.as_secs().unsigned_abs();
+    let seconds = lifetime.as_secs().unsigned_abs();
     let dropped = seconds.checked_ilog2().unwrap_or_default().saturating_sub(DIGITS - 1);
     match seconds >> dropped << dropped {
         0 => SignedDuration::from_secs(1),
@@ -118,18 +118,18 @@ pub enum Jitter {
 pub fn schedule(
     uid: &str,
     issued_at: Timestamp,
-    life: SignedDuration,
+    lifetime: SignedDuration,
     renew_before: Option<SignedDuration>,
     spread: Jitter,
 ) -> TokenTimes {
-    let before = renew_before.filter(|before| *before < life).unwrap_or(life / 3);
+    let before = renew_before.filter(|before| *before < lifetime).unwrap_or(lifetime / 3);
     let part = match spread {
-        Jitter::Narrow => life / 10,
-        Jitter::Wide => life / 3,
+        Jitter::Narrow => lifetime / 10,
+        Jitter::Wide => lifetime / 3,
     };
-    let most = part.min((life - before) / 2);
-    let jitter = most.mul_f64(hash_fraction(uid));
-    let expires_at = saturating_add(issued_at, life);
+    let max_jitter = part.min((lifetime - before) / 2);
+    let jitter = max_jitter.mul_f64(hash_fraction(uid));
+    let expires_at = saturating_add(issued_at, lifetime);
     let renew_at = expires_at - before - jitter;
     TokenTimes {
         issued_at,

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{Api, ListParams, Patch, PatchParams};
 use oauth_operator::api::spec::OAuthIntegration;
 use serde_json::{Value, json};
 
@@ -90,7 +91,17 @@ async fn without_memory_for_the_response_a_request_waits_and_does_not_count_as_f
     let late = siege.alice.api::<OAuthIntegration>().get("late").await.expect("an integration");
     assert_eq!(late.status.and_then(|status| status.last_failure), None);
     assert_eq!(honest.count(), 1);
-    assert!(!siege.operator.logs().contains("nothing was sent"), "{}", siege.operator.logs());
+    // Events are published in order, so once the success is visible, a failure before it would be too.
+    let events = Api::<Event>::namespaced(siege.admin.clone(), &siege.alice.namespace);
+    eventually("only the success of late is reported", SHORT_TIMEOUT, async || {
+        let events = events.list(&ListParams::default()).await.expect("a list of events");
+        let about_late = |event: &&Event| event.regarding.as_ref().and_then(|it| it.name.as_deref()) == Some("late");
+        let late: Vec<_> = events.iter().filter(about_late).collect();
+        assert!(late.iter().all(|event| event.type_.as_deref() == Some("Normal")), "{late:?}");
+        let issued = late.iter().any(|event| event.reason.as_deref() == Some("Issued"));
+        if issued { Ok(()) } else { Err(format!("{late:?}")) }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -246,7 +257,7 @@ async fn long_error_texts_in_successful_responses_are_not_searched() {
 impl Siege {
     /// The access token in a target Secret.
     async fn api_target(&self, namespace: &str, name: &str) -> Option<String> {
-        let secrets = kube::Api::<Secret>::namespaced(self.admin.clone(), namespace);
+        let secrets = Api::<Secret>::namespaced(self.admin.clone(), namespace);
         let value = secrets.get_opt(name).await.expect("a read")?.data?.remove("access_token")?;
         String::from_utf8(value.0).ok()
     }

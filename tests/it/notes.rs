@@ -8,7 +8,8 @@ use test_support::{ControlPlane, Operator, World, tools};
 
 /// Runs a program with the permissions of an administrator of the cluster, as the user who installs the chart.
 fn run(control_plane: &ControlPlane, program: &str, arguments: &[&str]) -> Output {
-    let binaries = [tools::install("kubernetes"), tools::install("helm")].map(|folder| folder.display().to_string());
+    let binaries =
+        [tools::install("kubernetes"), tools::install("helm")].map(|directory| directory.display().to_string());
     let path = format!("{}:{}", binaries.join(":"), std::env::var("PATH").unwrap_or_default());
     let mut command = Command::new(program);
     command.args(arguments).env("PATH", path).env("KUBECONFIG", control_plane.admin_kubeconfig());

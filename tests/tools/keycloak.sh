@@ -20,7 +20,7 @@ install_keycloak() {
       -DoutputDirectory="$dir.part" -DmarkersDirectory="$dir.part/markers" >&2
     "$dir.part/keycloak-$keycloak_version/bin/kc.sh" build --db=dev-mem \
       --features="$keycloak_features" --https-client-auth=request >&2
-    # The folder gets its final name only when it is complete.
+    # The directory gets its final name only when it is complete.
     mv "$dir.part/keycloak-$keycloak_version" "$dir"
     rm -rf "$dir.part"
     say "Keycloak is ready after $((SECONDS - started)) s"

@@ -140,8 +140,8 @@ pub(crate) fn embedded(address: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
     #[expect(clippy::cast_possible_truncation, reason = "keeps the lower 32 bits")]
     let at = |end: u32| Ipv4Addr::from_bits((bits >> end) as u32);
     let octets = address.octets();
-    let from = |places: [usize; 4]| Some(Ipv4Addr::from_octets(places.map(|place| octets[place])));
-    let places = match address.segments() {
+    let from = |positions: [usize; 4]| Some(Ipv4Addr::from_octets(positions.map(|position| octets[position])));
+    let embedded = match address.segments() {
         // For prefixes of 48, 56, 64 and 96 bits; bits 64 to 71 are skipped (RFC 6052, section 2.2).
         _ if LOCAL_NAT64.contains(&address) => {
             [from([6, 7, 9, 10]), from([7, 9, 10, 11]), from([9, 10, 11, 12]), Some(at(0))]
@@ -154,7 +154,7 @@ pub(crate) fn embedded(address: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
     };
     // The interface identifier of ISATAP may follow any prefix, even one that embeds another address.
     let isatap = matches!(address.segments(), [_, _, _, _, 0 | 0x200, 0x5efe, ..]).then(|| at(0));
-    places.into_iter().chain([isatap]).flatten()
+    embedded.into_iter().chain([isatap]).flatten()
 }
 
 #[cfg(test)]
