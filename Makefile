@@ -29,7 +29,7 @@ all-tests: export CANARY_RECORD := $(CURDIR)/target/canary
 all-tests: lint
 	rm -rf "$$CANARY_RECORD"
 	@echo "==> tools for the tests (built once, then cached)"
-	tests/tools/install kubernetes helm keycloak django oidc-provider buildah preload nginx >/dev/null
+	tests/tools/install kubernetes helm prometheus-operator keycloak django oidc-provider buildah preload nginx >/dev/null
 	@echo "==> container image, which one of the tests starts"
 	hack/image
 	@echo "==> unit tests, which need no server"

@@ -14,7 +14,8 @@ use crate::api::{headers, schema, validation};
 #[x_kube(validation = Rule::new("has(self.value) != has(self.values)").message("resource must have either value or values: use value for one resource, values for several"))]
 pub struct Resource {
     /// Body parameter that carries the value: `resource` (RFC 8707), `audience`, or any other name that the endpoint
-    /// requires. Required. Example: `audience`.
+    /// requires. Default: `resource`. Example: `audience`.
+    #[serde(default = "default_resource_key")]
     #[schemars(length(min = 1, max = 128))]
     #[x_kube(validation = Rule::new(validation::RESOURCE_KEY).message("resource.key must not be a parameter that the grant itself sets: use resource, audience or the name that the endpoint documents"))]
     pub key: String,
@@ -33,10 +34,10 @@ pub struct Resource {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Request {
-    /// Body format: `json` (`application/json`, the default) or `form` (`application/x-www-form-urlencoded`, as RFC
-    /// 6749 requires; Keycloak, Entra ID, Okta and most others accept only this one).
-    #[serde(default)]
-    pub format: Format,
+    /// Body format. Keycloak, Entra ID, Okta and most others accept only `form`. Default: `form` if `issuer` is set,
+    /// because a server with issuer metadata follows RFC 6749, otherwise `json`. Example: `form`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<Format>,
     /// Extra body parameters, by name. A value set here overrides the one that the grant would send; an empty value
     /// removes the parameter. Never put a credential here: anyone who can read the integration can read it. Default:
     /// none. Example: `{tenant: erp}`.
@@ -80,7 +81,7 @@ pub struct Request {
 impl Default for Request {
     fn default() -> Self {
         Self {
-            format: Format::Json,
+            format: None,
             parameters: BTreeMap::new(),
             parameter_names: BTreeMap::new(),
             scope_format: None,
@@ -90,17 +91,22 @@ impl Default for Request {
     }
 }
 
+fn default_resource_key() -> String {
+    "resource".to_owned()
+}
+
 fn default_timeout() -> Duration {
     std::time::Duration::from_secs(10).into()
 }
 
-/// Body format: `json` (`application/json`) or `form` (`application/x-www-form-urlencoded`). Default: `json` for token
-/// requests, `spec.request.format` for refresh requests, `form` for revocation requests.
-#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// Body format: `json` (`application/json`) or `form` (`application/x-www-form-urlencoded`, as RFC 6749 requires).
+/// Default of token requests: `form` if `issuer` is set, because a server with issuer metadata follows the RFC,
+/// otherwise `json`. Default of refresh requests: that of token requests. Default of revocation requests: `form`
+/// (RFC 7009).
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// `application/json`.
-    #[default]
     Json,
     /// `application/x-www-form-urlencoded`.
     Form,

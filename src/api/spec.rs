@@ -71,7 +71,7 @@ use crate::api::validation;
     validation = Rule::new("!has(self.clientAuthentication) || self.grantType != 'user_password'")
         .message("clientAuthentication is not sent by grantType user_password: remove it, or use grantType password")
         .field_path(".clientAuthentication"),
-    validation = Rule::new("!has(self.request) || !has(self.request.scopeFormat) || self.request.scopeFormat != 'list' || !has(self.request.format) || self.request.format == 'json'")
+    validation = Rule::new("!has(self.request) || !has(self.request.scopeFormat) || self.request.scopeFormat != 'list' || (has(self.request.format) ? self.request.format == 'json' : !has(self.issuer))")
         .message("request.scopeFormat list applies only to JSON bodies: remove it, or set request.format to json")
         .field_path(".request"),
     validation = Rule::new("!has(self.revocation) || has(self.revocation.endpoint) || has(self.issuer)")

@@ -6,6 +6,7 @@ use crate::api::request::Request;
 use crate::api::spec::OAuthIntegrationSpec;
 use crate::api::target::Target;
 use crate::fingerprint;
+use crate::spec::requests;
 
 /// Hashes the fields that the token depends on. Times and metadata are excluded. The keys of the target are included,
 /// since no value is stored under a new key yet. Optional fields that are not set are not hashed, so that a new API
@@ -27,7 +28,7 @@ pub(crate) fn spec_hash(spec: &OAuthIntegrationSpec) -> String {
         token_lifetime,
         resource,
         scope,
-        request: Request { format, parameters, parameter_names, scope_format, headers, timeout: _ },
+        request: Request { format: _, parameters, parameter_names, scope_format, headers, timeout: _ },
         response,
         target: Target { keys, secret_name: _, type_: _, deletion_policy: _, labels: _, annotations: _ },
         // These fields change when and how a token is requested and what is done with it, but not which one is issued.
@@ -44,7 +45,8 @@ pub(crate) fn spec_hash(spec: &OAuthIntegrationSpec) -> String {
         "tokenLife": token_lifetime,
         "resource": resource,
         "scope": scope,
-        "format": format,
+        // An explicit default is no change.
+        "format": requests::format(spec),
         "parameters": parameters,
         "headers": headers,
         "response": response,
@@ -122,6 +124,8 @@ mod tests {
             json!({"revocation": {"onDeletion": true}}),
             json!({"suspend": true}),
             json!({"request": {"timeout": "20s"}}),
+            json!({"request": {"format": "json"}}),
+            json!({"resource": null}),
             json!({"target": {"secretName": "tokens", "labels": {"team": "one"}, "annotations": {"team": "one"}}}),
         ];
         for change in &hashed {
@@ -130,5 +134,19 @@ mod tests {
         for change in &not_hashed {
             assert_eq!(hash(change), plain, "{change}");
         }
+    }
+
+    #[test]
+    fn defaults_have_the_same_hash_as_the_values_they_stand_for() {
+        let with = |change: Value| {
+            let mut spec = json!({"issuer": "https://login.example.com", "resource": {"value": "orders"}});
+            merge(&mut spec, &change);
+            hash(&spec)
+        };
+        let plain = with(json!({}));
+        assert_eq!(with(json!({"request": {"format": "form"}})), plain, "the default with an issuer");
+        assert_eq!(with(json!({"resource": {"key": "resource"}})), plain);
+        assert_ne!(with(json!({"request": {"format": "json"}})), plain);
+        assert_ne!(with(json!({"resource": {"key": "audience"}})), plain);
     }
 }

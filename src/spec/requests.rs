@@ -11,7 +11,7 @@ use url::Url;
 use crate::api::grant::GrantType;
 use crate::api::headers::is_reserved as is_reserved_header;
 use crate::api::renewal::{Fallback, RefreshRequest};
-use crate::api::request::ScopeFormat;
+use crate::api::request::{Format, ScopeFormat};
 use crate::api::response::Response;
 use crate::api::spec::OAuthIntegrationSpec;
 use crate::oauth::expression::error::InvalidExpression;
@@ -46,7 +46,7 @@ pub(crate) fn grant_request(spec: &OAuthIntegrationSpec) -> Result<TokenRequest,
             .map(|resource| (resource.key.clone(), resource.value.iter().chain(&resource.values).cloned().collect())),
         scope: spec.scope.clone(),
         scope_as_list: request.scope_format == Some(ScopeFormat::List),
-        format: request.format,
+        format: format(spec),
         parameters: parameters("spec.request.parameters", &request.parameters)?,
         parameter_names: request.parameter_names.clone(),
         headers: headers(&request.headers)?,
@@ -60,6 +60,11 @@ pub(crate) fn grant_request(spec: &OAuthIntegrationSpec) -> Result<TokenRequest,
             .transpose()?,
         dpop: spec.dpop.is_some(),
     })
+}
+
+/// The body format of the grant. Servers with issuer metadata follow RFC 6749, whose requests are forms.
+pub(crate) fn format(spec: &OAuthIntegrationSpec) -> Format {
+    spec.request.format.unwrap_or(if spec.issuer.is_some() { Format::Form } else { Format::Json })
 }
 
 fn check_claims(spec: &OAuthIntegrationSpec) -> Result<(), String> {

@@ -5,6 +5,7 @@
 //! that changes cluster-wide state or counts API calls starts a separate control plane (`ControlPlane::start`).
 
 mod authentication;
+mod chart;
 mod clock;
 mod crd;
 mod deletion;

@@ -59,12 +59,19 @@ async fn the_metadata_of_an_issuer_is_read_once_from_either_location() {
         let document = metadata(&issuer);
         publish(&endpoint, place, move || Reply::json(200, &document));
         let name = format!("it-{number}");
-        world.integration(&name, &by_issuer(&issuer)).await;
+        let mut spec = by_issuer(&issuer);
+        spec["resource"] = json!({"value": "https://www.resource.com"});
+        world.integration(&name, &spec).await;
         world.ready(&name).await;
         let first = world.value(&name, "access_token").await;
         world.wait_for_change(&name, "access_token", &first).await;
         let sent = posts(&endpoint);
         assert!(sent.iter().all(|request| request.path == "/the-token-endpoint"), "{sent:?}");
+        // The defaults with an issuer: a form, and the parameter of RFC 8707.
+        for request in &sent {
+            assert_eq!(request.headers["content-type"], "application/x-www-form-urlencoded");
+            assert_eq!(request.parameter("resource"), "https://www.resource.com");
+        }
         let reads = endpoint.requests().iter().filter(|request| request.path == place).count();
         assert_eq!(reads, 1, "{place}: the metadata is cached");
     }

@@ -15,11 +15,22 @@
 {{- end }}
 {{- end }}
 
+{{- define "oauth-operator.namespace" -}}
+{{- default .Release.Namespace .Values.namespaceOverride }}
+{{- end }}
+
+{{/* The prefix of cluster-scoped resources: a second release in another namespace gets resources of its own. */}}
+{{- define "oauth-operator.clusterName" -}}
+{{- printf "%s-%s" (include "oauth-operator.fullname" .) (include "oauth-operator.namespace" .) }}
+{{- end }}
+
+{{/* The chart's own labels win over commonLabels, because selectors depend on them. */}}
 {{- define "oauth-operator.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
-{{ include "oauth-operator.selectorLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- $own := dict
+  "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-")
+  "app.kubernetes.io/version" .Chart.AppVersion
+  "app.kubernetes.io/managed-by" .Release.Service }}
+{{- merge (include "oauth-operator.selectorLabels" . | fromYaml) $own .Values.commonLabels | toYaml }}
 {{- end }}
 
 {{- define "oauth-operator.selectorLabels" -}}
@@ -44,14 +55,38 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 {{- end }}
 
+{{/* With a digest, the tag is only for readers: the digest decides which image runs. */}}
 {{- define "oauth-operator.image" -}}
+{{- $registry := default .Values.image.registry (.Values.global).imageRegistry }}
 {{- with .Values.image }}
-{{- if .digest }}
-{{- printf "%s@%s" .repository .digest }}
-{{- else }}
-{{- printf "%s:%s" .repository (default $.Chart.AppVersion .tag) }}
+{{- with $registry }}{{ . }}/{{ end }}
+{{- .repository }}
+{{- if or .tag (not .digest) }}:{{ default $.Chart.AppVersion .tag }}{{ end }}
+{{- with .digest }}@{{ . }}{{ end }}
 {{- end }}
 {{- end }}
+
+{{/* global.imagePullSecrets contains names or objects with a name; both are common in other charts. */}}
+{{- define "oauth-operator.imagePullSecrets" -}}
+{{- $all := list }}
+{{- range concat (default list (.Values.global).imagePullSecrets) .Values.imagePullSecrets }}
+{{- $all = append $all (kindIs "string" . | ternary (dict "name" .) .) }}
+{{- end }}
+{{- with $all | uniq }}
+{{- toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* The pods of this release, of the same version: without these, a constraint would count pods of others. */}}
+{{- define "oauth-operator.topologySpreadConstraints" -}}
+{{- $own := dict
+  "labelSelector" (dict "matchLabels" (include "oauth-operator.selectorLabels" . | fromYaml))
+  "matchLabelKeys" (list "pod-template-hash") }}
+{{- $all := list }}
+{{- range .Values.topologySpreadConstraints }}
+{{- $all = append $all (hasKey . "labelSelector" | ternary . (merge (deepCopy .) $own)) }}
+{{- end }}
+{{- toYaml $all }}
 {{- end }}
 
 {{/*
@@ -69,4 +104,34 @@ What the policy allows in target Secrets: the operator's own defaults, and what 
 {{- end -}}
 {{- end -}}
 {{- dict "types" (concat $types .Values.targets.allowTypes) "keys" $keys "prefixes" $prefixes | toYaml -}}
+{{- end }}
+
+{{/* The endpoint of a ServiceMonitor or PodMonitor, from the chart and the values of that monitor. */}}
+{{- define "oauth-operator.metricsEndpoint" -}}
+{{- $root := index . 0 }}
+{{- $monitor := index . 1 -}}
+port: metrics
+path: /metrics
+{{- if or $root.Values.metrics.auth.enabled $root.Values.metrics.tls.secretName }}
+scheme: https
+tlsConfig:
+  {{- toYaml (default (dict "insecureSkipVerify" true) $monitor.tlsConfig) | nindent 2 }}
+{{- end }}
+{{- if and $root.Values.metrics.auth.enabled $monitor.bearerTokenSecret }}
+authorization:
+  credentials:
+    {{- toYaml $monitor.bearerTokenSecret | nindent 4 }}
+{{- end }}
+# The label namespace of a metric is the integration's; without this, Prometheus would overwrite it with the operator's.
+honorLabels: true
+{{- with $monitor.interval }}
+interval: {{ . }}
+{{- end }}
+{{- with $monitor.scrapeTimeout }}
+scrapeTimeout: {{ . }}
+{{- end }}
+{{- with $monitor.metricRelabelings }}
+metricRelabelings:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}

@@ -391,9 +391,15 @@ pub const RULES: &[Rule] = &[
             vec![
                 json!({"request": {"scopeFormat": "list"}}),
                 json!({"request": {"scopeFormat": "text", "format": "form"}}),
+                json!({"request": {"scopeFormat": "list", "format": "json"}, "issuer": "https://login.example.com"}),
             ]
         },
-        rejected: || vec![json!({"request": {"scopeFormat": "list", "format": "form"}})],
+        rejected: || {
+            vec![
+                json!({"request": {"scopeFormat": "list", "format": "form"}}),
+                json!({"request": {"scopeFormat": "list"}, "issuer": "https://login.example.com"}),
+            ]
+        },
     },
     Rule {
         message: "resource must have either value or values",
