@@ -34,8 +34,7 @@ pub struct Resource {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Request {
-    /// Body format. Keycloak, Entra ID, Okta and most others accept only `form`. Default: `form` if `issuer` is set,
-    /// because a server with issuer metadata follows RFC 6749, otherwise `json`. Example: `form`.
+    /// Body format. Default: `form` if `issuer` is set, otherwise `json`. Example: `form`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
     /// Extra body parameters, by name. A value set here overrides the one that the grant would send; an empty value
@@ -99,8 +98,8 @@ fn default_timeout() -> Duration {
     std::time::Duration::from_secs(10).into()
 }
 
-/// Body format: `json` (`application/json`) or `form` (`application/x-www-form-urlencoded`, as RFC 6749 requires).
-/// Default of token requests: `form` if `issuer` is set, because a server with issuer metadata follows the RFC,
+/// Body format: `json` (`application/json`) or `form` (`application/x-www-form-urlencoded`, as RFC 6749 requires;
+/// Keycloak, Entra ID, Okta and most others accept only this one). Default of token requests: `form` if `issuer` is set, because a server with issuer metadata follows the RFC,
 /// otherwise `json`. Default of refresh requests: that of token requests. Default of revocation requests: `form`
 /// (RFC 7009).
 #[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]

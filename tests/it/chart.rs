@@ -5,8 +5,10 @@ use std::fs;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
-use test_support::manifests::{OPERATOR, helm_template};
+use test_support::manifests::{OPERATOR, helm_template, temporary_file};
 use test_support::{ControlPlane, tools};
+
+use crate::packaging::admitted;
 
 fn chart_file(name: &str) -> String {
     fs::read_to_string(tools::root().join("charts/oauth-operator").join(name)).expect("a file of the chart")
@@ -14,10 +16,11 @@ fn chart_file(name: &str) -> String {
 
 /// The documents of a rendered chart.
 fn documents(rendered: &str) -> Vec<Value> {
-    rendered.split("\n---").filter_map(|text| serde_saphyr::from_str::<Value>(text).ok()).collect()
+    rendered.split("\n---").filter_map(|text| serde_saphyr::from_str(text).ok()).collect()
 }
 
-fn of_kind(rendered: &str, kind: &str) -> Value {
+/// The only document of this kind.
+fn document(rendered: &str, kind: &str) -> Value {
     let found = documents(rendered).into_iter().find(|document| document["kind"] == kind);
     found.unwrap_or_else(|| panic!("no {kind} is rendered"))
 }
@@ -225,8 +228,7 @@ fn value_sets() -> Vec<(&'static str, Value)> {
 
 /// The chart with these values, as if they were given in a file.
 fn rendered(values: &Value) -> String {
-    let mut file = tempfile::NamedTempFile::new().expect("a file for values");
-    std::io::Write::write_all(&mut file, values.to_string().as_bytes()).expect("values written");
+    let file = temporary_file(&values.to_string());
     helm_template(&["--values", &file.path().display().to_string()])
 }
 
@@ -244,28 +246,19 @@ fn the_api_server_accepts_the_chart_with_every_set_of_values() {
     }
     for (name, values) in value_sets() {
         let rendered = rendered(&values);
-        let mut file = tempfile::NamedTempFile::new().expect("a file for manifests");
-        std::io::Write::write_all(&mut file, rendered.as_bytes()).expect("manifests written");
-        let path = file.path().display().to_string();
+        let path = temporary_file(&rendered).into_temp_path();
         let dry_run = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict"];
-        let applied = control_plane.try_kubectl(&[&dry_run[..], &["-f", &path]].concat());
+        let applied = control_plane.try_kubectl(&[&dry_run[..], &["-f", &path.display().to_string()]].concat());
         assert!(applied.status.success(), "{name}: {}", String::from_utf8_lossy(&applied.stderr));
-        // The pod, as the ReplicaSet would create it, under the restricted Pod Security Standard.
-        let mut pod = of_kind(&rendered, "Deployment")["spec"]["template"].clone();
-        pod["apiVersion"] = json!("v1");
-        pod["kind"] = json!("Pod");
-        pod["metadata"]["name"] = json!("operator");
-        pod["spec"]["serviceAccountName"] = json!(OPERATOR);
-        fs::write(file.path(), pod.to_string()).expect("a pod written");
-        let created = ["create", "--dry-run=server", "--validate=strict", "-n", OPERATOR, "-f", &path];
-        let created = control_plane.try_kubectl(&created);
-        assert!(created.status.success(), "{name}: {}", String::from_utf8_lossy(&created.stderr));
+        let mut deployment = document(&rendered, "Deployment");
+        // The other ServiceAccounts do not exist, as this is a dry run.
+        deployment["spec"]["template"]["spec"]["serviceAccountName"] = json!(OPERATOR);
+        admitted(&control_plane, &deployment);
     }
 }
 
 fn template(values: &Value) -> Output {
-    let mut file = tempfile::NamedTempFile::new().expect("a file for values");
-    std::io::Write::write_all(&mut file, values.to_string().as_bytes()).expect("values written");
+    let file = temporary_file(&values.to_string());
     Command::new(tools::install("helm").join("helm"))
         .args(["template", "it"])
         .arg(tools::root().join("charts/oauth-operator"))
@@ -287,6 +280,7 @@ fn values_that_cannot_work_are_rejected_with_what_to_change() {
         (json!({"podDisruptionBudget": {"maxUnavailable": "half"}}), "maxUnavailable"),
         (json!({"image": {"digest": "sha256:short"}}), "digest"),
         (json!({"namespaceOverride": "A B"}), "namespaceOverride"),
+        (json!({"terminationGracePeriodSeconds": 5}), "terminationGracePeriodSeconds"),
         (json!({"metrics": {"podMonitor": {"enabled": true}}}), "metrics.podMonitor.bearerTokenSecret"),
         (
             json!({"metrics": {"podMonitor": {"enabled": true}, "serviceMonitor": {"enabled": true}}}),
@@ -303,10 +297,10 @@ fn values_that_cannot_work_are_rejected_with_what_to_change() {
 #[test]
 fn the_rendered_chart_contains_what_the_values_say() {
     let by_default = rendered(&json!({}));
-    let deployment = of_kind(&by_default, "Deployment");
+    let deployment = document(&by_default, "Deployment");
     assert_eq!(deployment["spec"]["replicas"], 2);
     assert_eq!(deployment["spec"]["strategy"]["type"], "RollingUpdate");
-    let budget = of_kind(&by_default, "PodDisruptionBudget");
+    let budget = document(&by_default, "PodDisruptionBudget");
     assert_eq!(budget["spec"]["maxUnavailable"], 1);
     let spread = &deployment["spec"]["template"]["spec"]["topologySpreadConstraints"][0];
     let labels = &deployment["spec"]["selector"]["matchLabels"];
@@ -315,10 +309,10 @@ fn the_rendered_chart_contains_what_the_values_say() {
     let one = rendered(&json!({"replicaCount": 1}));
     assert!(!one.contains("kind: PodDisruptionBudget"), "a budget of one pod would only block drains");
     let alone = rendered(&json!({"replicaCount": 1, "leaderElection": {"enabled": false}}));
-    assert_eq!(of_kind(&alone, "Deployment")["spec"]["strategy"]["type"], "Recreate");
+    assert_eq!(document(&alone, "Deployment")["spec"]["strategy"]["type"], "Recreate");
 
     let image = |values: Value| {
-        let pod = of_kind(&rendered(&values), "Deployment")["spec"]["template"]["spec"].clone();
+        let pod = document(&rendered(&values), "Deployment")["spec"]["template"]["spec"].clone();
         (pod["containers"][0]["image"].as_str().unwrap_or_default().to_owned(), pod["imagePullSecrets"].clone())
     };
     let digest = format!("sha256:{}", "0".repeat(64));

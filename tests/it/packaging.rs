@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use test_support::endpoint::{Endpoint, Reply};
-use test_support::manifests::{OPERATOR, helm_template};
+use test_support::manifests::{OPERATOR, helm_template, temporary_file};
 use test_support::process::{Process, WorkDir, free_port};
 use test_support::world::client_credentials;
 use test_support::{ControlPlane, Operator, World, http, tools};
@@ -159,14 +159,14 @@ async fn install_upgrade_and_uninstall_with_real_helm() {
 
 /// Checks that a pod, as the ReplicaSet of the Deployment would create it, is admitted in a namespace with the
 /// restricted Pod Security Standard.
-fn admitted(control_plane: &ControlPlane, deployment: &Value) {
+pub fn admitted(control_plane: &ControlPlane, deployment: &Value) {
     let mut pod = deployment["spec"]["template"].clone();
     pod["apiVersion"] = json!("v1");
     pod["kind"] = json!("Pod");
     pod["metadata"]["name"] = json!("operator");
-    let mut file = tempfile::NamedTempFile::new().expect("a file");
-    std::io::Write::write_all(&mut file, pod.to_string().as_bytes()).expect("written");
-    control_plane.kubectl(&["create", "--dry-run=server", "-n", OPERATOR, "-f", &file.path().display().to_string()]);
+    let file = temporary_file(&pod.to_string());
+    let create = ["create", "--dry-run=server", "--validate=strict", "-n", OPERATOR, "-f"];
+    control_plane.kubectl(&[&create[..], &[&file.path().display().to_string()]].concat());
 }
 
 #[tokio::test]

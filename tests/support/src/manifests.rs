@@ -100,10 +100,16 @@ pub fn apply(control_plane: &ControlPlane, namespace: &str, text: &str) {
     assert!(output.0, "kubectl apply failed: {}", output.1);
 }
 
+/// A file with this text, for a program that reads files; it is deleted when it is dropped.
+pub fn temporary_file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::io::Write::write_all(&mut file, text.as_bytes()).expect("a temporary file is written");
+    file
+}
+
 /// Applies manifests given as text, and returns whether it succeeded, with the output.
 pub fn try_apply(control_plane: &ControlPlane, namespace: &str, text: &str) -> (bool, String) {
-    let mut file = tempfile::NamedTempFile::new().expect("a file for manifests");
-    std::io::Write::write_all(&mut file, text.as_bytes()).expect("manifests written");
+    let file = temporary_file(text);
     let output = control_plane.try_kubectl(&["apply", "-n", namespace, "-f", &file.path().display().to_string()]);
     (
         output.status.success(),
