@@ -8,6 +8,10 @@ SHELL := /bin/bash
 CRD := crds/oauthintegrations.yaml
 CHART_CRD := charts/oauth-operator/files/oauthintegrations.yaml
 
+# Who publishes: the image is ghcr.io/OWNER/oauth-operator and the chart oci://ghcr.io/OWNER/charts/oauth-operator. To change it
+# everywhere: make owner OWNER=name
+OWNER ?= evolutionx
+
 # The end-to-end tests mostly wait for tokens, leases and servers, so more of them run at once than there are CPUs.
 IT_THREADS ?= 6
 
@@ -70,13 +74,19 @@ reproducible: ## Build the binary twice, in different directories, and compare (
 	hack/reproducible
 
 .PHONY: lint
-lint: ## Check format, clippy, licenses and sources of dependencies
+lint: ## Check format, clippy, licenses and sources of dependencies, workflows, and the README of the chart
 	@echo "==> format"
 	cargo fmt --all --check
 	@echo "==> clippy"
 	cargo clippy --locked --workspace --all-targets --all-features -- --deny warnings
 	@echo "==> licenses, bans and sources of the dependencies"
 	"$$(tests/tools/install cargo-deny)/cargo-deny" --log-level error --workspace check licenses bans sources
+	@echo "==> workflows"
+	"$$(tests/tools/install actionlint)/actionlint"
+	@echo "==> version and README of the chart"
+	hack/version
+	"$$(tests/tools/install helm-docs)/helm-docs" --chart-search-root charts --sort-values-order file --log-level error --dry-run \
+	  | diff charts/oauth-operator/README.md - || { echo "the README of the chart is not up to date: run make chart-docs" >&2; exit 1; }
 
 .PHONY: crds
 crds: ## Generate the CRD from src/api, for kubectl and for the chart
@@ -88,6 +98,33 @@ crds: ## Generate the CRD from src/api, for kubectl and for the chart
 bench: ## Lateness, time, calls and memory under load, with a baseline; BENCH=text selects by name (all: 45 min)
 	@echo "==> building with optimization"
 	cargo bench --locked --bench load
+
+.PHONY: chart-docs
+chart-docs: ## Generate the README of the chart from its values.yaml
+	"$$(tests/tools/install helm-docs)/helm-docs" --chart-search-root charts --sort-values-order file --log-level error
+
+.PHONY: version
+version: ## Set the version of the project: VERSION=1.2.3
+	hack/version "$(VERSION)"
+
+.PHONY: owner
+owner: ## Set who publishes the image and the chart: OWNER=name
+	hack/owner "$(OWNER)"
+
+.PHONY: release
+release: export VERSION := $(VERSION)
+release: ## Build, sign and push a release: VERSION=1.2.3 REGISTRY=registry.example.com/team SIGN=key (docs/releases.md)
+	hack/release
+
+.PHONY: publish
+publish: export VERSION := $(VERSION)
+publish: export OWNER := $(OWNER)
+publish:
+	hack/publish
+
+.PHONY: e2e
+e2e: ## Release, install and use the operator on real nodes on this machine (needs root)
+	cargo test --locked --test e2e -- --nocapture
 
 .PHONY: image
 image: ## Build the container image, without a container engine

@@ -4,10 +4,10 @@ set -euo pipefail
 
 readonly django_oauth_toolkit_version=3.4.1
 
-# install_django CACHE: a virtual environment with the pinned packages of tests/support/django/requirements.txt.
+# install_django: a virtual environment with the pinned packages of tests/support/django/requirements.txt.
 install_django() {
   # shellcheck disable=SC2154 # `here` is the directory of tests/tools/install.
-  local dir=$1/django-oauth-toolkit-$django_oauth_toolkit_version requirements=$here/../support/django/requirements.txt
+  local dir=$cache/django-oauth-toolkit-$django_oauth_toolkit_version requirements=$here/../support/django/requirements.txt
   local started=$SECONDS
   # The scripts of a virtual environment contain its path, so it cannot be created elsewhere and moved: a copy of the pinned
   # requirements, written last, marks it as complete and up to date.

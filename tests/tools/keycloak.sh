@@ -5,10 +5,10 @@ set -euo pipefail
 readonly keycloak_version=26.4.5 maven_dependency_version=3.9.0
 readonly keycloak_features=client-auth-federated,kubernetes-service-accounts
 
-# install_keycloak CACHE: unpacks the distribution and runs its one-time build, which saves 14 s at each start.
+# install_keycloak: unpacks the distribution and runs its one-time build, which saves 14 s at each start.
 install_keycloak() {
   # The build enables preview features and requests client certificates.
-  local dir=$1/keycloak-$keycloak_version-federated started=$SECONDS
+  local dir=$cache/keycloak-$keycloak_version-federated started=$SECONDS
   if [[ ! -d $dir ]]; then
     need mvn maven
     need_java

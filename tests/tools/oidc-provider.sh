@@ -4,10 +4,10 @@ set -euo pipefail
 
 readonly oidc_provider_version=9.13.3
 
-# install_oidc-provider CACHE: the pinned packages of tests/support/oidc-provider/package-lock.json.
+# install_oidc-provider: the pinned packages of tests/support/oidc-provider/package-lock.json.
 install_oidc-provider() {
   # shellcheck disable=SC2154 # `here` is the directory of tests/tools/install.
-  local dir=$1/oidc-provider-$oidc_provider_version pins=$here/../support/oidc-provider started=$SECONDS
+  local dir=$cache/oidc-provider-$oidc_provider_version pins=$here/../support/oidc-provider started=$SECONDS
   # A copy of the lock file, written last, marks the directory as complete and up to date.
   if ! cmp -s "$pins/package-lock.json" "$dir/.complete"; then
     need node nodejs

@@ -55,12 +55,12 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 {{- end }}
 
-{{/* With a digest, the tag is only for readers: the digest decides which image runs. */}}
+{{/* A registry that is set replaces the one in the repository, which is its first part if that has a dot or a port. With a
+     digest, the tag is only for readers: the digest decides which image runs. */}}
 {{- define "oauth-operator.image" -}}
 {{- $registry := default .Values.image.registry (.Values.global).imageRegistry }}
 {{- with .Values.image }}
-{{- with $registry }}{{ . }}/{{ end }}
-{{- .repository }}
+{{- if $registry }}{{ $registry }}/{{ regexReplaceAll "^[^/]*[.:][^/]*/" .repository "" }}{{ else }}{{ .repository }}{{ end }}
 {{- if or .tag (not .digest) }}:{{ default $.Chart.AppVersion .tag }}{{ end }}
 {{- with .digest }}@{{ . }}{{ end }}
 {{- end }}

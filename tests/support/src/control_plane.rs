@@ -1,10 +1,12 @@
 //! A real control plane: etcd, kube-apiserver and kube-controller-manager on loopback.
 //!
 //! The controller-manager is needed for garbage collection by owner references, deletion of namespaces and default
-//! service accounts. There is no scheduler and no kubelet: pods are admitted, not run.
+//! service accounts. There is no scheduler and no kubelet: pods are admitted, not run, unless the control plane is
+//! started for nodes ([`crate::node`]).
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -24,11 +26,17 @@ use crate::{manifests, record, tools};
 /// Includes cold starts on a busy machine.
 const BOOT: Duration = Duration::from_secs(60);
 const ADMIN_TOKEN: &str = "admin-token-of-a-control-plane-on-loopback";
+const CONTROLLERS: &str = "garbage-collector-controller,namespace-controller,serviceaccount-controller,\
+                           resourcequota-controller,clusterrole-aggregation-controller";
+/// What pods, and the Services in front of them, also need.
+const CONTROLLERS_FOR_NODES: &str = "deployment-controller,replicaset-controller,disruption-controller,\
+                                     endpointslice-controller,root-ca-certificate-publisher-controller";
 
 /// A control plane. When dropped, all its processes are killed.
 #[derive(Debug)]
 pub struct ControlPlane {
     dir: PathBuf,
+    address: IpAddr,
     port: u16,
     etcd_port: u16,
     /// Additional arguments for the API server.
@@ -59,10 +67,24 @@ impl ControlPlane {
 
     /// A separate control plane whose API server has additional arguments.
     pub fn start_with(arguments: &[String]) -> Self {
+        Self::start_on(Ipv4Addr::LOCALHOST.into(), arguments)
+    }
+
+    /// A separate control plane with a scheduler and the controllers of pods, whose API server listens on an address
+    /// that nodes can reach.
+    pub fn start_for_nodes(address: IpAddr) -> Self {
+        let control_plane = Self::start_on(address, &["--kubelet-preferred-address-types=InternalIP".to_owned()]);
+        let scheduler = control_plane.start_scheduler();
+        control_plane.processes.lock().unwrap_or_else(PoisonError::into_inner).insert(0, scheduler);
+        control_plane
+    }
+
+    fn start_on(address: IpAddr, arguments: &[String]) -> Self {
         let work = WorkDir::new("control-plane");
         let dir = work.path().to_owned();
         let control_plane = Self {
             dir,
+            address,
             port: free_port(),
             etcd_port: free_port(),
             arguments: arguments.to_vec(),
@@ -106,7 +128,7 @@ impl ControlPlane {
         let mut command = Command::new(tools::install("kubernetes").join("kube-apiserver"));
         command
             .arg(format!("--etcd-servers=http://127.0.0.1:{}", self.etcd_port))
-            .args([&format!("--secure-port={}", self.port), "--bind-address=127.0.0.1"])
+            .args([&format!("--secure-port={}", self.port), &format!("--bind-address={}", self.address)])
             .arg(format!("--cert-dir={}", self.path("certificates").display()))
             .arg(format!("--token-auth-file={}", self.path("tokens.csv").display()))
             .args(["--authorization-mode=RBAC", "--service-cluster-ip-range=10.0.0.0/24"])
@@ -132,15 +154,30 @@ impl ControlPlane {
     }
 
     fn start_controller_manager(&self) -> Process {
+        let controllers = match self.address.is_loopback() {
+            true => CONTROLLERS.to_owned(),
+            false => format!("{CONTROLLERS},{CONTROLLERS_FOR_NODES}"),
+        };
         let mut command = Command::new(tools::install("kubernetes").join("kube-controller-manager"));
         command
             .arg(format!("--kubeconfig={}", self.admin_kubeconfig().display()))
             .arg(format!("--service-account-private-key-file={}", self.service_account_key().display()))
+            // Pods verify the API server with it.
+            .arg(format!("--root-ca-file={}", self.certificate().display()))
             .arg(format!("--cert-dir={}", self.path("controller-manager").display()))
             .args(["--use-service-account-credentials=false", "--leader-elect=false", "--bind-address=127.0.0.1"])
             .arg(format!("--secure-port={}", free_port()))
-            .arg("--controllers=garbage-collector-controller,namespace-controller,serviceaccount-controller,resourcequota-controller,clusterrole-aggregation-controller");
+            .arg(format!("--controllers={controllers}"));
         Process::start("kube-controller-manager", WorkDir::new("kube-controller-manager"), command)
+    }
+
+    fn start_scheduler(&self) -> Process {
+        let mut command = Command::new(tools::install("node").join("kube-scheduler"));
+        command
+            .arg(format!("--kubeconfig={}", self.admin_kubeconfig().display()))
+            .args(["--leader-elect=false", "--bind-address=127.0.0.1"])
+            .arg(format!("--secure-port={}", free_port()));
+        Process::start("kube-scheduler", WorkDir::new("kube-scheduler"), command)
     }
 
     /// The key that signs the tokens of service accounts, created once.
@@ -155,8 +192,7 @@ impl ControlPlane {
 
     /// The arguments for `kubectl` while there is no kubeconfig yet.
     fn connection(&self) -> Vec<String> {
-        let server = format!("--server=https://127.0.0.1:{}", self.port);
-        vec![server, "--insecure-skip-tls-verify".to_owned(), format!("--token={ADMIN_TOKEN}")]
+        vec![format!("--server={}", self.url()), "--insecure-skip-tls-verify".to_owned(), format!("--token={ADMIN_TOKEN}")]
     }
 
     fn write_kubeconfig(&self) {
@@ -170,7 +206,7 @@ impl ControlPlane {
 
     /// The URL of the API server.
     pub fn url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.port)
+        format!("https://{}:{}", self.address, self.port)
     }
 
     /// The file with the API server's certificate, which is self-signed.
@@ -246,7 +282,7 @@ impl ControlPlane {
 
     /// The address of the API server, for a proxy in front of it.
     pub fn address(&self) -> std::net::SocketAddr {
-        ([127, 0, 0, 1], self.port).into()
+        (self.address, self.port).into()
     }
 
     /// The same as [`Self::kubeconfig_for`], through a port on which a proxy listens.

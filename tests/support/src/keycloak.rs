@@ -1,8 +1,8 @@
 //! A real Keycloak on loopback: bodies are forms, and each refresh token can be used once; reuse revokes its whole
 //! session.
 //!
-//! The realm is `keycloak-realm.json`: clients `service` (lifetime 60 s), `service-short` (10 s) and `rotating` (10 s,
-//! with refresh tokens), each with the secret `<client>-secret`, and the user `ada` with the password `ada-password`; a
+//! The realm is `keycloak-realm.json`: clients `service` (lifetime 60 s), `service-20` (20 s), `service-short` (10 s)
+//! and `rotating` (10 s, with refresh tokens), each with the secret `<client>-secret`, and the user `ada` with the password `ada-password`; a
 //! client for each other authentication method: `secret-jwt`, `key-rs256`, `key-ps256`, `key-es256`, `key-eddsa`,
 //! `certificate` and `service-account`; and `exchange`, which may exchange tokens.
 
@@ -28,7 +28,7 @@ const JAVA_OPTS: &str = "-Xms64m -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel
 /// A running Keycloak. When dropped, it is killed.
 pub struct Keycloak {
     realm: String,
-    secure_realm: String,
+    secure_port: u16,
     /// The CA of its certificate and of the client certificates that it accepts.
     pub ca: CertificateAuthority,
     /// The RSA key of clients `key-rs256` and `key-ps256`.
@@ -90,10 +90,9 @@ impl Keycloak {
             .envs([("KUBERNETES_SERVICE_HOST", "kubernetes.invalid"), ("KUBERNETES_SERVICE_PORT_HTTPS", "443")])
             .env_remove("JAVA_OPTS_APPEND");
         let process = Process::start("keycloak", work, command);
-        let realm = format!("http://127.0.0.1:{port}/realms/oauth-operator");
+        let realm = format!("http://127.0.0.1:{port}/realms/example");
         process.wait_until("the realm exists", BOOT, || http::get(&realm).0 == 200);
-        let secure_realm = format!("https://127.0.0.1:{secure_port}/realms/oauth-operator");
-        Self { realm, secure_realm, ca, rsa, ec, ed25519, process }
+        Self { realm, secure_port, ca, rsa, ec, ed25519, process }
     }
 
     /// The issuer, over HTTP; its metadata contains the endpoints.
@@ -102,8 +101,14 @@ impl Keycloak {
     }
 
     /// The issuer, over TLS.
-    pub fn secure_issuer(&self) -> &str {
-        &self.secure_realm
+    pub fn secure_issuer(&self) -> String {
+        format!("https://{}/realms/example", self.secure_address())
+    }
+
+    /// Its address for TLS. The certificate is also valid for [`keys::LOGIN_HOST`], and the issuer follows the host of a
+    /// request.
+    pub fn secure_address(&self) -> std::net::SocketAddr {
+        ([127, 0, 0, 1], self.secure_port).into()
     }
 
     /// The last lines of its output, for a panic message.
@@ -148,7 +153,7 @@ fn make_home(home: &Path, install: &Path, realm: &str) -> std::io::Result<()> {
     for part in ["conf", "lib", "providers"] {
         symlink(install.join(part), home.join(part))?;
     }
-    fs::write(import.join("oauth-operator-realm.json"), realm)
+    fs::write(import.join("example-realm.json"), realm)
 }
 
 /// The realm, with the keys of its clients and the configured cluster.

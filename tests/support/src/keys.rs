@@ -80,6 +80,9 @@ pub struct Certificate {
     pub key: String,
 }
 
+/// The host of the identity provider in the documentation.
+pub const LOGIN_HOST: &str = "login.example.com";
+
 /// The CA of one run.
 pub struct CertificateAuthority {
     issuer: Issuer<'static, KeyPair>,
@@ -105,25 +108,26 @@ impl CertificateAuthority {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
-    /// A certificate for a server on loopback.
+    /// A certificate for a server on loopback, or at [`LOGIN_HOST`].
     pub fn server(&self) -> Certificate {
-        self.issue("127.0.0.1", 2090, ExtendedKeyUsagePurpose::ServerAuth)
+        self.issue(&["127.0.0.1", LOGIN_HOST], 2090, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
     /// A certificate for a client of this name.
     pub fn client(&self, name: &str) -> Certificate {
-        self.issue(name, 2090, ExtendedKeyUsagePurpose::ClientAuth)
+        self.issue(&[name], 2090, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
     /// An expired client certificate.
     pub fn expired_client(&self, name: &str) -> Certificate {
-        self.issue(name, 2020, ExtendedKeyUsagePurpose::ClientAuth)
+        self.issue(&[name], 2020, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
-    fn issue(&self, name: &str, last_year: i32, usage: ExtendedKeyUsagePurpose) -> Certificate {
-        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
+    fn issue(&self, names: &[&str], last_year: i32, usage: ExtendedKeyUsagePurpose) -> Certificate {
+        let all = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let mut params = CertificateParams::new(all).expect("parameters");
         params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, name);
+        params.distinguished_name.push(DnType::CommonName, names[0]);
         params.extended_key_usages = vec![usage];
         params.not_before = date_time_ymd(2019, 1, 1);
         params.not_after = date_time_ymd(last_year, 1, 1);

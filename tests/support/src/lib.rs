@@ -13,6 +13,7 @@ pub mod http;
 pub mod keycloak;
 pub mod keys;
 pub mod manifests;
+pub mod node;
 pub mod oidc_provider;
 pub mod operator;
 pub mod preload;

@@ -30,3 +30,10 @@ pub fn root() -> &'static Path {
     const SUPPORT: &str = env!("CARGO_MANIFEST_DIR");
     Path::new(SUPPORT.strip_suffix("/tests/support").expect("this crate is in tests/support"))
 }
+
+/// Who publishes the image and the chart, according to the Makefile.
+pub fn owner() -> String {
+    let makefile = std::fs::read_to_string(root().join("Makefile")).expect("the Makefile");
+    let owner = makefile.lines().find_map(|line| line.strip_prefix("OWNER ?= "));
+    owner.expect("OWNER in the Makefile").to_owned()
+}

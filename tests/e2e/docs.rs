@@ -1,0 +1,154 @@
+//! Every shell block of the README and the documentation is executed, and every YAML block is applied.
+
+use std::fs;
+use std::path::PathBuf;
+
+use test_support::manifests::temporary_file;
+use test_support::tools;
+
+use crate::Timeline;
+use crate::cluster::Cluster;
+use crate::release::Registry;
+
+/// Blocks that this test cannot execute, by their first line, with the reason.
+const NOT_EXECUTED: [(&str, &str); 4] = [
+    ("make demo", "CI runs `make test`, which runs this test; the demo is a test of its own"),
+    ("make version VERSION=1.2.3", "changes the version in the files of the checkout"),
+    ("make release VERSION=1.2.3", "`release.rs` runs it, with the version of the checkout"),
+    ("cosign verify ghcr.io", "needs the public transparency log; `release.rs` verifies signatures by a key"),
+];
+
+/// The fenced blocks of a language in a Markdown file, without their indentation.
+pub fn blocks(file: &str, language: &str) -> Vec<String> {
+    let text = fs::read_to_string(tools::root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+    let mut found = Vec::new();
+    let mut current: Option<(usize, bool, String)> = None;
+    for line in text.lines() {
+        let trimmed = line.trim_start();
+        match (&mut current, trimmed.strip_prefix("```")) {
+            (None, Some(info)) => current = Some((line.len() - trimmed.len(), info == language, String::new())),
+            (Some(_), Some(_)) => {
+                let (_, is_wanted, block) = current.take().expect("an open block");
+                found.extend(is_wanted.then_some(block));
+            }
+            (Some((indentation, _, block)), None) => {
+                block.push_str(line.get(*indentation..).unwrap_or_default());
+                block.push('\n');
+            }
+            (None, None) => {}
+        }
+    }
+    assert!(current.is_none(), "{file}: a block is not closed");
+    found
+}
+
+/// A block with only the registries and the credentials replaced.
+pub fn for_this_cluster(block: &str, (id, secret): (&str, &str)) -> String {
+    block
+        .replace(&format!("ghcr.io/{}", tools::owner()), Registry::NAME)
+        .replace("registry.example.com", Registry::NAME)
+        .replace("replace-with-your-client-id", id)
+        .replace("replace-with-your-client-secret", secret)
+}
+
+/// The README and all pages, in the order in which they are executed.
+fn pages() -> Vec<String> {
+    let mut pages = Vec::new();
+    for directory in ["docs", "docs/providers"] {
+        for entry in fs::read_dir(tools::root().join(directory)).expect("the documentation") {
+            let name = entry.expect("a page").file_name().to_string_lossy().into_owned();
+            // The quickstart was executed first, except for its last block.
+            if name.ends_with(".md") && name != "quickstart.md" {
+                pages.push(format!("{directory}/{name}"));
+            }
+        }
+    }
+    pages.sort();
+    ["README.md", "charts/oauth-operator/README.md"].map(ToOwned::to_owned).into_iter().chain(pages).collect()
+}
+
+/// Executes and applies everything; each page begins with the operator installed as the one before left it.
+pub fn every_command_and_manifest_works(cluster: &Cluster, timeline: &Timeline) {
+    let cleanup = blocks("docs/quickstart.md", "sh").pop().expect("a last block");
+    cluster.succeed(&cleanup);
+    cluster.succeed("! kubectl get secret my-api-token");
+    let files = Files::new(cluster);
+    let prometheus = tools::install("prometheus-operator");
+    cluster.succeed(&format!("kubectl create --filename {}", prometheus.display()));
+    // For values that name namespaces, and for manifests.
+    cluster.succeed("for name in erp billing documentation; do kubectl create namespace $name; done");
+    let (mut executed, mut skipped, mut applied) = (0, 0, 0);
+    for page in pages() {
+        for block in blocks(&page, "sh") {
+            let first = block.lines().next().unwrap_or_default();
+            if NOT_EXECUTED.iter().any(|(start, _)| first.starts_with(start)) {
+                skipped += 1;
+                continue;
+            }
+            prepare(cluster, &block);
+            let output = cluster.run(&files.replace(&for_this_cluster(&block, crate::install::CLIENT)));
+            let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            assert!(output.status.success(), "{page}:\n{block}\n{text}\n{}", cluster.state());
+            executed += 1;
+        }
+    }
+    assert_eq!(skipped, NOT_EXECUTED.len(), "blocks that are not executed");
+    cluster.succeed(&format!("helm upgrade --install {RELEASE} charts/oauth-operator --set replicaCount=0"));
+    for page in pages() {
+        for block in blocks(&page, "yaml") {
+            let file = temporary_file(&block);
+            let path = file.path().display();
+            let script = match block.lines().any(|line| line.starts_with("kind:")) {
+                true => format!("kubectl apply --validate=strict --namespace documentation --filename {path}"),
+                // The values of the chart. Not by the user's `helm`, whose values would replace these.
+                false => format!(
+                    "{} template {RELEASE} charts/oauth-operator --values {path} | kubectl apply --dry-run=server --filename -",
+                    tools::install("helm").join("helm").display()
+                ),
+            };
+            let output = cluster.run(&script);
+            let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            assert!(output.status.success(), "{page}:\n{block}\n{text}");
+            assert!(!text.contains("Warning: unknown field"), "{page}:\n{block}\n{text}");
+            applied += 1;
+        }
+    }
+    timeline.add(&format!("documentation: {executed} shell blocks executed, {applied} YAML blocks applied"));
+    assert!(executed > 12 && applied > 40, "the documentation has fewer blocks than expected");
+}
+
+const RELEASE: &str = "oauth-operator --namespace oauth-operator";
+
+/// What a page assumes: an alternative to the installation that came before it, or an installed operator.
+fn prepare(cluster: &Cluster, block: &str) {
+    if block.contains("helm install") {
+        cluster.succeed(&format!("helm uninstall {RELEASE} --ignore-not-found --wait"));
+    }
+    if block.contains("create configmap company-ca") {
+        cluster.succeed("kubectl delete configmap company-ca --namespace oauth-operator");
+    }
+    if block.contains("rollout restart") {
+        let chart = format!("oci://{}/charts/oauth-operator", Registry::NAME);
+        cluster.succeed(&format!("helm upgrade --install {RELEASE} {chart} --wait"));
+    }
+}
+
+/// Files that the documentation names and a user would have.
+struct Files {
+    integration: tempfile::NamedTempFile,
+    ca: PathBuf,
+}
+
+impl Files {
+    fn new(cluster: &Cluster) -> Self {
+        let example = fs::read_to_string(tools::root().join("examples/quickstart.yaml")).expect("the example");
+        let integration = temporary_file(&for_this_cluster(&example, crate::install::CLIENT));
+        Self { integration, ca: cluster.ca_file() }
+    }
+
+    fn replace(&self, block: &str) -> String {
+        block
+            .replace("examples/quickstart.yaml", &self.integration.path().display().to_string())
+            .replace("/etc/ssl/certs/company-ca.pem", &self.ca.display().to_string())
+    }
+}
