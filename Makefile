@@ -8,8 +8,7 @@ SHELL := /bin/bash
 CRD := crds/oauthintegrations.yaml
 CHART_CRD := charts/oauth-operator/files/oauthintegrations.yaml
 
-# Who publishes: the image is ghcr.io/OWNER/oauth-operator and the chart oci://ghcr.io/OWNER/charts/oauth-operator. To change it
-# everywhere: make owner OWNER=name
+# Who publishes the image and the chart on ghcr.io. To change it everywhere: make owner OWNER=name
 OWNER ?= evolutionx
 
 # The end-to-end tests mostly wait for tokens, leases and servers, so more of them run at once than there are CPUs.
@@ -33,7 +32,8 @@ all-tests: export CANARY_RECORD := $(CURDIR)/target/canary
 all-tests: lint
 	rm -rf "$$CANARY_RECORD"
 	@echo "==> tools for the tests (built once, then cached)"
-	tests/tools/install kubernetes helm prometheus-operator keycloak django oidc-provider buildah preload nginx >/dev/null
+	tests/tools/install kubernetes node helm prometheus-operator keycloak django oidc-provider buildah preload nginx \
+	  crane cosign qemu jq >/dev/null
 	@echo "==> container image, which one of the tests starts"
 	hack/image
 	@echo "==> unit tests, which need no server"
@@ -44,13 +44,15 @@ all-tests: lint
 	cargo test --locked --no-fail-fast --test attacks -- --test-threads=2
 	@echo "==> faults, shortened (in full: make test-faults)"
 	FAULTS_SHORT=1 FAULT_SECONDS=1 cargo test --locked --features failpoints --test faults -- --nocapture
+	@echo "==> a release on real nodes, and every command of the documentation"
+	cargo test --locked --test e2e -- --nocapture
 	@echo "==> search the output of all tests for secrets"
 	cargo test --locked --test canary
 	@echo "==> fuzzing, with a fixed number of inputs in a fixed order (longer, with random inputs: make fuzz FUZZ_SECONDS=600)"
 	FUZZ_SEED=1 FUZZ_RUNS=short hack/fuzz
 
 .PHONY: test-faults
-test-faults: ## Recovery after each of 46 faults; FAULT_SECONDS=3 sets their duration, FAULTS=text selects by name
+test-faults: ## Recovery after each of 47 faults; FAULT_SECONDS=3 sets their duration, FAULTS=text selects by name
 	cargo test --locked --features failpoints --test faults -- --nocapture
 
 .PHONY: test-attacks
@@ -89,10 +91,11 @@ lint: ## Check format, clippy, licenses and sources of dependencies, workflows, 
 	  | diff charts/oauth-operator/README.md - || { echo "the README of the chart is not up to date: run make chart-docs" >&2; exit 1; }
 
 .PHONY: crds
-crds: ## Generate the CRD from src/api, for kubectl and for the chart
+crds: ## Generate the CRD from src/api, for kubectl and for the chart, and docs/fields.md
 	cargo run --locked --quiet -- crd > $(CRD).part
 	mv $(CRD).part $(CRD)
 	cp $(CRD) $(CHART_CRD)
+	UPDATE_DOCS=1 cargo test --quiet --locked --test unit fields
 
 .PHONY: bench
 bench: ## Lateness, time, calls and memory under load, with a baseline; BENCH=text selects by name (all: 45 min)

@@ -90,6 +90,7 @@ impl Cluster {
         let path = format!("{own}:{}:{}", directories.join(":"), std::env::var("PATH").unwrap_or_default());
         let mut command = Command::new("bash");
         command.args(["-euo", "pipefail", "-c", script]).current_dir(tools::root());
+        tools::remove_cargo_variables(&mut command);
         command.env("PATH", path).env("KUBECONFIG", self.control_plane.admin_kubeconfig());
         command.env("HOME", self.work.path()).envs(toolchain());
         command.env("SSL_CERT_FILE", self.ca_file()).env("CARGO_NET_OFFLINE", "true");

@@ -36,7 +36,8 @@ pub fn by_the_quickstart(cluster: &Cluster, timeline: &Timeline) {
     let ready = installed.elapsed().as_secs_f64();
     step(3);
     let in_pod = installed.elapsed().as_secs_f64();
-    timeline.add(&format!("quickstart: the integration is Ready after {ready:.1} s, and a pod runs after {in_pod:.1} s"));
+    timeline
+        .add(&format!("quickstart: the integration is Ready after {ready:.1} s, and a pod runs after {in_pod:.1} s"));
     let deadline = Instant::now() + crate::cluster::PATIENCE;
     // The beginning of a JSON Web Token.
     while !cluster.succeed("kubectl logs my-app").contains("eyJ") {

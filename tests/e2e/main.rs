@@ -9,8 +9,10 @@ mod api;
 mod cluster;
 mod docs;
 mod install;
+mod load;
 mod operations;
 mod release;
+mod upgrade;
 
 use std::time::Instant;
 
@@ -32,7 +34,9 @@ fn a_release_is_installed_on_real_nodes_and_survives_operations() {
         let cluster = cluster::Cluster::start(&registry, &timeline);
         install::by_the_quickstart(&cluster, &timeline);
         operations::without_an_expired_token(&cluster, &timeline);
+        load::stays_within_the_requests(&cluster, &timeline);
         docs::every_command_and_manifest_works(&cluster, &timeline);
+        upgrade::from_the_previous_chart(&cluster, &timeline);
         timeline.print();
     });
 }

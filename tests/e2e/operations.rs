@@ -30,7 +30,10 @@ pub fn without_an_expired_token(cluster: &Cluster, timeline: &Timeline) {
     let deleted = Instant::now();
     cluster.succeed(&format!("kubectl delete pod {leader} --namespace oauth-operator --wait=false"));
     wait_for_another_leader(cluster, &leader);
-    timeline.add(&format!("kubectl delete pod of the leader: another leads after {:.1} s", deleted.elapsed().as_secs_f64()));
+    timeline.add(&format!(
+        "kubectl delete pod of the leader: another leads after {:.1} s",
+        deleted.elapsed().as_secs_f64()
+    ));
     let before = cluster.api.tokens();
     wait_for_tokens(cluster, before + 1);
 
@@ -45,13 +48,18 @@ pub fn without_an_expired_token(cluster: &Cluster, timeline: &Timeline) {
     wait_for_tokens(cluster, (RENEWALS + 1).max(cluster.api.tokens() + 1));
 
     let responses = cluster.api.responses();
-    timeline.add(&format!("{} renewals reached the workload; responses of the API by status: {responses:?}", cluster.api.tokens() - 1));
+    timeline.add(&format!(
+        "{} renewals reached the workload; responses of the API by status: {responses:?}",
+        cluster.api.tokens() - 1
+    ));
     assert_eq!(responses.keys().copied().collect::<Vec<_>>(), [200], "the workload used an expired token");
     assert!(responses[&200] > 100, "the workload hardly called the API: {responses:?}");
     no_container_restarted(cluster);
-    report_resources(cluster, timeline);
     println!("{}", cluster.control_plane.kubectl(&["get", "pods", "--all-namespaces", "--output=wide"]));
     cluster.succeed("kubectl delete deployment/orders");
+    // For the search for secrets.
+    let pods = "--namespace oauth-operator --selector app.kubernetes.io/name=oauth-operator --tail=-1";
+    test_support::record::keep("logs", &cluster.succeed(&format!("kubectl logs {pods}")));
 }
 
 /// A client of the API that reads the mounted token before each call.
@@ -94,7 +102,11 @@ fn wait_for_tokens(cluster: &Cluster, count: usize) {
     let mut seen = cluster.api.tokens();
     let mut deadline = Instant::now() + NEXT_RENEWAL;
     while seen < count {
-        assert!(Instant::now() < deadline, "{seen} tokens, and no renewal within {NEXT_RENEWAL:?}: {}", cluster.state());
+        assert!(
+            Instant::now() < deadline,
+            "{seen} tokens, and no renewal within {NEXT_RENEWAL:?}: {}",
+            cluster.state()
+        );
         std::thread::sleep(Duration::from_millis(100));
         if cluster.api.tokens() > seen {
             seen = cluster.api.tokens();
@@ -103,7 +115,8 @@ fn wait_for_tokens(cluster: &Cluster, count: usize) {
     }
 }
 
-fn operators(cluster: &Cluster) -> Vec<Value> {
+/// The pods of the operator.
+pub fn operators(cluster: &Cluster) -> Vec<Value> {
     let pods = cluster.get(&["pods", "--namespace", "oauth-operator"]);
     pods["items"].as_array().expect("pods").clone()
 }
@@ -116,10 +129,8 @@ fn pod(cluster: &Cluster, name: &str) -> Value {
 fn holder(cluster: &Cluster) -> String {
     let leases = cluster.get(&["leases", "--namespace", "oauth-operator"]);
     let holder = leases["items"][0]["spec"]["holderIdentity"].as_str().unwrap_or_default();
-    let names: BTreeSet<String> = operators(cluster)
-        .iter()
-        .filter_map(|pod| pod["metadata"]["name"].as_str().map(ToOwned::to_owned))
-        .collect();
+    let names: BTreeSet<String> =
+        operators(cluster).iter().filter_map(|pod| pod["metadata"]["name"].as_str().map(ToOwned::to_owned)).collect();
     names.into_iter().find(|name| holder.starts_with(name.as_str())).unwrap_or_default()
 }
 
@@ -158,22 +169,5 @@ fn no_container_restarted(cluster: &Cluster) {
     for pod in operators(cluster) {
         let restarts = &pod["status"]["containerStatuses"][0]["restartCount"];
         assert_eq!(restarts, 0, "{}", cluster.state());
-    }
-}
-
-/// Memory and CPU of the operator's pods, from their control groups.
-fn report_resources(cluster: &Cluster, timeline: &Timeline) {
-    for pod in operators(cluster) {
-        let (name, uid) = (pod["metadata"]["name"].as_str().expect("a name"), pod["metadata"]["uid"].as_str().expect("a UID"));
-        let usage = cluster.nodes.iter().find_map(|node| node.usage(uid));
-        let usage = usage.unwrap_or_else(|| panic!("{name} has no control group"));
-        timeline.add(&format!(
-            "{name}: at most {:.1} MiB of memory, {:.2} s of CPU",
-            usage.peak_memory as f64 / 1_048_576.0,
-            usage.cpu.as_secs_f64()
-        ));
-        let limit = &pod["spec"]["containers"][0]["resources"]["limits"]["memory"];
-        assert_eq!(limit, "128Mi", "the limit of the chart");
-        assert!(usage.peak_memory < 64 * 1_048_576, "{name} uses more than half of its limit: {usage:?}");
     }
 }

@@ -36,14 +36,10 @@ fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// A script of the project, without the variables of `cargo test`, which would rebuild some crates.
+/// A script of the project.
 fn script(name: &str) -> Command {
     let mut command = Command::new(tools::root().join("hack").join(name));
-    command.current_dir(tools::root());
-    let is_of_cargo = |name: &str| name.starts_with("CARGO_") && !["CARGO_HOME", "CARGO_TARGET_DIR"].contains(&name);
-    for (name, _) in std::env::vars().filter(|(name, _)| is_of_cargo(name)) {
-        command.env_remove(name);
-    }
+    tools::remove_cargo_variables(command.current_dir(tools::root()));
     command
 }
 

@@ -40,6 +40,19 @@ impl Fleet {
                 self.standby.kill();
                 self.standby = self.start_replica(&self.direct, "").await;
             }
+            Fault::RollingUpdate => {
+                let new = self.start_replica(&self.direct, "").await;
+                std::mem::replace(&mut self.standby, new).terminate(SHORT_TIMEOUT);
+                let new = self.start_replica(&self.through_network, "").await;
+                std::mem::replace(&mut self.leader, new).terminate(SHORT_TIMEOUT);
+                let (one, other) = (&self.leader, &self.standby);
+                let leads = async || if one.leads() || other.leads() { Ok(()) } else { Err(one.get("/readyz").1) };
+                eventually("one of the new ones leads", TAKEOVER, leads).await;
+                // The suite continues with the one behind the network.
+                if self.standby.leads() {
+                    self.swap().await;
+                }
+            }
             Fault::FrozenBriefly => {
                 self.leader.signal("STOP");
                 tokio::time::sleep(lasts).await;

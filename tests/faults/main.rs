@@ -49,6 +49,8 @@ enum Fault {
     TerminatedAlone,
     TerminatedWithStandby,
     StandbyKilled,
+    /// As a Deployment does it: a third replica is ready before one of the old ones is stopped.
+    RollingUpdate,
     FrozenBriefly,
     FrozenUntilAnotherLeads,
     Api(Network),
@@ -108,6 +110,7 @@ const CASES: &[Case] = &[
     Case("graceful shutdown, alone", Fault::TerminatedAlone, false, SHORT_TIMEOUT),
     Case("graceful shutdown, with a standby", Fault::TerminatedWithStandby, false, SHORT_TIMEOUT),
     Case("standby killed", Fault::StandbyKilled, false, SHORT_TIMEOUT),
+    Case("rolling update", Fault::RollingUpdate, false, SHORT_TIMEOUT),
     Case("leader frozen briefly", Fault::FrozenBriefly, false, SHORT_TIMEOUT),
     Case("leader frozen until another leads", Fault::FrozenUntilAnotherLeads, true, TAKEOVER),
     Case("API server cut off", Fault::Api(Network::Cut), false, SHORT_TIMEOUT),

@@ -316,16 +316,16 @@ fn the_rendered_chart_contains_what_the_values_say() {
         (pod["containers"][0]["image"].as_str().unwrap_or_default().to_owned(), pod["imagePullSecrets"].clone())
     };
     let digest = format!("sha256:{}", "0".repeat(64));
-    let version = env!("CARGO_PKG_VERSION");
-    assert_eq!(image(json!({})), (format!("oauth-operator:{version}"), Value::Null));
+    let (version, owner) = (env!("CARGO_PKG_VERSION"), tools::owner());
+    assert_eq!(image(json!({})), (format!("ghcr.io/{owner}/oauth-operator:{version}"), Value::Null));
     assert_eq!(
         image(json!({"image": {"registry": "r.example", "tag": "1", "digest": digest}})).0,
-        format!("r.example/oauth-operator:1@{digest}")
+        format!("r.example/{owner}/oauth-operator:1@{digest}")
     );
     assert_eq!(
         image(json!({"global": {"imageRegistry": "g.example", "imagePullSecrets": ["a", {"name": "b"}]},
                      "image": {"registry": "r.example", "digest": digest}, "imagePullSecrets": [{"name": "a"}]})),
-        (format!("g.example/oauth-operator@{digest}"), json!([{"name": "a"}, {"name": "b"}]))
+        (format!("g.example/{owner}/oauth-operator@{digest}"), json!([{"name": "a"}, {"name": "b"}]))
     );
 
     let elsewhere = rendered(

@@ -112,6 +112,18 @@ async fn workload() {
     assert_eq!(pod["spec"]["volumes"][0]["secret"]["secretName"], "erp-live-token");
 }
 
+/// The test of docs/quickstart.md, on a node, runs the same integration.
+#[test]
+fn the_quickstart_example_is_that_of_the_quickstart() {
+    let read = |path: &str| std::fs::read_to_string(tools::root().join(path)).expect("a file");
+    let example = read("examples/quickstart.yaml");
+    let (_, manifest) = example.split_once('\n').expect("a comment");
+    for page in ["docs/quickstart.md", "README.md"] {
+        let page = read(page).replace("   # or tokenEndpoint: https://…", "");
+        assert!(page.contains(&format!("<<EOF\n{manifest}EOF\n")), "another integration");
+    }
+}
+
 #[test]
 fn every_example_has_a_test() {
     let tested = [
@@ -119,6 +131,7 @@ fn every_example_has_a_test() {
         "erp-live.yaml",
         "evox-orders.yaml",
         "keycloak.yaml",
+        "quickstart.yaml",
         "refresh-token.yaml",
         "workload.yaml",
     ];

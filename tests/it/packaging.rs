@@ -204,13 +204,7 @@ async fn watching_some_namespaces_does_not_require_a_cluster_role() {
 fn image() -> (Value, WorkDir) {
     tools::install("buildah");
     let mut build = Command::new(tools::root().join("hack/image"));
-    // The environment of cargo test would cause some crates to be rebuilt.
-    std::env::vars()
-        .map(|(name, _)| name)
-        .filter(|name| name.starts_with("CARGO_") && !["CARGO_HOME", "CARGO_TARGET_DIR"].contains(&name.as_str()))
-        .for_each(|name| {
-            build.env_remove(name);
-        });
+    tools::remove_cargo_variables(&mut build);
     let built = build.output().expect("hack/image");
     assert!(built.status.success(), "{}", text(&built));
     let work = WorkDir::new("image");

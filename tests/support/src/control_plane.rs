@@ -29,7 +29,7 @@ const ADMIN_TOKEN: &str = "admin-token-of-a-control-plane-on-loopback";
 const CONTROLLERS: &str = "garbage-collector-controller,namespace-controller,serviceaccount-controller,\
                            resourcequota-controller,clusterrole-aggregation-controller";
 /// What pods, and the Services in front of them, also need.
-const CONTROLLERS_FOR_NODES: &str = "deployment-controller,replicaset-controller,disruption-controller,\
+const CONTROLLERS_FOR_NODES: &str = "node-lifecycle-controller,deployment-controller,replicaset-controller,disruption-controller,\
                                      endpointslice-controller,root-ca-certificate-publisher-controller";
 
 /// A control plane. When dropped, all its processes are killed.
@@ -192,7 +192,11 @@ impl ControlPlane {
 
     /// The arguments for `kubectl` while there is no kubeconfig yet.
     fn connection(&self) -> Vec<String> {
-        vec![format!("--server={}", self.url()), "--insecure-skip-tls-verify".to_owned(), format!("--token={ADMIN_TOKEN}")]
+        vec![
+            format!("--server={}", self.url()),
+            "--insecure-skip-tls-verify".to_owned(),
+            format!("--token={ADMIN_TOKEN}"),
+        ]
     }
 
     fn write_kubeconfig(&self) {

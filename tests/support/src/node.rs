@@ -186,7 +186,12 @@ fn first_child(process: &Process) -> String {
     let path = format!("/proc/{0}/task/{0}/children", process.pid());
     let mut child = String::new();
     process.wait_until("its first child exists", BOOT, || {
-        fs::read_to_string(&path).unwrap_or_default().split_whitespace().next().unwrap_or_default().clone_into(&mut child);
+        fs::read_to_string(&path)
+            .unwrap_or_default()
+            .split_whitespace()
+            .next()
+            .unwrap_or_default()
+            .clone_into(&mut child);
         !child.is_empty()
     });
     child

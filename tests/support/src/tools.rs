@@ -31,6 +31,14 @@ pub fn root() -> &'static Path {
     Path::new(SUPPORT.strip_suffix("/tests/support").expect("this crate is in tests/support"))
 }
 
+/// Removes the variables that `cargo test` sets: with them, another cargo would compile some crates again.
+pub fn remove_cargo_variables(command: &mut Command) {
+    let is_set_by_test = |name: &str| name.starts_with("CARGO_") && !["CARGO_HOME", "CARGO_TARGET_DIR"].contains(&name);
+    for (name, _) in std::env::vars().filter(|(name, _)| is_set_by_test(name)) {
+        command.env_remove(name);
+    }
+}
+
 /// Who publishes the image and the chart, according to the Makefile.
 pub fn owner() -> String {
     let makefile = std::fs::read_to_string(root().join("Makefile")).expect("the Makefile");
