@@ -41,7 +41,9 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 # With the timestamp of the commit, the SBOM is reproducible.
 ARG SOURCE_DATE_EPOCH=0
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
-    export SOURCE_DATE_EPOCH; env --unset=RUSTFLAGS cargo install --quiet --locked cargo-cyclonedx --version 0.5.9 \
+    export SOURCE_DATE_EPOCH; \
+    version=$(sed -n 's/.*cargo_cyclonedx_version=\([0-9.]*\).*/\1/p' tests/tools/install); \
+    env --unset=RUSTFLAGS cargo install --quiet --locked cargo-cyclonedx --version "$version" \
     && hack/sbom "$(cat /triple)" /sbom.cdx.json
 
 FROM scratch

@@ -165,8 +165,8 @@ pub struct OAuthIntegrationSpec {
     pub renew_before: Option<Duration>,
 
     /// The Secret with the values that are sent or used for signing: client ID and secret, username and password,
-    /// first refresh token, private key, certificate. Optional only if no secret is stored (`serviceAccountToken`).
-    /// Example: `{secretName: erp-credentials}`.
+    /// first refresh token, private key, certificate. Optional only if no secret is stored (`serviceAccountToken`, or
+    /// `clientAuthentication.method: none` with `client_credentials`). Example: `{secretName: erp-credentials}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Credentials>,
 
@@ -181,7 +181,8 @@ pub struct OAuthIntegrationSpec {
     #[schemars(length(min = 1, max = 4096))]
     pub scope: Option<String>,
 
-    /// Format of the token request. Default: a JSON body without extra parameters or headers, and a timeout of 10s.
+    /// Format of the token request. Default: a form with `issuer`, else a JSON body, without extra parameters or headers,
+    /// and a timeout of 10s.
     #[serde(default)]
     pub request: Request,
 

@@ -58,12 +58,14 @@ impl Cluster {
     /// The values of this environment: a private CA, and a name that no DNS server knows.
     fn make_commands(&self) {
         let path = |name: &str| self.work.path().join(name);
-        let values = json!({
-            "hostAliases": [{"ip": OUTSIDE.to_string(), "hostnames": [LOGIN_HOST]}],
+        let mut values = json!({
             "extraEnv": [{"name": "SSL_CERT_FILE", "value": "/etc/company-ca/ca.pem"}],
             "extraVolumes": [{"name": "company-ca", "configMap": {"name": "company-ca"}}],
             "extraVolumeMounts": [{"name": "company-ca", "mountPath": "/etc/company-ca", "readOnly": true}],
         });
+        // For a chart that has no `hostAliases`.
+        fs::write(path("private-ca.json"), values.to_string()).expect("the values");
+        values["hostAliases"] = json!([{"ip": OUTSIDE.to_string(), "hostnames": [LOGIN_HOST]}]);
         fs::write(path("values.json"), values.to_string()).expect("the values");
         fs::write(path("ca.pem"), &self._keycloak.ca.pem).expect("the CA");
         let helm = tools::install("helm").join("helm");
@@ -81,6 +83,11 @@ impl Cluster {
     /// The CA of the identity provider, as a file.
     pub fn ca_file(&self) -> PathBuf {
         self.work.path().join("ca.pem")
+    }
+
+    /// The values for a private CA, as a file.
+    pub fn private_ca_values(&self) -> PathBuf {
+        self.work.path().join("private-ca.json")
     }
 
     /// Runs a script as a user with `kubectl`, `helm` and `crane` would, in the root of the project.
@@ -117,10 +124,12 @@ impl Cluster {
             String::from_utf8_lossy(&self.control_plane.try_kubectl(arguments).stdout).into_owned()
         };
         let pods = show(&["get", "pods", "--all-namespaces", "--output=wide"]);
+        let integrations =
+            show(&["get", "oauthintegrations", "--all-namespaces", "--output=jsonpath={.items[*].status}"]);
         let events = show(&["get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"]);
         let events: Vec<&str> = events.lines().collect();
         let nodes: String = self.nodes.iter().map(Node::log_tail).collect();
-        format!("{pods}\n{}\n{nodes}", events[events.len().saturating_sub(20)..].join("\n"))
+        format!("{pods}\n{integrations}\n{}\n{nodes}", events[events.len().saturating_sub(20)..].join("\n"))
     }
 }
 

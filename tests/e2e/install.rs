@@ -14,7 +14,7 @@ pub const CLIENT: (&str, &str) = ("service-20", "service-20-secret");
 /// The promise: less than a minute from an installed operator to a pod with a token.
 const PROMISE_SECONDS: f64 = 60.0;
 
-/// Runs all blocks but the last, which cleans up.
+/// Runs all blocks; the last one cleans up.
 pub fn by_the_quickstart(cluster: &Cluster, timeline: &Timeline) {
     // What this environment needs and the quickstart does not: a namespace that enforces the standard, and a private CA.
     cluster.succeed(&format!(
@@ -49,6 +49,17 @@ pub fn by_the_quickstart(cluster: &Cluster, timeline: &Timeline) {
     timeline.add(&format!("quickstart: a pod has read the token {total:.1} s after helm install"));
     expressions_run_in_the_container(cluster);
     timeline.add("an integration with JSONata expressions: its worker runs without capabilities, with seccomp");
+    step(4);
+    cluster.succeed("kubectl wait secret/my-api-token --for=delete --timeout=30s");
+    cluster.succeed("kubectl get crd/oauthintegrations.oauth.evolutionx.io");
+    timeline.add("quickstart: cleaned up");
+}
+
+/// The operator and an integration whose tokens live 20 s, as the quickstart makes them.
+pub fn operator_and_integration(cluster: &Cluster) {
+    for block in &blocks("docs/quickstart.md", "sh")[..3] {
+        cluster.succeed(&for_this_cluster(block, CLIENT));
+    }
 }
 
 /// The sandbox of expressions works under the restricted standard.

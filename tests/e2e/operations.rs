@@ -9,6 +9,7 @@ use test_support::node::OUTSIDE;
 
 use crate::Timeline;
 use crate::cluster::{API_PORT, Cluster, PATIENCE};
+use crate::install;
 
 const RENEWALS: usize = 5;
 /// Tokens live 20 s.
@@ -16,6 +17,7 @@ const NEXT_RENEWAL: Duration = Duration::from_secs(40);
 
 /// Five renewals, a rolling update, the deletion of the leader's pod, and a drain of its node.
 pub fn without_an_expired_token(cluster: &Cluster, timeline: &Timeline) {
+    install::operator_and_integration(cluster);
     start_workload(cluster);
     wait_for_tokens(cluster, 2);
     timeline.add("a workload calls the API five times a second; the first renewal has reached it");
@@ -40,7 +42,7 @@ pub fn without_an_expired_token(cluster: &Cluster, timeline: &Timeline) {
     ready_operators(cluster);
     let leader = self::leader(cluster);
     let node = pod(cluster, &leader)["spec"]["nodeName"].as_str().expect("a node").to_owned();
-    cluster.succeed(&format!("kubectl drain {node} --ignore-daemonsets --delete-emptydir-data --force --timeout=120s"));
+    cluster.succeed(&format!("kubectl drain {node} --ignore-daemonsets --delete-emptydir-data --timeout=120s"));
     wait_for_another_leader(cluster, &leader);
     timeline.add(&format!("kubectl drain {node}, the leader's node: done, another leads"));
     ready_operators(cluster);

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use test_support::keys::LOGIN_HOST;
+use test_support::node::OUTSIDE;
 use test_support::tools;
 
 use crate::Timeline;
@@ -18,13 +20,17 @@ const RELEASE: &str = "oauth-operator --namespace oauth-operator";
 pub fn from_the_previous_chart(cluster: &Cluster, timeline: &Timeline) {
     cluster.succeed(&format!("helm uninstall {RELEASE} --ignore-not-found --wait"));
     cluster.succeed(&format!(
-        "helm install {RELEASE} {PREVIOUS} --wait --set image.repository={}/oauth-operator --set image.tag={}",
+        "{} install {RELEASE} {PREVIOUS} --wait --values {} --set image.repository={}/oauth-operator --set image.tag={}",
+        tools::install("helm").join("helm").display(),
+        cluster.private_ca_values().display(),
         Registry::NAME,
         env!("CARGO_PKG_VERSION")
     ));
     let example = std::fs::read_to_string(tools::root().join("examples/quickstart.yaml")).expect("the example");
     // Its tokens live 60 s: the first renewal is after the upgrade.
-    let manifest = for_this_cluster(&example, ("service", "service-secret"));
+    let manifest = for_this_cluster(&example, ("service", "service-secret")).replace(LOGIN_HOST, &OUTSIDE.to_string());
+    // The default of the previous version was `json`, also with an issuer.
+    let manifest = manifest.replace("  target:", "  request:\n    format: form\n  target:");
     test_support::manifests::apply(&cluster.control_plane, "default", &manifest);
     cluster.succeed("kubectl wait oauthintegration/my-api --for=condition=Ready --timeout=60s");
     let before = cluster.get(&["secret", "my-api-token"]);

@@ -108,9 +108,13 @@ impl CertificateAuthority {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
-    /// A certificate for a server on loopback, or at [`LOGIN_HOST`].
+    /// A certificate for a server on loopback, at [`LOGIN_HOST`], or outside a cluster with nodes.
     pub fn server(&self) -> Certificate {
-        self.issue(&["127.0.0.1", LOGIN_HOST], 2090, ExtendedKeyUsagePurpose::ServerAuth)
+        self.issue(
+            &["127.0.0.1", LOGIN_HOST, &crate::node::OUTSIDE.to_string()],
+            2090,
+            ExtendedKeyUsagePurpose::ServerAuth,
+        )
     }
 
     /// A certificate for a client of this name.

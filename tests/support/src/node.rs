@@ -157,7 +157,7 @@ impl Node {
         let tail = |name: &str| {
             let text = fs::read_to_string(self.dir.join(name)).unwrap_or_default();
             let lines: Vec<&str> = text.lines().collect();
-            format!("{} {name}:\n{}\n", self.name, lines[lines.len().saturating_sub(10)..].join("\n"))
+            format!("{} {name}:\n{}\n", self.name, lines[lines.len().saturating_sub(3)..].join("\n"))
         };
         ["containerd.log", "kubelet.log", "kube-proxy.log"].map(tail).concat()
     }
