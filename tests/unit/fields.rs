@@ -85,7 +85,7 @@ fn kind(schema: &Value) -> String {
 fn values(schema: &Value) -> String {
     let mut parts = Vec::new();
     if let Some(all) = schema["enum"].as_array() {
-        let all: Vec<String> = all.iter().filter(|one| !one.is_null()).map(|one| shortened(one)).collect();
+        let all: Vec<String> = all.iter().filter(|one| !one.is_null()).map(shortened).collect();
         parts.push(all.join(", "));
     }
     let bounds = [
