@@ -23,10 +23,11 @@ RUN set -eu; \
       apt-get install --yes --no-install-recommends $compiler; \
       rustup target add "$cpu-unknown-linux-gnu"; \
     fi; \
-    echo "$cpu-unknown-linux-gnu" > /triple; \
-    if [ "$TARGETARCH" = arm64 ]; then echo 16 > /page; fi
+    echo "$cpu-unknown-linux-gnu" > /triple
 ENV CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=x86_64-linux-gnu-gcc \
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+# Kernels for arm64 have pages of 4, 16 or 64 KiB, and the allocator must be compiled for the largest.
+ENV AARCH64_UNKNOWN_LINUX_GNU_JEMALLOC_SYS_WITH_LG_PAGE=16
 # crt-static because there is no libc in the image. Cargo applies it to the binary only, and not to build
 # scripts and macros, if --target is given.
 ENV RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=/usr/local/cargo/registry/src=/cargo"
@@ -34,8 +35,6 @@ WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    # Kernels for arm64 have pages of 4, 16 or 64 KiB, and the allocator must be compiled for the largest.
-    if [ -f /page ]; then JEMALLOC_SYS_WITH_LG_PAGE=$(cat /page); export JEMALLOC_SYS_WITH_LG_PAGE; fi; \
     cargo build --locked --release --bin oauth-operator --target "$(cat /triple)" \
     && cp "target/$(cat /triple)/release/oauth-operator" /oauth-operator
 # With the timestamp of the commit, the SBOM is reproducible.

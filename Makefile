@@ -34,7 +34,8 @@ all-tests: lint
 	@echo "==> tools for the tests (built once, then cached)"
 	tests/tools/install kubernetes node helm prometheus-operator keycloak django oidc-provider buildah preload nginx \
 	  crane cosign qemu jq >/dev/null
-	@echo "==> container image, which one of the tests starts"
+	@echo "==> binaries of a release, and the container image that one of the tests starts"
+	hack/build target/release-binaries amd64 arm64
 	hack/image
 	@echo "==> unit tests, which need no server"
 	cargo test --locked --no-fail-fast --lib --bins --test unit

@@ -6,7 +6,7 @@
 
 use std::io::{IsTerminal, stderr};
 
-use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::filter::{FilterExt, LevelFilter, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
@@ -20,8 +20,9 @@ const OWN: &str = env!("CARGO_CRATE_NAME");
 ///
 /// # Errors
 ///
-/// If the filter is invalid.
+/// If the filter is invalid, or would enable nothing because it names no level and no module of the operator.
 pub fn init(format: LogFormat, filter: &str) -> Result<(), String> {
+    check(filter)?;
     let wanted = EnvFilter::try_new(filter).map_err(|error| format!("--log {filter}: {error}"))?;
     let filter = filter_fn(|metadata| is_own(metadata.target())).and(wanted);
     let log = fmt::layer().with_writer(stderr);
@@ -38,6 +39,21 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// `EnvFilter` takes every word that is not a level for a module: with `warning`, nothing would be logged.
+fn check(filter: &str) -> Result<(), String> {
+    let directives = filter.split(',').map(str::trim).filter(|directive| !directive.is_empty());
+    for directive in directives {
+        let module = directive.split(['=', '[']).next().unwrap_or_default();
+        if directive.parse::<LevelFilter>().is_err() && !is_own(module) {
+            return Err(format!(
+                "--log {filter}: `{directive}` is neither a level (off, error, warn, info, debug, trace) nor a module of \
+                 the operator with a level, such as {OWN}::controller=debug"
+            ));
+        }
+    }
+    Ok(())
+}
+
 fn is_own(target: &str) -> bool {
     target.strip_prefix(OWN).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
@@ -45,6 +61,18 @@ fn is_own(target: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_filter_that_would_enable_nothing_is_rejected() {
+        for filter in
+            ["info", "WARN", "off", "", "oauth_operator=debug", "oauth_operator::controller::watches=debug,warn"]
+        {
+            assert_eq!(check(filter), Ok(()), "{filter}");
+        }
+        for filter in ["warning", "verbose", "hyper=debug", "info,kube=trace", "oauth_operatorx=info"] {
+            assert!(check(filter).is_err_and(|text| text.contains("neither a level")), "{filter}");
+        }
+    }
 
     #[test]
     fn libraries_do_not_log() {

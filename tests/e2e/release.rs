@@ -51,10 +51,8 @@ fn succeed(command: &mut Command) -> String {
 
 /// Compiles for both CPUs while there is a network; the release then only packages.
 pub fn build_binaries() {
-    for cpu in ["amd64", "arm64"] {
-        let directory = tempfile::TempDir::new().expect("a directory");
-        succeed(script("build").arg(directory.path()).arg(cpu));
-    }
+    let directory = tempfile::TempDir::new().expect("a directory");
+    succeed(script("build").arg(directory.path()).args(["amd64", "arm64"]));
 }
 
 fn release(directory: &Path, key: Option<&Path>) -> String {

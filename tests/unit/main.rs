@@ -13,6 +13,7 @@ mod limiter_fairness;
 mod model;
 mod name_resolution;
 mod oauth;
+mod pages;
 mod project;
 mod reading;
 mod slots;

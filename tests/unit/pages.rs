@@ -1,0 +1,89 @@
+//! Guarantee: no link of the documentation leads nowhere, and each table is one on GitHub.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The Markdown files of the project, each without its fenced blocks.
+fn pages() -> Vec<(PathBuf, String)> {
+    let listed = Command::new("git").args(["ls-files", "*.md"]).current_dir(root()).output().expect("git");
+    let names = String::from_utf8(listed.stdout).expect("names");
+    names.lines().map(|name| (PathBuf::from(name), without_blocks(&read(name)))).collect()
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn without_blocks(text: &str) -> String {
+    let mut is_block = false;
+    let mut kept = String::new();
+    for line in text.lines() {
+        let is_fence = line.trim_start().starts_with("```");
+        is_block ^= is_fence;
+        if !is_block && !is_fence {
+            kept.push_str(line);
+        }
+        kept.push('\n');
+    }
+    kept
+}
+
+/// The anchors of the headings, as GitHub makes them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    let anchor = |line: &str| {
+        let kept = |c: char| c.is_alphanumeric() || "-_ ".contains(c);
+        line.trim_start_matches('#').trim().to_lowercase().replace(|c| !kept(c), "").replace(' ', "-")
+    };
+    headings.map(anchor).collect()
+}
+
+/// The targets of the links.
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    text.split("](").skip(1).filter_map(|rest| rest.split(')').next())
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let pages = pages();
+    let mut count = 0;
+    for (page, text) in &pages {
+        for link in links(text).filter(|link| !link.contains("://")) {
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = match path {
+                "" => root().join(page),
+                path => root().join(page).parent().expect("a directory").join(path),
+            };
+            assert!(target.exists(), "{}: {link} does not exist", page.display());
+            if !anchor.is_empty() && target.extension().is_some_and(|extension| extension == "md") {
+                let found = anchors(&without_blocks(&read(&target)));
+                assert!(found.contains(anchor), "{}: {link} has no such heading", page.display());
+            }
+            count += 1;
+        }
+    }
+    assert!(count > 100, "only {count} links were found");
+}
+
+#[test]
+fn every_table_has_a_header() {
+    for (page, text) in pages() {
+        let mut previous = "";
+        let mut lines = text.lines().peekable();
+        while let Some(line) = lines.next() {
+            if line.starts_with('|') && !previous.starts_with('|') {
+                let next = lines.peek().copied().unwrap_or_default();
+                let is_separator = next.starts_with("|-") && next.chars().all(|c| "|-: ".contains(c));
+                assert!(is_separator, "{}: rows without a header: {line}", page.display());
+            }
+            previous = line;
+        }
+    }
+}
