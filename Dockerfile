@@ -51,6 +51,7 @@ ARG REVISION=unknown
 LABEL org.opencontainers.image.title="oauth-operator" \
       org.opencontainers.image.description="A Kubernetes operator that keeps OAuth 2.0 tokens fresh in Secrets" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="https://github.com/evolutionx/oauth-operator" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"
 # CA certificates are compiled into the binary.

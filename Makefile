@@ -35,7 +35,7 @@ all-tests: lint
 	tests/tools/install kubernetes node helm prometheus-operator keycloak django oidc-provider buildah preload nginx \
 	  crane cosign qemu jq >/dev/null
 	@echo "==> binaries of a release, and the container image that one of the tests starts"
-	hack/build target/release-binaries amd64 arm64
+	$(MAKE) --no-print-directory binaries
 	hack/image
 	@echo "==> unit tests, which need no server"
 	cargo test --locked --no-fail-fast --lib --bins --test unit
@@ -120,9 +120,14 @@ release: export VERSION := $(VERSION)
 release: ## Build, sign and push a release: VERSION=1.2.3 REGISTRY=registry.example.com/team SIGN=key (docs/releases.md)
 	hack/release
 
+.PHONY: binaries
+binaries: ## Compile the binaries of a release for amd64 and arm64, into target/release-binaries
+	hack/build target/release-binaries amd64 arm64
+
 .PHONY: publish
 publish: export VERSION := $(VERSION)
 publish: export OWNER := $(OWNER)
+publish: export BINARIES := target/release-binaries
 publish:
 	hack/publish
 

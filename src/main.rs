@@ -12,6 +12,7 @@ use oauth_operator::controller::run;
 use oauth_operator::controller::shutdown;
 use oauth_operator::hardening;
 use oauth_operator::oauth::expression::worker;
+use oauth_operator::oauth::http::connections;
 
 /// Returns freed memory to the system: resident memory is 20 % lower than with the default allocator.
 #[global_allocator]
@@ -32,6 +33,9 @@ async fn run() -> ExitCode {
     if let Err(problem) = telemetry::init(log_format, &log) {
         eprintln!("error: {problem}");
         return ExitCode::from(2);
+    }
+    for problem in connections::unreadable_roots() {
+        tracing::warn!(problem, "SSL_CERT_FILE or SSL_CERT_DIR: certificates are not trusted");
     }
     match command {
         Command::Run(arguments) => {

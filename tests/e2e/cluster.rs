@@ -35,7 +35,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// Starts everything, except the operator.
-    pub fn start(registry: &Registry, timeline: &Timeline) -> Self {
+    pub fn start(timeline: &Timeline) -> Self {
         push_images();
         node::resolve_outside(LOGIN_HOST);
         node::forward(port_of(Registry::NAME), Registry::NAME.parse().expect("an address"));
@@ -46,7 +46,6 @@ impl Cluster {
         node::forward(API_PORT, api.address());
         timeline.add("outside the cluster: a registry, Keycloak at https://login.example.com, a protected API");
         let control_plane = node::control_plane();
-        let _running = registry;
         let nodes = [1, 2].map(|number| Node::start(&control_plane, number, Registry::NAME)).into();
         timeline.add("a control plane, and two nodes that are Ready");
         let work = WorkDir::new("user");
@@ -95,6 +94,9 @@ impl Cluster {
         let directories = ["kubernetes", "crane", "jq"].map(|name| tools::install(name).display().to_string());
         let own = self.work.path().join("bin").display().to_string();
         let path = format!("{own}:{}:{}", directories.join(":"), std::env::var("PATH").unwrap_or_default());
+        if ["uninstall", "upgrade", "rollout", "delete", "drain"].iter().any(|word| script.contains(word)) {
+            self.nodes.iter().for_each(Node::record_logs);
+        }
         let mut command = Command::new("bash");
         command.args(["-euo", "pipefail", "-c", script]).current_dir(tools::root());
         tools::remove_cargo_variables(&mut command);
@@ -152,8 +154,6 @@ pub fn port_of(address: &str) -> u16 {
 /// Images that no release contains: the pause image of the nodes, and busybox under the name that it has on Docker Hub.
 fn push_images() {
     let work = tempfile::TempDir::new().expect("a directory");
-    let busybox = tools::install("node");
-    assert!(busybox.exists());
     let script = r#"
         mkdir bin
         cp "$(command -v busybox)" bin/busybox

@@ -93,6 +93,9 @@ pub fn every_command_and_manifest_works(cluster: &Cluster, timeline: &Timeline) 
     }
     assert_eq!(skipped, NOT_EXECUTED.len(), "blocks that are not executed");
     cluster.succeed(&format!("helm upgrade --install {RELEASE} charts/oauth-operator --set replicaCount=0"));
+    // A leader that still runs would add finalizers to what is applied below.
+    let gone = "--for=delete --selector app.kubernetes.io/name=oauth-operator --namespace oauth-operator --timeout=90s";
+    cluster.succeed(&format!("kubectl wait pod {gone}"));
     for page in pages() {
         for block in blocks(&page, "yaml") {
             let file = temporary_file(&block);

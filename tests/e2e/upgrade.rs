@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use test_support::keys::LOGIN_HOST;
 use test_support::node::OUTSIDE;
 use test_support::tools;
@@ -12,7 +12,8 @@ use crate::cluster::Cluster;
 use crate::docs::for_this_cluster;
 use crate::release::Registry;
 
-/// The chart before it had two pods, with the operator of today: the binary of that version was never published.
+/// The chart of commit a2eb7ce, packaged as version 0.0.1, before it had two pods. It starts the operator of today: the
+/// binary of that version was never published.
 const PREVIOUS: &str = "tests/e2e/oauth-operator-0.0.1.tgz";
 const RELEASE: &str = "oauth-operator --namespace oauth-operator";
 
@@ -33,6 +34,7 @@ pub fn from_the_previous_chart(cluster: &Cluster, timeline: &Timeline) {
     let manifest = manifest.replace("  target:", "  request:\n    format: form\n  target:");
     test_support::manifests::apply(&cluster.control_plane, "default", &manifest);
     cluster.succeed("kubectl wait oauthintegration/my-api --for=condition=Ready --timeout=60s");
+    start_chain(cluster);
     let before = cluster.get(&["secret", "my-api-token"]);
 
     let chart = format!("oci://{}/charts/oauth-operator", Registry::NAME);
@@ -48,7 +50,8 @@ pub fn from_the_previous_chart(cluster: &Cluster, timeline: &Timeline) {
     assert_eq!(deployment["spec"]["replicas"], 2, "the new default");
     timeline.add("helm upgrade from the previous chart: the integration stays Ready, its Secret is the same");
     renewal_continues(cluster, &after);
-    timeline.add("the upgraded operator renews the token");
+    chain_is_unbroken(cluster);
+    timeline.add("the upgraded operator renews the token, and a chain of refresh tokens, each of which is valid once");
 
     cluster.succeed(&format!("helm uninstall {RELEASE} --wait"));
     cluster
@@ -57,6 +60,55 @@ pub fn from_the_previous_chart(cluster: &Cluster, timeline: &Timeline) {
     cluster.succeed(&format!("helm uninstall {RELEASE} --wait"));
     cluster.succeed("! kubectl get crd/oauthintegrations.oauth.evolutionx.io");
     timeline.add("helm uninstall: the CRD, the integration and its tokens stay, unless crds.keep=false");
+}
+
+/// An integration whose refresh tokens can be used once: Keycloak revokes the session if one is used twice.
+fn start_chain(cluster: &Cluster) {
+    let url = format!("https://{OUTSIDE}/realms/example/protocol/openid-connect/token");
+    let form = [
+        ("grant_type", "password"),
+        ("client_id", "rotating-30"),
+        ("client_secret", "rotating-30-secret"),
+        ("username", "ada"),
+        ("password", "ada-password"),
+    ];
+    let (status, body) = test_support::http::post_form(&url, &form);
+    let response: Value = serde_json::from_str(&body).unwrap_or_default();
+    let first = response["refresh_token"].as_str().unwrap_or_else(|| panic!("no refresh token: {status} {body}"));
+    let manifests = json!({"apiVersion": "v1", "kind": "List", "items": [
+        {
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": {
+                "name": "chain-credentials",
+                "annotations": {"oauth.evolutionx.io/allowed-endpoints": format!("https://{OUTSIDE}")},
+            },
+            "stringData": {"client_id": "rotating-30", "client_secret": "rotating-30-secret", "refresh_token": first},
+        },
+        {
+            "apiVersion": "oauth.evolutionx.io/v1alpha1", "kind": "OAuthIntegration",
+            "metadata": {"name": "chain"},
+            "spec": {
+                "issuer": format!("https://{OUTSIDE}/realms/example"),
+                "grantType": "refresh_token",
+                "credentials": {"secretName": "chain-credentials"},
+                "request": {"format": "form"},
+                "target": {"secretName": "chain-token"},
+            },
+        },
+    ]});
+    test_support::manifests::apply(&cluster.control_plane, "default", &manifests.to_string());
+    cluster.succeed("kubectl wait oauthintegration/chain --for=condition=Ready --timeout=60s");
+}
+
+/// Its tokens live 30 s, so that several were used before, during and after the upgrade.
+fn chain_is_unbroken(cluster: &Cluster) {
+    let chain = cluster.get(&["oauthintegration", "chain"]);
+    let conditions = chain["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let ready = conditions.iter().find(|condition| condition["type"] == "Ready").cloned().unwrap_or_default();
+    assert!(ready["status"] == "True" && ready["reason"] != "RequestRejected", "the chain is broken: {ready}");
+    let events =
+        cluster.succeed("kubectl get events --field-selector involvedObject.name=chain,type=Warning --output=name");
+    assert!(!events.contains("event"), "{}", cluster.succeed("kubectl describe oauthintegration/chain"));
 }
 
 fn renewal_continues(cluster: &Cluster, before: &Value) {

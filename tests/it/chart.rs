@@ -5,7 +5,7 @@ use std::fs;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
-use test_support::manifests::{OPERATOR, helm_template, temporary_file};
+use test_support::manifests::{OPERATOR, helm_template, temporary_file, wait_until_established};
 use test_support::{ControlPlane, tools};
 
 use crate::packaging::admitted;
@@ -241,8 +241,7 @@ fn the_api_server_accepts_the_chart_with_every_set_of_values() {
     let crds = tools::install("prometheus-operator").display().to_string();
     control_plane.kubectl(&["create", "-f", &crds]);
     for name in ["servicemonitors", "podmonitors"] {
-        let crd = format!("crd/{name}.monitoring.coreos.com");
-        control_plane.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", &crd]);
+        wait_until_established(&control_plane, &format!("{name}.monitoring.coreos.com"));
     }
     for (name, values) in value_sets() {
         let rendered = rendered(&values);

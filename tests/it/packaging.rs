@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use test_support::endpoint::{Endpoint, Reply};
-use test_support::manifests::{OPERATOR, helm_template, temporary_file};
+use test_support::manifests::{OPERATOR, helm_template, temporary_file, wait_until_established};
 use test_support::process::{Process, WorkDir, free_port};
 use test_support::world::client_credentials;
 use test_support::{ControlPlane, Operator, World, http, tools};
@@ -133,8 +133,8 @@ async fn install_upgrade_and_uninstall_with_real_helm() {
     control_plane.kubectl(&["label", "namespace", OPERATOR, "pod-security.kubernetes.io/enforce=restricted"]);
     let installed = helm(&control_plane, &["install", OPERATOR, &chart(), "--namespace", OPERATOR]);
     assert!(installed.status.success(), "{}", text(&installed));
-    let crd = "crd/oauthintegrations.oauth.evolutionx.io";
-    control_plane.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", crd]);
+    let crd = "oauthintegrations.oauth.evolutionx.io";
+    wait_until_established(&control_plane, crd);
     let deployment = object(&control_plane, &["get", "deployment", OPERATOR, "-n", OPERATOR]);
     for object in ["serviceaccount/oauth-operator", "service/oauth-operator-metrics"] {
         control_plane.kubectl(&["get", object, "-n", OPERATOR]);
@@ -153,7 +153,7 @@ async fn install_upgrade_and_uninstall_with_real_helm() {
 
     let removed = helm(&control_plane, &["uninstall", OPERATOR, "--namespace", OPERATOR]);
     assert!(removed.status.success(), "{}", text(&removed));
-    control_plane.kubectl(&["get", crd]);
+    control_plane.kubectl(&["get", "crd", crd]);
     assert!(world.values("it").await.is_some(), "tokens outlive the operator");
 }
 
@@ -187,12 +187,7 @@ async fn watching_some_namespaces_does_not_require_a_cluster_role() {
     let installed =
         helm(&control_plane, &[&["install", OPERATOR, &chart(), "--namespace", OPERATOR], &values[..]].concat());
     assert!(installed.status.success(), "{}", text(&installed));
-    control_plane.kubectl(&[
-        "wait",
-        "--for=condition=Established",
-        "--timeout=60s",
-        "crd/oauthintegrations.oauth.evolutionx.io",
-    ]);
+    wait_until_established(&control_plane, "oauthintegrations.oauth.evolutionx.io");
     for namespace in ["erp", "evox"] {
         assert_eq!(rules(&object(&control_plane, &["get", "role", OPERATOR, "-n", namespace])), RULES);
     }

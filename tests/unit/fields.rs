@@ -114,6 +114,13 @@ fn own_example(description: &str) -> Option<String> {
     Some(format!("`{}`", cell(rest.split('`').next()?)))
 }
 
+/// The default in the description of a field: "Default: value. "
+fn own_default(description: &str) -> String {
+    let rest = description.split_once("Default: ").map_or("", |(_, rest)| rest);
+    let end = rest.find(". ").unwrap_or(rest.trim_end_matches('.').len());
+    cell(&rest[..end])
+}
+
 /// The table of an object, and then those of the objects in it.
 fn describe(schema: &Value, path: &str, found: &BTreeMap<String, String>, page: &mut String) {
     let _ = write!(page, "\n## {}\n\n", path.trim_start_matches('.'));
@@ -129,7 +136,7 @@ fn describe(schema: &Value, path: &str, found: &BTreeMap<String, String>, page: 
         let inner_path = format!("{path}.{name}{}", if inner == field { "" } else { "[]" });
         let default = match &field["default"] {
             Value::Null if required.contains(&name.as_str()) => "required".to_owned(),
-            Value::Null => String::new(),
+            Value::Null => own_default(field["description"].as_str().unwrap_or_default()),
             default => shortened(default),
         };
         let description = field["description"].as_str().unwrap_or_default().to_owned();

@@ -215,6 +215,20 @@ fn default_roots() -> RootCertStore {
     roots
 }
 
+/// Why certificates that `SSL_CERT_FILE` or `SSL_CERT_DIR` name are not trusted. Without these variables, the
+/// certificates of the system are optional.
+#[must_use]
+pub fn unreadable_roots() -> Vec<String> {
+    if ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().all(|name| std::env::var_os(name).is_none()) {
+        return Vec::new();
+    }
+    let found = rustls_native_certs::load_native_certs();
+    match (found.errors.as_slice(), found.certs.as_slice()) {
+        ([], []) => vec!["there is no certificate in PEM".to_owned()],
+        (errors, _) => errors.iter().map(ToString::to_string).collect(),
+    }
+}
+
 /// Checks a CA bundle.
 ///
 /// # Errors

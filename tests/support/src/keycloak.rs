@@ -1,8 +1,8 @@
 //! A real Keycloak on loopback: bodies are forms, and each refresh token can be used once; reuse revokes its whole
 //! session.
 //!
-//! The realm is `keycloak-realm.json`: clients `service` (lifetime 60 s), `service-20` (20 s), `service-short` (10 s)
-//! and `rotating` (10 s, with refresh tokens), each with the secret `<client>-secret`, and the user `ada` with the password `ada-password`; a
+//! The realm is `keycloak-realm.json`: clients `service` (lifetime 60 s), `service-30` (30 s), `service-short` (10 s)
+//! `rotating` (10 s, with refresh tokens), each with the secret `<client>-secret`, and the user `ada` with the password `ada-password`; a
 //! client for each other authentication method: `secret-jwt`, `key-rs256`, `key-ps256`, `key-es256`, `key-eddsa`,
 //! `certificate` and `service-account`; and `exchange`, which may exchange tokens.
 

@@ -17,12 +17,16 @@ pub const OPERATOR: &str = "oauth-operator";
 pub fn install_crd(control_plane: &ControlPlane) {
     let file = tools::root().join("crds/oauthintegrations.yaml");
     control_plane.kubectl(&["apply", "--server-side", "-f", &file.display().to_string()]);
-    // `kubectl` fails if the object has no conditions yet.
+    wait_until_established(control_plane, "oauthintegrations.oauth.evolutionx.io");
+}
+
+/// Waits until objects of a CRD can be created. `kubectl wait` fails if the CRD has no conditions yet.
+pub fn wait_until_established(control_plane: &ControlPlane, name: &str) {
     let established = r#"jsonpath={.status.conditions[?(@.type=="Established")].status}"#;
-    let get = ["get", "crd/oauthintegrations.oauth.evolutionx.io", "-o", established];
+    let get = ["get", "crd", name, "-o", established];
     let deadline = Instant::now() + ESTABLISHED;
     while control_plane.try_kubectl(&get).stdout != b"True" {
-        assert!(Instant::now() < deadline, "the CRD is not established");
+        assert!(Instant::now() < deadline, "CRD {name} is not established");
         std::thread::sleep(Duration::from_millis(50));
     }
 }

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::process::{Process, WorkDir};
-use crate::{ControlPlane, tools};
+use crate::{ControlPlane, record, tools};
 
 /// The address of the machine in the network of the nodes, on which the API server listens.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 213, 0, 1);
@@ -19,6 +19,10 @@ pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(10, 213, 0, 2);
 const BRIDGE: &str = "cluster";
 /// Contains the pid of the process that made the network.
 const MARKER: &str = "OAUTH_OPERATOR_TEST_NETWORK";
+/// The prefix of directories and control groups, before this pid.
+const PREFIX: &str = "oauth-operator-cluster-";
+/// Exists once the body has run.
+const DONE: &str = "done";
 const NAMESPACES: [&str; 6] = ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
 /// Includes a cold start of containerd and kubelet on a busy machine.
 const BOOT: Duration = Duration::from_secs(90);
@@ -50,20 +54,46 @@ pub fn in_network(test: &str, body: impl FnOnce()) {
             run("ip", &["address", "add", &format!("{address}/24"), "dev", BRIDGE]);
         }
         run("ip", &["link", "set", BRIDGE, "up"]);
-        return body();
+        body();
+        fs::write(std::env::temp_dir().join(DONE), "").expect("a file");
+        return;
     }
     let user = Command::new("id").arg("-u").output().expect("id");
     assert_eq!(user.stdout, b"0\n", "a node needs root (namespaces, mounts, cgroups): run this test as root");
+    remove_leftovers();
     let program = std::env::current_exe().expect("this test binary");
-    let work = tempfile::TempDir::new().expect("a directory");
+    let work = std::env::temp_dir().join(format!("{PREFIX}{}", std::process::id()));
+    fs::create_dir_all(&work).expect("a directory");
     // Ends when this thread does, however that happens.
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "unshare"]).args(NAMESPACES).arg(program);
     command.args(["--exact", test, "--nocapture"]);
     // Pids, and the names of directories that contain them, are not unique across namespaces.
-    command.env(MARKER, std::process::id().to_string()).env("TMPDIR", work.path());
+    command.env(MARKER, std::process::id().to_string()).env("TMPDIR", &work);
     let status = command.status().expect("setpriv is needed: sudo apt-get install util-linux");
+    let is_done = work.join(DONE).exists();
+    remove_leftovers_of(std::process::id());
     assert!(status.success(), "{test} failed in its own network; see its output above");
+    assert!(is_done, "{test} is not the name of the calling test: nothing was run");
+}
+
+/// Removes what runs that were killed have left: their processes ended with them, but not directories and control groups.
+fn remove_leftovers() {
+    let found = |directory: PathBuf| fs::read_dir(directory).into_iter().flatten().flatten();
+    let names = found(std::env::temp_dir()).map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let pids = names.filter_map(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse::<u32>().ok());
+    pids.filter(|pid| !Path::new(&format!("/proc/{pid}")).exists()).for_each(remove_leftovers_of);
+}
+
+fn remove_leftovers_of(pid: u32) {
+    for number in 0..=u8::MAX {
+        let name = format!("{PREFIX}{pid}-node-{number}");
+        if cgroups(&name).next().is_none() && number > 2 {
+            break;
+        }
+        remove_cgroups(&name);
+    }
+    let _ = fs::remove_dir_all(std::env::temp_dir().join(format!("{PREFIX}{pid}")));
 }
 
 fn run(program: &str, arguments: &[&str]) {
@@ -99,7 +129,7 @@ impl Node {
         let dir = work.path().to_owned();
         let binaries = tools::install("node");
         fs::copy(control_plane.admin_kubeconfig(), dir.join("kubeconfig")).expect("the kubeconfig");
-        let cgroup = format!("oauth-operator-{}-{name}", std::env::var(MARKER).expect("called in `in_network`"));
+        let cgroup = format!("{PREFIX}{}-{name}", std::env::var(MARKER).expect("called in `in_network`"));
         let path = format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap_or_default());
         let mut command = Command::new("unshare");
         command
@@ -152,6 +182,18 @@ impl Node {
         Some(Usage { peak_memory: peak.trim().parse().ok()?, cpu })
     }
 
+    /// Adds the logs of the operator's pods to the record in which secrets are searched. The kubelet deletes them with the
+    /// pods: call it before pods are deleted.
+    pub fn record_logs(&self) {
+        for pod in fs::read_dir(self.dir.join("pods")).into_iter().flatten().flatten() {
+            if pod.file_name().to_string_lossy().starts_with("oauth-operator_") {
+                for file in fs::read_dir(pod.path().join("operator")).into_iter().flatten().flatten() {
+                    record::keep("logs", &fs::read_to_string(file.path()).unwrap_or_default());
+                }
+            }
+        }
+    }
+
     /// The end of the logs of its components, for a panic message.
     pub fn log_tail(&self) -> String {
         let tail = |name: &str| {
@@ -165,18 +207,25 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        self.record_logs();
         self.process.signal("KILL");
         self.process.wait_for_exit(BOOT);
         remove_cgroups(&self.cgroup);
     }
 }
 
-/// Removes the empty control groups that the kubelet leaves: one hierarchy for each controller, or one for all.
-fn remove_cgroups(name: &str) {
+/// The control groups of this name: one for each controller, or one for all.
+fn cgroups(name: &str) -> impl Iterator<Item = PathBuf> {
     let root = Path::new("/sys/fs/cgroup");
     let controllers = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
-    for group in controllers.chain([root.to_owned()]).map(|path| path.join(name)).filter(|path| path.is_dir()) {
-        // Children first. A process that was just killed may still be listed for a moment; what is left is empty.
+    let name = name.to_owned();
+    controllers.chain([root.to_owned()]).map(move |path| path.join(&name)).filter(|path| path.is_dir())
+}
+
+/// Removes the empty control groups that the kubelet leaves.
+fn remove_cgroups(name: &str) {
+    for group in cgroups(name) {
+        // Children first. A process that was just killed may still be listed for a moment; the next run removes it then.
         let _ = Command::new("find").arg(&group).args(["-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]).output();
     }
 }

@@ -41,9 +41,17 @@ fn fetch_with(dir: &TempDir, arguments: &[&str], input: &str, environment: &[(&s
     let mut command = Command::new(binary());
     command.arg("fetch").args(arguments).current_dir(dir.path());
     // The environment of the machine must not affect the binary under test.
-    for name in
-        ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "OAUTH_OPERATOR_LOG"]
-    {
+    for name in [
+        "HTTP_PROXY",
+        "http_proxy",
+        "HTTPS_PROXY",
+        "https_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+        "OAUTH_OPERATOR_LOG",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+    ] {
         command.env_remove(name);
     }
     command.envs(environment.iter().copied());
@@ -61,6 +69,17 @@ fn fetch_with(dir: &TempDir, arguments: &[&str], input: &str, environment: &[(&s
         record::keep("fetch", &run.out);
     }
     run
+}
+
+#[test]
+fn a_wrong_path_of_ca_certificates_is_reported() {
+    let dir = TempDir::new().expect("a directory");
+    for (path, problem) in [("/nonexistent/ca.pem", "/nonexistent/ca.pem"), ("/dev/null", "no certificate in PEM")] {
+        let run = fetch_with(&dir, &["missing.yaml"], "", &[("SSL_CERT_FILE", path)]);
+        assert!(run.err.contains("SSL_CERT_FILE") && run.err.contains(problem), "{}", run.err);
+    }
+    let run = fetch_with(&dir, &["missing.yaml"], "", &[]);
+    assert!(!run.err.contains("SSL_CERT_FILE"), "{}", run.err);
 }
 
 /// Runs `fetch` on one file with these documents.
