@@ -50,7 +50,8 @@ pub fn by_the_quickstart(cluster: &Cluster, timeline: &Timeline) {
     expressions_run_in_the_container(cluster);
     timeline.add("an integration with JSONata expressions: its worker runs without capabilities, with seccomp");
     step(4);
-    cluster.succeed("kubectl wait secret/my-api-token --for=delete --timeout=30s");
+    // The garbage collector discovers new kinds every 30 s, and the CRD is new.
+    cluster.succeed("kubectl wait secret/my-api-token --for=delete --timeout=90s");
     cluster.succeed("kubectl get crd/oauthintegrations.oauth.evolutionx.io");
     timeline.add("quickstart: cleaned up");
 }
