@@ -11,6 +11,11 @@ CHART_CRD := charts/oauth-operator/files/oauthintegrations.yaml
 # Who publishes the image and the chart on ghcr.io. To change it everywhere: make owner OWNER=name
 OWNER ?= evolutionx
 
+# Root may work in a checkout of another user (`sudo make test`), which git otherwise rejects.
+export GIT_CONFIG_COUNT := 1
+export GIT_CONFIG_KEY_0 := safe.directory
+export GIT_CONFIG_VALUE_0 := $(CURDIR)
+
 # The end-to-end tests mostly wait for tokens, leases and servers, so more of them run at once than there are CPUs.
 IT_THREADS ?= 6
 
