@@ -51,7 +51,8 @@ pub struct LastFailure {
     /// When the next attempt is made, unless spec or credentials change earlier, RFC 3339. Example:
     /// `2026-11-25T10:42:00Z`.
     pub retry_at: Time,
-    /// Hash of the inputs of the attempt: generation of the spec, version of the credentials Secret, and the
-    /// `renew-requested-at` annotation. When one of them changes, the next attempt is made at once.
+    /// Hash of the inputs of the attempt: generation of the spec, version of the credentials Secret, the
+    /// `renew-requested-at` annotation, and the settings of the operator that restrict where requests may be sent. When
+    /// one of them changes, the next attempt is made at once.
     pub inputs_hash: String,
 }

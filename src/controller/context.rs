@@ -50,6 +50,8 @@ pub struct Context {
     pub checks: Checks,
     /// The budgets of writes, events and log lines of each namespace.
     pub budgets: Budgets,
+    /// Hash of the settings on which the result of an attempt depends: where requests may be sent.
+    pub settings_hash: Arc<str>,
     /// The minimum interval between two scheduled renewals of one integration.
     pub min_renewal_interval: SignedDuration,
     /// The reporter of events.

@@ -62,6 +62,7 @@ pub(crate) fn new_context(config: &Config, client: Client, oauth_client: oauth_c
         shares: Shares::default(),
         states: IntegrationStates::default(),
         budgets: Budgets::new(config.budgets),
+        settings_hash: config.egress.fingerprint().into(),
         min_renewal_interval: config.min_renewal_interval,
         metrics,
         cache_sync: CacheSync::new(config.scopes.iter().flat_map(|scope| watches::names(scope.as_deref())).collect()),

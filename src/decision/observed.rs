@@ -68,6 +68,8 @@ pub struct Observed {
     pub rewrite_not_before: Option<Timestamp>,
     /// When the namespace may write again, if its budget of writes is used up and was checked.
     pub throttled_until: Option<Timestamp>,
+    /// Hash of the settings of the operator on which the result of an attempt depends.
+    pub settings_hash: Arc<str>,
     /// The minimum interval between two scheduled renewals.
     pub min_renewal_interval: SignedDuration,
     /// Whether this process may act: leader election is off, or it holds the lease.
@@ -168,6 +170,7 @@ impl Observed {
             not_before: None,
             rewrite_not_before: None,
             throttled_until: None,
+            settings_hash: Arc::from(""),
             min_renewal_interval: SignedDuration::ZERO,
             is_leader: true,
             delayed: None,
@@ -237,13 +240,15 @@ impl Observed {
         Some(self.snapshot()?.times?.renew_at)
     }
 
-    /// Hash of the inputs of an attempt. It contains versions, not values, because many users can read a status.
+    /// Hash of the inputs of an attempt. It contains versions, not values, because many users can read a status. With the
+    /// settings of the operator, an integration is retried soon after an administrator has corrected them.
     #[must_use]
     pub fn inputs_hash(&self) -> String {
         let mut text = fingerprint::unsalted(&serde_json::json!([
             self.generation,
             self.credentials.version(),
             self.renew_requested_at,
+            &*self.settings_hash,
         ]));
         text.truncate(16);
         text

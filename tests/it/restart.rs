@@ -4,6 +4,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use futures::StreamExt;
+use jiff::{SignedDuration, Timestamp};
+use oauth_operator::api::spec::OAuthIntegration;
 use serde_json::json;
 use test_support::endpoint::{Endpoint, Reply};
 use test_support::manifests::{OPERATOR, install_permissions_in};
@@ -49,6 +51,26 @@ async fn kill_and_restart_with_100_valid_tokens_requests_nothing() {
     let token = world.value("it-0", "access_token").await;
     world.change("it-0", &json!({"spec": {"scope": "order"}})).await;
     world.wait_for_change("it-0", "access_token", &token).await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_the_administrator_allows_is_used_soon_after_the_restart() {
+    let endpoint = Endpoint::start(|_| Reply::token(3600));
+    let mut world = World::with("settings", &["--deny-cidr=127.0.0.0/8"]).await;
+    world.credentials().await;
+    world.integration("it", &client_credentials(&endpoint.url())).await;
+    world.condition("it", "Stalled", "True", "EndpointNotAllowed").await;
+    // The next attempt is in an hour, also after a restart with the same settings.
+    let until = |integration: &OAuthIntegration| {
+        let failure = integration.status.as_ref().and_then(|status| status.last_failure.as_ref());
+        failure.expect("a failure").retry_at.0
+    };
+    let failed = world.get("it").await;
+    assert!(until(&failed).duration_since(Timestamp::now()) > SignedDuration::from_mins(30), "{:?}", failed.status);
+    world.operator.terminate(SHORT_TIMEOUT);
+    world.operator = Operator::start_with(&world.kubeconfig, &["--namespace", &world.namespace]).await;
+    world.ready("it").await;
+    assert_eq!(endpoint.count(), 1);
 }
 
 #[tokio::test]

@@ -128,6 +128,7 @@ fn observe_cached(context: &Context, integration: &OAuthIntegration) -> Observed
         target,
         not_before: context.states.not_before(&uid),
         rewrite_not_before: context.states.rewrite_not_before(&uid),
+        settings_hash: Arc::clone(&context.settings_hash),
         min_renewal_interval: context.min_renewal_interval,
         is_leader: context.leadership.is_leader(),
         host_recovered: context.limiter.has_recovered(&uid),

@@ -10,6 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use ipnet::IpNet;
 use url::{Host, Url};
 
+use crate::fingerprint;
 use crate::oauth::http::addresses::{Special, embedded, special};
 use crate::oauth::http::denied::Denied;
 use crate::oauth::http::errors::SendError;
@@ -107,6 +108,34 @@ impl EgressPolicy {
     #[must_use]
     pub fn unrestricted() -> Self {
         Self { allow_http: true, unrestricted: true, ..Self::default() }
+    }
+
+    /// Hash of the settings of the administrator. The addresses of the API server are not among them.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let Self {
+            allow_http,
+            allow,
+            deny,
+            hosts,
+            api_server: _,
+            require_pin,
+            anonymous_hosts,
+            deny_private,
+            unrestricted,
+        } = self;
+        let names = |patterns: &[HostPattern]| patterns.iter().map(|pattern| pattern.0.clone()).collect::<Vec<_>>();
+        let networks = |networks: &[IpNet]| networks.iter().map(ToString::to_string).collect::<Vec<_>>();
+        fingerprint::unsalted(&serde_json::json!([
+            allow_http,
+            networks(allow),
+            networks(deny),
+            names(hosts),
+            require_pin,
+            names(anonymous_hosts),
+            deny_private,
+            unrestricted,
+        ]))
     }
 
     /// Checks the URL of an endpoint as written.

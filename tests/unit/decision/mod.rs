@@ -345,6 +345,20 @@ fn one_event_for_a_failure_and_none_for_its_retries() {
 }
 
 #[test]
+fn a_failed_request_is_sent_again_soon_after_the_settings_of_the_operator_change() {
+    let mut observed = unread();
+    observed.status = after_failure(&observed, &rejected());
+    let retry_at = observed.status.last_failure.as_ref().expect("a failure").retry_at.0;
+    observed.now = retry_at - SignedDuration::from_secs(1);
+    let is_waiting = |observed: &Observed| {
+        matches!(oauth_operator::decision::plan::plan(observed), Plan::Wait { reason: Reason::BackingOff, .. })
+    };
+    assert!(is_waiting(&observed));
+    observed.settings_hash = "others".into();
+    assert!(!is_waiting(&observed));
+}
+
+#[test]
 fn ready_becomes_false_when_the_token_expires_with_the_reason() {
     let mut observed = healthy();
     observed.status = after_failure(&observed, &rejected());
