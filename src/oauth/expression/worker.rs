@@ -42,7 +42,8 @@ pub fn run() -> ExitCode {
 fn confine() -> rustix::io::Result<()> {
     let limit = |max: u64| Rlimit { current: Some(max), maximum: Some(max) };
     setrlimit(Resource::Data, limit(MEMORY))?;
-    setpriority_process(None, NICENESS)?;
+    // Fails without harm if the operator itself runs at a higher niceness, which only a privileged process may lower.
+    let _ = setpriority_process(None, NICENESS);
     setrlimit(Resource::Core, limit(0))?;
     setrlimit(Resource::Fsize, limit(0))?;
     setrlimit(Resource::Nofile, limit(3))?;
