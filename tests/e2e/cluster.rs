@@ -109,7 +109,7 @@ impl Cluster {
     /// The same; panics if it fails.
     pub fn succeed(&self, script: &str) -> String {
         let output = self.run(script);
-        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let text = tools::printed(&output);
         assert!(output.status.success(), "{script}\n{text}\n{}", self.state());
         text
     }

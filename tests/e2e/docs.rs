@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use test_support::docs::blocks;
 use test_support::manifests::temporary_file;
 use test_support::tools;
 
@@ -17,30 +18,6 @@ const NOT_EXECUTED: [(&str, &str); 4] = [
     ("make release VERSION=1.2.3", "`release.rs` runs it, with the version of the checkout"),
     ("cosign verify ghcr.io", "needs the public transparency log; `release.rs` verifies signatures by a key"),
 ];
-
-/// The fenced blocks of a language in a Markdown file, without their indentation.
-pub fn blocks(file: &str, language: &str) -> Vec<String> {
-    let text = fs::read_to_string(tools::root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
-    let mut found = Vec::new();
-    let mut current: Option<(usize, bool, String)> = None;
-    for line in text.lines() {
-        let trimmed = line.trim_start();
-        match (&mut current, trimmed.strip_prefix("```")) {
-            (None, Some(info)) => current = Some((line.len() - trimmed.len(), info == language, String::new())),
-            (Some(_), Some(_)) => {
-                let (_, is_wanted, block) = current.take().expect("an open block");
-                found.extend(is_wanted.then_some(block));
-            }
-            (Some((indentation, _, block)), None) => {
-                block.push_str(line.get(*indentation..).unwrap_or_default());
-                block.push('\n');
-            }
-            (None, None) => {}
-        }
-    }
-    assert!(current.is_none(), "{file}: a block is not closed");
-    found
-}
 
 /// A block with only the registries and the credentials replaced.
 pub fn for_this_cluster(block: &str, (id, secret): (&str, &str)) -> String {
@@ -84,10 +61,8 @@ pub fn every_command_and_manifest_works(cluster: &Cluster, timeline: &Timeline) 
                 continue;
             }
             prepare(cluster, &block);
-            let output = cluster.run(&files.replace(&for_this_cluster(&block, crate::install::CLIENT)));
-            let text =
-                format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-            assert!(output.status.success(), "{page}:\n{block}\n{text}\n{}", cluster.state());
+            let script = files.replace(&for_this_cluster(&block, crate::install::CLIENT));
+            succeed(cluster, &page, &block, &script);
             executed += 1;
         }
     }
@@ -108,10 +83,7 @@ pub fn every_command_and_manifest_works(cluster: &Cluster, timeline: &Timeline) 
                     tools::install("helm").join("helm").display()
                 ),
             };
-            let output = cluster.run(&script);
-            let text =
-                format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-            assert!(output.status.success(), "{page}:\n{block}\n{text}");
+            let text = succeed(cluster, &page, &block, &script);
             assert!(!text.contains("Warning: unknown field"), "{page}:\n{block}\n{text}");
             applied += 1;
         }
@@ -120,6 +92,14 @@ pub fn every_command_and_manifest_works(cluster: &Cluster, timeline: &Timeline) 
     cluster.succeed("kubectl delete namespace documentation --timeout=60s");
     timeline.add(&format!("documentation: {executed} shell blocks executed, {applied} YAML blocks applied"));
     assert!(executed >= 15 && applied >= 55, "the documentation has fewer blocks than expected");
+}
+
+/// Runs what a block says; panics with the block if it fails.
+fn succeed(cluster: &Cluster, page: &str, block: &str, script: &str) -> String {
+    let output = cluster.run(script);
+    let text = tools::printed(&output);
+    assert!(output.status.success(), "{page}:\n{block}\n{text}\n{}", cluster.state());
+    text
 }
 
 const RELEASE: &str = "oauth-operator --namespace oauth-operator";

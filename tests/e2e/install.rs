@@ -3,11 +3,12 @@
 use std::time::Instant;
 
 use serde_json::json;
+use test_support::docs::blocks;
 use test_support::manifests::apply;
 
 use crate::Timeline;
 use crate::cluster::Cluster;
-use crate::docs::{blocks, for_this_cluster};
+use crate::docs::for_this_cluster;
 
 /// The client whose tokens live 30 s.
 pub const CLIENT: (&str, &str) = ("service-30", "service-30-secret");

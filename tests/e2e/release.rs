@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use test_support::process::{Process, WorkDir};
-use test_support::tools;
+use test_support::tools::{self, printed};
 
 use crate::Timeline;
 
@@ -32,10 +32,6 @@ impl Registry {
     }
 }
 
-fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
 /// A script of the project.
 fn script(name: &str) -> Command {
     let mut command = Command::new(tools::root().join("hack").join(name));
@@ -45,8 +41,8 @@ fn script(name: &str) -> Command {
 
 fn succeed(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?} cannot be run: {error}"));
-    assert!(output.status.success(), "{command:?}: {}", text(&output));
-    text(&output)
+    assert!(output.status.success(), "{command:?}: {}", printed(&output));
+    printed(&output)
 }
 
 /// Compiles for both CPUs while there is a network; the release then only packages.
@@ -193,7 +189,7 @@ fn is_signed(cosign: &Path, work: &Path, digests: &str, image: &str) {
         attestation("cyclonedx", &format!("{name}@{}", child.trim()));
     }
     let verified = verify_blob(cosign, work, "first/checksums.txt");
-    assert!(verified.status.success(), "{}", text(&verified));
+    assert!(verified.status.success(), "{}", printed(&verified));
 }
 
 fn verify_blob(cosign: &Path, work: &Path, file: &str) -> Output {

@@ -18,7 +18,7 @@ fn run(control_plane: &ControlPlane, program: &str, arguments: &[&str]) -> Outpu
 
 fn succeed(control_plane: &ControlPlane, program: &str, arguments: &[&str]) -> String {
     let output = run(control_plane, program, arguments);
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let text = tools::printed(&output);
     assert!(output.status.success(), "{program} {arguments:?}: {text}");
     text
 }

@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use test_support::endpoint::{Endpoint, Reply};
 use test_support::manifests::{OPERATOR, helm_template, temporary_file, wait_until_established};
 use test_support::process::{Process, WorkDir, free_port};
+use test_support::tools::{self, printed};
 use test_support::world::client_credentials;
-use test_support::{ControlPlane, Operator, World, http, tools};
+use test_support::{ControlPlane, Operator, World, http};
 
 fn helm(control_plane: &ControlPlane, arguments: &[&str]) -> Output {
     Command::new(tools::install("helm").join("helm"))
@@ -21,10 +22,6 @@ fn helm(control_plane: &ControlPlane, arguments: &[&str]) -> Output {
         .env("KUBECONFIG", control_plane.admin_kubeconfig())
         .output()
         .unwrap_or_else(|error| panic!("helm cannot be run: {error}"))
-}
-
-fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 fn chart() -> String {
@@ -35,7 +32,7 @@ fn chart() -> String {
 fn helm_lint_reports_nothing() {
     let output = Command::new(tools::install("helm").join("helm")).args(["lint", "--strict", &chart()]).output();
     let output = output.expect("helm");
-    assert!(output.status.success(), "{}", text(&output));
+    assert!(output.status.success(), "{}", printed(&output));
 }
 
 fn object(control_plane: &ControlPlane, arguments: &[&str]) -> Value {
@@ -132,7 +129,7 @@ async fn install_upgrade_and_uninstall_with_real_helm() {
     control_plane.kubectl(&["create", "namespace", OPERATOR]);
     control_plane.kubectl(&["label", "namespace", OPERATOR, "pod-security.kubernetes.io/enforce=restricted"]);
     let installed = helm(&control_plane, &["install", OPERATOR, &chart(), "--namespace", OPERATOR]);
-    assert!(installed.status.success(), "{}", text(&installed));
+    assert!(installed.status.success(), "{}", printed(&installed));
     let crd = "oauthintegrations.oauth.evolutionx.io";
     wait_until_established(&control_plane, crd);
     let deployment = object(&control_plane, &["get", "deployment", OPERATOR, "-n", OPERATOR]);
@@ -147,12 +144,12 @@ async fn install_upgrade_and_uninstall_with_real_helm() {
 
     let upgraded =
         helm(&control_plane, &["upgrade", OPERATOR, &chart(), "--namespace", OPERATOR, "--set", "log.filter=debug"]);
-    assert!(upgraded.status.success(), "{}", text(&upgraded));
+    assert!(upgraded.status.success(), "{}", printed(&upgraded));
     let deployment = object(&control_plane, &["get", "deployment", OPERATOR, "-n", OPERATOR]);
     assert!(arguments(&deployment).contains(&"--log=debug".to_owned()));
 
     let removed = helm(&control_plane, &["uninstall", OPERATOR, "--namespace", OPERATOR]);
-    assert!(removed.status.success(), "{}", text(&removed));
+    assert!(removed.status.success(), "{}", printed(&removed));
     control_plane.kubectl(&["get", "crd", crd]);
     assert!(world.values("it").await.is_some(), "tokens outlive the operator");
 }
@@ -186,7 +183,7 @@ async fn watching_some_namespaces_does_not_require_a_cluster_role() {
     assert!(!rendered.contains("kind: ClusterRole"), "{rendered}");
     let installed =
         helm(&control_plane, &[&["install", OPERATOR, &chart(), "--namespace", OPERATOR], &values[..]].concat());
-    assert!(installed.status.success(), "{}", text(&installed));
+    assert!(installed.status.success(), "{}", printed(&installed));
     wait_until_established(&control_plane, "oauthintegrations.oauth.evolutionx.io");
     for namespace in ["erp", "evox"] {
         assert_eq!(rules(&object(&control_plane, &["get", "role", OPERATOR, "-n", namespace])), RULES);
@@ -201,7 +198,7 @@ fn image() -> (Value, WorkDir) {
     let mut build = Command::new(tools::root().join("hack/image"));
     tools::remove_cargo_variables(&mut build);
     let built = build.output().expect("hack/image");
-    assert!(built.status.success(), "{}", text(&built));
+    assert!(built.status.success(), "{}", printed(&built));
     let work = WorkDir::new("image");
     let archive = tools::root().join("target/oauth-operator-image.tar");
     untar(&archive, work.path());
@@ -217,7 +214,7 @@ fn image() -> (Value, WorkDir) {
 
 fn untar(archive: &Path, into: &Path) {
     let output = Command::new("tar").arg("-xf").arg(archive).arg("-C").arg(into).output().expect("tar");
-    assert!(output.status.success(), "{}", text(&output));
+    assert!(output.status.success(), "{}", printed(&output));
 }
 
 fn read_json(path: &Path) -> Value {
@@ -255,12 +252,12 @@ fn cargo_can_load_the_docker_build_context() {
         let to = context.path().join(path);
         fs::create_dir_all(to.parent().expect("a directory")).expect("a directory");
         let copied = Command::new("cp").arg("-r").arg(tools::root().join(path)).arg(&to).output().expect("cp");
-        assert!(copied.status.success(), "{}", text(&copied));
+        assert!(copied.status.success(), "{}", printed(&copied));
     }
     let mut metadata = Command::new(env!("CARGO"));
     metadata.args(["metadata", "--locked", "--offline", "--format-version", "1"]).current_dir(context.path());
     let metadata = metadata.output().expect("cargo metadata");
-    assert!(metadata.status.success(), "{}", text(&metadata));
+    assert!(metadata.status.success(), "{}", printed(&metadata));
 }
 
 /// The crates that an SBOM lists, each with its version, its license and its hash on crates.io.
@@ -298,7 +295,7 @@ fn compiled_in() -> BTreeSet<String> {
         "{p}",
     ]);
     let tree = tree.current_dir(tools::root()).output().expect("cargo tree");
-    assert!(tree.status.success(), "{}", text(&tree));
+    assert!(tree.status.success(), "{}", printed(&tree));
     let own = format!("oauth-operator v{}", env!("CARGO_PKG_VERSION"));
     // After the version, cargo marks crates that generate code.
     let name = |line: &str| line.split(' ').take(2).collect::<Vec<_>>().join(" ");

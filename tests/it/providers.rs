@@ -11,15 +11,13 @@ use test_support::endpoint::{Endpoint, Reply, Request};
 use test_support::keycloak::Keycloak;
 use test_support::keys::{self, Key};
 use test_support::manifests::{apply, install_permissions_with_service_accounts};
-use test_support::{ControlPlane, World, tools};
+use test_support::{ControlPlane, World, docs, tools};
 use url::Url;
 
 /// The manifests of a page: each YAML block, in order.
 fn blocks(page: &str) -> Vec<Vec<Value>> {
-    let path = tools::root().join("docs/providers").join(page);
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let yaml = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("\n```").next());
-    yaml.map(|yaml| serde_saphyr::from_multiple(yaml).unwrap_or_else(|error| panic!("{page}: {error}"))).collect()
+    let parse = |yaml: &String| serde_saphyr::from_multiple(yaml).unwrap_or_else(|error| panic!("{page}: {error}"));
+    docs::blocks(&format!("docs/providers/{page}"), "yaml").iter().map(parse).collect()
 }
 
 /// Replaces the endpoint of a manifest: another host, the same path.

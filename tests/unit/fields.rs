@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use test_support::docs::blocks;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -28,17 +29,13 @@ fn manifests() -> Vec<Value> {
     };
     let examples = list("examples", "yaml").into_iter().map(read);
     let pages = ["docs", "docs/providers"].into_iter().flat_map(|directory| list(directory, "md"));
-    let blocks = pages.flat_map(|page| yaml_blocks(&read(page)));
+    let blocks = pages.flat_map(|page| blocks(&page.display().to_string(), "yaml"));
     let texts: Vec<String> = examples.chain(blocks).collect();
     let documents = texts.iter().flat_map(|text| text.split("\n---"));
     documents
         .filter_map(|document| serde_saphyr::from_str::<Value>(document).ok())
         .filter(|document| document["kind"] == "OAuthIntegration")
         .collect()
-}
-
-fn yaml_blocks(page: &str) -> Vec<String> {
-    page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).map(ToOwned::to_owned).collect()
 }
 
 /// The first value of each field. `[]` stands for the items of a list, `*` for the values of a map.

@@ -4,17 +4,14 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use test_support::tools;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
-
-fn owner() -> String {
-    let makefile = read("Makefile");
-    makefile.lines().find_map(|line| line.strip_prefix("OWNER ?= ")).expect("OWNER in the Makefile").to_owned()
 }
 
 /// The files of the project; those that are not text are left out.
@@ -27,7 +24,7 @@ fn files() -> Vec<(String, String)> {
 
 #[test]
 fn all_references_name_the_owner_of_the_makefile() {
-    let owner = owner();
+    let owner = tools::owner();
     let mut count = 0;
     for (name, text) in files() {
         for host in ["ghcr.io/", "github.com/", "raw.githubusercontent.com/"] {

@@ -33,7 +33,14 @@ use crate::oauth::http::trust_stores::TrustStores;
 use crate::oauth::request::TokenRequest;
 
 /// Mozilla's and the system's root certificates, read once.
-static DEFAULT_ROOTS: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| Arc::new(default_roots()));
+static DEFAULT_ROOTS: LazyLock<DefaultRoots> = LazyLock::new(default_roots);
+
+/// The default root certificates.
+struct DefaultRoots {
+    store: Arc<RootCertStore>,
+    /// Why certificates of the system are not among them.
+    problems: Vec<String>,
+}
 
 /// Creates connections. Clones share the caches.
 #[derive(Clone, Debug)]
@@ -71,7 +78,7 @@ impl HttpClients {
     pub fn new(egress: Arc<EgressPolicy>) -> Result<Self, BuildError> {
         // Fails only if the process already has a provider, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let tls = anonymous(Arc::clone(&DEFAULT_ROOTS)).map_err(BuildError)?;
+        let tls = anonymous(Arc::clone(&DEFAULT_ROOTS.store)).map_err(BuildError)?;
         let proxies = Proxies::System(Arc::new(Matcher::from_env()));
         let default = Dialer { egress, proxies, tls: Arc::clone(&tls), proxy_tls: tls };
         Ok(Self { default, trust_stores: TrustStores::default() })
@@ -91,7 +98,7 @@ impl HttpClients {
         }
         let impossible =
             |_| RequestError::new(Reason::InvalidSpec, "TLS cannot be set up for this connection: please report this");
-        let mut roots = Arc::clone(&DEFAULT_ROOTS);
+        let mut roots = Arc::clone(&DEFAULT_ROOTS.store);
         if let Some(bundle) = ca_bundle {
             roots = self.trust_stores.get(namespace, bundle).await?;
             dialer.proxy_tls = anonymous(Arc::clone(&roots)).map_err(impossible)?;
@@ -208,25 +215,23 @@ fn mismatch() -> RequestError {
 
 /// The default root certificates; those of the system are ignored if they cannot be read, because an image may have
 /// none.
-fn default_roots() -> RootCertStore {
-    let system = rustls_native_certs::load_native_certs().certs;
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned().chain(system));
-    roots
+fn default_roots() -> DefaultRoots {
+    let system = rustls_native_certs::load_native_certs();
+    let problems = match (system.errors.as_slice(), system.certs.as_slice()) {
+        ([], []) => vec!["there is no certificate in PEM".to_owned()],
+        (errors, _) => errors.iter().map(ToString::to_string).collect(),
+    };
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned().chain(system.certs));
+    DefaultRoots { store: Arc::new(store), problems }
 }
 
 /// Why certificates that `SSL_CERT_FILE` or `SSL_CERT_DIR` name are not trusted. Without these variables, the
 /// certificates of the system are optional.
 #[must_use]
-pub fn unreadable_roots() -> Vec<String> {
-    if ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().all(|name| std::env::var_os(name).is_none()) {
-        return Vec::new();
-    }
-    let found = rustls_native_certs::load_native_certs();
-    match (found.errors.as_slice(), found.certs.as_slice()) {
-        ([], []) => vec!["there is no certificate in PEM".to_owned()],
-        (errors, _) => errors.iter().map(ToString::to_string).collect(),
-    }
+pub fn unreadable_roots() -> &'static [String] {
+    let is_set = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
+    if is_set { &DEFAULT_ROOTS.problems } else { &[] }
 }
 
 /// Checks a CA bundle.

@@ -8,6 +8,7 @@ pub mod certificate;
 pub mod control_plane;
 pub mod cpu;
 pub mod django;
+pub mod docs;
 pub mod endpoint;
 pub mod http;
 pub mod keycloak;

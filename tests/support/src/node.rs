@@ -152,11 +152,6 @@ impl Node {
         node
     }
 
-    /// Its name in the API.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// What a pod with this UID has used; `None` if it does not run on this node.
     pub fn usage(&self, uid: &str) -> Option<Usage> {
         let root = Path::new("/sys/fs/cgroup");

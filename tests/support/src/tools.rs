@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 static INSTALLED: Mutex<Option<HashMap<String, PathBuf>>> = Mutex::new(None);
@@ -29,6 +29,11 @@ pub fn install(name: &str) -> PathBuf {
 pub fn root() -> &'static Path {
     const SUPPORT: &str = env!("CARGO_MANIFEST_DIR");
     Path::new(SUPPORT.strip_suffix("/tests/support").expect("this crate is in tests/support"))
+}
+
+/// Everything that a program has printed.
+pub fn printed(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 /// Removes the variables that `cargo test` sets: with them, another cargo would compile some crates again.
