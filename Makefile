@@ -46,16 +46,19 @@ all-tests: lint
 	cargo test --locked --no-fail-fast --lib --bins --test unit
 	@echo "==> end-to-end tests, on real servers"
 	cargo test --locked --no-fail-fast --test it --test demo -- --test-threads=$(IT_THREADS)
-	@echo "==> attacks of one tenant on others"
-	cargo test --locked --no-fail-fast --test attacks -- --test-threads=2
-	@echo "==> faults, shortened (in full: make test-faults)"
-	FAULTS_SHORT=1 FAULT_SECONDS=1 cargo test --locked --features failpoints --test faults -- --nocapture
-	@echo "==> a release on real nodes, and every command of the documentation"
-	cargo test --locked --test e2e -- --nocapture
+	@echo "==> side by side, because they mostly wait: a release on real nodes, with every command of the documentation, and the"
+	@echo "    attacks of one tenant on others, with the faults after them. The output of each is printed at its end."
+	$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target e2e attacks-and-faults
 	@echo "==> search the output of all tests for secrets"
 	cargo test --locked --test canary
 	@echo "==> fuzzing, with a fixed number of inputs in a fixed order (longer, with random inputs: make fuzz FUZZ_SECONDS=600)"
 	FUZZ_SEED=1 FUZZ_RUNS=short hack/fuzz
+
+# One after the other: the operator of the faults is another build (with failpoints) at the same path.
+.PHONY: attacks-and-faults
+attacks-and-faults:
+	$(MAKE) --no-print-directory test-attacks
+	FAULTS_SHORT=1 FAULT_SECONDS=1 $(MAKE) --no-print-directory test-faults
 
 .PHONY: test-faults
 test-faults: ## Recovery after each of 47 faults; FAULT_SECONDS=3 sets their duration, FAULTS=text selects by name
@@ -63,7 +66,7 @@ test-faults: ## Recovery after each of 47 faults; FAULT_SECONDS=3 sets their dur
 
 .PHONY: test-attacks
 test-attacks: ## Attacks of one tenant on others; ATTACK=text selects by name
-	cargo test --locked --test attacks -- --test-threads=2 $(ATTACK)
+	cargo test --locked --no-fail-fast --test attacks -- --test-threads=3 $(ATTACK)
 
 .PHONY: test-unit
 test-unit: ## Run the tests that need no server

@@ -77,13 +77,14 @@ fn deep_claims() -> String {
 async fn restart(siege: &mut Siege, victim: &Victim) {
     siege.restart_operator();
     siege.operator.until_ready().await;
+    let before = siege.token_of(victim).await;
     eventually("the new process leads", SHORT_TIMEOUT, async || {
         if siege.operator.leads() { Ok(()) } else { Err(siege.operator.get("/readyz").1) }
     })
     .await;
-    let requests_before = victim.endpoint.count();
+    // In the Secret, not only requested: the condition Ready is still that of the killed process.
     eventually("the victim's token is renewed", SHORT_TIMEOUT, async || {
-        if victim.endpoint.count() > requests_before { Ok(()) } else { Err("no request".to_owned()) }
+        if siege.token_of(victim).await == before { Err("it is still the same".to_owned()) } else { Ok(()) }
     })
     .await;
     siege.bob.wait_for_ready(&victim.name, "True", "TokenValid").await;

@@ -256,6 +256,14 @@ impl Siege {
         Victim { endpoint, name: "victim".to_owned() }
     }
 
+    /// The token that a workload of the victim would read now; empty if there is none.
+    pub async fn token_of(&self, victim: &Victim) -> String {
+        let secrets = Api::<Secret>::namespaced(self.admin.clone(), &self.bob.namespace);
+        let secret = secrets.get_opt(&victim.name).await.expect("a read of the victim's Secret");
+        let token = secret.and_then(|secret| secret.data).and_then(|mut data| data.remove("access_token"));
+        token.map(|value| String::from_utf8_lossy(&value.0).into_owned()).unwrap_or_default()
+    }
+
     /// Observes the victim's token, the operator's health and its memory for some time.
     pub async fn observe(&self, victim: &Victim, time: Duration) -> Observation {
         let stopped = Arc::new(AtomicBool::new(false));
@@ -268,11 +276,8 @@ impl Siege {
         };
         let mut tokens = BTreeSet::new();
         let deadline = Instant::now() + time;
-        let secrets = Api::<Secret>::namespaced(self.admin.clone(), "bob");
         while Instant::now() < deadline {
-            let secret = secrets.get_opt(&victim.name).await.expect("a read of the victim's Secret");
-            let token = secret.and_then(|secret| secret.data).and_then(|mut data| data.remove("access_token"));
-            let token = token.map(|value| String::from_utf8_lossy(&value.0).into_owned()).unwrap_or_default();
+            let token = self.token_of(victim).await;
             let expires = token.split('-').nth(1).and_then(|part| part.parse::<u128>().ok()).unwrap_or_default();
             observation.total += 1;
             observation.expired += usize::from(expires <= unix_milliseconds());

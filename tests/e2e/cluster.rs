@@ -1,7 +1,7 @@
 //! The cluster and what is outside of it: two nodes, a registry, an identity provider and a protected API.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -34,8 +34,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts everything, except the operator.
-    pub fn start(timeline: &Timeline) -> Self {
+    /// Starts everything, except the operator. Users have this binary of it as a command.
+    pub fn start(timeline: &Timeline, command: &[u8]) -> Self {
         push_images();
         node::resolve_outside(LOGIN_HOST);
         node::forward(port_of(Registry::NAME), Registry::NAME.parse().expect("an address"));
@@ -50,12 +50,12 @@ impl Cluster {
         timeline.add("a control plane, and two nodes that are Ready");
         let work = WorkDir::new("user");
         let cluster = Self { nodes, control_plane, api, work, _keycloak: keycloak };
-        cluster.make_commands();
+        cluster.make_commands(command);
         cluster
     }
 
     /// The values of this environment: a private CA, and a name that no DNS server knows.
-    fn make_commands(&self) {
+    fn make_commands(&self, command: &[u8]) {
         let path = |name: &str| self.work.path().join(name);
         let mut values = json!({
             "extraEnv": [{"name": "SSL_CERT_FILE", "value": "/etc/company-ca/ca.pem"}],
@@ -74,9 +74,10 @@ impl Cluster {
             helm.display()
         );
         fs::create_dir(path("bin")).expect("a directory");
-        fs::write(path("bin/helm"), script).expect("a script");
-        fs::set_permissions(path("bin/helm"), fs::Permissions::from_mode(0o755)).expect("executable");
-        symlink(env!("CARGO_BIN_EXE_oauth-operator"), path("bin/oauth-operator")).expect("a link");
+        for (name, content) in [("bin/helm", script.as_bytes()), ("bin/oauth-operator", command)] {
+            fs::write(path(name), content).expect("a command");
+            fs::set_permissions(path(name), fs::Permissions::from_mode(0o755)).expect("executable");
+        }
     }
 
     /// The CA of the identity provider, as a file.

@@ -30,8 +30,8 @@ fn a_release_is_installed_on_real_nodes_and_survives_operations() {
     node::in_network("a_release_is_installed_on_real_nodes_and_survives_operations", || {
         let timeline = Timeline::new();
         let _registry = release::Registry::start();
-        release::publish_and_verify(&timeline);
-        let cluster = cluster::Cluster::start(&timeline);
+        let command = release::publish_and_verify(&timeline);
+        let cluster = cluster::Cluster::start(&timeline, &command);
         install::by_the_quickstart(&cluster, &timeline);
         operations::without_an_expired_token(&cluster, &timeline);
         load::stays_within_the_requests(&cluster, &timeline);

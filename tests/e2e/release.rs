@@ -70,8 +70,8 @@ fn release(directory: &Path, key: Option<&Path>, binaries: Option<&Path>) -> Str
     std::fs::read_to_string(directory.join("digests.txt")).expect("digests.txt")
 }
 
-/// Releases twice and checks every artifact.
-pub fn publish_and_verify(timeline: &Timeline) {
+/// Releases twice and checks every artifact. Returns the binary for the CPU of the nodes, as a user downloads it.
+pub fn publish_and_verify(timeline: &Timeline) -> Vec<u8> {
     let work = tempfile::TempDir::new().expect("a directory");
     let cosign = tools::install("cosign").join("cosign");
     succeed(Command::new(&cosign).args(["generate-key-pair"]).env("COSIGN_PASSWORD", "").current_dir(work.path()));
@@ -99,6 +99,7 @@ pub fn publish_and_verify(timeline: &Timeline) {
     is_signed(&cosign, work.path(), &digests, image);
     a_changed_file_is_detected(&cosign, work.path());
     timeline.add("signatures, attestations, checksums and provenance verified");
+    std::fs::read(first.join("oauth-operator-linux-amd64")).expect("the binary")
 }
 
 fn contains_the_documented_files(directory: &Path) {
