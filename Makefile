@@ -46,13 +46,18 @@ all-tests: lint
 	cargo test --locked --no-fail-fast --lib --bins --test unit
 	@echo "==> end-to-end tests, on real servers"
 	cargo test --locked --no-fail-fast --test it --test demo -- --test-threads=$(IT_THREADS)
-	@echo "==> side by side, because they mostly wait: a release on real nodes, with every command of the documentation, and the"
-	@echo "    attacks of one tenant on others, with the faults after them. The output of each is printed at its end."
-	$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target e2e attacks-and-faults
+	@echo "==> side by side, because the tests mostly wait; the output of each is printed at its end:"
+	@echo "    a release on real nodes with every command of the documentation, then fuzzing with a fixed number of inputs in a"
+	@echo "    fixed order (longer, with random inputs: make fuzz FUZZ_SECONDS=600);"
+	@echo "    attacks of one tenant on others, then the faults, shortened (in full: make test-faults)"
+	$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target nodes-and-fuzz attacks-and-faults
 	@echo "==> search the output of all tests for secrets"
 	cargo test --locked --test canary
-	@echo "==> fuzzing, with a fixed number of inputs in a fixed order (longer, with random inputs: make fuzz FUZZ_SECONDS=600)"
-	FUZZ_SEED=1 FUZZ_RUNS=short hack/fuzz
+
+.PHONY: nodes-and-fuzz
+nodes-and-fuzz:
+	$(MAKE) --no-print-directory e2e
+	FUZZ_SEED=1 FUZZ_RUNS=short $(MAKE) --no-print-directory fuzz
 
 # One after the other: the operator of the faults is another build (with failpoints) at the same path.
 .PHONY: attacks-and-faults
