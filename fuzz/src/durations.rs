@@ -77,11 +77,11 @@ pub fn durations(data: &[u8]) {
         let Ok(spec) = serde_json::from_value::<OAuthIntegrationSpec>(spec) else { continue };
         let Ok(validated) = ValidatedSpec::parse("it", &spec) else { continue };
         assert!(!validated.max_attempt_duration().is_zero());
-        check_times(validated.token_lifetime.unwrap_or(lifetime::DEFAULT_LIFETIME), validated.renew_before);
+        check_times(validated.token_lifetime.unwrap_or(lifetime::DEFAULT_LIFETIME), validated.renewal_time.before);
     }
 }
 
 fn check_times(lifetime: SignedDuration, renew_before: Option<SignedDuration>) {
-    let times = lifetime::schedule("uid", *NOW, lifetime, renew_before, Jitter::Wide);
+    let times = lifetime::schedule("uid", *NOW, lifetime, renew_before.into(), Jitter::Wide);
     assert!(times.expires_at <= Timestamp::MAX && times.renew_at <= times.expires_at, "{times:?}");
 }

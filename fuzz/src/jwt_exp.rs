@@ -36,6 +36,7 @@ pub fn jwt_exp(data: &[u8]) {
 fn check_lifetime(token: &str, expiry: Option<Timestamp>) {
     for token_lifetime in [None, Some(SignedDuration::from_secs(90))] {
         let known = Known {
+            problem: None,
             issued_at: *NOW,
             token_lifetime,
             expires_in: None,
@@ -49,7 +50,7 @@ fn check_lifetime(token: &str, expiry: Option<Timestamp>) {
         let real = expiry.map(|expiry| expiry.duration_since(*NOW)).filter(SignedDuration::is_positive);
         assert!(real.is_none_or(|real| length <= real), "{length} is longer than the actual lifetime");
         let times =
-            lifetime::schedule(token, *NOW, length, token_lifetime.map(|lifetime| lifetime / 2), Jitter::Narrow);
+            lifetime::schedule(token, *NOW, length, token_lifetime.map(|lifetime| lifetime / 2).into(), Jitter::Narrow);
         assert!(*NOW <= times.renew_at && times.renew_at <= times.expires_at, "{times:?}");
     }
 }

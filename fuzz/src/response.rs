@@ -82,6 +82,7 @@ fn check_response(response: &TokenResponse, raw: &HttpResponse) {
     let lifetimes = [response.expires_in, response.expires_at.map(|end| end.duration_since(*NOW))];
     assert!(lifetimes[0].is_none_or(|lifetime| lifetime.is_positive()));
     let known = Known {
+        problem: None,
         issued_at: response.date.unwrap_or(*NOW),
         token_lifetime: None,
         expires_in: response.expires_in,
@@ -91,7 +92,7 @@ fn check_response(response: &TokenResponse, raw: &HttpResponse) {
     };
     let length = lifetime::resolve(&known).length;
     assert!(length.is_positive() && length <= SignedDuration::from_hours(8_760), "a lifetime of {length}");
-    let times = lifetime::schedule("uid", *NOW, length, None, Jitter::Wide);
+    let times = lifetime::schedule("uid", *NOW, length, None.into(), Jitter::Wide);
     assert!(*NOW <= times.renew_at && times.renew_at <= times.expires_at, "{times:?}");
 }
 

@@ -6,13 +6,14 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::acquisition::content::provenance;
+use crate::acquisition::content::{in_time, provenance};
 use crate::api::reason::Reason;
 use crate::decision::observed::{CredentialsState, Observed};
+use crate::fingerprint;
 use crate::oauth::credentials::{Credential, Credentials};
 use crate::oauth::error::RequestError;
 use crate::oauth::lifetime;
-use crate::oauth::lifetime::{Known, Lifetime};
+use crate::oauth::lifetime::{Known, Lifetime, TokenTimes};
 use crate::oauth::request::TokenRequest;
 use crate::oauth::response::token::TokenResponse;
 use crate::spec::credentials::trailing_newline_hint;
@@ -23,6 +24,10 @@ use crate::target::content::TargetContent;
 /// The `Date` header has whole seconds, and a response takes time: up to this difference, the two clocks are
 /// considered equal.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
+/// A token that expires later than the one before by no more than this has gained nothing: lifetimes have whole seconds.
+const MIN_GAIN: SignedDuration = SignedDuration::from_secs(1);
+/// How long after the end of a token another one is requested, if the endpoint returns the same one until then.
+const AFTER_END: SignedDuration = SignedDuration::from_secs(1);
 
 /// An issued token.
 #[derive(Clone, Debug)]
@@ -79,6 +84,10 @@ impl<'a> Attempt<'a> {
         };
         let step = match (observed.refresh_token(), spec.renewal.fallback()) {
             (None, Some(fallback)) => fallback_step(fallback, credentials, None)?,
+            // The refresh token returns only tokens that expire with the session.
+            (Some(_), Some(fallback)) if observed.session_ends() && has_credentials(fallback, credentials) => {
+                Step::Fallback(fallback, None)
+            }
             (refresh_token, _) => Step::Main(&spec.token_request, refresh_token),
         };
         Ok(Self { observed, spec, credentials, version, dpop_key, step })
@@ -143,25 +152,8 @@ impl<'a> Attempt<'a> {
     fn issued(&self, response: TokenResponse, issued_at: Timestamp) -> IssuedToken {
         let Self { observed, spec, credentials, version, dpop_key, step: _ } = self;
         let (request, sent) = self.next_request();
-        let TokenResponse {
-            access_token,
-            is_verbatim,
-            refresh_token,
-            expires_in,
-            expires_at,
-            token_type,
-            scope,
-            mut extra,
-            date,
-        } = response;
-        let Lifetime { length, warning } = lifetime::resolve(&Known {
-            issued_at: date.filter(|date| date.duration_since(issued_at).abs() > CLOCK_TOLERANCE).unwrap_or(issued_at),
-            token_lifetime: spec.token_lifetime,
-            expires_in,
-            expires_at,
-            is_computed: !request.expressions.times_are_paths(),
-            access_token: if is_verbatim { access_token.expose_secret() } else { "" },
-        });
+        let mut times = self.times(request, &response, sent.get(Credential::RefreshToken), issued_at);
+        let TokenResponse { access_token, refresh_token, token_type, scope, mut extra, warning, .. } = response;
         // As for the refresh token: a value that is missing in the response to a refresh is kept.
         if let (true, Some(before)) = (request.grant.is_refresh(), &observed.stored.content) {
             for (key, value) in before.extra.iter().filter(|(key, _)| request.expressions.extra.contains_key(*key)) {
@@ -169,11 +161,15 @@ impl<'a> Attempt<'a> {
             }
         }
         let mut provenance = provenance(observed, spec, credentials, version);
+        provenance.access_token_hash = Some(fingerprint::salted(&[access_token.expose_secret()]));
         // If a response contains no refresh token, the one that was sent stays valid (RFC 6749, section 6).
         let mut refresh_token = refresh_token.or_else(|| sent.get(Credential::RefreshToken).cloned());
         if let (None, Some((withheld, binding))) = (&refresh_token, observed.withheld_by_strategy()) {
             // The withheld token keeps its binding.
             (refresh_token, provenance.binding) = (Some(withheld), binding);
+        }
+        if refresh_token.is_none() {
+            times.refresh_token_expires_at = None;
         }
         let content = TargetContent {
             access_token: Some(access_token),
@@ -183,13 +179,104 @@ impl<'a> Attempt<'a> {
             scope: scope.or_else(|| request.scope.clone()),
             extra,
             dpop_key: dpop_key.clone(),
-            times: lifetime::schedule(&observed.uid, issued_at, length, spec.renew_before, observed.spread())
-                .renewed_after(observed.min_renewal_interval),
+            times: in_time(observed, spec, times),
             provenance,
         };
         let is_unexpected = matches!(&self.step, Step::Fallback(_, Some(_))) && !spec.renewal.is_refresh_first();
-        IssuedToken { content, warning: if is_unexpected { Some(Reason::FallbackUsed) } else { warning } }
+        let warning = if is_unexpected { Some(Reason::FallbackUsed) } else { warning.or(times.warning) };
+        IssuedToken { content, warning }
     }
+
+    /// The times of a token that was requested at `issued_at`, with this refresh token, if any.
+    fn times(
+        &self,
+        request: &TokenRequest,
+        response: &TokenResponse,
+        sent: Option<&SecretString>,
+        issued_at: Timestamp,
+    ) -> TokenTimes {
+        let Self { observed, spec, .. } = self;
+        let date = response.date.filter(|date| date.duration_since(issued_at).abs() > CLOCK_TOLERANCE);
+        let Lifetime { length, warning } = lifetime::resolve(&Known {
+            issued_at: date.unwrap_or(issued_at),
+            token_lifetime: spec.token_lifetime,
+            expires_in: response.expires_in,
+            expires_at: response.expires_at,
+            problem: response.lifetime_problem,
+            is_computed: !request.expressions.times_are_paths(),
+            access_token: if response.is_verbatim { response.access_token.expose_secret() } else { "" },
+        });
+        let scheduled = lifetime::schedule(&observed.uid, issued_at, length, spec.renewal_time, observed.spread());
+        let is_sent = |token: &SecretString| sent.is_some_and(|sent| sent.expose_secret() == token.expose_secret());
+        // The response says nothing new about a refresh token that stays the same.
+        let is_kept = sent.is_some() && response.refresh_token.as_ref().is_none_or(is_sent);
+        let known = self.times_before().filter(|_| is_kept).and_then(|before| before.refresh_token_expires_at);
+        let refresh_token_expires_at =
+            refresh_token_expiry(request, response, date.unwrap_or(issued_at), issued_at).or(known);
+        let times = TokenTimes { refresh_token_expires_at, warning: warning.or(scheduled.warning), ..scheduled };
+        match self.times_before() {
+            Some(before) if self.is_same_token(&response.access_token) => {
+                same_token(times, before, spec.token_lifetime)
+            }
+            Some(before) if request.grant.is_refresh() => self.at_end_of_session(times, before),
+            _ => times,
+        }
+    }
+
+    /// The times of the token that is renewed, if it was issued for the same spec.
+    fn times_before(&self) -> Option<TokenTimes> {
+        let snapshot = self.observed.snapshot()?;
+        (snapshot.provenance.spec_hash == self.spec.spec_hash).then_some(snapshot.times?)
+    }
+
+    fn is_same_token(&self, token: &SecretString) -> bool {
+        let known = self.observed.snapshot().and_then(|snapshot| snapshot.provenance.access_token_hash.as_deref());
+        known.is_some_and(|known| fingerprint::matches(known, &[token.expose_secret()]))
+    }
+
+    /// A refreshed token that does not expire later than the one before, because the session at the server ends then.
+    /// Further refreshes would return tokens with shorter and shorter lifetimes, more and more often.
+    fn at_end_of_session(&self, times: TokenTimes, before: TokenTimes) -> TokenTimes {
+        let gain = |new: Timestamp, old: Timestamp| new.duration_since(old) > MIN_GAIN;
+        let ends = match (times.refresh_token_expires_at, before.refresh_token_expires_at) {
+            (Some(new), Some(old)) => !gain(new, old) && !gain(new, times.expires_at),
+            _ => !gain(times.expires_at, before.expires_at),
+        };
+        if !ends {
+            return times;
+        }
+        // The next renewal uses the other grant, or there is none.
+        let renew_at = if self.spec.renewal.fallback().is_some() { times.renew_at } else { times.expires_at };
+        TokenTimes { session_ends: true, renew_at, ..times }
+    }
+}
+
+/// When the refresh token of a response expires, by the clock of this machine.
+fn refresh_token_expiry(
+    request: &TokenRequest,
+    response: &TokenResponse,
+    issued_at_by_endpoint: Timestamp,
+    issued_at: Timestamp,
+) -> Option<Timestamp> {
+    let by_end = response.refresh_token_expires_at.map(|end| end.duration_since(issued_at_by_endpoint));
+    let left = [response.refresh_token_expires_in, by_end].into_iter().flatten().min();
+    let left = left.filter(SignedDuration::is_positive)?;
+    let is_path = request.expressions.refresh_token_times_are_paths();
+    issued_at.checked_add(if is_path { left } else { lifetime::rounded(left) }).ok()
+}
+
+/// The times of a token that the endpoint has returned again: it expires when it was known to expire, and the endpoint
+/// returns another one only after that.
+fn same_token(times: TokenTimes, before: TokenTimes, token_lifetime: Option<SignedDuration>) -> TokenTimes {
+    let is_assumed = matches!(before.warning, Some(Reason::TokenLifetimeUnknown | Reason::TokenLifetimeInvalid))
+        || token_lifetime.is_some_and(|wanted| before.expires_at.duration_since(before.issued_at) >= wanted);
+    if is_assumed {
+        return times;
+    }
+    let expires_at = times.expires_at.min(before.expires_at);
+    let renew_at = expires_at.max(times.issued_at).checked_add(AFTER_END).unwrap_or(expires_at);
+    let warning = before.warning;
+    TokenTimes { expires_at, renew_at, warning, ..times }
 }
 
 /// Whether the refresh token was rejected. With `renewal.strategy` the grant can be run again after any rejection:
@@ -198,16 +285,20 @@ fn is_refresh_token_rejected(renewal: &Renewal, error: &RequestError) -> bool {
     error.invalid_grant || (renewal.is_refresh_first() && error.reason == Reason::RequestRejected)
 }
 
+fn has_credentials(fallback: &TokenRequest, credentials: &Credentials) -> bool {
+    fallback.required_credentials().iter().all(|credential| credentials.has(*credential))
+}
+
 /// The fallback, if its credentials are present.
 fn fallback_step<'a>(
     fallback: &'a TokenRequest,
     credentials: &Credentials,
     rejected: Option<RequestError>,
 ) -> Result<Step<'a>, RequestError> {
-    let required = fallback.required_credentials();
-    if required.iter().all(|credential| credentials.has(*credential)) {
+    if has_credentials(fallback, credentials) {
         return Ok(Step::Fallback(fallback, rejected));
     }
+    let required = fallback.required_credentials();
     let names: Vec<&str> = required.iter().map(|credential| display_name(*credential)).collect();
     let message = format!("spec.renewal.fallback needs {}: add them to the credentials Secret", names.join(" and "));
     Err(match rejected {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::api::reason::Reason;
 use crate::decision::observed::{CredentialsState, Observed};
 use crate::fingerprint;
 use crate::oauth::credentials::{Credential, Credentials};
@@ -28,6 +29,7 @@ pub(crate) fn provenance(
         credentials_name: spec.credentials_name.clone(),
         credentials_version: version.to_owned(),
         binding: spec.binding.clone(),
+        access_token_hash: None,
         refresh_token_hash: first_token.or_else(|| observed.stored.initial_refresh_token_hash.clone()),
         renew_requested_at: observed.renew_requested_at.clone(),
     }
@@ -73,7 +75,7 @@ pub fn content_with_rotated_refresh_token(
             scope: None,
             extra: BTreeMap::new(),
             dpop_key: observed.stored.dpop_key.clone(),
-            times: TokenTimes { issued_at: now, expires_at: now, renew_at: now },
+            times: TokenTimes::new(now, now, now),
             provenance,
         },
     };
@@ -83,9 +85,18 @@ pub fn content_with_rotated_refresh_token(
 /// The stored content with the renewal time of the current spec: the token stays the same.
 #[must_use]
 pub fn rescheduled(observed: &Observed, spec: &ValidatedSpec, content: &TargetContent) -> TargetContent {
-    let TokenTimes { issued_at, expires_at, renew_at: _ } = content.times;
+    let TokenTimes { issued_at, expires_at, refresh_token_expires_at, session_ends, warning, .. } = content.times;
     let lifetime: SignedDuration = expires_at.duration_since(issued_at);
-    let times = lifetime::schedule(&observed.uid, issued_at, lifetime, spec.renew_before, Jitter::Narrow)
-        .renewed_after(observed.min_renewal_interval);
-    TargetContent { times, ..content.clone() }
+    let scheduled = lifetime::schedule(&observed.uid, issued_at, lifetime, spec.renewal_time, Jitter::Narrow);
+    let warning = warning.filter(|warning| *warning != Reason::RenewBeforeTooLong).or(scheduled.warning);
+    let times = TokenTimes { refresh_token_expires_at, session_ends, warning, ..scheduled };
+    TargetContent { times: in_time(observed, spec, times), ..content.clone() }
+}
+
+/// The times with the limits of the refresh token and of the operator.
+pub(crate) fn in_time(observed: &Observed, spec: &ValidatedSpec, times: TokenTimes) -> TokenTimes {
+    // If the grant can be run again at any time, an expired refresh token costs nothing.
+    let needs_refresh_token = spec.token_request.grant.is_refresh() && !spec.renewal.is_refresh_first();
+    let times = if needs_refresh_token { times.renewed_before_refresh_token_expires() } else { times };
+    times.renewed_after(observed.min_renewal_interval)
 }

@@ -67,11 +67,11 @@ pub(crate) async fn acquire_token(
             Err(error) => Err(error),
         };
         let response = response.map_err(advice::explain);
-        requests.push(SentRequest {
-            grant: request.grant.kind(),
-            failure: response.as_ref().err().map(|error| error.reason),
-            duration: now().duration_since(sent_at),
-        });
+        let failure = response.as_ref().err().map(|error| error.reason);
+        if !failure.is_some_and(is_not_sent) {
+            let duration = now().duration_since(sent_at);
+            requests.push(SentRequest { grant: request.grant.kind(), failure, duration });
+        }
         if let Progress::Done(result) = attempt.record(response, sent_at, begun.elapsed()) {
             break result;
         }
@@ -80,6 +80,11 @@ pub(crate) async fn acquire_token(
         permit.complete(outcome);
     }
     Acquired { result, requests }
+}
+
+/// Whether a failure means that no token request was sent.
+fn is_not_sent(failure: Reason) -> bool {
+    failure.class() == FailureClass::Configuration || failure == Reason::InvalidIssuerMetadata
 }
 
 /// The outcome for the endpoint's host; `None` if nothing was sent.

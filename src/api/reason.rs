@@ -111,6 +111,16 @@ reasons! {
     TokenLifetimeTooShort: NotAFailure,
     /// The lifetime of the token is unknown; 5 minutes are assumed.
     TokenLifetimeUnknown: NotAFailure,
+    /// The lifetime or expiry in the response is not a number of seconds or a time, and is ignored.
+    TokenLifetimeInvalid: NotAFailure,
+    /// The lifetime in the response is a time, which is used as such, or longer than 400 days.
+    TokenLifetimeImplausible: NotAFailure,
+    /// `spec.renewBefore` is not shorter than the lifetime of the token, and is ignored.
+    RenewBeforeTooLong: NotAFailure,
+    /// The refresh token in the response is not a usable string, and is ignored.
+    RefreshTokenIgnored: NotAFailure,
+    /// The refresh token expires within 7 days, and renewals do not extend it.
+    RefreshTokenExpiring: NotAFailure,
     /// The refresh token was rejected, and the token was obtained with `spec.renewal.fallback`.
     FallbackUsed: NotAFailure,
 

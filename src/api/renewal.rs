@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::api::duration::Duration;
 use crate::api::grant::GrantType;
 use crate::api::request::Format;
 use crate::api::{schema, validation};
@@ -22,6 +23,15 @@ pub struct Renewal {
     /// rejects it with any error. With `grantType: refresh_token` both are the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<RenewalStrategy>,
+
+    /// The maximum by which a renewal is earlier than it must be, so that many tokens are not renewed at the same time.
+    /// `0s` switches this off, for servers that accept a renewal only shortly before a token expires. Default: a tenth
+    /// of the lifetime, after the first and unscheduled requests a third; with `renewBefore`, a tenth of that. Example:
+    /// `0s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new(validation::JITTER).message("renewal.jitter must be a duration from 0s to 8760h, such as 0s or 5m"))]
+    pub jitter: Option<Duration>,
 
     /// How the refresh request differs from the grant request, with `strategy: refresh_token`. Default: only as
     /// specified in RFC 6749, section 6. Example: `{format: form}`.

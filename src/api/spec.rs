@@ -156,9 +156,7 @@ pub struct OAuthIntegrationSpec {
     pub token_lifetime: Option<Duration>,
 
     /// How long before its expiry a token is renewed; at least 1s and shorter than `tokenLife`. Default: a third of
-    /// the lifetime. A jitter of up to a tenth of the lifetime (a third for the first token and after unscheduled
-    /// renewals, such as those after an outage) is also subtracted, so that many tokens of the same age are not
-    /// renewed at once. Example: `10m`.
+    /// the lifetime. A jitter is also subtracted, see `renewal.jitter`. Example: `10m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new(validation::RENEW_BEFORE).message("renewBefore must be a duration from 1s to 8760h, such as 30s or 10m"))]

@@ -31,6 +31,21 @@ pub struct OAuthIntegrationStatus {
     /// When the token will be renewed, RFC 3339. Example: `2026-11-25T10:40:00Z`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renew_at: Option<Time>,
+    /// When the refresh token expires, if the endpoint says so, RFC 3339. Example: `2026-12-25T10:00:00Z`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh_token_expires_at: Option<Time>,
+    /// The value of the annotation `oauth.evolutionx.io/renew-requested-at` for which the current token was requested:
+    /// once it is the latest value, a forced renewal, also with new credentials, has succeeded. Example:
+    /// `2026-11-25T10:00:00Z`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub last_handled_renew_request: Option<String>,
+    /// When a new token was last written, RFC 3339. Example: `2026-11-25T10:00:01Z`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_renewal_time: Option<Time>,
+    /// Number of tokens that were written. Example: `42`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewals: Option<i64>,
     /// The failure that is being retried; absent after a success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<LastFailure>,

@@ -10,6 +10,8 @@ pub(crate) const ENDPOINT: &str = r"isURL(self) && url(self).getScheme() in ['ht
 
 pub(crate) const TOKEN_LIFETIME: &str = r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('5s') && duration(self) <= duration('8760h')";
 pub(crate) const RENEW_BEFORE: &str = r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('8760h')";
+pub(crate) const JITTER: &str =
+    r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) <= duration('8760h')";
 pub(crate) const TIMEOUT: &str = r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('60s')";
 
 pub(crate) const SECRET_NAME: &str =

@@ -11,6 +11,12 @@ const STALLED_RECHECK: SignedDuration = SignedDuration::from_hours(1);
 /// The maximum jitter added to a delay, so that integrations that failed together do not retry together.
 const BACKOFF_JITTER: f64 = 0.25;
 
+/// The minimum delay after a rejection while a token is valid.
+const MIN_PAUSE_BEFORE_EXPIRY: SignedDuration = SignedDuration::from_secs(10);
+/// The minimum delay after 429 (Too Many Requests) if the response does not request another one: at some servers, each
+/// further request prolongs the limit.
+pub(crate) const TOO_MANY_REQUESTS: SignedDuration = SignedDuration::from_mins(1);
+
 /// The minimum interval between two token requests of one integration, doubled for each consecutive request.
 const MIN_REQUEST_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 /// The maximum of this interval.
@@ -29,6 +35,14 @@ pub(crate) fn pause(reason: Reason, attempts: i32, uid: &str) -> SignedDuration 
     let pause = first.saturating_mul(2_u32.saturating_pow(doublings)).min(max);
     let jitter = lifetime::hash_fraction(&format!("{uid}/{attempts}")) * BACKOFF_JITTER;
     SignedDuration::try_from(pause.mul_f64(1.0 + jitter).min(max)).unwrap_or(STALLED_RECHECK)
+}
+
+/// The same, but while a token is valid, half of the time until it expires at most, so that there are further attempts
+/// before that: some servers accept a renewal only shortly before a token expires.
+pub(crate) fn pause_before_expiry(pause: SignedDuration, expires_at: Timestamp, now: Timestamp) -> SignedDuration {
+    let left = expires_at.duration_since(now);
+    // The delay of a transient failure may already be shorter.
+    if left.is_positive() { pause.min((left / 2).max(MIN_PAUSE_BEFORE_EXPIRY)) } else { pause }
 }
 
 /// Whether a deletion has already waited this long.

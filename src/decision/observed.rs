@@ -220,7 +220,8 @@ impl Observed {
     /// The jitter for the renewal of a token that is obtained now: wide, unless the renewal happens when it is due.
     #[must_use]
     pub fn spread(&self) -> Jitter {
-        let Some(TokenTimes { issued_at, expires_at, renew_at }) = self.snapshot().and_then(|snapshot| snapshot.times)
+        let Some(TokenTimes { issued_at, expires_at, renew_at, .. }) =
+            self.snapshot().and_then(|snapshot| snapshot.times)
         else {
             return Jitter::Wide;
         };
@@ -234,6 +235,18 @@ impl Observed {
     pub fn is_too_short(&self, times: TokenTimes) -> bool {
         let min_interval = self.min_renewal_interval;
         times.expires_at.duration_since(times.issued_at) < min_interval + min_interval / 4
+    }
+
+    /// The value of the `renew-requested-at` annotation for which the stored token was requested.
+    #[must_use]
+    pub fn handled_renew_request(&self) -> Option<&String> {
+        self.snapshot().and_then(|snapshot| snapshot.provenance.renew_requested_at.as_ref())
+    }
+
+    /// Whether refreshing the stored token no longer extends anything.
+    #[must_use]
+    pub fn session_ends(&self) -> bool {
+        self.snapshot().and_then(|snapshot| snapshot.times).is_some_and(|times| times.session_ends)
     }
 
     pub(crate) fn renew_at(&self) -> Option<Timestamp> {

@@ -7,9 +7,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::api::reason::Reason;
+use crate::api::reason::{FailureClass, Reason};
 use crate::api::status::{LastFailure, OAuthIntegrationStatus};
-use crate::decision::backoff::pause;
+use crate::decision::backoff::{TOO_MANY_REQUESTS, pause, pause_before_expiry};
 use crate::decision::observed::Observed;
 use crate::decision::outcome::{EventDraft, Outcome, Plan, Settled, Written};
 use crate::decision::status;
@@ -55,6 +55,10 @@ pub fn settle(observed: &Observed, plan: &Plan, outcome: &Outcome, now: Timestam
     let last_failure = last_failure(observed, plan, outcome, now);
     let problem = problem(observed, plan, last_failure.as_ref()).or_else(|| too_short(observed, times));
     let status = status::build(observed, times, problem.as_ref(), last_failure, now);
+    let status = match outcome {
+        Outcome::Written(Written { newly_issued: true, .. }) => status::with_renewal(status, observed, now),
+        _ => status,
+    };
     let event = event(observed, plan, outcome, &status);
     let next = next(plan, outcome, &status, times, now);
     Settled { status, event, next }
@@ -90,7 +94,16 @@ pub(crate) fn failed(
         .filter(|before| Reason::parse(&before.reason).is_some_and(|reason| reason.class() == class));
     let attempts = consecutive.map_or(1, |before| before.attempts.saturating_add(1));
     let pause = pause(failure.reason, attempts, &observed.uid);
-    let requested = failure.retry_after.and_then(|wait| SignedDuration::try_from(wait).ok()).unwrap_or_default();
+    let valid_until = observed.snapshot().and_then(|snapshot| snapshot.times).map(|times| times.expires_at);
+    let pause = match (class, valid_until) {
+        (FailureClass::Rejected | FailureClass::Transient, Some(expires_at)) => {
+            pause_before_expiry(pause, expires_at, now)
+        }
+        _ => pause,
+    };
+    let requested = failure.retry_after.and_then(|wait| SignedDuration::try_from(wait).ok());
+    let requested =
+        requested.unwrap_or(if failure.status == Some(429) { TOO_MANY_REQUESTS } else { SignedDuration::ZERO });
     LastFailure {
         time: status::time(now),
         reason: failure.reason.as_str().to_owned(),
@@ -144,7 +157,11 @@ fn problem(observed: &Observed, plan: &Plan, last_failure: Option<&LastFailure>)
     if let Some(last) = last_failure {
         // A reason of another release is treated as a transient failure.
         let reason = Reason::parse(&last.reason).unwrap_or(Reason::EndpointUnavailable);
-        let message = format!("{}; attempt {} failed, the next is at {}", last.message, last.attempts, last.retry_at.0);
+        let message = match reason.class() {
+            // Nothing was sent, and nothing will be until something changes.
+            FailureClass::Configuration => last.message.clone(),
+            _ => format!("{}; attempt {} failed, the next is at {}", last.message, last.attempts, last.retry_at.0),
+        };
         return Some(Problem { reason, message });
     }
     if let Plan::Wait { reason: Reason::NamespaceThrottled, until } = plan {
@@ -201,12 +218,17 @@ fn written_event(observed: &Observed, trigger: Reason, written: Written) -> Even
         (true, Some(warning)) if !is_routine || warning == Reason::FallbackUsed => {
             (warning, format!("wrote a token into Secret {name}; {}", advice::warning_message(warning)))
         }
+        (true, _) if let Some(expires_at) = status::expiring_refresh_token(written.times) => {
+            let note = format!("wrote a token into Secret {name}; {}", status::refresh_token_expires(expires_at));
+            (Reason::RefreshTokenExpiring, note)
+        }
         (true, _) if first => (Reason::Issued, format!("wrote the first token into Secret {name}")),
         (true, _) => (Reason::Renewed, format!("wrote a new token into Secret {name}")),
         (false, _) => (Reason::TargetUpdated, format!("rewrote Secret {name} with the stored token")),
     };
-    let warning = matches!(reason, Reason::TokenLifetimeTooLong | Reason::FallbackUsed);
-    EventDraft { warning, reason, trigger, note, is_routine: is_routine && !warning }
+    let warning = !matches!(reason, Reason::Issued | Reason::Renewed | Reason::TargetUpdated);
+    let is_repeated = reason == Reason::RefreshTokenExpiring;
+    EventDraft { warning, reason, trigger, note, is_routine: is_routine && (!warning || is_repeated) }
 }
 
 fn revoked_event(failure: Option<&RequestError>) -> EventDraft {

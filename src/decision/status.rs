@@ -2,13 +2,14 @@
 
 #![deny(clippy::disallowed_methods)]
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::api::reason::{FailureClass, Reason};
 use crate::api::status::{LastFailure, OAuthIntegrationStatus};
 use crate::decision::observed::Observed;
 use crate::oauth::lifetime::TokenTimes;
+use crate::spec::advice;
 
 /// Condition: the target holds an unexpired token for the current spec.
 pub const READY: &str = "Ready";
@@ -18,6 +19,9 @@ pub const RECONCILING: &str = "Reconciling";
 pub const STALLED: &str = "Stalled";
 /// The maximum length of a condition message. The API server accepts 32 KiB, but users do not read that much.
 const MESSAGE_LENGTH: usize = 1_024;
+
+/// A refresh token that expires within this time is reported.
+const EXPIRING: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// A problem that prevents an integration from being fully ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +59,22 @@ pub fn build(
         issued_at: times.map(|times| time(times.issued_at)),
         expires_at: times.map(|times| time(times.expires_at)),
         renew_at: times.map(|times| time(times.renew_at)),
+        refresh_token_expires_at: times.and_then(|times| times.refresh_token_expires_at).map(time),
+        last_handled_renew_request: observed.handled_renew_request().cloned(),
+        last_renewal_time: observed.status.last_renewal_time.clone(),
+        renewals: observed.status.renewals,
         last_failure,
+    }
+}
+
+/// The status after a new token was written.
+#[must_use]
+pub fn with_renewal(status: OAuthIntegrationStatus, observed: &Observed, now: Timestamp) -> OAuthIntegrationStatus {
+    OAuthIntegrationStatus {
+        last_handled_renew_request: observed.renew_requested_at.clone(),
+        last_renewal_time: Some(time(now)),
+        renewals: Some(observed.status.renewals.unwrap_or_default().saturating_add(1)),
+        ..status
     }
 }
 
@@ -64,7 +83,10 @@ fn ready(times: Option<TokenTimes>, problem: Option<&Problem>, now: Timestamp) -
     match (live, times, problem) {
         (Some(live), _, None) => {
             let (until, renewal) = (time(live.expires_at).0, time(live.renew_at).0);
-            let message = format!("the token is valid until {until} and will be renewed at {renewal}");
+            let warning = live.warning.map(|warning| format!("; {}", advice::warning_message(warning)));
+            let refresh_token = expiring_refresh_token(live).map(|at| format!("; {}", refresh_token_expires(at)));
+            let notes = warning.into_iter().chain(refresh_token).collect::<String>();
+            let message = format!("the token is valid until {until} and will be renewed at {renewal}{notes}");
             condition(READY, true, Reason::TokenValid, message)
         }
         (Some(live), _, Some(problem)) => {
@@ -82,6 +104,22 @@ fn ready(times: Option<TokenTimes>, problem: Option<&Problem>, now: Timestamp) -
         (None, None, Some(problem)) => condition(READY, false, problem.reason, problem.message.clone()),
         (None, None, None) => condition(READY, false, Reason::TargetMissing, "there is no token yet".to_owned()),
     }
+}
+
+/// When the refresh token expires, if it does so soon and renewals no longer extend it.
+#[must_use]
+pub fn expiring_refresh_token(times: TokenTimes) -> Option<Timestamp> {
+    let expires_at = times.refresh_token_expires_at.filter(|_| times.session_ends)?;
+    (expires_at.duration_since(times.issued_at) < EXPIRING).then_some(expires_at)
+}
+
+/// The message about it.
+#[must_use]
+pub fn refresh_token_expires(at: Timestamp) -> String {
+    format!(
+        "the refresh token expires at {} and is not extended: put a new one into the credentials Secret",
+        time(at).0
+    )
 }
 
 /// `Stalled` if a user must change something, `Reconciling` if the operator continues on its own.

@@ -178,9 +178,10 @@ impl Client {
         let is_success = received.is_success();
         let Received { response, sent, started } = received;
         let mut evaluated = EvaluatedExpressions::read(&response.body, &request.expressions);
-        if is_success || self.observer.is_some() {
+        if is_success || self.observer.is_some() || request.expressions.of_failure().next().is_some() {
             let time = request.max_duration().saturating_sub(started.elapsed()).max(MIN_EVALUATION);
-            self.evaluate(&credentials.tenant, request, &response, &mut evaluated, time).await;
+            let all = is_success || self.observer.is_some();
+            self.evaluate(&credentials.tenant, request, &response, &mut evaluated, all, time).await;
         }
         if let Some(observer) = &self.observer {
             observer(request, &response, &evaluated);
@@ -195,9 +196,10 @@ impl Client {
         request: &TokenRequest,
         response: &HttpResponse,
         evaluated: &mut EvaluatedExpressions,
+        all: bool,
         time: Duration,
     ) {
-        let (expressions, public) = evaluated.remaining(&request.expressions);
+        let (expressions, public) = evaluated.remaining(&request.expressions, all);
         if expressions.is_empty() {
             return;
         }
@@ -283,8 +285,13 @@ impl Client {
             self.nonces.remember(namespace, &connection, &url, &offered);
             if is_required && nonce.as_deref() != Some(offered.as_str()) {
                 (response, sent) = sending.send(Some(&offered)).await?;
-                if !matches!(response.status, 200..300) {
-                    self.nonces.forget(namespace, &connection, &url);
+                // The server may already offer the next one, even with a rejection.
+                match response.header("dpop-nonce").filter(|text| is_nonce(text)) {
+                    Some(next) if matches!(response.status, 200..300) || parse::is_use_dpop_nonce(&response) => {
+                        self.nonces.remember(namespace, &connection, &url, next);
+                    }
+                    _ if !matches!(response.status, 200..300) => self.nonces.forget(namespace, &connection, &url),
+                    _ => {}
                 }
             }
         }

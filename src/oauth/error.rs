@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::api::client_authentication::ClientAuthenticationMethod;
+use crate::api::grant::GrantType;
 use crate::api::reason::Reason;
 use crate::oauth::credentials::Credential;
 use crate::oauth::signing_key::KeyError;
@@ -17,8 +19,10 @@ pub struct RequestError {
     pub reason: Reason,
     /// What failed. Contains no secrets.
     pub message: String,
-    /// What the user can change; `None` after it has been added to the message.
-    pub advice: Option<Advice>,
+    /// What the user can change; empty after it has been added to the message.
+    pub advice: Vec<Advice>,
+    /// The HTTP status code, if there is a response.
+    pub status: Option<u16>,
     /// `Retry-After`: the delay before the next request that the endpoint requests (RFC 9110, section 10.2.3).
     pub retry_after: Option<Duration>,
     /// A new refresh token from a response that is otherwise unusable. The one that was sent may already be invalid,
@@ -47,7 +51,8 @@ impl RequestError {
         Self {
             reason,
             message: message.into(),
-            advice: None,
+            advice: Vec::new(),
+            status: None,
             retry_after: None,
             refresh_token: None,
             invalid_grant: false,
@@ -56,8 +61,9 @@ impl RequestError {
 
     /// The same with advice.
     #[must_use]
-    pub fn with_advice(self, advice: Advice) -> Self {
-        Self { advice: Some(advice), ..self }
+    pub fn with_advice(mut self, advice: Advice) -> Self {
+        self.advice.push(advice);
+        self
     }
 
     /// A credential that is set but unusable.
@@ -152,6 +158,12 @@ pub enum Advice {
     AddCredential(Credential),
     /// Check a credential.
     CheckCredential(Credential),
+    /// Trust the certificate of the server.
+    TrustCertificate,
+    /// Trust the CA of the server's certificate.
+    TrustCa,
+    /// Authenticate the client with a certificate.
+    SetClientCertificate,
     /// Check the CA bundle.
     CheckCaBundle,
     /// Request a ServiceAccount token.
@@ -164,14 +176,30 @@ pub enum Advice {
     TryForm,
     /// The endpoint may accept JSON only.
     TryJson,
+    /// The server names another client authentication method.
+    UseMethod(ClientAuthenticationMethod),
+    /// The server may accept another client authentication method only.
+    TryMethod(ClientAuthenticationMethod),
+    /// The client may not use this grant.
+    AllowGrant(GrantType),
+    /// Check the scope.
+    CheckScope,
+    /// Set or check the resource.
+    CheckResource,
+    /// Check the assertion or the token that was exchanged.
+    CheckGrantToken,
+    /// Something in front of the endpoint may have rejected the request.
+    CheckGateway,
+    /// The endpoint may report errors with a success status.
+    SetSuccess,
+    /// Convert the result of an expression with a function of JSONata.
+    Convert(ResponseField, &'static str),
     /// Replace the refresh token in the credentials.
     ReplaceRefreshToken,
     /// Check username and password.
     CheckUser,
     /// Check client ID and client secret.
     CheckClient,
-    /// Check client ID, client secret, and the client authentication method.
-    CheckClientAndMethod,
     /// Check client ID, private key, and the settings of the assertion.
     CheckAssertion,
     /// Check client ID and client certificate.

@@ -20,12 +20,13 @@ use crate::oauth::body::Parameter;
 use crate::oauth::credentials::{Credential, Credentials};
 use crate::oauth::error::{Advice, RequestError, UrlKind};
 use crate::oauth::http::connections::Connection;
+use crate::oauth::http::decode::DecodeError;
 use crate::oauth::http::errors::{SendError, no_response};
 use crate::oauth::jwt::JwtStamp;
 use crate::oauth::parameters::{Authorization, RequestKind, RequestParts};
 use crate::oauth::request::TokenRequest;
 use crate::oauth::response::parse;
-use crate::oauth::response::raw::HttpResponse;
+use crate::oauth::response::raw::{HttpResponse, REMAINING, RESET};
 use crate::oauth::signing_key::{KeyError, SigningKey};
 use crate::oauth::{body, jwt, parameters};
 
@@ -34,7 +35,8 @@ const SUSPEND_THRESHOLD: Duration = Duration::from_millis(500);
 /// The time to receive a response that arrived while the process was frozen.
 const FINAL_POLL: Duration = Duration::from_secs(1);
 /// The response headers that the operator itself reads.
-const OWN_HEADERS: [&str; 3] = ["date", "dpop-nonce", "retry-after"];
+const OWN_HEADERS: [&str; 7] =
+    ["content-type", "date", "dpop-nonce", "location", "ratelimit", "retry-after", "www-authenticate"];
 /// RFC 9449, section 4.1.
 const DPOP: HeaderName = HeaderName::from_static("dpop");
 
@@ -61,10 +63,8 @@ impl Exchange<'_> {
         let headers = self.headers(&parts, dpop_proof.as_ref())?;
         match self.send_with_deadline(&parts, headers).await {
             Sent::Received(raw) => Ok((raw, sent)),
-            Sent::TooLarge(beginning) => Err(self.too_large(&beginning)),
-            Sent::Failed(error) => {
-                Err(no_response(&error, self.url.host_str().unwrap_or_default(), self.url_kind(), &sent))
-            }
+            Sent::Incomplete(beginning, error) => Err(self.incomplete(&beginning, &error)),
+            Sent::Failed(error) => Err(no_response(&error, self.url, self.url_kind(), &sent)),
             Sent::TimedOut => Err(self.timed_out()),
         }
     }
@@ -196,25 +196,37 @@ impl Exchange<'_> {
         let response = self.connection.send(Method::POST, url, headers, body, max, |_| true).await?;
         let headers = self.headers_of(&response.headers);
         let raw = HttpResponse { status: response.status.as_u16(), headers, body: response.body };
-        Ok(if response.is_whole { Sent::Received(raw) } else { Sent::TooLarge(raw) })
+        Ok(match response.error {
+            // Of an error response, the status is enough.
+            Some(error) if response.status.is_success() => Sent::Incomplete(raw, error),
+            _ => Sent::Received(raw),
+        })
     }
 
     /// All headers are kept only if an expression may read them.
     fn headers_of(&self, headers: &HeaderMap) -> Vec<(String, String)> {
         let all = self.request.expressions.use_bindings();
-        let headers = headers.iter().filter(|(name, _)| all || OWN_HEADERS.contains(&name.as_str()));
-        headers.filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))).collect()
+        let is_own = |name: &str| OWN_HEADERS.contains(&name) || REMAINING.contains(&name) || RESET.contains(&name);
+        let headers = headers.iter().filter(|(name, _)| all || is_own(name.as_str()));
+        // A value that is not UTF-8 is Latin-1 (RFC 9110, section 5.5).
+        let text = |value: &HeaderValue| {
+            std::str::from_utf8(value.as_bytes())
+                .map_or_else(|_| value.as_bytes().iter().copied().map(char::from).collect(), ToOwned::to_owned)
+        };
+        headers.map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
     }
 
-    fn too_large(&self, beginning: &HttpResponse) -> RequestError {
+    fn incomplete(&self, beginning: &HttpResponse, error: &DecodeError) -> RequestError {
         let (max, status) = (self.max_response_size, beginning.status);
-        let failure = RequestError::new(
-            Reason::InvalidResponse,
-            format!("the body of the response ({status}) is larger than {max} bytes"),
-        )
-        .with_advice(Advice::CheckUrlOrSizeLimit(self.url_kind()));
-        let is_success = matches!(self.kind, RequestKind::Token) && matches!(status, 200..300);
-        let refresh_token = if is_success {
+        let (problem, advice) = match error {
+            DecodeError::TooLarge => {
+                (format!("is larger than {max} bytes"), Advice::CheckUrlOrSizeLimit(self.url_kind()))
+            }
+            error => (error.to_string(), Advice::CheckTokenEndpoint(self.url_kind())),
+        };
+        let message = format!("the body of the response ({status}) {problem}");
+        let failure = RequestError::new(Reason::InvalidResponse, message).with_advice(advice);
+        let refresh_token = if matches!(self.kind, RequestKind::Token) {
             parse::rotated_refresh_token_of_prefix(beginning, &self.request.expressions)
         } else {
             None
@@ -241,8 +253,8 @@ impl AsRef<[u8]> for ZeroizedBytes {
 /// The result of sending a request.
 enum Sent {
     Received(HttpResponse),
-    /// The body exceeds the limit; this is its beginning.
-    TooLarge(HttpResponse),
+    /// A success whose body exceeds the limit or cannot be decoded; this is its beginning.
+    Incomplete(HttpResponse, DecodeError),
     Failed(SendError),
     TimedOut,
 }

@@ -35,6 +35,8 @@ pub struct Known<'a> {
     pub expires_in: Option<SignedDuration>,
     /// The expiry in the response.
     pub expires_at: Option<Timestamp>,
+    /// What is wrong with them, if they are not what they should be.
+    pub problem: Option<Reason>,
     /// Whether `expires_in` or `expires_at` was computed by an expression.
     pub is_computed: bool,
     /// The access token, whose `exp` is read if it is a JWT; empty if an expression computed the token.
@@ -60,8 +62,8 @@ pub fn resolve(known: &Known<'_>) -> Lifetime {
     let (length, warning) = match (known.token_lifetime, real) {
         (Some(wanted), Some(real)) if wanted > real => (real, Some(Reason::TokenLifetimeTooLong)),
         (Some(wanted), _) => (wanted, None),
-        (None, Some(real)) => (real, None),
-        (None, None) => (DEFAULT_LIFETIME, Some(Reason::TokenLifetimeUnknown)),
+        (None, Some(real)) => (real, known.problem),
+        (None, None) => (DEFAULT_LIFETIME, known.problem.or(Some(Reason::TokenLifetimeUnknown))),
     };
     Lifetime { length, warning }
 }
@@ -89,9 +91,32 @@ pub struct TokenTimes {
     pub expires_at: Timestamp,
     /// When it is renewed: `expires_at` − `renewBefore` − jitter.
     pub renew_at: Timestamp,
+    /// When the refresh token expires, if the endpoint says so.
+    pub refresh_token_expires_at: Option<Timestamp>,
+    /// Whether renewals with the refresh token no longer extend anything: the session at the endpoint ends.
+    pub session_ends: bool,
+    /// The warning about the lifetime for the author of the spec.
+    pub warning: Option<Reason>,
 }
 
 impl TokenTimes {
+    /// Times without anything else.
+    #[must_use]
+    pub const fn new(issued_at: Timestamp, expires_at: Timestamp, renew_at: Timestamp) -> Self {
+        let (refresh_token_expires_at, session_ends, warning) = (None, false, None);
+        Self { issued_at, expires_at, renew_at, refresh_token_expires_at, session_ends, warning }
+    }
+
+    /// The same, but renewed before the refresh token expires, by a third of its lifetime, if a renewal can
+    /// extend it.
+    #[must_use]
+    pub fn renewed_before_refresh_token_expires(self) -> Self {
+        // At the end of a session, a renewal does not extend it.
+        let Some(end) = self.refresh_token_expires_at.filter(|_| !self.session_ends) else { return self };
+        let latest = end - (end.duration_since(self.issued_at) / 3).max(SignedDuration::ZERO);
+        Self { renew_at: self.renew_at.min(latest), ..self }
+    }
+
     /// The same, but renewed no earlier than `distance` after the token was issued.
     #[must_use]
     pub fn renewed_after(self, distance: SignedDuration) -> Self {
@@ -109,33 +134,50 @@ pub enum Jitter {
     Wide,
 }
 
+/// When a token is renewed, as the spec wants it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RenewalTime {
+    /// `spec.renewBefore`.
+    pub before: Option<SignedDuration>,
+    /// `spec.renewal.jitter`.
+    pub max_jitter: Option<SignedDuration>,
+}
+
+impl From<Option<SignedDuration>> for RenewalTime {
+    fn from(before: Option<SignedDuration>) -> Self {
+        Self { before, max_jitter: None }
+    }
+}
+
 /// The times of a token.
 ///
-/// `renew_before` defaults to a third of the lifetime, which also applies if the actual lifetime is not longer than
-/// `renew_before`. The jitter is derived from `uid`, and is never more than half of the time between issue and
-/// renewal, so that every token is used for a while.
+/// `renewBefore` defaults to a third of the lifetime, which also applies if the actual lifetime is not longer than
+/// `renewBefore`; there is a warning then. The jitter is derived from `uid`, and is never more than half of the time
+/// between issue and renewal, so that every token is used for a while. With `renewBefore`, it is at most a tenth of that,
+/// because some servers accept a renewal only shortly before a token expires.
 #[must_use]
 pub fn schedule(
     uid: &str,
     issued_at: Timestamp,
     lifetime: SignedDuration,
-    renew_before: Option<SignedDuration>,
+    renewal: RenewalTime,
     spread: Jitter,
 ) -> TokenTimes {
-    let before = renew_before.filter(|before| *before < lifetime).unwrap_or(lifetime / 3);
+    let wanted = renewal.before.filter(|before| *before < lifetime);
+    let before = wanted.unwrap_or(lifetime / 3);
     let part = match spread {
         Jitter::Narrow => lifetime / 10,
         Jitter::Wide => lifetime / 3,
     };
-    let max_jitter = part.min((lifetime - before) / 2);
+    let limits = [Some((lifetime - before) / 2), wanted.map(|before| before / 10), renewal.max_jitter];
+    let max_jitter = limits.into_iter().flatten().fold(part, SignedDuration::min);
     let jitter = max_jitter.mul_f64(hash_fraction(uid));
     let expires_at = saturating_add(issued_at, lifetime);
     let renew_at = expires_at - before - jitter;
-    TokenTimes {
-        issued_at,
-        expires_at,
-        renew_at: Timestamp::from_millisecond(renew_at.as_millisecond()).unwrap_or(renew_at),
-    }
+    let renew_at = Timestamp::from_millisecond(renew_at.as_millisecond()).unwrap_or(renew_at);
+    let is_too_long = renewal.before.is_some() && wanted.is_none();
+    let warning = is_too_long.then_some(Reason::RenewBeforeTooLong);
+    TokenTimes { warning, ..TokenTimes::new(issued_at, expires_at, renew_at) }
 }
 
 /// `time` plus `by`, or the maximum timestamp on overflow.

@@ -8,13 +8,12 @@ use crate::oauth::expression::error::InvalidExpression;
 /// The error with its advice as part of the message.
 #[must_use]
 pub fn explain(error: RequestError) -> RequestError {
-    match &error.advice {
-        Some(advice) => {
-            let message = format!("{}{}{}", error.message, separator(&error), text(advice));
-            RequestError { message, advice: None, ..error }
-        }
-        None => error,
+    if error.advice.is_empty() {
+        return error;
     }
+    let advice: Vec<String> = error.advice.iter().map(text).collect();
+    let message = format!("{}{}{}", error.message, separator(&error), advice.join("; "));
+    RequestError { message, advice: Vec::new(), ..error }
 }
 
 /// A message that quotes the endpoint may itself contain colons.
@@ -52,12 +51,35 @@ fn text(advice: &Advice) -> String {
         Advice::CheckCredential(credential) => {
             format!("check spec.credentials.keys.{} (by default key {})", credential.name(), credential.key())
         }
+        Advice::TrustCertificate => {
+            "put it into a ConfigMap or Secret, and name that in spec.connection.caBundle".to_owned()
+        }
+        Advice::TrustCa => {
+            "put the certificate of that CA into a ConfigMap or Secret, and name that in spec.connection.caBundle".to_owned()
+        }
+        Advice::SetClientCertificate => "set spec.clientAuthentication.method: tls_client_auth".to_owned(),
         Advice::CheckCaBundle => "check spec.connection.caBundle".to_owned(),
         Advice::SetServiceAccountToken => "set spec.serviceAccountToken, and run against a cluster".to_owned(),
         Advice::CheckExpression(value) => format!("check {}", response_field(value)),
         Advice::ExplainExpressions => {
             "`oauth-operator fetch --explain` shows which one of spec.response.accessToken, refreshToken and extra, and why"
                 .to_owned()
+        }
+        Advice::UseMethod(method) => format!("set spec.clientAuthentication.method to {}", method.as_str()),
+        Advice::TryMethod(method) => {
+            format!("if they are correct, try spec.clientAuthentication.method: {}", method.as_str())
+        }
+        Advice::AllowGrant(grant) => format!("allow the client to use {} at the provider", grant.parameter()),
+        Advice::CheckScope => "check spec.scope".to_owned(),
+        Advice::CheckResource => "check spec.resource; some servers expect it with key: audience".to_owned(),
+        Advice::CheckGrantToken => {
+            "check the assertion or subject token, its audience, and that the server trusts its issuer".to_owned()
+        }
+        Advice::CheckGateway => "a proxy or firewall in front of the endpoint may have rejected the request".to_owned(),
+        Advice::SetSuccess => "if this API reports errors with a success status, set spec.response.success".to_owned(),
+        Advice::Convert(field, function) => {
+            let field = response_field(field);
+            format!("convert it with {function} in {field}")
         }
         Advice::TryForm => "the endpoint may not accept JSON: try spec.request.format: form".to_owned(),
         Advice::TryJson => "the endpoint may not accept forms: try spec.request.format: json".to_owned(),
@@ -66,9 +88,6 @@ fn text(advice: &Advice) -> String {
         }
         Advice::CheckUser => "check username and password in the credentials Secret".to_owned(),
         Advice::CheckClient => "check client ID and client secret in the credentials Secret".to_owned(),
-        Advice::CheckClientAndMethod => {
-            "check client ID and client secret in the credentials Secret, and spec.clientAuthentication.method".to_owned()
-        }
         Advice::CheckAssertion => {
             "check client ID, private key, and spec.clientAuthentication.assertion (keyId, audience, algorithm)".to_owned()
         }
@@ -85,7 +104,7 @@ const fn field(url: UrlKind) -> &'static str {
         UrlKind::TokenEndpoint(field) => field,
         UrlKind::RevocationEndpoint => "spec.revocation.endpoint",
         UrlKind::Issuer => "spec.issuer",
-        UrlKind::Proxy => "spec.connection.proxy",
+        UrlKind::Proxy => "spec.connection.proxy, or HTTPS_PROXY of the operator",
     }
 }
 
@@ -112,6 +131,18 @@ pub const fn warning_message(warning: Reason) -> &'static str {
             "the actual token lifetime is shorter than spec.tokenLife, which is ignored: lower it"
         }
         Reason::TokenLifetimeUnknown => "the token lifetime is unknown and assumed to be 5m: set spec.tokenLife",
+        Reason::TokenLifetimeInvalid => {
+            "the lifetime in the response is not a number of seconds (expiresIn) or a time (expiresAt), and is ignored: correct spec.response.expiresIn or expiresAt, or set spec.tokenLife"
+        }
+        Reason::TokenLifetimeImplausible => {
+            "the lifetime in the response is a time, which is used as such, or longer than 400 days: correct spec.response.expiresIn (for milliseconds: expires_in / 1000), or set expiresAt instead"
+        }
+        Reason::RenewBeforeTooLong => {
+            "spec.renewBefore is not shorter than the token lifetime and is ignored, so a third of the lifetime applies: lower it"
+        }
+        Reason::RefreshTokenIgnored => {
+            "the refresh token in the response is not a string of printable characters and is ignored: check spec.response.refreshToken"
+        }
         Reason::FallbackUsed => {
             "the refresh token was rejected (invalid_grant), and this token was issued by spec.renewal.fallback: find out what revokes the refresh tokens"
         }

@@ -210,7 +210,11 @@ fn expressions(response: &Response) -> Result<ResponseMapping, String> {
         refresh_token: parse("refreshToken", &response.refresh_token)?,
         expires_in: parse("expiresIn", &response.expires_in)?,
         expires_at: optional("expiresAt", &response.expires_at)?,
+        refresh_token_expires_in: optional("refreshTokenExpiresIn", &response.refresh_token_expires_in)?,
+        refresh_token_expires_at: optional("refreshTokenExpiresAt", &response.refresh_token_expires_at)?,
         success: optional("success", &response.success)?,
+        invalid_grant: optional("invalidGrant", &response.invalid_grant)?,
+        error: optional("error", &response.error)?,
         extra: response
             .extra
             .iter()

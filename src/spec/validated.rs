@@ -14,6 +14,7 @@ use crate::api::revocation;
 use crate::api::spec::OAuthIntegrationSpec;
 use crate::api::target::DeletionPolicy;
 use crate::limiter::types::{HostKey, PrivateSettings};
+use crate::oauth::lifetime::RenewalTime;
 use crate::oauth::request::TokenRequest;
 use crate::spec::hash::spec_hash;
 use crate::spec::renewal::Renewal;
@@ -30,8 +31,8 @@ pub struct ValidatedSpec {
     pub renewal: Renewal,
     /// The maximum time for which a token is used.
     pub token_lifetime: Option<SignedDuration>,
-    /// How long before its expiry a token is renewed.
-    pub renew_before: Option<SignedDuration>,
+    /// When a token is renewed.
+    pub renewal_time: RenewalTime,
     /// The sources of the credentials.
     pub credentials: CredentialsSource,
     /// Name of the credentials Secret; without one, the origin of the token endpoint.
@@ -96,7 +97,7 @@ impl ValidatedSpec {
             token_request,
             renewal,
             token_lifetime,
-            renew_before,
+            renewal_time: RenewalTime { before: renew_before, max_jitter: spec.renewal.jitter.map(signed) },
             template: SecretTemplate::new(name, spec),
             revocation: revocation(spec)?,
             spec_hash: spec_hash(spec),

@@ -9,6 +9,7 @@ use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 
 use crate::api::names::MANAGER;
+use crate::api::reason::Reason;
 use crate::api::target::TargetKeys;
 use crate::oauth::lifetime::TokenTimes;
 
@@ -21,6 +22,12 @@ pub(crate) const OWN_PREFIX: &str = "oauth.evolutionx.io/";
 pub(crate) const ISSUED_AT: &str = "oauth.evolutionx.io/issued-at";
 pub(crate) const EXPIRES_AT: &str = "oauth.evolutionx.io/expires-at";
 pub(crate) const RENEW_AT: &str = "oauth.evolutionx.io/renew-at";
+pub(crate) const REFRESH_TOKEN_EXPIRES_AT: &str = "oauth.evolutionx.io/refresh-token-expires-at";
+/// Annotation `true` if renewals with the refresh token no longer extend anything.
+pub(crate) const SESSION_ENDS: &str = "oauth.evolutionx.io/session-ends";
+/// Annotation with the reason of a warning about the lifetime.
+pub(crate) const LIFETIME_WARNING: &str = "oauth.evolutionx.io/lifetime-warning";
+pub(crate) const ACCESS_TOKEN_HASH: &str = "oauth.evolutionx.io/access-token-hash";
 pub(crate) const SPEC_HASH: &str = "oauth.evolutionx.io/spec-hash";
 pub(crate) const TEMPLATE_HASH: &str = "oauth.evolutionx.io/template-hash";
 pub(crate) const CREDENTIALS_HASH: &str = "oauth.evolutionx.io/credentials-hash";
@@ -76,7 +83,12 @@ impl WrittenKeys {
 
 pub(crate) fn times(meta: &ObjectMeta) -> Option<TokenTimes> {
     let time = |name| annotation(meta, name)?.parse::<Timestamp>().ok();
-    Some(TokenTimes { issued_at: time(ISSUED_AT)?, expires_at: time(EXPIRES_AT)?, renew_at: time(RENEW_AT)? })
+    Some(TokenTimes {
+        refresh_token_expires_at: time(REFRESH_TOKEN_EXPIRES_AT),
+        session_ends: annotation(meta, SESSION_ENDS) == Some("true"),
+        warning: annotation(meta, LIFETIME_WARNING).and_then(Reason::parse),
+        ..TokenTimes::new(time(ISSUED_AT)?, time(EXPIRES_AT)?, time(RENEW_AT)?)
+    })
 }
 
 /// The version of an object, as a number; 0 if it is not a number, and therefore cannot be compared: before

@@ -34,7 +34,7 @@ impl TargetContent {
     #[must_use]
     pub fn placeholder(now: Timestamp) -> Self {
         let token = || Some(SecretString::from("x".repeat(PLACEHOLDER_LENGTH)));
-        let times = TokenTimes { issued_at: now, expires_at: now, renew_at: now };
+        let times = TokenTimes::new(now, now, now);
         Self {
             access_token: token(),
             refresh_token: token(),
@@ -62,6 +62,8 @@ pub struct Provenance {
     pub credentials_version: String,
     /// Fingerprint of where the tokens may be sent; empty if an earlier release wrote them.
     pub binding: String,
+    /// Salted fingerprint of the access token, to recognize an endpoint that returns the same token again.
+    pub access_token_hash: Option<String>,
     /// Salted fingerprint of the refresh token in the credentials Secret.
     pub refresh_token_hash: Option<String>,
     /// The renewal request (annotation) that was handled.

@@ -6,6 +6,6 @@ pub mod integrity;
 pub mod looks;
 pub mod policy;
 pub(crate) mod read;
-pub(crate) mod secret;
+pub mod secret;
 pub mod snapshot;
 pub(crate) mod template;

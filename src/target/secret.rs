@@ -17,9 +17,9 @@ use crate::api::target::TargetKeys;
 use crate::fingerprint;
 use crate::oauth::lifetime::TokenTimes;
 use crate::target::annotations::{
-    BINDING_HASH, CREDENTIALS_HASH, CREDENTIALS_NAME, CREDENTIALS_VERSION, DATA_HASH, EXPIRES_AT, INTEGRATION_UID,
-    ISSUED_AT, KEYS, MANAGED_BY, REFRESH_TOKEN_HASH, RENEW_AT, RETAINED_BY, RETAINED_FOR, SPEC_HASH, TEMPLATE_HASH,
-    WrittenKeys,
+    ACCESS_TOKEN_HASH, BINDING_HASH, CREDENTIALS_HASH, CREDENTIALS_NAME, CREDENTIALS_VERSION, DATA_HASH, EXPIRES_AT,
+    INTEGRATION_UID, ISSUED_AT, KEYS, LIFETIME_WARNING, MANAGED_BY, REFRESH_TOKEN_EXPIRES_AT, REFRESH_TOKEN_HASH,
+    RENEW_AT, RETAINED_BY, RETAINED_FOR, SESSION_ENDS, SPEC_HASH, TEMPLATE_HASH, WrittenKeys,
 };
 use crate::target::content::{Provenance, TargetContent};
 use crate::target::integrity::parts;
@@ -105,13 +105,14 @@ fn bookkeeping_annotations(
     written: &WrittenKeys,
     data: &BTreeMap<String, ByteString>,
 ) -> BTreeMap<String, String> {
-    let TokenTimes { issued_at, expires_at, renew_at } = content.times;
+    let TokenTimes { issued_at, expires_at, renew_at, refresh_token_expires_at, session_ends, warning } = content.times;
     let Provenance {
         spec_hash,
         credentials_hash,
         credentials_name,
         credentials_version,
         binding,
+        access_token_hash,
         refresh_token_hash,
         renew_requested_at,
     } = &content.provenance;
@@ -128,10 +129,17 @@ fn bookkeeping_annotations(
         (DATA_HASH, fingerprint::salted(&parts(data.iter()))),
         (KEYS, json!(written).to_string()),
     ];
-    let sometimes = [(REFRESH_TOKEN_HASH, refresh_token_hash), (RENEW_REQUESTED_AT, renew_requested_at)];
+    let sometimes = [
+        (REFRESH_TOKEN_EXPIRES_AT, refresh_token_expires_at.map(|at| at.to_string())),
+        (SESSION_ENDS, session_ends.then(|| "true".to_owned())),
+        (LIFETIME_WARNING, warning.map(|warning| warning.as_str().to_owned())),
+        (ACCESS_TOKEN_HASH, access_token_hash.clone()),
+        (REFRESH_TOKEN_HASH, refresh_token_hash.clone()),
+        (RENEW_REQUESTED_AT, renew_requested_at.clone()),
+    ];
     always
         .into_iter()
-        .chain(sometimes.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))))
+        .chain(sometimes.into_iter().filter_map(|(name, value)| Some((name, value?))))
         .map(|(name, value)| (name.to_owned(), value))
         .collect()
 }

@@ -12,8 +12,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectM
 use crate::api::names::{MANAGER, RENEW_REQUESTED_AT};
 use crate::oauth::lifetime::TokenTimes;
 use crate::target::annotations::{
-    ADOPT_BY, BINDING_HASH, CREDENTIALS_HASH, CREDENTIALS_NAME, CREDENTIALS_VERSION, INTEGRATION_UID,
-    REFRESH_TOKEN_HASH, RETAINED_BY, RETAINED_FOR, SPEC_HASH, TEMPLATE_HASH, annotation, label, times, version,
+    ACCESS_TOKEN_HASH, ADOPT_BY, BINDING_HASH, CREDENTIALS_HASH, CREDENTIALS_NAME, CREDENTIALS_VERSION,
+    INTEGRATION_UID, REFRESH_TOKEN_HASH, RETAINED_BY, RETAINED_FOR, SPEC_HASH, TEMPLATE_HASH, annotation, label, times,
+    version,
 };
 use crate::target::content::Provenance;
 use crate::target::integrity::{Integrity, integrity};
@@ -88,6 +89,7 @@ impl TargetSnapshot {
             credentials_name: text(CREDENTIALS_NAME),
             credentials_version: text(CREDENTIALS_VERSION),
             binding: text(BINDING_HASH),
+            access_token_hash: optional(ACCESS_TOKEN_HASH),
             refresh_token_hash: optional(REFRESH_TOKEN_HASH),
             renew_requested_at: optional(RENEW_REQUESTED_AT),
         };
@@ -124,6 +126,7 @@ impl TargetSnapshot {
             credentials_name,
             credentials_version,
             binding,
+            access_token_hash,
             refresh_token_hash,
             renew_requested_at,
         } = &self.provenance;
@@ -131,7 +134,8 @@ impl TargetSnapshot {
         let own =
             [&self.namespace, &self.name, &self.uid, &self.integration_uid, &self.retained_by, &self.template_hash];
         let owner = self.owner.iter().flat_map(|(name, uid)| [name, uid]);
-        let optional = [refresh_token_hash, renew_requested_at, &self.adopt_by].into_iter().flatten();
+        let optional =
+            [access_token_hash, refresh_token_hash, renew_requested_at, &self.adopt_by].into_iter().flatten();
         let texts: usize = provenance.into_iter().chain(own).chain(owner).chain(optional).map(String::len).sum();
         BASE_WEIGHT + texts + self.looks.0.len() * size_of::<u64>()
     }
@@ -169,10 +173,12 @@ impl TargetSnapshot {
     /// Shifts the times of its token after the clock was set.
     pub fn shift(&mut self, by: SignedDuration) {
         let moved = |at: Timestamp| at.checked_add(by).unwrap_or(at);
-        self.times = self.times.map(|TokenTimes { issued_at, expires_at, renew_at }| TokenTimes {
-            issued_at: moved(issued_at),
-            expires_at: moved(expires_at),
-            renew_at: moved(renew_at),
+        self.times = self.times.map(|times| TokenTimes {
+            issued_at: moved(times.issued_at),
+            expires_at: moved(times.expires_at),
+            renew_at: moved(times.renew_at),
+            refresh_token_expires_at: times.refresh_token_expires_at.map(moved),
+            ..times
         });
     }
 

@@ -50,6 +50,9 @@ impl SecretTemplate {
             "annotations": target.annotations,
             "renewBefore": spec.renew_before,
         });
+        if let Some(jitter) = spec.renewal.jitter {
+            looks["jitter"] = json!(jitter);
+        }
         if retained {
             looks["retained"] = json!(true);
         }

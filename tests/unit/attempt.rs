@@ -6,14 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use oauth_operator::acquisition::attempt::{Attempt, IssuedToken, Progress};
 use oauth_operator::api::reason::Reason;
 use oauth_operator::api::spec::OAuthIntegration;
-use oauth_operator::decision::observed::{CredentialsState, Observed, StoredTokens};
+use oauth_operator::decision::observed::{CredentialsState, Observed, StoredTokens, TargetState};
 use oauth_operator::oauth::credentials::{Credential, Credentials};
 use oauth_operator::oauth::error::RequestError;
+use oauth_operator::oauth::lifetime::TokenTimes;
 use oauth_operator::oauth::response::token::TokenResponse;
 use oauth_operator::spec::validated::ValidatedSpec;
+use oauth_operator::target::secret::build_secret;
+use oauth_operator::target::snapshot::TargetSnapshot;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
@@ -54,6 +58,10 @@ const ALL: [(Credential, &str); 4] =
 
 fn token(refresh_token: Option<&str>) -> TokenResponse {
     TokenResponse {
+        lifetime_problem: None,
+        refresh_token_expires_in: None,
+        refresh_token_expires_at: None,
+        warning: None,
         access_token: "access".into(),
         is_verbatim: true,
         refresh_token: refresh_token.map(Into::into),
@@ -168,4 +176,125 @@ fn without_credentials_nothing_is_sent() {
     let observed = Observed { credentials: CredentialsState::NotRead(None), ..observed };
     let error = Attempt::new(&observed, &spec, None).expect_err("no attempt");
     assert_eq!(error.reason, Reason::CredentialsMissing);
+}
+
+/// One renewal at a time: the response is written to the Secret and read back, and is the observation of the next one.
+fn renew(observed: &mut Observed, spec: &ValidatedSpec, response: TokenResponse, at: Timestamp) -> TokenTimes {
+    observed.now = at;
+    let issued = {
+        let mut attempt = Attempt::new(observed, spec, None).expect("an attempt");
+        done(attempt.record(Ok(response), at, SHORT_TIMEOUT)).expect("a token")
+    };
+    let owner = OwnerReference { name: "it".to_owned(), uid: "uid".to_owned(), ..OwnerReference::default() };
+    let secret = build_secret("ns", &owner, None, &spec.template, &issued.content);
+    observed.target = TargetState::Owned(Arc::new(TargetSnapshot::of(&secret)));
+    observed.stored = StoredTokens { refresh_token: issued.content.refresh_token, ..StoredTokens::default() };
+    let times = observed.snapshot().and_then(|snapshot| snapshot.times).expect("the times");
+    assert_eq!(times, issued.content.times, "the annotations keep everything");
+    times
+}
+
+fn after(seconds: i64) -> Timestamp {
+    now() + SignedDuration::from_secs(seconds)
+}
+
+fn lasting(token: TokenResponse, expires_in: i64, refresh_token_expires_in: Option<i64>) -> TokenResponse {
+    TokenResponse {
+        expires_in: (expires_in > 0).then(|| SignedDuration::from_secs(expires_in)),
+        refresh_token_expires_in: refresh_token_expires_in.map(SignedDuration::from_secs),
+        ..token
+    }
+}
+
+/// Shape A40: the server returns the same token until it expires, with the rest of its lifetime.
+#[test]
+fn a_token_that_is_returned_again_is_used_until_it_expires_and_then_replaced_at_once() {
+    let (mut observed, spec) = observed(&json!({"grantType": "client_credentials"}), &CLIENT, None);
+    let (mut at, mut requests) = (now(), 0);
+    let end = loop {
+        requests += 1;
+        let left = after(60).duration_since(at).as_secs();
+        let times = renew(&mut observed, &spec, lasting(token(None), left, None), at);
+        if requests == 1 {
+            assert_eq!(times.expires_at, after(60));
+        }
+        // Lifetimes have whole seconds.
+        let is_same = times.expires_at > after(59) && times.expires_at <= after(60);
+        assert!(is_same, "a lifetime of {left} s: {}", times.expires_at);
+        at = times.renew_at;
+        if at > times.expires_at {
+            break times.expires_at;
+        }
+    };
+    assert_eq!(requests, 2, "one of them learns that the token is the same");
+    assert_eq!(at, end + SignedDuration::from_secs(1));
+    // `expires_in: 0` is not an unknown lifetime, because the token is known.
+    let times = renew(&mut observed, &spec, lasting(token(None), 0, None), at);
+    assert_eq!((times.expires_at, times.warning), (end, None));
+    assert_eq!(times.renew_at, at + SignedDuration::from_secs(1));
+    let next = TokenResponse { access_token: "another".into(), ..lasting(token(None), 60, None) };
+    assert_eq!(renew(&mut observed, &spec, next, after(62)).expires_at, after(122));
+}
+
+#[test]
+fn the_same_token_without_a_lifetime_stays_in_use() {
+    for (spec, lifetime) in [
+        (json!({"grantType": "client_credentials"}), 300),
+        (json!({"grantType": "client_credentials", "tokenLife": "10m"}), 600),
+    ] {
+        let (mut observed, spec) = observed(&spec, &CLIENT, None);
+        for round in 0..3 {
+            let times = renew(&mut observed, &spec, lasting(token(None), 0, None), after(round * 200));
+            assert_eq!(times.expires_at, after(round * 200 + lifetime));
+        }
+    }
+}
+
+/// Shape A44: the session at the server ends after 60 s, and with it every token of it.
+#[test]
+fn at_the_end_of_a_session_the_fallback_is_used_instead_of_ever_more_refreshes() {
+    let cases = [
+        ("a fallback", fallback(), "password"),
+        ("the grant itself", json!({"grantType": "password", "renewal": {"strategy": "refresh_token"}}), "password"),
+        ("neither", json!({}), ""),
+    ];
+    for (case, fields, grant) in cases {
+        for shows_refresh_token in [true, false] {
+            let (mut observed, spec) = observed(&fields, &ALL, Some("stored"));
+            let (mut at, mut requests) = (now(), 0);
+            while at < after(60) {
+                observed.now = at;
+                let used = next(&Attempt::new(&observed, &spec, None).expect("an attempt")).0;
+                if used != "refresh_token" && requests > 0 {
+                    assert_eq!(used, grant, "{case}");
+                    break;
+                }
+                requests += 1;
+                assert!(requests < 50, "{case}: too many requests, the last at {at}");
+                let left = after(60).duration_since(at).as_secs();
+                let response =
+                    TokenResponse { access_token: format!("access-{requests}").into(), ..token(Some("rotated")) };
+                let response = lasting(response, left.min(30), shows_refresh_token.then_some(left));
+                at = renew(&mut observed, &spec, response, at).renew_at;
+            }
+            assert!((2..=7).contains(&requests), "{case}: {requests} requests");
+            assert_eq!(at < after(60), !grant.is_empty(), "{case}: at {at}");
+        }
+    }
+}
+
+#[test]
+fn a_token_is_renewed_before_its_refresh_token_expires() {
+    let response = || lasting(token(Some("rotated")), 3600, Some(900));
+    let (mut refreshing, spec) = observed(&json!({}), &CLIENT, Some("stored"));
+    let times = renew(&mut refreshing, &spec, response(), now());
+    assert_eq!(times.refresh_token_expires_at, Some(after(900)));
+    assert_eq!((times.expires_at, times.renew_at), (after(3600), after(600)));
+    // A response that repeats neither the refresh token nor its lifetime changes nothing about it.
+    let times = renew(&mut refreshing, &spec, lasting(token(None), 3600, None), after(100));
+    assert_eq!(times.refresh_token_expires_at, Some(after(900)));
+    // The grant can be run again at any time.
+    let fields = json!({"grantType": "password", "renewal": {"strategy": "refresh_token"}});
+    let (mut with_grant, spec) = observed(&fields, &ALL, None);
+    assert!(renew(&mut with_grant, &spec, response(), now()).renew_at > after(900));
 }

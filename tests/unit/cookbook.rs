@@ -1,8 +1,7 @@
 //! Guarantee: each expression of the cookbook returns the documented result. This test reads the page.
 
-use jsonata_core::value::JValue;
-use oauth_operator::oauth::expression::jsonata::Bindings;
 use oauth_operator::oauth::expression::jsonata::Expression;
+use oauth_operator::oauth::expression::public::View;
 use serde_json::Value;
 
 const PAGE: &str = include_str!("../../docs/jsonata.md");
@@ -47,9 +46,9 @@ fn example(block: &'static str) -> Example<'static> {
 fn each_expression_returns_the_documented_result() {
     let mut wrong = Vec::new();
     for Example { status, headers, body, expression, yields } in examples() {
-        let body = body.map_or(JValue::Null, |body| JValue::from_json_str(body).expect("JSON"));
+        let view = View::whole(body.unwrap_or_default(), &headers);
         let parsed = Expression::parse(expression).unwrap_or_else(|why| panic!("{expression}: {why}"));
-        let evaluated = parsed.evaluate(&body, Bindings { status, headers: &headers });
+        let evaluated = parsed.evaluate(&view.body, view.bindings(status));
         let found = evaluated.map_err(|error| error.to_string()).and_then(|value| {
             let text = value.to_json_string().map_err(|_| "not JSON".to_owned())?;
             serde_json::from_str::<Value>(&text).map_err(|error| format!("{text}: {error}"))

@@ -7,7 +7,7 @@ use oauth_operator::oauth::expression::jsonata::Expression;
 use oauth_operator::oauth::expression::value::Value;
 use proptest::prelude::*;
 
-const NONE: Bindings<'static> = Bindings { status: 200, headers: &[] };
+const NONE: Bindings<'static> = Bindings { status: 200, headers: &[], body: "" };
 
 fn paths(texts: &[&str]) -> Vec<Expression> {
     let path = |text: &&str| {

@@ -39,8 +39,10 @@ pub struct Document {
     pub error_description: Option<String>,
     /// `token_type` (RFC 6749, section 5.1).
     pub token_type: Option<String>,
-    /// `scope` (RFC 6749, section 5.1).
+    /// `scope` (RFC 6749, section 5.1). Some servers return a list, whose items are joined by spaces.
     pub scope: Option<String>,
+    /// The lifetime of the refresh token in seconds, which no RFC defines: the first of the names that servers use.
+    pub refresh_token_expires_in: Option<Value>,
     /// The values of the paths, by their text; a missing path must be evaluated on the whole document.
     pub values: HashMap<String, Value>,
 }
@@ -54,6 +56,15 @@ impl fmt::Debug for Document {
 
 /// The members that RFC 6749 defines.
 const OWN: [&str; 4] = ["error", "error_description", "token_type", "scope"];
+/// The index of `scope` in it.
+const SCOPE: usize = 3;
+/// The names of the lifetime of the refresh token: Keycloak, Azure AD B2C and others, Intuit.
+const REFRESH_TOKEN_LIFETIME: [&str; 3] =
+    ["refresh_expires_in", "refresh_token_expires_in", "x_refresh_token_expires_in"];
+/// The number of members that are always read.
+const ALWAYS: usize = OWN.len() + REFRESH_TOKEN_LIFETIME.len();
+/// The maximum number of names that a message lists.
+const MAX_LISTED: usize = 12;
 
 /// Reads a body: JSON, or else a form, as GitHub returns. The content type is ignored, because some servers send JSON
 /// as `text/plain`. Only the paths among `expressions` are looked up.
@@ -64,14 +75,14 @@ pub fn read<'a>(body: &[u8], expressions: impl Iterator<Item = &'a Expression>) 
     let paths: Vec<&Expression> =
         expressions.filter(|expression| expression.is_path() && known.insert(expression.text())).collect();
     let mut wanted = Node::default();
-    for (index, name) in OWN.iter().enumerate() {
+    for (index, name) in OWN.iter().chain(&REFRESH_TOKEN_LIFETIME).enumerate() {
         wanted.add(std::iter::once(*name), index);
     }
     for (index, path) in paths.iter().enumerate() {
-        wanted.add(path.names(), OWN.len() + index);
+        wanted.add(path.names(), ALWAYS + index);
     }
     let Ok(text) = std::str::from_utf8(body) else { return Document::default() };
-    let mut found = vec![Found::Value(Value::Nothing); OWN.len() + paths.len()];
+    let mut found = vec![Found::Value(Value::Nothing); ALWAYS + paths.len()];
     if !read_json(text, &wanted, &mut found) {
         found.fill(Found::Value(Value::Nothing));
         if !read_form(text.trim(), &wanted, &mut found) {
@@ -84,11 +95,62 @@ pub fn read<'a>(body: &[u8], expressions: impl Iterator<Item = &'a Expression>) 
         _ => None,
     };
     let [error, error_description, token_type, scope] = [own(), own(), own(), own()];
+    let mut lifetimes = found.by_ref().take(REFRESH_TOKEN_LIFETIME.len()).filter_map(|found| match found {
+        Found::Value(value @ (Value::Number(_) | Value::Text(_))) => Some(value),
+        _ => None,
+    });
+    let refresh_token_expires_in = lifetimes.next();
+    lifetimes.for_each(drop);
     let values = paths.iter().zip(found).filter_map(|(path, found)| match found {
         Found::Value(value) => Some((path.text().to_owned(), value)),
         Found::NeedsDocument => None,
     });
-    Document { is_readable: true, error, error_description, token_type, scope, values: values.collect() }
+    let values = values.collect();
+    Document { is_readable: true, error, error_description, token_type, scope, refresh_token_expires_in, values }
+}
+
+/// The first of these paths that leads to a text, or to a number, in a JSON body. A list stands for its first item.
+#[must_use]
+pub fn first_text(body: &[u8], paths: &[&str]) -> Option<String> {
+    let mut wanted = Node::default();
+    for (index, path) in paths.iter().enumerate() {
+        wanted.add(path.split('.'), index);
+    }
+    let mut found = vec![Found::Value(Value::Nothing); paths.len()];
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    Walk { node: &wanted, found: &mut found, first_items: true }.deserialize(&mut deserializer).ok()?;
+    found.into_iter().find_map(|found| match found {
+        Found::Value(Value::Text(text)) if !text.trim().is_empty() => Some(text),
+        Found::Value(Value::Number(number)) => Some(number.to_string()),
+        _ => None,
+    })
+}
+
+/// The names of the members of a JSON object, for messages: only those that `is_shown` accepts, and only the first.
+#[must_use]
+pub fn member_names(body: &[u8], is_shown: fn(&str) -> bool) -> Vec<String> {
+    struct Names(fn(&str) -> bool);
+
+    impl<'de> Visitor<'de> for Names {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<String>, A::Error> {
+            let mut names = Vec::new();
+            while let Some(name) = map.next_key::<Name<'de>>()? {
+                map.next_value::<IgnoredAny>()?;
+                if names.len() < MAX_LISTED && self.0(&name.0) {
+                    names.push(name.0.into_owned());
+                }
+            }
+            Ok(names)
+        }
+    }
+
+    serde_json::Deserializer::from_slice(body).deserialize_map(Names(is_shown)).unwrap_or_default()
 }
 
 /// Reads one path from the beginning of a JSON body. The value is returned only if it is complete.
@@ -165,7 +227,8 @@ impl<'a> Node<'a> {
 
 fn read_json(text: &str, wanted: &Node<'_>, found: &mut [Found]) -> bool {
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    Walk { node: wanted, found }.deserialize(&mut deserializer).is_ok() && deserializer.end().is_ok()
+    Walk { node: wanted, found, first_items: false }.deserialize(&mut deserializer).is_ok()
+        && deserializer.end().is_ok()
 }
 
 fn read_form(text: &str, wanted: &Node<'_>, found: &mut [Found]) -> bool {
@@ -197,6 +260,8 @@ pub(crate) fn is_form(text: &str) -> bool {
 struct Walk<'a, 'f> {
     node: &'a Node<'a>,
     found: &'f mut [Found],
+    /// Whether a list stands for its first item.
+    first_items: bool,
 }
 
 impl<'de> DeserializeSeed<'de> for Walk<'_, '_> {
@@ -227,7 +292,10 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
         while let Some(name) = map.next_key::<Name<'de>>()? {
             // If a name is duplicated, the last one counts.
             match self.node.children.get(name.0.as_ref()) {
-                Some(child) => map.next_value_seed(Walk { node: child, found: &mut *self.found })?,
+                Some(child) => {
+                    let first_items = self.first_items;
+                    map.next_value_seed(Walk { node: child, found: &mut *self.found, first_items })?;
+                }
                 None => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -238,6 +306,17 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         self.node.set_all(self.found, &Found::NeedsDocument);
+        if self.first_items {
+            items.next_element_seed(Walk { node: self.node, found: &mut *self.found, first_items: true })?;
+        } else if self.node.ends.contains(&SCOPE) {
+            let mut scopes = Vec::new();
+            while let Some(item) = items.next_element::<Item>()? {
+                scopes.extend(item.0);
+            }
+            if let Some(found) = self.found.get_mut(SCOPE) {
+                *found = Found::Value(Value::Text(scopes.join(" ")));
+            }
+        }
         while items.next_element::<IgnoredAny>()?.is_some() {}
         Ok(())
     }
@@ -276,6 +355,22 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
     fn visit_unit<E>(self) -> Result<(), E> {
         self.node.set_scalar(self.found, &Value::Null);
         Ok(())
+    }
+}
+
+/// An item of a list, if it is a text.
+struct Item(Option<String>);
+
+impl<'de> Deserialize<'de> for Item {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let wanted = Node { ends: vec![0], ..Node::default() };
+        let mut found = [Found::NeedsDocument];
+        Walk { node: &wanted, found: &mut found, first_items: false }.deserialize(deserializer)?;
+        let [found] = found;
+        Ok(Self(match found {
+            Found::Value(Value::Text(text)) => Some(text),
+            _ => None,
+        }))
     }
 }
 

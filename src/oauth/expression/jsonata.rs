@@ -40,18 +40,29 @@ pub struct Expression {
 pub struct Bindings<'a> {
     /// `$status`.
     pub status: u16,
-    /// `$headers`: names in lower case, and values.
+    /// `$headers`: names in lower case, and values. The values of headers with the same name are joined by line breaks.
     pub headers: &'a [(String, String)],
+    /// `$body`: the text of the body, for bodies that are neither JSON nor a form.
+    pub body: &'a str,
 }
 
 impl Bindings<'_> {
     fn context(&self) -> Context {
         let mut context = Context::new();
         context.bind("status".to_owned(), JValue::from(f64::from(self.status)));
-        let headers: serde_json::Map<String, serde_json::Value> =
-            self.headers.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
-        let headers = JValue::from_json_str(&serde_json::Value::Object(headers).to_string());
-        context.bind("headers".to_owned(), headers.unwrap_or(JValue::Undefined));
+        let mut joined = std::collections::BTreeMap::<&str, String>::new();
+        for (name, value) in self.headers {
+            joined
+                .entry(name)
+                .and_modify(|known| {
+                    known.push('\n');
+                    known.push_str(value);
+                })
+                .or_insert_with(|| value.clone());
+        }
+        let headers = serde_json::json!(joined).to_string();
+        context.bind("headers".to_owned(), JValue::from_json_str(&headers).unwrap_or(JValue::Undefined));
+        context.bind("body".to_owned(), JValue::string(self.body));
         context
     }
 }

@@ -4,7 +4,7 @@ pub mod document;
 pub mod error;
 pub mod jsonata;
 pub mod protocol;
-pub(crate) mod public;
+pub mod public;
 pub mod sandbox;
 pub(crate) mod set;
 pub mod value;

@@ -12,6 +12,7 @@ use jsonata_core::value::JValue;
 use serde_json::Value;
 
 use crate::oauth::expression::document::{form, parse};
+use crate::oauth::expression::jsonata::Bindings;
 
 /// Replaces possible secrets, so that `$exists(access_token)` is still true.
 pub const HIDDEN: &str = "hidden";
@@ -53,13 +54,16 @@ pub struct View {
     pub body: JValue,
     /// Names of headers in lower case, and values.
     pub headers: Vec<(String, String)>,
+    /// The text of the body.
+    pub text: String,
 }
 
 impl View {
     /// The whole response.
     #[must_use]
     pub fn whole(body: &str, headers: &[(String, String)]) -> Self {
-        Self { body: parse(body.as_bytes()).unwrap_or(JValue::Null), headers: headers.to_vec() }
+        let parsed = parse(body.as_bytes()).unwrap_or(JValue::Null);
+        Self { body: parsed, headers: headers.to_vec(), text: body.to_owned() }
     }
 
     /// The response without possible secrets.
@@ -69,11 +73,22 @@ impl View {
             let value = if is_public(name, value) { value } else { HIDDEN };
             (name.clone(), value.to_owned())
         };
-        let body = serde_json::from_str(body).ok().or_else(|| form(body.trim())).and_then(|mut body| {
-            hide(&mut body);
-            JValue::from_json_str(&body.to_string()).ok()
-        });
-        Self { body: body.unwrap_or(JValue::Null), headers: headers.iter().map(hidden).collect() }
+        let text = match serde_json::from_str(body).ok().or_else(|| form(body.trim())) {
+            Some(mut parsed) => {
+                hide(&mut parsed);
+                parsed.to_string()
+            }
+            None if is_public("", body) => body.to_owned(),
+            None => HIDDEN.to_owned(),
+        };
+        let parsed = JValue::from_json_str(&text).unwrap_or(JValue::Null);
+        Self { body: parsed, headers: headers.iter().map(hidden).collect(), text }
+    }
+
+    /// The variables that expressions may use in addition to the body.
+    #[must_use]
+    pub fn bindings(&self, status: u16) -> Bindings<'_> {
+        Bindings { status, headers: &self.headers, body: &self.text }
     }
 }
 

@@ -7,7 +7,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior,
 use rustix::thread::set_no_new_privs;
 
 use crate::oauth::expression::error::ExpressionError;
-use crate::oauth::expression::jsonata::{Bindings, Expression};
+use crate::oauth::expression::jsonata::Expression;
 use crate::oauth::expression::protocol::{EvaluationRequest, EvaluationResult, MEMORY, Task};
 use crate::oauth::expression::public::View;
 use crate::oauth::expression::value::Value;
@@ -86,8 +86,7 @@ fn evaluate(job: &EvaluationRequest) -> Vec<EvaluationResult> {
     let mut room = MAX_VALUES;
     let evaluate = |(place, text): (usize, &String)| {
         let view = without_secrets.as_ref().filter(|_| place >= first_public).unwrap_or(&whole);
-        let bindings = Bindings { status: *status, headers: &view.headers };
-        let value = Expression::unchecked(text)?.evaluate(&view.body, bindings)?;
+        let value = Expression::unchecked(text)?.evaluate(&view.body, view.bindings(*status))?;
         let value = Value::of(&value)?;
         room = room.checked_sub(value.size()).ok_or(ExpressionError::ValuesTooLarge)?;
         Ok(value)

@@ -28,8 +28,9 @@ use crate::oauth::http::custom_ca::{CustomCa, Fingerprint};
 use crate::oauth::http::dial::{Dialer, Proxies};
 use crate::oauth::http::egress::EgressPolicy;
 use crate::oauth::http::errors::denied;
+use crate::oauth::http::server_certificate::Verifier;
 use crate::oauth::http::trust_stores;
-use crate::oauth::http::trust_stores::TrustStores;
+use crate::oauth::http::trust_stores::{TrustStore, TrustStores};
 use crate::oauth::request::TokenRequest;
 
 /// Mozilla's and the system's root certificates, read once.
@@ -37,7 +38,7 @@ static DEFAULT_ROOTS: LazyLock<DefaultRoots> = LazyLock::new(default_roots);
 
 /// The default root certificates.
 struct DefaultRoots {
-    store: Arc<RootCertStore>,
+    store: Arc<TrustStore>,
     /// Why certificates of the system are not among them.
     problems: Vec<String>,
 }
@@ -185,15 +186,16 @@ impl<'a> Settings<'a> {
     }
 }
 
-fn tls_builder(roots: Arc<RootCertStore>) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
+fn tls_builder(store: Arc<TrustStore>) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(builder.with_root_certificates(roots))
+    // Not weaker than the default verifier, see `Verifier`.
+    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier::new(store)?)))
 }
 
 /// A TLS configuration without a client certificate.
-fn anonymous(roots: Arc<RootCertStore>) -> Result<Arc<ClientConfig>, rustls::Error> {
-    Ok(finish(tls_builder(roots)?.with_no_client_auth()))
+fn anonymous(store: Arc<TrustStore>) -> Result<Arc<ClientConfig>, rustls::Error> {
+    Ok(finish(tls_builder(store)?.with_no_client_auth()))
 }
 
 fn finish(mut tls: ClientConfig) -> Arc<ClientConfig> {
@@ -223,7 +225,7 @@ fn default_roots() -> DefaultRoots {
     };
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned().chain(system.certs));
-    DefaultRoots { store: Arc::new(store), problems }
+    DefaultRoots { store: Arc::new(TrustStore::of_roots(store)), problems }
 }
 
 /// Why certificates that `SSL_CERT_FILE` or `SSL_CERT_DIR` name are not trusted. Without these variables, the

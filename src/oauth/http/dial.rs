@@ -18,7 +18,7 @@ use url::{Host, Url};
 
 use crate::oauth::http::bounded_stream::BoundedStream;
 use crate::oauth::http::egress::EgressPolicy;
-use crate::oauth::http::errors::SendError;
+use crate::oauth::http::errors::{SendError, host_and_port};
 
 /// Some servers reject requests without a `User-Agent`.
 pub(crate) const USER_AGENT: &str = concat!("oauth-operator/", env!("CARGO_PKG_VERSION"));
@@ -95,14 +95,15 @@ impl Dialer {
             let stream = self.connect_tcp(url, max_body).await?;
             return if url.scheme() == "https" { secure(&self.tls, url, stream).await } else { Ok(stream) };
         };
-        let mut stream = self.connect_tcp(&proxy.url, max_body).await?;
+        let in_proxy = |error| SendError::InProxy { proxy: host_and_port(&proxy.url), error: Box::new(error) };
+        let mut stream = self.connect_tcp(&proxy.url, max_body).await.map_err(in_proxy)?;
         if proxy.url.scheme() == "https" {
-            stream = secure(&self.proxy_tls, &proxy.url, stream).await?;
+            stream = secure(&self.proxy_tls, &proxy.url, stream).await.map_err(in_proxy)?;
         }
         if url.scheme() != "https" {
             return Ok(stream);
         }
-        tunnel(&mut stream, url, proxy.authorization.as_ref()).await?;
+        tunnel(&mut stream, url, proxy.authorization.as_ref()).await.map_err(in_proxy)?;
         secure(&self.tls, url, stream).await
     }
 

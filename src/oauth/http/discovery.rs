@@ -16,6 +16,7 @@ use crate::api::reason::Reason;
 use crate::oauth::error::{Advice, RequestError, UrlKind};
 use crate::oauth::http::cache::{Bounds, NamespacedCache};
 use crate::oauth::http::connections::Connection;
+use crate::oauth::http::decode::DecodeError;
 use crate::oauth::http::errors;
 use crate::oauth::redaction::redact;
 use crate::oauth::request::TokenRequest;
@@ -262,19 +263,19 @@ async fn read(
     issuer: &Url,
     url_text: &str,
 ) -> Result<Result<Zeroizing<Vec<u8>>, u16>, RequestError> {
-    let host = issuer.host_str().unwrap_or_default();
     let url = Url::parse(url_text).map_err(|_| invalid("the metadata of the issuer has no URL"))?;
     let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
     let is_ok = |status| status == StatusCode::OK;
     let response = connection.send(HttpMethod::GET, &url, headers, String::new(), MAX_DOCUMENT, is_ok).await;
-    let response = response.map_err(|error| errors::no_response(&error, host, UrlKind::Issuer, &[]))?;
+    let response = response.map_err(|error| errors::no_response(&error, issuer, UrlKind::Issuer, &[]))?;
     if !is_ok(response.status) {
         return Ok(Err(response.status.as_u16()));
     }
-    if !response.is_whole {
-        return Err(invalid("the metadata of the issuer is larger than 64 KiB"));
+    match response.error {
+        None => Ok(Ok(response.body)),
+        Some(DecodeError::TooLarge) => Err(invalid("the metadata of the issuer is larger than 64 KiB")),
+        Some(error) => Err(invalid(&format!("the metadata of the issuer {error}"))),
     }
-    Ok(Ok(response.body))
 }
 
 fn invalid(message: &str) -> RequestError {

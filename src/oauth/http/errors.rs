@@ -3,6 +3,7 @@
 use std::io;
 
 use http::uri::InvalidUri;
+use url::Url;
 
 use crate::api::reason::Reason;
 use crate::error_report::chain;
@@ -10,6 +11,7 @@ use crate::oauth::body::Parameter;
 use crate::oauth::error::{Advice, RequestError, UrlKind};
 use crate::oauth::http::denied::Denied;
 use crate::oauth::http::name_resolution::ResolveError;
+use crate::oauth::http::server_certificate::explain;
 use crate::oauth::redaction::redact::redact;
 
 /// A request to a URL is denied.
@@ -26,28 +28,81 @@ pub(crate) fn denied(url: UrlKind, denied: &Denied) -> RequestError {
         }
     };
     let url = if matches!(denied, Denied::Anonymous { is_proxy: true, .. }) { UrlKind::Proxy } else { url };
-    RequestError { advice, ..RequestError::new(Reason::EndpointNotAllowed, format!("{url} is not allowed: {denied}")) }
+    let error = RequestError::new(Reason::EndpointNotAllowed, format!("{url} is not allowed: {denied}"));
+    advice.into_iter().fold(error, RequestError::with_advice)
 }
 
-/// There is no response.
-pub(crate) fn no_response(error: &SendError, host: &str, url: UrlKind, sent: &[Parameter]) -> RequestError {
-    let cause = redact(&chain(error), sent);
-    let check = Advice::CheckUrl(url);
+/// Host and port of a URL, for messages.
+pub(crate) fn host_and_port(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port_or_known_default().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// There is no response from `url`.
+pub(crate) fn no_response(error: &SendError, url: &Url, kind: UrlKind, sent: &[Parameter]) -> RequestError {
     match error {
-        SendError::Denied(why) => denied(url, why),
+        SendError::Denied(why) => denied(kind, why),
         SendError::Request(_) | SendError::Uri(_) => {
+            let cause = redact(&chain(error), sent);
             RequestError::new(Reason::InvalidSpec, format!("the request could not be built: {cause}"))
-                .with_advice(check)
+                .with_advice(Advice::CheckUrl(kind))
         }
-        SendError::Resolve(_) | SendError::Connect(_) | SendError::Tls(_) | SendError::Proxy(_) => {
-            RequestError::new(Reason::EndpointUnreachable, format!("failed to connect to {host}: {cause}"))
-                .with_advice(check)
+        SendError::InProxy { proxy, error } => {
+            let explained = tls_error(error).and_then(|tls| explain(tls, proxy));
+            let cause = explained.map_or_else(|| cause(error), |(message, _)| message);
+            let message = format!("failed to connect to the proxy {proxy}: {cause}");
+            RequestError::new(Reason::EndpointUnreachable, redact(&message, sent))
+                .with_advice(Advice::CheckUrl(UrlKind::Proxy))
         }
-        SendError::Broken(_) => RequestError::new(
-            Reason::EndpointUnreachable,
-            format!("the connection to {host} was closed unexpectedly: {cause}"),
-        ),
+        _ => {
+            let place = host_and_port(url);
+            let (message, advice) = match (tls_error(error).and_then(|tls| explain(tls, &place)), error) {
+                (Some(explained), _) => explained,
+                (None, SendError::Broken(_)) => {
+                    (format!("the connection to {place} was closed unexpectedly: {}", chain(error)), None)
+                }
+                (None, _) => (format!("failed to connect to {place}: {}", cause(error)), Some(Advice::CheckUrl(kind))),
+            };
+            let failure = RequestError::new(Reason::EndpointUnreachable, redact(&message, sent));
+            advice.into_iter().fold(failure, RequestError::with_advice)
+        }
     }
+}
+
+/// Why a connection was not established, in words.
+fn cause(error: &SendError) -> String {
+    match error {
+        SendError::Resolve(ResolveError::Failed(text)) if text.contains("Name or service not known") => {
+            "there is no such host in DNS".to_owned()
+        }
+        SendError::Connect(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            "connection refused, nothing listens on this port".to_owned()
+        }
+        SendError::Connect(error) if error.kind() == io::ErrorKind::HostUnreachable => {
+            "there is no route to it".to_owned()
+        }
+        SendError::Tls(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            "it closed the connection during the TLS handshake".to_owned()
+        }
+        error => chain(error),
+    }
+}
+
+/// The TLS error among the causes.
+fn tls_error(error: &SendError) -> Option<&rustls::Error> {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+            return Some(tls);
+        }
+        // The error inside of an I/O error is not among its sources, only the source of that.
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            return Some(tls);
+        }
+        source = error.source();
+    }
+    None
 }
 
 /// Why there is no response.
@@ -63,17 +118,25 @@ pub enum SendError {
     #[error(transparent)]
     Denied(#[from] Denied),
     /// The name was not resolved.
-    #[error("dns error: {0}")]
+    #[error("the name was not resolved: {0}")]
     Resolve(#[from] ResolveError),
     /// No address accepted a connection.
-    #[error("tcp connect error: {0}")]
-    Connect(io::Error),
+    #[error("{0}")]
+    Connect(#[source] io::Error),
     /// The TLS handshake failed, with the endpoint or with an https proxy.
     #[error("{0}")]
-    Tls(io::Error),
+    Tls(#[source] io::Error),
     /// The proxy did not connect to the endpoint.
     #[error("the proxy did not connect: {0}")]
     Proxy(String),
+    /// There is no connection to the proxy, or through it.
+    #[error("the proxy {proxy}: {error}")]
+    InProxy {
+        /// Its host and port.
+        proxy: String,
+        /// What failed.
+        error: Box<SendError>,
+    },
     /// The connection ended before the response did, or the response was not HTTP or too large.
     #[error(transparent)]
     Broken(#[from] hyper::Error),

@@ -14,6 +14,7 @@ use url::{Position, Url};
 use zeroize::Zeroizing;
 
 use crate::oauth::http::connections::Connection;
+use crate::oauth::http::decode::{DecodeError, Decoded, decode};
 use crate::oauth::http::dial::{ProxyServer, Stream, USER_AGENT};
 use crate::oauth::http::errors::SendError;
 
@@ -27,16 +28,16 @@ pub struct Response {
     pub status: StatusCode,
     /// The headers.
     pub headers: HeaderMap,
-    /// The body, or its beginning if it exceeds the limit; zeroized on drop.
+    /// The body as text in UTF-8, or its beginning if there is an error; zeroized on drop.
     pub body: Zeroizing<Vec<u8>>,
-    /// Whether the body is complete.
-    pub is_whole: bool,
+    /// Why the rest of the body is missing.
+    pub error: Option<DecodeError>,
 }
 
 impl Connection {
     /// Sends a request. Redirects are not followed, nothing is retried, and the connection is closed afterwards, or
     /// at once when this future is dropped. `reads` decides by the status whether the body is read, up to `max_body`
-    /// bytes.
+    /// bytes, also after decompression.
     ///
     /// # Errors
     ///
@@ -69,6 +70,8 @@ pub(crate) fn request<B>(
     proxy: Option<&ProxyServer>,
 ) -> Result<Request<B>, SendError> {
     headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT));
+    // Without it, any coding is acceptable (RFC 9110, section 12.5.3). Compressing a short response saves nothing.
+    headers.entry(header::ACCEPT_ENCODING).or_insert(HeaderValue::from_static("identity"));
     let host = &url[Position::BeforeHost..Position::AfterPort];
     headers.insert(HOST, HeaderValue::from_str(host).map_err(http::Error::from)?);
     // A proxy receives the whole URL (RFC 9112, section 3.2.2), unless it is used as a tunnel.
@@ -103,8 +106,9 @@ where
     let mut response = pin!(async move {
         let response = sender.send_request(request).await?;
         let (parts, body) = response.into_parts();
-        let (body, is_whole) = if reads(parts.status) { read(body, max_body).await? } else { Default::default() };
-        Ok::<_, hyper::Error>(Response { status: parts.status, headers: parts.headers, body, is_whole })
+        let (body, is_whole) =
+            if reads(parts.status) { read(body, max_body).await? } else { (Zeroizing::default(), true) };
+        Ok::<_, hyper::Error>((parts, body, is_whole))
     });
     let done = tokio::select! {
         biased;
@@ -115,7 +119,10 @@ where
             (done, _) => done,
         },
     };
-    Ok(done?)
+    let (parts, body, is_whole) = done?;
+    let Decoded { text, error } = decode(&parts.headers, body, max_body);
+    let error = if is_whole { error } else { Some(DecodeError::TooLarge) };
+    Ok(Response { status: parts.status, headers: parts.headers, body: text, error })
 }
 
 /// The body up to a bound, and whether it is complete.

@@ -4,13 +4,14 @@
 //! A bundle is hashed when it is read and identified by that hash. Parsing a bundle of the maximum size takes some
 //! milliseconds; it runs outside of the main thread, one bundle per namespace at a time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use sha2::{Digest, Sha256};
 
 use crate::api::reason::Reason;
 use crate::limiter::fair_queue::FairQueue;
@@ -43,8 +44,29 @@ enum BundleError {
     TooManyCertificates,
 }
 
+/// Certificates that are trusted.
+#[derive(Debug)]
+pub(crate) struct TrustStore {
+    /// The CAs.
+    pub(crate) roots: Arc<RootCertStore>,
+    /// The hashes of the certificates in the bundle: a server that shows one of them is trusted. Empty for the defaults.
+    pinned: HashSet<Fingerprint>,
+}
+
+impl TrustStore {
+    /// A store with these CAs only.
+    pub(crate) fn of_roots(roots: RootCertStore) -> Self {
+        Self { roots: Arc::new(roots), pinned: HashSet::new() }
+    }
+
+    /// Whether a certificate is in the bundle, by its hash.
+    pub(crate) fn contains(&self, certificate: &Fingerprint) -> bool {
+        self.pinned.contains(certificate)
+    }
+}
+
 /// A parsed bundle, or why it cannot be used.
-type Parsed = Result<Arc<RootCertStore>, RequestError>;
+type Parsed = Result<Arc<TrustStore>, RequestError>;
 
 /// The parsed bundles. Clones share them.
 #[derive(Clone, Debug)]
@@ -52,7 +74,7 @@ pub(crate) struct TrustStores {
     used: NamespacedCache<Fingerprint, Parsed>,
     /// All stores in use: a bundle that is distributed to many namespaces is in memory once. Stores are shared by
     /// content, so a namespace can only obtain a store that it could also have parsed itself.
-    all: Arc<Mutex<HashMap<Fingerprint, Weak<RootCertStore>>>>,
+    all: Arc<Mutex<HashMap<Fingerprint, Weak<TrustStore>>>>,
     parsing: FairQueue,
 }
 
@@ -113,22 +135,28 @@ fn aborted() -> RequestError {
 /// # Errors
 ///
 /// A [`RequestError`] when it is too large, or contains no certificates.
-pub(crate) fn parse(pem: &str) -> Result<RootCertStore, RequestError> {
+pub(crate) fn parse(pem: &str) -> Result<TrustStore, RequestError> {
     let unusable = |error: BundleError| {
         RequestError::new(Reason::CredentialsInvalid, error.to_string()).with_advice(Advice::CheckCaBundle)
     };
     if pem.len() > MAX_BUNDLE_BYTES {
         return Err(unusable(BundleError::TooLarge(pem.len())));
     }
-    let mut store = RootCertStore::empty();
+    let mut roots = RootCertStore::empty();
+    let mut pinned = HashSet::new();
     for (number, certificate) in CertificateDer::pem_slice_iter(pem.as_bytes()).enumerate() {
         if number == MAX_CERTIFICATES {
             return Err(unusable(BundleError::TooManyCertificates));
         }
         // Bundles may contain old certificates that rustls does not accept as trust anchors; they are ignored.
-        store.add_parsable_certificates([certificate.map_err(|_| unusable(BundleError::NoCertificates))?]);
+        let certificate = certificate.map_err(|_| unusable(BundleError::NoCertificates))?;
+        pinned.insert(Sha256::digest(&certificate).into());
+        roots.add_parsable_certificates([certificate]);
     }
-    if store.is_empty() { Err(unusable(BundleError::NoCertificates)) } else { Ok(store) }
+    if roots.is_empty() {
+        return Err(unusable(BundleError::NoCertificates));
+    }
+    Ok(TrustStore { roots: Arc::new(roots), pinned })
 }
 
 #[cfg(test)]
@@ -220,7 +248,7 @@ mod tests {
     #[test]
     fn a_bundle_is_bounded_in_bytes_and_in_certificates() {
         let pem = ca("a");
-        assert_eq!(parse(&pem.repeat(MAX_CERTIFICATES)).expect("the maximum").len(), MAX_CERTIFICATES);
+        assert_eq!(parse(&pem.repeat(MAX_CERTIFICATES)).expect("the maximum").roots.len(), MAX_CERTIFICATES);
         let failure = parse(&pem.repeat(MAX_CERTIFICATES + 1)).expect_err("one too many");
         assert!(failure.message.contains("more than 512 certificates"), "{}", failure.message);
         let failure = parse(&format!("{pem}{}", "#".repeat(MAX_BUNDLE_BYTES))).expect_err("too large");

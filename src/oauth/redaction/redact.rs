@@ -14,7 +14,7 @@ use crate::oauth::redaction::decode;
 use crate::oauth::redaction::pieces::{LEAST, Pieces, is_masked, is_printable, readings};
 
 /// The maximum length of a text that is shown, in characters.
-const MAX_SHOWN: usize = 200;
+const MAX_SHOWN: usize = 500;
 /// The maximum length of a text that is processed, in characters, including those that are dropped because they are
 /// not printable.
 const MAX_SCANNED: usize = 2_000;
@@ -44,7 +44,7 @@ const PUBLIC: [&str; 10] = [
 /// Only the whole value is withheld: fragments of it (such as the domain of an email address) may be shown.
 const WHOLE: [&str; 1] = ["username"];
 
-/// Makes a text printable, and truncates it to 200 characters. A text that repeats a secret of `sent` is withheld.
+/// Makes a text printable, and truncates it to 500 characters. A text that repeats a secret of `sent` is withheld.
 ///
 /// A text repeats a secret if it contains the secret, or any eight consecutive characters of it, even after decoding
 /// the text up to twice (escapes, percent-encoding, hexadecimal, base64); upper and lower case, punctuation and

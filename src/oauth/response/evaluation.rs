@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::oauth::expression::document::Document;
 use crate::oauth::expression::error::ExpressionError;
-use crate::oauth::expression::jsonata::{Bindings, Expression};
+use crate::oauth::expression::jsonata::Expression;
 use crate::oauth::expression::protocol::EvaluationResult;
 use crate::oauth::expression::public::View;
 use crate::oauth::expression::set::ResponseMapping;
@@ -44,14 +44,14 @@ impl EvaluatedExpressions {
     #[must_use]
     pub fn in_this_process(raw: &HttpResponse, expressions: &ResponseMapping) -> Self {
         let mut evaluated = Self::read(&raw.body, expressions);
-        let (texts, public) = evaluated.remaining(expressions);
+        let (texts, public) = evaluated.remaining(expressions, matches!(raw.status, 200..300));
         let text = std::str::from_utf8(&raw.body).unwrap_or_default();
         let (whole, without_secrets) = (View::whole(text, &raw.headers), View::public(text, &raw.headers));
         let first_public = texts.len() - public;
         let evaluate = |(index, text): (usize, &String)| {
             let view = if index < first_public { &whole } else { &without_secrets };
-            let bindings = Bindings { status: raw.status, headers: &view.headers };
-            Expression::unchecked(text)?.evaluate(&view.body, bindings).and_then(|value| Value::of(&value))
+            let value = Expression::unchecked(text)?.evaluate(&view.body, view.bindings(raw.status))?;
+            Value::of(&value)
         };
         let results = texts.iter().enumerate().map(evaluate).collect();
         evaluated.add(&texts, public, Ok(results));
@@ -60,10 +60,9 @@ impl EvaluatedExpressions {
 
     /// The expressions that have no value yet, without duplicates: those that are not paths, and paths through lists
     /// and to objects. The number is that of the last expressions that must see the response without possible
-    /// secrets.
+    /// secrets. If the response is not a success, only the expressions that say so are needed.
     #[must_use]
-    pub fn remaining(&self, expressions: &ResponseMapping) -> (Vec<String>, usize) {
-        let ResponseMapping { access_token, refresh_token, expires_in, expires_at, success, extra } = expressions;
+    pub fn remaining(&self, expressions: &ResponseMapping, is_success: bool) -> (Vec<String>, usize) {
         let missing = |expressions: Vec<&Expression>, known: &HashMap<String, EvaluationResult>| {
             let mut texts: Vec<String> = expressions.iter().map(|expression| expression.text().to_owned()).collect();
             texts.retain(|text| {
@@ -73,8 +72,13 @@ impl EvaluatedExpressions {
             texts.dedup();
             texts
         };
-        let secret = [access_token, refresh_token].into_iter().chain(extra.values()).collect();
-        let public = [expires_in].into_iter().chain(expires_at).chain(success).collect();
+        let (secret, public) = if is_success {
+            let ResponseMapping { access_token, refresh_token, extra, .. } = expressions;
+            let secret = [access_token, refresh_token].into_iter().chain(extra.values()).collect();
+            (secret, expressions.public().collect())
+        } else {
+            (Vec::new(), expressions.of_failure().collect())
+        };
         let (mut texts, public) = (missing(secret, &self.results), missing(public, &self.public));
         let number = public.len();
         texts.extend(public);

@@ -1,9 +1,9 @@
 //! Extracts the values of a response with the expressions of the spec.
 
-use jiff::{SignedDuration, Timestamp};
 use jsonata_core::value::JValue;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::api::reason::Reason;
 use crate::oauth::error::{Advice, ResponseField};
 use crate::oauth::expression::error::ExpressionError;
 use crate::oauth::expression::jsonata::Expression;
@@ -11,6 +11,8 @@ use crate::oauth::expression::set::ResponseMapping;
 use crate::oauth::expression::value::Value;
 use crate::oauth::response::evaluation::EvaluatedExpressions;
 use crate::oauth::response::raw::HttpResponse;
+use crate::oauth::response::time;
+use crate::oauth::response::time::Time;
 use crate::oauth::response::token::TokenResponse;
 
 /// The maximum length of a token, in bytes. A longer one does not fit into a header.
@@ -47,6 +49,8 @@ pub(crate) enum ValueError {
     TokenTooLong(usize),
     #[error("yields a token with invalid characters (RFC 6749, appendix A) in the body")]
     InvalidCharacters,
+    #[error("yields a token with whitespace around it in the body")]
+    Whitespace,
     #[error("yields a value that cannot be written as text in the body")]
     NotText,
 }
@@ -64,10 +68,30 @@ impl ExtractError {
 
     pub(crate) fn advice(&self) -> Option<Advice> {
         match self {
+            Self::Value { field, problem: ValueError::Whitespace, .. } => {
+                Some(Advice::Convert(field.clone(), "$trim()"))
+            }
+            Self::Value { field, problem: ValueError::NotString(kind), .. } if *kind == NUMBER => {
+                Some(Advice::Convert(field.clone(), "$string()"))
+            }
             Self::Value { field, .. } => Some(Advice::CheckExpression(field.clone())),
             Self::Computed => Some(Advice::ExplainExpressions),
             Self::TooLarge(_) => None,
         }
+    }
+
+    /// Whether a path leads to nothing.
+    pub(crate) const fn is_missing(&self) -> bool {
+        matches!(self, Self::Value { problem: ValueError::Nothing, .. })
+    }
+
+    /// Whether there is no access token.
+    pub(crate) fn is_missing_access_token(&self) -> bool {
+        // An expression that is not a path cannot be told from one that fails.
+        matches!(
+            self,
+            Self::Value { field: ResponseField::AccessToken, problem: ValueError::Nothing, .. } | Self::Computed
+        )
     }
 }
 
@@ -80,18 +104,31 @@ pub(crate) struct Values<'a> {
 
 impl Values<'_> {
     pub(crate) fn tokens(&self) -> Result<TokenResponse, ExtractError> {
-        let ResponseMapping { access_token, refresh_token: _, expires_in, expires_at, success: _, extra } =
-            self.expressions;
+        let ResponseMapping { access_token, expires_in, expires_at, extra, .. } = self.expressions;
         let token = self.token(&ResponseField::AccessToken, access_token)?;
         let token =
             token.ok_or_else(|| ExtractError::of(&ResponseField::AccessToken, access_token, ValueError::Nothing))?;
         let document = self.evaluated.document();
+        // A good access token is not discarded because of anything else.
+        let (refresh_token, warning) = match self.refresh_token() {
+            Ok(token) => (token, None),
+            Err(ExtractError::Value { .. }) => (None, Some(Reason::RefreshTokenIgnored)),
+            Err(error) => return Err(error),
+        };
+        let lifetime = self.time(expires_in, time::lifetime);
+        let expiry = expires_at.as_ref().map_or(Time::Missing, |expression| self.time(expression, time::expiry));
+        let times = [&lifetime, &expiry];
+        let refresh_token_times = self.refresh_token_times();
         let response = TokenResponse {
             is_verbatim: access_token.is_path() || self.is_verbatim(&token),
             access_token: token,
-            refresh_token: self.refresh_token()?,
-            expires_in: self.duration(expires_in),
-            expires_at: expires_at.as_ref().and_then(|expression| self.timestamp(expression)),
+            refresh_token,
+            warning,
+            expires_in: times.iter().find_map(|time| time.length()),
+            expires_at: times.iter().filter_map(|time| time.end()).min(),
+            lifetime_problem: times.iter().find_map(|time| time.problem()),
+            refresh_token_expires_in: refresh_token_times.iter().find_map(Time::length),
+            refresh_token_expires_at: refresh_token_times.iter().find_map(Time::end),
             token_type: document.token_type.clone(),
             scope: document.scope.clone(),
             extra: extra
@@ -133,6 +170,9 @@ impl Values<'_> {
             Value::Text(token) => token,
             other => return problem(ValueError::NotString(kind(other))),
         };
+        if token.trim() != token {
+            return problem(ValueError::Whitespace);
+        }
         // RFC 6749, appendix A: a token consists of VSCHAR. A line break would split the header that contains it.
         if token.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) {
             Ok(Some(SecretString::from(token.as_str())))
@@ -155,31 +195,21 @@ impl Values<'_> {
         Ok(Some((key.to_owned(), text.into())))
     }
 
-    /// The lifetime in seconds, which may be a string. An invalid value is ignored: it must not discard a good token,
-    /// because the previous refresh token may already be invalid.
-    fn duration(&self, expression: &Expression) -> Option<SignedDuration> {
-        let seconds = match self.evaluated.get_public(expression).ok()? {
-            Value::Number(seconds) => seconds,
-            Value::Text(text) => text.trim().parse().ok()?,
-            _ => return None,
-        };
-        SignedDuration::try_from_secs_f64(seconds).ok().filter(SignedDuration::is_positive)
+    /// A lifetime or an expiry. An invalid value is ignored: it must not discard a good token, because the previous
+    /// refresh token may already be invalid.
+    fn time(&self, expression: &Expression, parse: fn(&Value) -> Time) -> Time {
+        self.evaluated.get_public(expression).map_or(Time::Missing, |value| parse(&value))
     }
 
-    /// A timestamp: RFC 3339, or Unix time in seconds, or in milliseconds if the number is too large for seconds (the
-    /// year 5138).
-    fn timestamp(&self, expression: &Expression) -> Option<Timestamp> {
-        const MAX_SECONDS: f64 = 1e11;
-        let number = match self.evaluated.get_public(expression).ok()? {
-            Value::Number(number) => number,
-            Value::Text(text) => match text.trim().parse::<Timestamp>() {
-                Ok(timestamp) => return Some(timestamp),
-                Err(_) => text.trim().parse().ok()?,
-            },
-            _ => return None,
+    /// The lifetime and the expiry of the refresh token.
+    fn refresh_token_times(&self) -> [Time; 2] {
+        let ResponseMapping { refresh_token_expires_in, refresh_token_expires_at, .. } = self.expressions;
+        let lifetime = match refresh_token_expires_in {
+            Some(expression) => self.time(expression, time::lifetime),
+            None => self.evaluated.document().refresh_token_expires_in.as_ref().map_or(Time::Missing, time::lifetime),
         };
-        let seconds = if number.abs() < MAX_SECONDS { number } else { number / 1_000.0 };
-        Timestamp::UNIX_EPOCH.checked_add(SignedDuration::try_from_secs_f64(seconds).ok()?).ok()
+        let expiry = refresh_token_expires_at.as_ref();
+        [lifetime, expiry.map_or(Time::Missing, |expression| self.time(expression, time::expiry))]
     }
 }
 
@@ -191,10 +221,12 @@ fn size(response: &TokenResponse) -> usize {
     secrets.map(|secret| secret.expose_secret().len()).sum::<usize>() + texts.map(String::len).sum::<usize>()
 }
 
+const NUMBER: &str = "a number";
+
 const fn kind(value: &Value) -> &'static str {
     match value {
         Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
+        Value::Number(_) => NUMBER,
         Value::List(..) => "a list",
         Value::Object(..) => "an object",
         _ => "something else",

@@ -5,4 +5,6 @@ pub mod evaluation;
 pub(crate) mod extract;
 pub mod parse;
 pub mod raw;
+pub(crate) mod server_message;
+pub mod time;
 pub mod token;

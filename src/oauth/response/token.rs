@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 
+use crate::api::reason::Reason;
+
 /// The tokens of a response, and their properties.
 #[derive(Clone, Debug)]
 pub struct TokenResponse {
@@ -17,6 +19,14 @@ pub struct TokenResponse {
     pub refresh_token: Option<SecretString>,
     /// The lifetime in the response.
     pub expires_in: Option<SignedDuration>,
+    /// What is wrong with the lifetime or the expiry in the response.
+    pub lifetime_problem: Option<Reason>,
+    /// The lifetime of the refresh token in the response.
+    pub refresh_token_expires_in: Option<SignedDuration>,
+    /// The expiry of the refresh token in the response, by the endpoint's own clock.
+    pub refresh_token_expires_at: Option<Timestamp>,
+    /// Another warning about the response.
+    pub warning: Option<Reason>,
     /// `token_type`, such as `Bearer`.
     pub token_type: Option<String>,
     /// `scope`, as granted.

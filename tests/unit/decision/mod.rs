@@ -12,14 +12,14 @@ use oauth_operator::api::reason::Reason;
 use oauth_operator::api::spec::{OAuthIntegration, OAuthIntegrationSpec};
 use oauth_operator::api::status::OAuthIntegrationStatus;
 use oauth_operator::decision::observed::{CredentialsState, Observed, StoredTokens, TargetState};
-use oauth_operator::decision::outcome::{Outcome, Plan, Settled};
+use oauth_operator::decision::outcome::{Outcome, Plan, Settled, Written};
 use oauth_operator::decision::reads::{Reads, missing_reads};
 use oauth_operator::decision::settle::settle;
 use oauth_operator::fingerprint;
 use oauth_operator::oauth::credentials::{Credential, Credentials};
 use oauth_operator::oauth::error::RequestError;
 use oauth_operator::oauth::lifetime;
-use oauth_operator::oauth::lifetime::Jitter;
+use oauth_operator::oauth::lifetime::{Jitter, TokenTimes};
 use oauth_operator::spec::validated::ValidatedSpec;
 use oauth_operator::target::content::Provenance;
 use oauth_operator::target::integrity::Integrity;
@@ -60,7 +60,7 @@ fn credentials(refresh_token: &str) -> Arc<Credentials> {
 /// An integration whose target contains a token that was issued at 0 and expires at 3600.
 fn healthy() -> Observed {
     let spec = validated("order");
-    let times = lifetime::schedule(UID, at(0), SignedDuration::from_secs(3600), None, Jitter::Narrow);
+    let times = lifetime::schedule(UID, at(0), SignedDuration::from_secs(3600), None.into(), Jitter::Narrow);
     let known = credentials("first");
     let snapshot = TargetSnapshot {
         namespace: "ns".to_owned(),
@@ -74,6 +74,7 @@ fn healthy() -> Observed {
         adopt_by: None,
         times: Some(times),
         provenance: Provenance {
+            access_token_hash: None,
             spec_hash: spec.spec_hash.clone(),
             credentials_hash: fingerprint::salted(&known.hashed_parts()),
             credentials_name: "credentials".to_owned(),
@@ -326,6 +327,100 @@ fn delays_double_up_to_their_bounds_and_obey_retry_after() {
     };
     let status = after_failure(&healthy(), &delayed);
     assert_eq!(status.last_failure.expect("a failure").retry_at.0, at(77));
+}
+
+#[test]
+fn while_a_token_is_valid_there_are_further_attempts_before_it_expires() {
+    // Shape A4: a token of 600 s, which the server renews only in its last 30 s.
+    let times = TokenTimes::new(at(-400), at(200), at(0));
+    let mut observed = healthy();
+    let snapshot = TargetSnapshot { times: Some(times), ..observed.snapshot().expect("a snapshot").clone() };
+    observed.target = TargetState::Owned(Arc::new(snapshot));
+    let (mut now, mut attempts) = (at(0), 0);
+    while now < at(170) {
+        observed.now = now;
+        let settled = settle(&observed, &renew(Reason::RenewalDue), &Outcome::Failed(rejected()), now);
+        observed.status = settled.status;
+        now = observed.status.last_failure.as_ref().expect("a failure").retry_at.0;
+        attempts += 1;
+    }
+    assert!(now < at(200), "the next attempt, at {now}, succeeds before the token expires");
+    assert!(attempts <= 5, "{attempts} attempts that are rejected");
+    // What the endpoint requests comes first.
+    let delayed = RequestError { retry_after: Some(Duration::from_mins(10)), ..rejected() };
+    let failed = after_failure(&Observed { now: at(0), ..observed }, &delayed).last_failure.expect("a failure");
+    assert_eq!(failed.retry_at.0, at(600));
+}
+
+#[test]
+fn too_many_requests_without_a_delay_pauses_for_a_minute() {
+    let error = RequestError { status: Some(429), ..RequestError::new(Reason::EndpointUnavailable, "429") };
+    let failed = after_failure(&healthy(), &error).last_failure.expect("a failure");
+    assert!(failed.retry_at.0 >= at(60), "{}", failed.retry_at.0);
+}
+
+#[test]
+fn a_warning_about_the_lifetime_stays_in_the_status() {
+    for (warning, says) in [
+        (Reason::TokenLifetimeInvalid, "is not a number of seconds"),
+        (Reason::RenewBeforeTooLong, "spec.renewBefore is not shorter"),
+        (Reason::TokenLifetimeUnknown, "assumed to be 5m"),
+    ] {
+        let mut observed = healthy();
+        let mut snapshot = observed.snapshot().expect("a snapshot").clone();
+        snapshot.times = snapshot.times.map(|times| TokenTimes { warning: Some(warning), ..times });
+        let times = snapshot.times.expect("times");
+        observed.target = TargetState::Owned(Arc::new(snapshot));
+        let waiting = Plan::Wait { reason: Reason::TokenValid, until: None };
+        let status = settle(&observed, &waiting, &Outcome::Nothing, at(0)).status;
+        assert!(status.conditions[0].message.contains(says), "{}", status.conditions[0].message);
+        let written = Outcome::Written(Written { times, newly_issued: true, warning: Some(warning) });
+        let event = settle(&observed, &renew(Reason::SpecChanged), &written, at(0)).event.expect("an event");
+        assert_eq!((event.warning, event.reason), (true, warning));
+    }
+}
+
+#[test]
+fn a_refresh_token_that_expires_soon_and_is_not_extended_is_reported() {
+    let mut observed = healthy();
+    let mut snapshot = observed.snapshot().expect("a snapshot").clone();
+    let plain = snapshot.times.expect("times");
+    let soon = Some(at(6 * 86_400));
+    for (times, reported) in [
+        (TokenTimes { refresh_token_expires_at: soon, session_ends: true, ..plain }, true),
+        (TokenTimes { refresh_token_expires_at: soon, ..plain }, false),
+        (TokenTimes { refresh_token_expires_at: Some(at(9 * 86_400)), session_ends: true, ..plain }, false),
+    ] {
+        snapshot.times = Some(times);
+        observed.target = TargetState::Owned(Arc::new(snapshot.clone()));
+        let written = Outcome::Written(Written { times, newly_issued: true, warning: None });
+        let settled = settle(&observed, &renew(Reason::RenewalDue), &written, at(0));
+        let event = settled.event.expect("an event");
+        assert_eq!((event.reason == Reason::RefreshTokenExpiring, event.warning), (reported, reported));
+        assert_eq!(settled.status.conditions[0].message.contains("the refresh token expires at"), reported);
+        assert_eq!(settled.status.refresh_token_expires_at.map(|at| at.0), times.refresh_token_expires_at);
+    }
+}
+
+#[test]
+fn a_forced_renewal_can_be_verified_in_the_status() {
+    let mut observed = healthy();
+    observed.renew_requested_at = Some("now".to_owned());
+    let times = observed.snapshot().and_then(|snapshot| snapshot.times).expect("times");
+    let failed = settle(&observed, &renew(Reason::RenewalRequested), &Outcome::Failed(rejected()), at(5)).status;
+    assert_eq!((failed.last_handled_renew_request, failed.renewals), (None, None), "not yet");
+    let written = Outcome::Written(Written { times, newly_issued: true, warning: None });
+    let status = settle(&observed, &renew(Reason::RenewalRequested), &written, at(5)).status;
+    assert_eq!(status.last_handled_renew_request.as_deref(), Some("now"));
+    assert_eq!((status.last_renewal_time.map(|time| time.0), status.renewals), (Some(at(5)), Some(1)));
+}
+
+#[test]
+fn a_configuration_error_is_reported_without_attempts() {
+    let error = RequestError::new(Reason::EndpointNotAllowed, "the endpoint is not allowed");
+    let observed = Observed { target: TargetState::Absent, ..healthy() };
+    let status = settle(&observed, &renew(Reason::TargetMissing), &Outcome::Failed(error), at(0)).status;
+    assert_eq!(status.conditions[0].message, "the endpoint is not allowed");
 }
 
 #[test]

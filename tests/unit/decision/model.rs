@@ -149,11 +149,13 @@ impl Model {
     }
 
     fn write(&mut self) -> TokenTimes {
-        let times = lifetime::schedule(UID, self.observed.now, SignedDuration::from_secs(600), None, Jitter::Narrow);
+        let times =
+            lifetime::schedule(UID, self.observed.now, SignedDuration::from_secs(600), None.into(), Jitter::Narrow);
         let spec = self.observed.spec.clone().expect("a spec");
         let mut observed = with_facts(healthy(), |snapshot| {
             snapshot.times = Some(times);
             snapshot.provenance = Provenance {
+                access_token_hash: None,
                 spec_hash: spec.spec_hash.clone(),
                 credentials_hash: fingerprint::salted(&credentials("any").hashed_parts()),
                 credentials_name: "credentials".to_owned(),

@@ -14,14 +14,13 @@ use super::{CANARY, Response, assert_no_secret, credentials, endpoint, fetch, fe
 #[test]
 fn an_endpoint_that_does_not_respond_as_expected_exits_with_1() {
     let unreachable = format!("http://127.0.0.1:{}/token", free_port());
-    let cases: [(&str, Response, &[&str]); 6] = [
+    let cases: [(&str, Response, &[&str]); 5] = [
         ("a page of HTML", |_| Reply::text(200, CANARY), &["InvalidResponse", "is not JSON", "spec.tokenEndpoint"]),
         (
             "no token",
             |_| Reply::json(200, &json!({"token": CANARY})),
             &["InvalidResponse", "spec.response.accessToken"],
         ),
-        ("an error with 200", |_| Reply::json(200, &json!({"ok": false, "error": "invalid_auth"})), &["invalid_auth"]),
         ("503", |request| Reply::rejected(503, "later", &request.body), &["EndpointUnavailable", "503"]),
         ("silence", |_| Reply::NoResponse, &["RequestTimedOut", "spec.request.timeout"]),
         ("a connection that closes", |_| Reply::Close, &["EndpointUnreachable"]),
@@ -91,6 +90,9 @@ fn a_rejection_exits_with_4() {
         &["UnexpectedRedirect", "spec.tokenEndpoint"],
     );
     assert_eq!(elsewhere.connections(), 0, "a redirect is not followed");
+    let with_200 = Endpoint::start(|_| Reply::json(200, &json!({"ok": false, "error": "invalid_auth"})));
+    let parts = ["RequestRejected", "invalid_auth"];
+    assert_exit(4, "an error with 200", &with_200.url(), &json!({}), &credentials(), &parts);
     let rejecting = |error: &'static str| {
         Endpoint::start(move |request| {
             Reply::rejected(400, error, &format!("{} {}", request.parameter("client_id"), request.body))

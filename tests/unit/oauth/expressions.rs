@@ -23,7 +23,7 @@ fn evaluated(text: &str, body: &str) -> Result<JValue, String> {
         .map_err(|error| error.to_string())
 }
 
-const NONE: Bindings<'static> = Bindings { status: 200, headers: &[] };
+const NONE: Bindings<'static> = Bindings { status: 200, headers: &[], body: "" };
 
 #[test]
 fn a_path_of_names_is_evaluated_without_a_worker() {

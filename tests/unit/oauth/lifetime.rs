@@ -5,7 +5,7 @@ use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 use jiff::{SignedDuration, Timestamp};
 use oauth_operator::api::reason::Reason;
 use oauth_operator::oauth::lifetime;
-use oauth_operator::oauth::lifetime::{Jitter, Known, Lifetime};
+use oauth_operator::oauth::lifetime::{Jitter, Known, Lifetime, RenewalTime};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -45,6 +45,7 @@ fn the_lifetime_is_the_smallest_known_value() {
     ];
     for (case, token_lifetime, expires_in, access_token, (length, warning)) in cases {
         let known = Known {
+            problem: None,
             issued_at: NOW,
             token_lifetime: token_lifetime.map(seconds),
             expires_in: expires_in.map(seconds),
@@ -67,6 +68,7 @@ fn a_computed_lifetime_has_at_most_about_two_hundred_values() {
     assert!(values.len() < 200, "{} values", values.len());
     assert!((5..year).step_by(97).all(|length| rounded(length) <= length && rounded(length) * 9 >= length * 8));
     let known = |is_computed| Known {
+        problem: None,
         issued_at: NOW,
         token_lifetime: None,
         expires_in: Some(seconds(3_599)),
@@ -117,7 +119,7 @@ fn renew_before_is_used_or_one_third_if_it_is_too_long() {
         ("a renewBefore longer than the actual lifetime: a third", 60, Some(600), 20),
     ];
     for (case, lifetime, before, expected) in cases {
-        let times = lifetime::schedule("uid", NOW, seconds(lifetime), before.map(seconds), Jitter::Narrow);
+        let times = lifetime::schedule("uid", NOW, seconds(lifetime), before.map(seconds).into(), Jitter::Narrow);
         let jitter = times.expires_at.duration_since(times.renew_at) - seconds(expected);
         assert!(!jitter.is_negative() && jitter <= seconds(lifetime) / 10, "{case}: jitter {jitter:?}");
         assert!(times.renew_at > NOW, "{case}: the token is renewed immediately");
@@ -125,9 +127,24 @@ fn renew_before_is_used_or_one_third_if_it_is_too_long() {
 }
 
 #[test]
+fn jitter_is_limited_by_the_spec() {
+    let renewed_before = |before: Option<i64>, max_jitter: Option<i64>| {
+        let renewal = RenewalTime { before: before.map(seconds), max_jitter: max_jitter.map(seconds) };
+        let times = lifetime::schedule("uid", NOW, seconds(600), renewal, Jitter::Wide);
+        times.expires_at.duration_since(times.renew_at)
+    };
+    assert_eq!(renewed_before(Some(25), Some(0)), seconds(25));
+    assert_eq!(renewed_before(None, Some(0)), seconds(200));
+    assert!((seconds(200)..=seconds(210)).contains(&renewed_before(None, Some(10))));
+    // Exact Online accepts a renewal only in the last 30 s.
+    assert!((seconds(25)..seconds(28)).contains(&renewed_before(Some(25), None)));
+}
+
+#[test]
 fn renewals_of_tokens_of_the_same_age_are_spread_out() {
     for (spread, part) in [(Jitter::Narrow, 10), (Jitter::Wide, 3)] {
-        let renewal = |number| lifetime::schedule(&format!("uid-{number}"), NOW, seconds(3600), None, spread).renew_at;
+        let renewal =
+            |number| lifetime::schedule(&format!("uid-{number}"), NOW, seconds(3600), None.into(), spread).renew_at;
         let renewals: Vec<i64> = (0..1000).map(|number| renewal(number).as_second()).collect();
         // Ten slots over this part of the lifetime: each gets its share.
         for slot in 0..10 {
@@ -146,7 +163,7 @@ proptest! {
     ) {
         let (issued_at, lifetime) = (Timestamp::from_second(issued).unwrap(), SignedDuration::from_millis(millis));
         for (spread, used) in [(Jitter::Narrow, lifetime / 2), (Jitter::Wide, lifetime / 3)] {
-            let times = lifetime::schedule(&uid, issued_at, lifetime, None, spread);
+            let times = lifetime::schedule(&uid, issued_at, lifetime, None.into(), spread);
             prop_assert_eq!(times.issued_at, issued_at);
             prop_assert_eq!(times.expires_at.duration_since(issued_at), lifetime);
             prop_assert!(times.renew_at.duration_since(issued_at) >= used - SignedDuration::from_millis(1));
@@ -160,18 +177,20 @@ proptest! {
     ) {
         let (lifetime, before) = (SignedDuration::from_millis(millis), SignedDuration::from_millis(before_millis));
         for (spread, max_jitter) in [(Jitter::Narrow, lifetime / 10), (Jitter::Wide, lifetime / 3)] {
-            let times = lifetime::schedule(&uid, NOW, lifetime, Some(before), spread);
+            let times = lifetime::schedule(&uid, NOW, lifetime, Some(before).into(), spread);
             prop_assert!(times.renew_at > NOW);
             prop_assert!(times.renew_at <= times.expires_at);
             let effective = if before < lifetime { before } else { lifetime / 3 };
             let jitter = times.expires_at.duration_since(times.renew_at) - effective;
+            let max_jitter = if before < lifetime { max_jitter.min(before / 10) } else { max_jitter };
             prop_assert!(!jitter.is_negative() && jitter <= max_jitter, "{:?}", jitter);
+            prop_assert_eq!(times.warning.is_some(), before >= lifetime);
         }
     }
 
     #[test]
     fn the_jitter_is_constant_for_a_uid(uid in ".*", lifetime in 1_i64..=31_536_000) {
-        let times = || lifetime::schedule(&uid, NOW, seconds(lifetime), None, Jitter::Narrow);
+        let times = || lifetime::schedule(&uid, NOW, seconds(lifetime), None.into(), Jitter::Narrow);
         prop_assert_eq!(times(), times());
         prop_assert!((0.0..=1.0).contains(&lifetime::hash_fraction(&uid)));
     }

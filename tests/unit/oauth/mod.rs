@@ -1,5 +1,6 @@
 //! The token request as data: bodies, lifetimes, redaction, responses, expressions. No server, no clock.
 
+mod decode;
 mod durations;
 mod egress;
 mod expressions;
@@ -7,6 +8,7 @@ mod lifetime;
 mod redaction;
 mod request_bodies;
 mod response;
+mod times;
 
 use jiff::{SignedDuration, Timestamp};
 use oauth_operator::api::spec::OAuthIntegrationSpec;

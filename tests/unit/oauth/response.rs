@@ -17,6 +17,9 @@ use serde_json::{Value, json};
 
 use super::{NOW, members, request_of, seconds};
 
+/// Names and values.
+type Headers = &'static [(&'static str, &'static str)];
+
 fn raw(status: u16, body: &str) -> HttpResponse {
     raw_with(status, &[], body)
 }
@@ -44,6 +47,7 @@ fn shown_of(token: &str, response: &Value) -> String {
     match read(&raw_with(200, &headers, &body.to_string()), &token_request) {
         Ok(tokens) => {
             let known = lifetime::Known {
+                problem: None,
                 issued_at: NOW,
                 token_lifetime: None,
                 expires_in: tokens.expires_in,
@@ -174,26 +178,21 @@ fn a_response_without_a_usable_token_names_the_expression() {
             "{}",
             &["access_token for the access token yields nothing", "check spec.response.accessToken"],
         ),
-        ("an error with 200", r#"{"ok":false,"error":"invalid_auth"}"#, &["yields nothing", "invalid_auth"]),
-        (
-            "an error with its description",
-            r#"{"error":"e1","error_description":"the-client-secret is old"}"#,
-            &["e1: [withheld: it repeats data from the request]"],
-        ),
         ("null", r#"{"access_token":null}"#, &["yields nothing"]),
         ("an empty token", r#"{"access_token":""}"#, &["yields nothing"]),
-        ("a number", r#"{"access_token":12345678}"#, &["a number instead of a string"]),
+        ("a number", r#"{"access_token":12345678}"#, &["a number instead of a string", "$string()"]),
+        ("a token with a line break at its end", r#"{"access_token":"at\n"}"#, &["whitespace", "$trim()"]),
+        (
+            "another name",
+            r#"{"acess_token":"at","ttl":5,"at-0f3a9c81d2e4b7a6c5d4":{},"a b":1}"#,
+            &["yields nothing", "which has: acess_token, ttl; check"],
+        ),
         ("a boolean", r#"{"access_token":true}"#, &["a boolean instead of a string"]),
         ("a list", r#"{"access_token":["a","b"]}"#, &["a list instead of a string"]),
         ("an object", r#"{"access_token":{"value":"x"}}"#, &["an object instead of a string"]),
         ("a line break", r#"{"access_token":"a\r\nX-Injected: b"}"#, &["characters", "RFC 6749"]),
         ("a NUL", r#"{"access_token":"a\u0000b"}"#, &["characters", "RFC 6749"]),
         ("a letter that is not ASCII", r#"{"access_token":"schlüssel"}"#, &["characters", "RFC 6749"]),
-        (
-            "a refresh token of the wrong type",
-            r#"{"access_token":"at","refresh_token":7}"#,
-            &["spec.response.refreshToken"],
-        ),
         ("a body that is a text", r#""access_token""#, &["yields nothing"]),
     ];
     for (case, body, expected) in cases {
@@ -210,7 +209,6 @@ fn the_refresh_token_of_an_invalid_response_is_kept() {
     let cases = [
         ("no access token", 200, r#"{"refresh_token":"rt-1"}"#, Some("rt-1")),
         ("an access token of the wrong type", 200, r#"{"access_token":5,"refresh_token":"rt-1"}"#, Some("rt-1")),
-        ("a refresh token of the wrong type", 200, r#"{"access_token":"at","refresh_token":5}"#, None),
         ("a refresh token with a line break", 200, r#"{"refresh_token":"rt\n1"}"#, None),
         ("neither", 200, "{}", None),
         ("a rejection", 400, r#"{"refresh_token":"rt-1"}"#, None),
@@ -252,7 +250,7 @@ fn only_the_error_of_a_body_is_shown() {
         r#"{"access_token":["hidden"],"refresh_token":"hidden"}"#,
         r#"{"access_token":{"hidden":"hidden"}}"#,
         r#"{"access_token":"hid\nden hidden"}"#,
-        r#"{"access_token":5,"id_token":"hidden","error":"shown","message":"hidden"}"#,
+        r#"{"access_token":5,"id_token":"hidden","error":"shown","note":"hidden"}"#,
         "hidden",
     ];
     for body in bodies {
@@ -260,6 +258,164 @@ fn only_the_error_of_a_body_is_shown() {
             let message = failure(&raw(status, body), &request_of(json!({}))).message;
             assert!(!message.contains("hid"), "{status} {body}: {message}");
         }
+    }
+}
+
+#[test]
+fn an_error_with_a_success_status_is_a_rejection() {
+    let request = request_of(json!({"grantType": "refresh_token"}));
+    for (body, invalid_grant, says) in [
+        (r#"{"ok":false,"error":"invalid_auth"}"#, false, "rejected the request with 200: invalid_auth"),
+        (r#"{"error":"invalid_grant","error_description":"spent"}"#, true, "200: invalid_grant: spent"),
+        ("error=bad_refresh_token&error_description=wrong", false, "200: bad_refresh_token: wrong"),
+        (r#"{"error":"e1","error_description":"the-client-secret is old"}"#, false, "e1: [withheld"),
+    ] {
+        let failure = failure(&raw(200, body), &request);
+        assert_eq!((failure.reason, failure.invalid_grant), (Reason::RequestRejected, invalid_grant), "{body}");
+        assert!(failure.message.contains(says), "{body}: {}", failure.message);
+    }
+    // A token counts, whatever else there is.
+    assert!(read(&raw(200, r#"{"access_token":"at","error":""}"#), &request).is_ok());
+    assert!(read(&raw(200, r#"{"access_token":"at","error":"none"}"#), &request).is_ok());
+}
+
+#[test]
+fn expressions_decide_about_errors_with_any_status() {
+    let request = request_of(json!({"grantType": "refresh_token", "response": {
+        "success": "$not($exists(Code))", "invalidGrant": "Code = 'TokenInvalid'", "error": "Reasons.Text",
+    }}));
+    let wrong = r#"{"Code":"AccountPasswordInvalid","Reasons":[{"Text":"wrong password"}]}"#;
+    for status in [200, 400, 500] {
+        let failure = failure(&raw(status, wrong), &request);
+        assert_eq!((failure.reason, failure.invalid_grant), (Reason::RequestRejected, false), "{status}");
+        assert!(failure.message.contains(": wrong password"), "{status}: {}", failure.message);
+    }
+    assert!(failure(&raw(500, r#"{"Code":"TokenInvalid"}"#), &request).invalid_grant);
+    // An outage is not a rejection: the expression is true, or has no result.
+    for body in ["", "<html>", r#"{"message":"down"}"#] {
+        assert_eq!(failure(&raw(503, body), &request).reason, Reason::EndpointUnavailable, "{body}");
+    }
+    let ok = request_of(json!({"response": {"success": "ok"}}));
+    assert_eq!(failure(&raw(503, r#"{"message":"down"}"#), &ok).reason, Reason::EndpointUnavailable);
+}
+
+#[test]
+fn the_servers_message_is_shown_wherever_it_is() {
+    let long = format!("{} must be tls_client_auth", "x".repeat(300));
+    let cases: &[(u16, Headers, &str, &str)] = &[
+        (400, &[], r#"{"message":"the account is locked"}"#, "400: the account is locked"),
+        (400, &[], r#"{"error":{"message":"the account is locked","code":7}}"#, "400: the account is locked"),
+        (400, &[], r#"{"errors":[{"message":"the account is locked"},{}]}"#, "400: the account is locked"),
+        (400, &[], r#"{"errors":["the account is locked"]}"#, "400: the account is locked"),
+        (
+            400,
+            &[],
+            r#"{"type":"about:blank","title":"No","detail":"the account is locked"}"#,
+            "400: the account is locked",
+        ),
+        (400, &[], r#"{"error":"e","message":"the account is locked"}"#, "400: e: the account is locked"),
+        (400, &[], "<e><message>the account\n is &lt;locked&gt;</message></e>", "400: the account is <locked>"),
+        (
+            401,
+            &[("www-authenticate", r#"Bearer realm="x", error="invalid_token", error_description="it is old""#)],
+            "",
+            "401: it is old",
+        ),
+        (403, &[], "<!DOCTYPE html><html><title>Blocked</title>", "403: an HTML page: Blocked; a proxy or firewall"),
+        (
+            400,
+            &[],
+            &json!({"error": "invalid_client", "error_description": long}).to_string(),
+            "tls_client_auth; set spec.clientAuthentication.method to tls_client_auth",
+        ),
+    ];
+    for (status, headers, body, expected) in cases {
+        let failure = failure(&raw_with(*status, headers, body), &request_of(json!({})));
+        assert!(failure.message.contains(expected), "{body}: {}", failure.message);
+    }
+    // A success may contain a token anywhere, which the author of the spec may not be allowed to read.
+    let message =
+        failure(&raw(200, r#"{"error":"no","message":"token 0f3a9c81d2e4b7a6c5d4 expired"}"#), &request_of(json!({})));
+    assert!(message.message.contains("200: no: token … expired"), "{}", message.message);
+}
+
+#[test]
+fn a_rate_limit_is_obeyed_wherever_it_is() {
+    // In 90 s.
+    assert_eq!(NOW.as_second(), 1_767_225_600);
+    let cases: &[(u16, Headers, Option<u64>)] = &[
+        (429, &[], None),
+        (429, &[("retry-after", "7"), ("ratelimit-reset", "9")], Some(7)),
+        (429, &[("ratelimit-reset", "30")], Some(30)),
+        (429, &[("x-ratelimit-reset", "1767225690")], Some(90)),
+        (429, &[("x-rate-limit-reset", "1767225690")], Some(90)),
+        (429, &[("ratelimit", r#""default";r=0;t=45"#)], Some(45)),
+        (429, &[("ratelimit", "limit=10, remaining=0, reset=50")], Some(50)),
+        (403, &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1767225690")], Some(90)),
+        (403, &[("x-ratelimit-remaining", "1"), ("x-ratelimit-reset", "1767225690")], None),
+        (500, &[("ratelimit-reset", "30")], None),
+    ];
+    for (status, headers, expected) in cases {
+        let failure = failure(&raw_with(*status, headers, "{}"), &request_of(json!({})));
+        assert_eq!(failure.retry_after, expected.map(Duration::from_secs), "{status} {headers:?}");
+        assert_eq!(failure.status, Some(*status));
+    }
+}
+
+#[test]
+fn a_good_access_token_is_not_discarded_because_of_the_refresh_token() {
+    for refresh_token in ["7", r#"{"value":"rt"}"#, r#""a b\n""#] {
+        let body = format!(r#"{{"access_token":"at","refresh_token":{refresh_token}}}"#);
+        let token = read(&raw(200, &body), &request_of(json!({}))).expect("a token");
+        assert_eq!((token.refresh_token.is_none(), token.warning), (true, Some(Reason::RefreshTokenIgnored)), "{body}");
+    }
+}
+
+#[test]
+fn a_scope_may_be_a_list() {
+    let body = r#"{"access_token":"at","scope":["read",7,"write"]}"#;
+    assert_eq!(read(&raw(200, body), &request_of(json!({}))).expect("a token").scope.as_deref(), Some("read write"));
+}
+
+#[test]
+fn the_lifetime_of_the_refresh_token_is_read() {
+    let by = |response: Value, body: &str| {
+        let token = read(&raw(200, body), &request_of(json!({"response": response}))).expect("a token");
+        (token.refresh_token_expires_in, token.refresh_token_expires_at)
+    };
+    for name in ["refresh_expires_in", "refresh_token_expires_in", "x_refresh_token_expires_in"] {
+        let body = format!(r#"{{"access_token":"at","{name}":1800}}"#);
+        assert_eq!(by(json!({}), &body), (Some(seconds(1800)), None), "{name}");
+    }
+    let body = r#"{"access_token":"at","ttl":{"refresh":5},"until":"2026-01-01T00:00:00Z"}"#;
+    let response = json!({"refreshTokenExpiresIn": "ttl.refresh * 60", "refreshTokenExpiresAt": "until"});
+    assert_eq!(by(response, body), (Some(seconds(300)), Some(NOW)));
+    assert_eq!(by(json!({}), r#"{"access_token":"at","refresh_expires_in":0}"#), (None, None));
+}
+
+#[test]
+fn bodies_of_other_formats_and_repeated_headers_are_reachable() {
+    let token = |expression: &str, headers: &[(&str, &str)], body: &str| {
+        let request = request_of(json!({"response": {"accessToken": expression}}));
+        read(&raw_with(200, headers, body), &request).expect("a token").access_token.expose_secret().to_owned()
+    };
+    assert_eq!(token("$trim($body)", &[], "eyJhbGciOi.x.y\n"), "eyJhbGciOi.x.y");
+    assert_eq!(token("$match($body, /<token>(.*)<\\/token>/).groups[0]", &[], "<a><token>at</token></a>"), "at");
+    assert_eq!(token("$eval($substringAfter($body, ',')).t", &[], ")]}',\n{\"t\":\"at\"}"), "at");
+    let cookies = [("set-cookie", "session=at; Path=/"), ("set-cookie", "lb=node1")];
+    assert_eq!(token("$match($headers.`set-cookie`, /session=([^;]+)/).groups[0]", &cookies, "{}"), "at");
+    assert_eq!(token("$match($headers.`set-cookie`, /lb=([^;]+)/).groups[0]", &cookies, "{}"), "node1");
+}
+
+#[test]
+fn the_target_of_a_redirect_is_shown_without_its_query() {
+    for (location, shown) in [
+        ("https://other.example.com/a/token?code=hidden#x", "a redirect to https://other.example.com/a/token, which"),
+        ("/a/token?code=hidden", "a redirect to /a/token, which"),
+        ("https://user:word@other.example.com/token", "a redirect to https://other.example.com/token, which"),
+    ] {
+        let message = failure(&raw_with(307, &[("location", location)], ""), &request_of(json!({}))).message;
+        assert!(message.contains(shown), "{message}");
     }
 }
 
@@ -312,7 +468,14 @@ fn a_rejection_explains_what_to_change() {
         ),
         ("a form is not an accepted media type", &form, 415, "x", "spec.request.format: json"),
         ("the client is not known", &form, 401, "invalid_client", "client secret in the credentials Secret"),
-        ("the client is not allowed", &json_, 400, "unauthorized_client", "client secret in the credentials Secret"),
+        ("the client is not allowed", &json_, 400, "unauthorized_client", "allow the client to use client_credentials"),
+        ("the client is not known to Keycloak", &form, 401, "unauthorized_client", "client secret in the credentials"),
+        ("another method", &form, 401, "invalid_client", "try spec.clientAuthentication.method: client_secret_basic"),
+        ("the scope", &form, 400, "invalid_scope", "check spec.scope"),
+        ("the resource", &form, 400, "invalid_target", "check spec.resource"),
+        ("no audience", &form, 403, "access_denied", "check spec.resource"),
+        ("a bare 401 to JSON", &json_, 401, "Unauthorized", "spec.request.format: form"),
+        ("a bare 406 to a form", &form, 406, "x", "spec.request.format: json"),
         ("401 with another error code", &json_, 401, "x", "client secret in the credentials Secret"),
         ("the URL does not exist", &json_, 404, "x", "spec.tokenEndpoint"),
         ("POST is not allowed", &json_, 405, "x", "spec.tokenEndpoint"),
