@@ -109,7 +109,7 @@ crds: ## Generate the CRD from src/api, for kubectl and for the chart, and docs/
 	cargo run --locked --quiet -- crd > $(CRD).part
 	mv $(CRD).part $(CRD)
 	cp $(CRD) $(CHART_CRD)
-	UPDATE_DOCS=1 cargo test --quiet --locked --test unit fields
+	UPDATE_DOCS=1 cargo test --quiet --locked --test unit -- fields:: messages::
 
 .PHONY: bench
 bench: ## Lateness, time, calls and memory under load, with a baseline; BENCH=text selects by name (all: 45 min)

@@ -1,7 +1,7 @@
 //! The CustomResourceDefinition, generated from the Rust types.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, SelectableField,
 };
 use kube::CustomResourceExt;
 use serde_json::json;
@@ -20,12 +20,15 @@ pub fn crd() -> CustomResourceDefinition {
             continue;
         };
         join_wrapped_lines(schema);
+        let selectable = [".status.ready", ".status.reason"];
+        version.selectable_fields =
+            Some(selectable.map(|path| SelectableField { json_path: path.to_owned() }).to_vec());
         if let Some(status) = schema.properties.as_mut().and_then(|properties| properties.get_mut("status")) {
-            status.default = Some(JSON(json!({"conditions": [{
+            status.default = Some(JSON(json!({"ready": "Unknown", "reason": "Pending", "conditions": [{
                 "type": "Ready",
                 "status": "Unknown",
                 "reason": "Pending",
-                "message": "waiting for the operator",
+                "message": "not reconciled yet. If this does not change within seconds: is the operator running, does it watch this namespace, and does its selector match the labels of this integration?",
                 "lastTransitionTime": "1970-01-01T00:00:00Z",
             }]})));
         }

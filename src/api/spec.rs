@@ -44,7 +44,8 @@ use crate::api::validation;
     printcolumn(name = "Renews", type_ = "string", json_path = ".status.renewAt"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Target", type_ = "string", json_path = ".status.secretName", priority = 1),
-    printcolumn(name = "Endpoint", type_ = "string", json_path = ".spec.tokenEndpoint", priority = 1)
+    printcolumn(name = "Endpoint", type_ = "string", json_path = ".spec.tokenEndpoint", priority = 1),
+    printcolumn(name = "Retry", type_ = "string", json_path = ".status.lastFailure.retryAt", priority = 1)
 )]
 #[x_kube(
     validation = Rule::new("!has(self.renewBefore) || !has(self.tokenLife) || duration(self.renewBefore) < duration(self.tokenLife)")

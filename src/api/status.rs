@@ -18,6 +18,12 @@ pub struct OAuthIntegrationStatus {
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+    /// Status of the condition `Ready`, for `--field-selector status.ready=False`. Example: `True`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<String>,
+    /// Reason of the condition `Ready`, for `--field-selector status.reason=RequestRejected`. Example: `TokenValid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// Name of the Secret that holds the tokens. Example: `erp-token`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_name: Option<String>,

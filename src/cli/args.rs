@@ -14,7 +14,7 @@ use crate::target::policy::parse_type;
 
 /// Keeps OAuth 2.0 tokens fresh in Kubernetes Secrets.
 #[derive(Debug, Parser)]
-#[command(name = "oauth-operator", version, about, disable_help_subcommand = true)]
+#[command(name = "oauth-operator", version, about)]
 pub struct Cli {
     /// The subcommand.
     #[command(subcommand)]
@@ -37,13 +37,24 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Print the CustomResourceDefinition
     Crd,
+    /// Print the version and the commit
+    Version,
+    /// Print the completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
     /// Request tokens once for local manifests, without a cluster, and print the resulting Secrets
     #[command(after_help = FETCH_HELP)]
     Fetch(FetchArgs),
 }
 
 const FETCH_HELP: &str = "\
-The files contain one or more OAuthIntegrations and the Secrets that they reference, as you would apply them.
+The files contain one or more OAuthIntegrations and the Secrets that they reference, as you would apply them. Pass the
+flags of your operator: what it rejects is also rejected here. Unknown fields are errors. The CEL rules and patterns of
+the CRD are not checked; `kubectl apply --dry-run=server` does that.
+
+A refresh token is not sent without --spend-refresh-token and --write.
 
 Exit codes: 0 all tokens were fetched; 1 an endpoint could not be reached or did not respond as expected;
 2 wrong usage or a file that cannot be read; 3 the configuration cannot work; 4 an endpoint rejected a request.
@@ -251,6 +262,23 @@ pub struct FetchArgs {
     /// Print the structure of each response with masked values, and the result of each expression of spec.response
     #[arg(long)]
     pub explain: bool,
+
+    /// Send a refresh token from the given files, although many servers accept it only once: the Secret with the new
+    /// one is written to --write
+    #[arg(long, requires = "write")]
+    pub spend_refresh_token: bool,
+
+    /// New file for the credentials Secrets with their new refresh tokens, to be applied or passed to the next fetch
+    #[arg(long, value_name = "FILE", requires = "spend_refresh_token")]
+    pub write: Option<PathBuf>,
+
+    /// Flags that restrict where requests may be sent, as of `run`.
+    #[command(flatten)]
+    pub egress: EgressArgs,
+
+    /// Flags that restrict which target Secrets are allowed, as of `run`.
+    #[command(flatten)]
+    pub targets: TargetArgs,
 }
 
 /// A size: in bytes, or with one of the suffixes `KiB` and `MiB`.

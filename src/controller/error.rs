@@ -85,6 +85,9 @@ pub enum Error {
     /// A reconciliation panicked, which is a bug in the operator.
     #[error("the reconciliation panicked: please report this")]
     Panicked,
+    /// The label selector is invalid.
+    #[error("--selector {0:?} is not a label selector, such as team=erp or team in (erp, crm): {1}")]
+    InvalidSelector(String, String),
     /// The manifests could not be used.
     #[error("{0}")]
     Manifest(String),
@@ -127,6 +130,7 @@ impl Error {
             Self::StartRuntime(_) => "start_runtime",
             Self::ListenForSignals(_) => "listen_for_signals",
             Self::Panicked => "panicked",
+            Self::InvalidSelector(..) => "invalid_selector",
             Self::Manifest(_) => "manifest",
         }
     }

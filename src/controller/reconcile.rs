@@ -56,7 +56,7 @@ pub(crate) async fn reconcile(watched: Arc<GuardedIntegration>, context: Arc<Con
     let outcome = perform::execute(&context, integration, &observed, &plan, reserved).await?; // writes
     let settled = settle(&observed, &plan, &outcome, clock::now()); // pure
     let again = report::report(&context, integration, &observed, &settled).await?; // writes
-    record_decision(&context, &observed, &plan);
+    record_decision(&context, integration, &observed, &plan);
     Ok(requeue([settled.next, again].into_iter().flatten().min(), clock::now()))
 }
 
@@ -74,13 +74,14 @@ async fn handle_invalid_object(watched: &GuardedIntegration, context: &Context) 
     Ok(again.map_or_else(Action::await_change, Action::requeue))
 }
 
-fn record_decision(context: &Context, observed: &Observed, plan: &Plan) {
+fn record_decision(context: &Context, integration: &OAuthIntegration, observed: &Observed, plan: &Plan) {
     let (Plan::Wait { reason, .. }
     | Plan::Renew { reason }
     | Plan::Rewrite { reason }
     | Plan::Revoke { reason }
     | Plan::Stall { reason, .. }) = plan;
-    debug!(%reason, "decided");
+    let namespace = integration.namespace().unwrap_or_default();
+    debug!(namespace, name = observed.name, %reason, "decided");
     context.metrics.record_reconcile(*reason);
     context.states.succeeded(&observed.uid);
 }
@@ -110,10 +111,10 @@ pub(crate) fn log(context: &Context, result: &Finished) {
         // Not found: deleted between the event and the reconciliation, or not watched. There is nothing left to do.
         Ok(()) | Err(controller::Error::ObjectNotFound(_)) => {}
         Err(controller::Error::ReconcilerFailed(error, object)) => {
-            if !context.may_log(object.namespace.as_deref().unwrap_or_default()) {
-                return;
+            let (namespace, name) = (object.namespace.as_deref().unwrap_or_default(), &object.name);
+            if context.may_log(namespace) {
+                warn!(namespace, name, error = chain(error), "failed; will be tried again");
             }
-            warn!(%object, error = chain(error), "failed; will be tried again");
         }
         Err(controller::Error::QueueError(error)) if is_crd_missing(error) => warn!(
             "the API server knows no {}: the CustomResourceDefinition is not installed yet (kubectl apply --server-side -f \

@@ -4,17 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
-use kube::Client;
+use kube::api::ListParams;
 use kube::runtime::controller::applier;
 use kube::runtime::events::Recorder;
 use kube::runtime::reflector::Store;
 use kube::runtime::{controller, watcher};
+use kube::{Api, Client};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::api::names::MANAGER;
+use crate::api::spec::OAuthIntegration;
 use crate::clock;
 use crate::controller::config::{Config, LeaderElectionConfig};
 use crate::controller::context::Context;
@@ -30,6 +32,8 @@ use crate::election::lease::LeaderElector;
 #[cfg(feature = "failpoints")]
 use crate::failpoints;
 
+use crate::error_report::chain;
+use crate::kube_api::call::with_timeout;
 use crate::kube_api::{api_server, client};
 use crate::oauth::client as oauth_client;
 use crate::oauth::http::egress::{Addresses, EgressPolicy};
@@ -49,6 +53,22 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
     failpoints::arm();
     Operator::start(config).await?.run(stop).await;
     Ok(())
+}
+
+/// Only the API server can parse a label selector. Everything else about the first lists is left to the watches.
+async fn check_selector(config: &Config, client: &Client) -> Result<(), Error> {
+    let Some(selector) = &config.selector else { return Ok(()) };
+    let api: Api<OAuthIntegration> = match config.scopes.first() {
+        Some(Some(namespace)) => Api::namespaced(client.clone(), namespace),
+        _ => Api::all(client.clone()),
+    };
+    let params = ListParams::default().labels(selector).limit(1);
+    match with_timeout(api.list_metadata(&params)).await {
+        Err(error) if error.status().is_some_and(|status| status.code == 400) => {
+            Err(Error::InvalidSelector(selector.clone(), chain(&error)))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// An operator that serves probes and metrics, and does not reconcile yet.
@@ -73,6 +93,7 @@ impl Operator {
         kube_config.default_retry = false;
         let host = kube_config.cluster_url.host().map(ToOwned::to_owned);
         let client = connect(kube_config.clone())?;
+        check_selector(&config, &client).await?;
         let api_server = api_server::discover_addresses(host, &client).await;
         let egress = EgressPolicy { api_server: api_server.clone(), ..config.egress.clone() };
         let oauth_client = oauth_client::Client::new(egress)?.with_max_response_size(config.max_response_size);
@@ -235,7 +256,13 @@ async fn run_reconcilers(
         }
     }
     if tokio::time::timeout_at(deadline.max(Instant::now() + MIN_FLUSH_TIME), save::flush(context)).await.is_err() {
-        error!("shutting down with unsaved tokens");
+        for (_, pending) in context.states.all_pending() {
+            let (namespace, name) = (&pending.namespace, &pending.owner.name);
+            error!(
+                namespace,
+                name, "shutting down with unsaved tokens: a received token could not be written to its Secret"
+            );
+        }
     }
 }
 

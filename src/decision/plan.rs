@@ -160,7 +160,7 @@ fn target_conflict(observed: &Observed) -> Option<Plan> {
     matches!(observed.target, TargetState::NotOwned).then(|| Plan::Stall {
         reason: Reason::TargetConflict,
         message: format!(
-            "Secret {name} exists and does not belong to this integration: delete it, or name another Secret in spec.target.secretName. A retained Secret is taken over with the same credentials, or if its owner has set the annotation {ADOPT_BY} to the integration's name"
+            "Secret {name} exists and does not belong to this integration: name another Secret in spec.target.secretName, or delete this one if nothing needs it. A retained Secret is taken over with the same credentials, or if its owner has set the annotation {ADOPT_BY} to the integration's name"
         ),
     })
 }

@@ -52,8 +52,11 @@ pub fn build(
         condition.observed_generation = Some(observed.generation);
         condition.last_transition_time = last_transition_time(&observed.status, condition, now);
     }
+    let ready = conditions.first();
     OAuthIntegrationStatus {
         observed_generation: Some(observed.generation),
+        ready: ready.map(|ready| ready.status.clone()),
+        reason: ready.map(|ready| ready.reason.clone()),
         conditions,
         secret_name,
         issued_at: times.map(|times| time(times.issued_at)),

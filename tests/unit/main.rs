@@ -10,6 +10,7 @@ mod kube_api;
 mod layers;
 mod limiter;
 mod limiter_fairness;
+mod messages;
 mod model;
 mod name_resolution;
 mod oauth;

@@ -42,8 +42,19 @@ impl Manifests {
         let text = |name: &str| document.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         match (text("apiVersion").as_str(), text("kind").as_str()) {
             (version, "OAuthIntegration") if version.starts_with(GROUP) => {
-                let integration = serde_json::from_value(document)
-                    .map_err(|error| format!("not a valid OAuthIntegration: {error}"))?;
+                let name = document["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+                let mut unknown = Vec::new();
+                // The path of a wrong type, which the error itself does not name.
+                let mut track = serde_path_to_error::Track::new();
+                let deserializer = serde_path_to_error::Deserializer::new(document, &mut track);
+                let integration = serde_ignored::deserialize(deserializer, |path| unknown.push(path.to_string()));
+                let integration =
+                    integration.map_err(|error| format!("OAuthIntegration {name}: {}: {error}", track.path()))?;
+                // As kubectl reports them. A status is that of another version of the operator.
+                unknown.retain(|path| !matches!(path.as_str(), "apiVersion" | "kind") && !path.starts_with("status."));
+                if !unknown.is_empty() {
+                    return Err(format!("OAuthIntegration {name}: unknown fields: {}", unknown.join(", ")));
+                }
                 self.integrations.push(integration);
             }
             ("v1", "Secret") => {

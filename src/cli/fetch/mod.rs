@@ -7,12 +7,16 @@ pub(crate) mod explain;
 pub(crate) mod manifests;
 
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Resource, ResourceExt};
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::acquisition;
 use crate::api::reason::FailureClass;
@@ -27,6 +31,7 @@ use crate::decision::observed::{CredentialsState, Observed};
 use crate::decision::outcome::Plan;
 use crate::decision::plan::plan;
 use crate::error_report::chain;
+use crate::oauth::allowed_endpoints::ALLOWED_ENDPOINTS;
 use crate::oauth::client::Client;
 use crate::oauth::credentials::Credential;
 use crate::oauth::error::RequestError;
@@ -34,7 +39,8 @@ use crate::oauth::http::custom_ca::CustomCa;
 use crate::oauth::http::egress::EgressPolicy;
 use crate::spec::validated::ValidatedSpec;
 use crate::spec::{advice, credentials};
-use crate::target::annotations::WrittenKeys;
+use crate::target::annotations::{MANAGED_BY, OWN_PREFIX, WrittenKeys};
+use crate::target::policy::TargetPolicy;
 use crate::target::secret;
 
 /// Wrong usage, or a file that cannot be read; clap uses the same code.
@@ -45,17 +51,25 @@ const CONFIGURATION: u8 = 3;
 /// Fetches a token for every integration in the files and prints the Secrets.
 #[must_use]
 pub async fn run(arguments: FetchArgs) -> ExitCode {
-    let FetchArgs { files, show_tokens, explain } = arguments;
+    let FetchArgs { files, show_tokens, explain, spend_refresh_token: _, write, egress, targets } = arguments;
+    let egress = EgressPolicy::from(egress);
+    let settings = Settings {
+        requires_pin: egress.require_pin,
+        targets: TargetPolicy::new(targets.allow_target_types, targets.allow_target_metadata),
+        spends: write.is_some(),
+    };
     let work = async {
         let mut manifests = Manifests::default();
         files.iter().try_for_each(|file| manifests.read(file))?;
         if manifests.integrations.is_empty() {
             return Err(Error::Manifest("the given files contain no OAuthIntegration".to_owned()));
         }
-        let client = Client::new(EgressPolicy::unrestricted())?;
-        Ok((if explain { client.with_observer(Arc::new(explain::print)) } else { client }, manifests))
+        // Created before anything is sent: a new refresh token must not be lost because of a wrong path.
+        let kept = write.as_deref().map(KeptTokens::create).transpose()?;
+        let client = Client::new(egress)?;
+        Ok((if explain { client.with_observer(Arc::new(explain::print)) } else { client }, manifests, kept))
     };
-    let (client, manifests) = match work.await {
+    let (client, manifests, mut kept) = match work.await {
         Ok(ready) => ready,
         Err(error) => {
             eprintln!("error: {}", chain(&error));
@@ -65,7 +79,14 @@ pub async fn run(arguments: FetchArgs) -> ExitCode {
     let mut worst = 0;
     for integration in &manifests.integrations {
         let name = integration.name_any();
-        match fetch(&client, integration, &manifests).await {
+        let Fetched { result, refresh_token } = fetch(&client, integration, &manifests, &settings).await;
+        if let (Some(kept), Some(secret)) = (&mut kept, refresh_token)
+            && let Err(error) = kept.add(&secret)
+        {
+            eprintln!("error: {name}: the new refresh token could not be written: {error}");
+            worst = worst.max(USAGE);
+        }
+        match result {
             Ok(secret) => println!("---\n{}", render(secret, show_tokens)),
             Err(failure) => {
                 eprintln!("error: {name}: {}: {}", failure.reason, failure.message);
@@ -74,6 +95,43 @@ pub async fn run(arguments: FetchArgs) -> ExitCode {
         }
     }
     ExitCode::from(worst)
+}
+
+/// The settings of the operator, as far as they are not part of the client.
+struct Settings {
+    requires_pin: bool,
+    targets: TargetPolicy,
+    /// Whether a refresh token from the files may be sent.
+    spends: bool,
+}
+
+/// The result for one integration.
+struct Fetched {
+    result: Result<Secret, RequestError>,
+    /// The credentials Secret with the new refresh token.
+    refresh_token: Option<Secret>,
+}
+
+impl From<RequestError> for Fetched {
+    fn from(error: RequestError) -> Self {
+        Self { result: Err(error), refresh_token: None }
+    }
+}
+
+/// The file for new refresh tokens.
+struct KeptTokens(std::fs::File);
+
+impl KeptTokens {
+    fn create(path: &Path) -> Result<Self, Error> {
+        let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        file.map(Self).map_err(|error| Error::Manifest(format!("--write {}: {error}", path.display())))
+    }
+
+    fn add(&mut self, secret: &Secret) -> std::io::Result<()> {
+        let text = serde_saphyr::to_string(secret).map_err(std::io::Error::other)?;
+        write!(self.0, "---\n{text}")?;
+        self.0.sync_all()
+    }
 }
 
 /// The exit code of a failure class.
@@ -86,37 +144,75 @@ const fn exit_code(class: FailureClass) -> u8 {
     }
 }
 
-async fn fetch(client: &Client, integration: &OAuthIntegration, manifests: &Manifests) -> Result<Secret, RequestError> {
-    let observed = observed(integration, manifests);
-    match (plan(&observed), &observed.spec) {
-        (Plan::Stall { reason, message }, _) => Err(RequestError::new(reason, message)),
-        (_, Err(message)) => Err(RequestError::new(Reason::InvalidSpec, message.clone())),
-        (_, Ok(spec)) => {
-            let checked = client.check("", &spec.token_request.expressions).await;
-            checked
-                .map_err(|error| format!("the expressions of spec.response cannot be parsed: {error}"))
-                .and_then(|checked| checked.map_err(|invalid| advice::invalid_expression(&invalid)))
-                .map_err(|message| RequestError::new(Reason::InvalidSpec, message))?;
-            let issued = acquisition::acquire_token(client, &observed, spec, None).await.result?;
-            if let Some(warning) = issued.warning {
-                eprintln!("warning: {}: {warning}: {}", integration.name_any(), advice::warning_message(warning));
-            }
-            let owner = integration.controller_owner_ref(&()).unwrap_or_default();
-            let namespace = integration.namespace().unwrap_or_default();
-            Ok(secret::build_secret(&namespace, &owner, None, &spec.template, &issued.content))
+async fn fetch(client: &Client, integration: &OAuthIntegration, manifests: &Manifests, settings: &Settings) -> Fetched {
+    let observed = observed(integration, manifests, settings);
+    let spec = match (plan(&observed), &observed.spec) {
+        (Plan::Stall { reason, message }, _) => return RequestError::new(reason, message).into(),
+        (_, Err(message)) => return RequestError::new(Reason::InvalidSpec, message.clone()).into(),
+        (_, Ok(spec)) => spec,
+    };
+    let checked = client.check("", &spec.token_request.expressions).await;
+    let checked = checked
+        .map_err(|error| format!("the expressions of spec.response cannot be parsed: {error}"))
+        .and_then(|checked| checked.map_err(|invalid| advice::invalid_expression(&invalid)));
+    if let Err(message) = checked {
+        return RequestError::new(Reason::InvalidSpec, message).into();
+    }
+    let sends_refresh_token = spec.token_request.grant.is_refresh() && observed.refresh_token().is_some();
+    if sends_refresh_token && !settings.spends {
+        return RequestError::new(Reason::InvalidSpec, unspent_message(spec)).into();
+    }
+    if let (false, CredentialsState::Resolved(credentials, _)) = (settings.requires_pin, &observed.credentials) {
+        for secret in &credentials.unpinned {
+            eprintln!(
+                "warning: {}: {secret} has no annotation {ALLOWED_ENDPOINTS}: an operator with --require-allowed-endpoints, the default of the chart, sends nothing",
+                integration.name_any()
+            );
         }
     }
+    let acquired = acquisition::acquire_token(client, &observed, spec, None).await.result;
+    let new_token = match &acquired {
+        Ok(issued) => issued.content.refresh_token.as_ref(),
+        Err(error) => error.refresh_token.as_ref().map(|token| &token.0),
+    };
+    let refresh_token = new_token.filter(|_| sends_refresh_token).and_then(|token| with_token(spec, manifests, token));
+    let result = acquired.map(|issued| {
+        if let Some(warning) = issued.warning {
+            eprintln!("warning: {}: {warning}: {}", integration.name_any(), advice::warning_message(warning));
+        }
+        let owner = integration.controller_owner_ref(&()).unwrap_or_default();
+        let namespace = integration.namespace().unwrap_or_default();
+        secret::build_secret(&namespace, &owner, None, &spec.template, &issued.content)
+    });
+    Fetched { result, refresh_token }
+}
+
+fn unspent_message(spec: &ValidatedSpec) -> String {
+    format!(
+        "the refresh token of Secret {} was not sent, because many servers accept it only once, and then the cluster needs the next one: use --spend-refresh-token --write FILE, and apply FILE",
+        spec.credentials_name
+    )
+}
+
+/// The credentials Secret with the new refresh token.
+fn with_token(spec: &ValidatedSpec, manifests: &Manifests, token: &SecretString) -> Option<Secret> {
+    let mut secret = manifests.secrets.get(spec.credentials.secret_name.as_ref()?)?.clone();
+    let field = spec.credentials.fields.iter().find(|field| field.credential == Credential::RefreshToken)?;
+    let value = ByteString(token.expose_secret().as_bytes().to_vec());
+    secret.data.get_or_insert_default().insert(field.key.clone(), value);
+    Some(secret)
 }
 
 /// The observation as in a cluster without a target Secret.
-fn observed(integration: &OAuthIntegration, manifests: &Manifests) -> Observed {
+fn observed(integration: &OAuthIntegration, manifests: &Manifests, settings: &Settings) -> Observed {
     let name = integration.name_any();
     let spec = ValidatedSpec::parse(&name, &integration.spec).map(Arc::new);
     let credentials = match &spec {
         Ok(spec) => credentials_seen(spec, manifests),
         Err(_) => CredentialsState::NotRead(None),
     };
-    let observed = Observed::new(integration, spec, now());
+    let target_not_allowed = spec.as_ref().ok().and_then(|spec| settings.targets.check(&spec.template).err());
+    let observed = Observed { target_not_allowed, ..Observed::new(integration, spec, now()) };
     let uid = if observed.uid.is_empty() { name } else { observed.uid };
     // The status in the file comes from a cluster, and does not apply here.
     let status = OAuthIntegrationStatus::default();
@@ -171,9 +267,15 @@ fn render(mut secret: Secret, show_tokens: bool) -> String {
     if secret.metadata.namespace.as_deref() == Some("") {
         secret.metadata.namespace = None;
     }
-    // Without a cluster there is no UID, and the API server rejects an owner reference without one.
-    if secret.owner_references().iter().any(|owner| owner.uid.is_empty()) {
-        secret.metadata.owner_references = None;
+    // A plain Secret that can be applied: without a cluster, the bookkeeping of the operator would be wrong.
+    secret.metadata.owner_references = None;
+    let is_own = |name: &str| name.starts_with(OWN_PREFIX) || name == MANAGED_BY;
+    for entries in [&mut secret.metadata.labels, &mut secret.metadata.annotations] {
+        *entries = entries.take().map(|mut entries| {
+            entries.retain(|name, _| !is_own(name));
+            entries
+        });
+        entries.take_if(|entries| entries.is_empty());
     }
     serde_saphyr::to_string(&secret).unwrap_or_else(|error| format!("# cannot be printed: {error}"))
 }

@@ -56,14 +56,15 @@ async fn write_finalizers<K: ResourceExt>(
     finalizers: Vec<String>,
 ) -> Result<(), Error> {
     let name = object.name_any();
-    context.count_write(&object.namespace().unwrap_or_default());
+    let namespace = object.namespace().unwrap_or_default();
+    context.count_write(&namespace);
     // The whole list is replaced; the version guards against concurrent changes.
     let patch = json!({"metadata": {"uid": object.uid(), "resourceVersion": version, "finalizers": finalizers}});
     match with_timeout(api(context, object).patch_metadata(&name, &PatchParams::default(), &Patch::Merge(&patch))).await
     {
         Ok(_) => Ok(()),
         Err(error) if error.status().is_some_and(Status::is_not_found) => {
-            info!(%name, "the integration is gone");
+            info!(namespace, name, "the integration is gone");
             Ok(())
         }
         Err(error) => Err(Error::WriteFinalizers(Box::new(error))),

@@ -96,7 +96,12 @@ async fn write_conditions(
         "apiVersion": types.api_version,
         "kind": types.kind,
         "metadata": {"name": name, "uid": watched.uid()},
-        "status": {"observedGeneration": generation, "conditions": [condition(READY, "False"), condition(STALLED, "True")]},
+        "status": {
+            "observedGeneration": generation,
+            "ready": "False",
+            "reason": Reason::InvalidSpec.as_str(),
+            "conditions": [condition(READY, "False"), condition(STALLED, "True")],
+        },
     });
     let api = Api::<PartialObjectMeta<OAuthIntegration>>::namespaced(context.client.clone(), &namespace);
     let params = PatchParams::apply(MANAGER).force();
@@ -125,7 +130,7 @@ async fn publish(context: &Context, watched: &GuardedIntegration, note: String) 
     if let Err(error) = with_timeout(context.recorder().publish(&event, &watched.object_ref(&()))).await
         && context.may_log(&namespace)
     {
-        warn!(error = chain(&error), "failed to publish event");
+        warn!(namespace, name = watched.name_any(), error = chain(&error), "failed to publish event");
     }
 }
 

@@ -85,14 +85,15 @@ async fn write_status(
     status: &OAuthIntegrationStatus,
 ) -> Result<(), Error> {
     let (name, uid) = (integration.name_any(), integration.uid().unwrap_or_default());
-    let api = Api::<OAuthIntegration>::namespaced(context.client.clone(), &integration.namespace().unwrap_or_default());
+    let namespace = integration.namespace().unwrap_or_default();
+    let api = Api::<OAuthIntegration>::namespaced(context.client.clone(), &namespace);
     let patch = StatusPatch {
         types: kube::api::TypeMeta::resource::<OAuthIntegration>(),
         metadata: json!({"name": name, "uid": uid}),
         status,
     };
     let params = PatchParams::apply(MANAGER).force();
-    context.count_write(&integration.namespace().unwrap_or_default());
+    context.count_write(&namespace);
     match with_timeout(api.patch_status(&name, &params, &Patch::Apply(&patch))).await {
         Ok(written) => {
             context.states.status_written(&uid, annotations::version(&written.metadata), status.clone());
@@ -100,7 +101,7 @@ async fn write_status(
         }
         // Deleted, or deleted and created again, in the meantime: there is nothing to report on.
         Err(error) if error.status().is_some_and(|status| status.is_not_found() || status.is_conflict()) => {
-            info!(%name, "the integration is gone: status not written");
+            info!(namespace, name, "the integration is gone: status not written");
             Ok(())
         }
         Err(error) => Err(Error::WriteStatus(Box::new(error))),
@@ -109,11 +110,11 @@ async fn write_status(
 
 async fn publish_event(context: &Context, integration: &OAuthIntegration, event: &EventDraft, at: Timestamp) {
     let EventDraft { warning, reason, trigger, note, is_routine } = event;
-    let uid = integration.uid().unwrap_or_default();
+    let (name, uid) = (integration.name_any(), integration.uid().unwrap_or_default());
     let namespace = integration.namespace().unwrap_or_default();
     match (context.may_log(&namespace), *warning) {
-        (true, true) => warn!(%reason, %trigger, "{note}"),
-        (true, false) => info!(%reason, %trigger, "{note}"),
+        (true, true) => warn!(namespace, name, %reason, %trigger, "{note}"),
+        (true, false) => info!(namespace, name, %reason, %trigger, "{note}"),
         (false, _) => {}
     }
     if !context.states.event_is_due(&uid, at, *is_routine, ROUTINE_EVENT_INTERVAL) {
@@ -134,7 +135,7 @@ async fn publish_event(context: &Context, integration: &OAuthIntegration, event:
     if let Err(error) = with_timeout(context.recorder().publish(&event, &reference)).await
         && context.may_log(&namespace)
     {
-        warn!(error = chain(&error), "failed to publish event");
+        warn!(namespace, name, error = chain(&error), "failed to publish event");
     }
 }
 

@@ -42,7 +42,8 @@ pub(crate) fn superseded(work: &Work<'_>, new: &TargetContent) -> Option<(Durati
     let old = observed.stored.content.as_ref().filter(|old| observed.matches_provenance(&old.provenance))?;
     if let Some(error) = foreign_origin_error(observed, spec) {
         if context.may_log(namespace) {
-            warn!(reason = %error.reason, "the superseded token is not revoked: {}", error.message);
+            let name = &observed.name;
+            warn!(namespace, name, reason = %error.reason, "the superseded token is not revoked: {}", error.message);
         }
         return None;
     }

@@ -62,7 +62,15 @@ pub async fn flush(context: &Context) {
                 Some(status) if known.is_some() && is_replaced(status) => {}
                 // The namespace was deleted: the token is no longer needed.
                 Some(status) if status.is_not_found() => context.states.clear_pending(&uid),
-                _ => warn!(error = chain(&error), "failed to write a received token while shutting down"),
+                _ => {
+                    let (namespace, name) = (&pending.namespace, &pending.owner.name);
+                    warn!(
+                        namespace,
+                        name,
+                        error = chain(&error),
+                        "failed to write a received token while shutting down"
+                    );
+                }
             }
         }
         tokio::time::sleep(FLUSH_RETRY_INTERVAL).await;
@@ -148,7 +156,8 @@ async fn write_secret(
         // tried again with the next write.
         let status = error.status().filter(|status| matches!(status.code, 400..=499) && status.code != 429);
         let Some(status) = status else { return Err(error) };
-        debug!(code = status.code, "the managed fields of the target were not migrated");
+        let name = &pending.owner.name;
+        debug!(namespace, name, code = status.code, "the managed fields of the target were not migrated");
     }
     let params = PatchParams::apply(MANAGER).force();
     let written = with_timeout(secrets.patch(&known.name, &params, &Patch::Apply(&secret))).await?;

@@ -125,12 +125,13 @@ impl Revoker {
                 running.revoker.counter.count(Some(&failure));
                 failure
             };
-            let integration = format!("{}/{}", job.namespace, job.name);
+            let (namespace, name) = (&job.namespace, &job.name);
             match revoked.unwrap_or_else(|_| Err(late())) {
-                Ok(()) => debug!(integration, "revoked the superseded token"),
-                Err(_) if !may_log(&job.namespace) => {}
+                Ok(()) => debug!(namespace, name, "revoked the superseded token"),
+                Err(_) if !may_log(namespace) => {}
                 Err(failure) => warn!(
-                    integration,
+                    namespace,
+                    name,
                     reason = %failure.reason,
                     "failed to revoke the superseded token: {}",
                     failure.message

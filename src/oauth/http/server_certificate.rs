@@ -52,7 +52,7 @@ impl ServerCertVerifier for Verifier {
         let Err(error) = verified else { return verified };
         let Ok((_, certificate)) = x509_parser::parse_x509_certificate(end_entity) else { return Err(error) };
         if self.store.contains(&Sha256::digest(end_entity).into()) {
-            check_validity(&certificate, now)?;
+            check_validity(&certificate, now).map_err(|error| explained(error, &certificate))?;
             rustls::client::verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
             return Ok(ServerCertVerified::assertion());
         }
@@ -155,7 +155,6 @@ pub(crate) fn explain(error: &Error, host: &str) -> Option<(String, Option<Advic
         Error::InvalidCertificate(CertificateError::Other(OtherError(problem))) if problem.is::<Problem>() => {
             certificate(&problem.to_string())
         }
-        Error::InvalidCertificate(CertificateError::Expired) => certificate("expired: the provider must renew it"),
         Error::InvalidCertificate(CertificateError::NotValidForNameContext { presented, .. }) => {
             let names: Vec<&str> = presented.iter().take(4).map(|name| inner_name(name)).collect();
             let names = if names.is_empty() { "no name".to_owned() } else { names.join(", ") };

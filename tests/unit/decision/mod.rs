@@ -13,9 +13,11 @@ use oauth_operator::api::spec::{OAuthIntegration, OAuthIntegrationSpec};
 use oauth_operator::api::status::OAuthIntegrationStatus;
 use oauth_operator::decision::observed::{CredentialsState, Observed, StoredTokens, TargetState};
 use oauth_operator::decision::outcome::{Outcome, Plan, Settled, Written};
+use oauth_operator::decision::plan::plan;
 use oauth_operator::decision::reads::{Reads, missing_reads};
 use oauth_operator::decision::settle::settle;
 use oauth_operator::fingerprint;
+use oauth_operator::limiter::types::{CircuitScope, Delay};
 use oauth_operator::oauth::credentials::{Credential, Credentials};
 use oauth_operator::oauth::error::RequestError;
 use oauth_operator::oauth::lifetime;
@@ -102,6 +104,44 @@ fn healthy() -> Observed {
         target: TargetState::Owned(Arc::new(snapshot)),
         ..Observed::new(&integration, Ok(spec), at(10))
     }
+}
+
+/// What is wrong, and the reason and message in the condition `Ready`, for states that exist only in a cluster.
+pub fn cluster_messages() -> Vec<(&'static str, Reason, String)> {
+    let bare = || Observed { target: TargetState::Absent, ..healthy() };
+    let cases: Vec<(&'static str, Observed)> = vec![
+        ("the target Secret belongs to something else", Observed { target: TargetState::NotOwned, ..healthy() }),
+        ("a suspended integration", Observed { suspend: true, ..healthy() }),
+        (
+            "an outage of the token endpoint for all integrations",
+            Observed { delayed: Some(Delay::CircuitOpen { since: at(0), scope: CircuitScope::Host }), ..bare() },
+        ),
+    ];
+    let status_of = |observed: &Observed, plan: &Plan, outcome: &Outcome| {
+        let ready = settle(observed, plan, outcome, at(10)).status.conditions.swap_remove(0);
+        (Reason::parse(&ready.reason).expect("a reason"), ready.message)
+    };
+    let mut messages: Vec<_> = cases
+        .into_iter()
+        .map(|(mistake, observed)| {
+            let (reason, message) = status_of(&observed, &plan(&observed), &Outcome::Nothing);
+            (mistake, reason, message)
+        })
+        .collect();
+    for (mistake, warning) in [
+        ("a lifetime that is not a number", Reason::TokenLifetimeInvalid),
+        ("no lifetime in the response", Reason::TokenLifetimeUnknown),
+        ("spec.renewBefore is longer than the lifetime", Reason::RenewBeforeTooLong),
+        ("spec.tokenLife is longer than the lifetime", Reason::TokenLifetimeTooLong),
+        ("milliseconds instead of seconds", Reason::TokenLifetimeImplausible),
+    ] {
+        let observed = with_facts(healthy(), |snapshot| {
+            snapshot.times = snapshot.times.map(|times| TokenTimes { warning: Some(warning), ..times });
+        });
+        let (_, message) = status_of(&observed, &plan(&observed), &Outcome::Nothing);
+        messages.push((mistake, warning, message));
+    }
+    messages
 }
 
 fn with_facts(mut observed: Observed, change: impl FnOnce(&mut TargetSnapshot)) -> Observed {

@@ -106,7 +106,7 @@ const CASES: &[Case] = &[
         plan: || {
             stall(
                 Reason::TargetConflict,
-                "Secret it exists and does not belong to this integration: delete it, or name another Secret in spec.target.secretName. A retained Secret is taken over with the same credentials, or if its owner has set the annotation oauth.evolutionx.io/adopt-by to the integration's name",
+                "Secret it exists and does not belong to this integration: name another Secret in spec.target.secretName, or delete this one if nothing needs it. A retained Secret is taken over with the same credentials, or if its owner has set the annotation oauth.evolutionx.io/adopt-by to the integration's name",
             )
         },
     },

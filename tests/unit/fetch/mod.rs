@@ -6,6 +6,7 @@ mod explanation;
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -31,15 +32,26 @@ struct Run {
     err: String,
 }
 
-/// Runs `oauth-operator fetch` with arguments, in a directory, with this standard input.
+/// The endpoints of these tests have no TLS, and are on loopback.
+const LOCAL: [&str; 2] = ["--allow-http", "--allow-cidr=127.0.0.0/8"];
+
+/// Runs `oauth-operator fetch` with arguments and [`LOCAL`], in a directory, with this standard input.
 fn fetch_in(dir: &TempDir, arguments: &[&str], input: &str) -> Run {
     fetch_with(dir, arguments, input, &[])
 }
 
 /// The same as [`fetch_in`], with additional environment variables.
 fn fetch_with(dir: &TempDir, arguments: &[&str], input: &str, environment: &[(&str, &str)]) -> Run {
+    let arguments = [arguments, &LOCAL].concat();
+    let run = run_binary(dir, &[&["fetch"], &arguments[..]].concat(), input, environment);
+    // Most of these Secrets are not pinned; one test is about that.
+    let err = run.err.lines().filter(|line| !line.contains("has no annotation")).map(|line| format!("{line}\n"));
+    Run { err: err.collect(), ..run }
+}
+
+fn run_binary(dir: &TempDir, arguments: &[&str], input: &str, environment: &[(&str, &str)]) -> Run {
     let mut command = Command::new(binary());
-    command.arg("fetch").args(arguments).current_dir(dir.path());
+    command.args(arguments).current_dir(dir.path());
     // The environment of the machine must not affect the binary under test.
     for name in [
         "HTTP_PROXY",
@@ -89,6 +101,13 @@ fn fetch(documents: &[Value], arguments: &[&str]) -> Run {
     fetch_in(&dir, &[&["all.yaml"], arguments].concat(), "")
 }
 
+/// The same with exactly these flags; returns standard error.
+pub fn fetch_documents(documents: &[Value], flags: &[&str]) -> String {
+    let dir = TempDir::new().expect("a directory");
+    write(&dir, "all.yaml", documents);
+    run_binary(&dir, &[&["fetch", "all.yaml"], flags].concat(), "", &[]).err
+}
+
 /// Writes documents to a file: JSON is valid YAML, with the separators of YAML.
 fn write(dir: &TempDir, name: &str, documents: &[Value]) -> PathBuf {
     let path = dir.path().join(name);
@@ -98,6 +117,15 @@ fn write(dir: &TempDir, name: &str, documents: &[Value]) -> PathBuf {
 
 fn text(documents: &[Value]) -> String {
     documents.iter().map(|document| format!("---\n{document:#}\n")).collect()
+}
+
+pub fn integration_of(name: &str, endpoint: &str, changes: &Value) -> Value {
+    integration(name, endpoint, changes)
+}
+
+/// A Secret with this name.
+pub fn credentials_of(name: &str, values: &Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values})
 }
 
 fn integration(name: &str, endpoint: &str, changes: &Value) -> Value {
@@ -154,7 +182,7 @@ fn the_secret_is_printed_with_its_tokens_masked() {
     assert_eq!((&secrets[0]["kind"], &secrets[0]["metadata"]["name"]), (&json!("Secret"), &json!("erp")));
     assert_eq!(secrets[0]["stringData"]["access_token"], "*** (20 characters)");
     assert_eq!(secrets[0]["stringData"]["refresh_token"], "*** (21 characters)");
-    assert_eq!(secrets[0]["metadata"]["labels"]["app.kubernetes.io/managed-by"], "oauth-operator");
+    assert_eq!(secrets[0]["metadata"], json!({"name": "erp"}), "no bookkeeping of the operator");
     assert_eq!(
         endpoint.requests()[0].parameter("client_secret"),
         format!("{CANARY} secret/&"),
@@ -184,6 +212,114 @@ fn the_output_is_a_secret_that_can_be_applied() {
     let secret: k8s_openapi::api::core::v1::Secret = serde_json::from_value(printed.clone()).expect("a Secret");
     assert_eq!(secret.metadata.namespace, None, "the files do not contain a namespace");
     assert_eq!(secret.metadata.owner_references, None, "an owner without a UID would be rejected");
+}
+
+/// An endpoint that accepts each refresh token once.
+fn rotating() -> Endpoint {
+    let next = std::sync::atomic::AtomicU32::new(0);
+    Endpoint::start(move |request| {
+        let number = next.load(std::sync::atomic::Ordering::Relaxed);
+        if request.parameter("refresh_token") != format!("{CANARY}-{number}") {
+            return Reply::rejected(400, "invalid_grant", "spent");
+        }
+        next.store(number + 1, std::sync::atomic::Ordering::Relaxed);
+        let token = format!("{CANARY}-{}", number + 1);
+        Reply::json(200, &json!({"access_token": CANARY, "refresh_token": token, "expires_in": 60}))
+    })
+}
+
+#[test]
+fn a_refresh_token_is_not_spent_unless_the_next_one_is_kept() {
+    let (endpoint, dir) = (rotating(), TempDir::new().expect("a directory"));
+    let values = json!({"client_id": CANARY, "client_secret": CANARY, "rt": format!("{CANARY}-0")});
+    let changes = json!({
+        "grantType": "refresh_token",
+        "credentials": {"secretName": "credentials", "keys": {"refreshToken": "rt"}},
+    });
+    let integration = integration("erp", &endpoint.url(), &changes);
+    write(&dir, "it.yaml", std::slice::from_ref(&integration));
+    write(&dir, "secret.yaml", &[secret(&values)]);
+    let run = fetch_in(&dir, &["it.yaml", "secret.yaml"], "");
+    assert_eq!((run.code, endpoint.count()), (3, 0), "{}", run.err);
+    assert!(run.err.contains("--spend-refresh-token --write FILE"), "{}", run.err);
+    let run = fetch_in(&dir, &["it.yaml", "secret.yaml", "--spend-refresh-token"], "");
+    assert_eq!((run.code, endpoint.count()), (2, 0), "without a file: {}", run.err);
+
+    // The result of each is the input of the next.
+    for (from, to, number) in [("secret.yaml", "next.yaml", 1), ("next.yaml", "last.yaml", 2)] {
+        let run = fetch_in(&dir, &["it.yaml", from, "--spend-refresh-token", "--write", to], "");
+        assert_eq!((run.code, run.err.as_str()), (0, ""), "{to}");
+        assert_no_secret(to, &run);
+        let path = dir.path().join(to);
+        let mode = fs::metadata(&path).expect("the file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "only for its owner");
+        let text = fs::read_to_string(&path).expect("the file");
+        let kept: k8s_openapi::api::core::v1::Secret = serde_saphyr::from_multiple(&text).expect("YAML").remove(0);
+        assert_eq!(kept.metadata.name.as_deref(), Some("credentials"));
+        let data = kept.data.expect("data");
+        assert_eq!(data["rt"].0, format!("{CANARY}-{number}").into_bytes());
+        assert_eq!(data["client_id"].0, CANARY.as_bytes());
+    }
+    // An existing file may hold the only copy of another token.
+    let run = fetch_in(&dir, &["it.yaml", "last.yaml", "--spend-refresh-token", "--write", "next.yaml"], "");
+    assert_eq!((run.code, endpoint.count()), (2, 2), "{}", run.err);
+    assert!(run.err.contains("--write next.yaml"), "{}", run.err);
+}
+
+#[test]
+fn what_the_operator_rejects_is_rejected_here() {
+    let (endpoint, dir) = (endpoint(), TempDir::new().expect("a directory"));
+    let documents = [integration("erp", &endpoint.url(), &json!({})), credentials()];
+    write(&dir, "all.yaml", &documents);
+    let labeled = json!({"target": {"labels": {"team": "erp"}}});
+    write(&dir, "labeled.yaml", &[integration("erp", &endpoint.url(), &labeled), credentials()]);
+    let cases: [(&str, &[&str], &str); 5] = [
+        ("all.yaml", &[], "without TLS"),
+        ("all.yaml", &["--allow-http"], "--allow-cidr"),
+        ("all.yaml", &["--allow-http", "--allow-cidr=127.0.0.0/8", "--allow-host=other.example.com"], "--allow-host"),
+        ("all.yaml", &["--allow-http", "--allow-cidr=127.0.0.0/8", "--require-allowed-endpoints"], "allowed-endpoints"),
+        ("labeled.yaml", &["--allow-http", "--allow-cidr=127.0.0.0/8"], "TargetNotAllowed"),
+    ];
+    for (file, flags, says) in cases {
+        let run = run_binary(&dir, &[&["fetch", file], flags].concat(), "", &[]);
+        assert_eq!((run.code, run.out.as_str()), (3, ""), "{flags:?}: {}", run.err);
+        assert!(run.err.contains(says), "{flags:?}: {}", run.err);
+    }
+    assert_eq!(endpoint.count(), 0);
+    let run = run_binary(&dir, &[&["fetch", "all.yaml"], &LOCAL[..]].concat(), "", &[]);
+    assert_eq!(run.code, 0);
+    assert!(run.err.contains("warning: erp: Secret credentials has no annotation"), "{}", run.err);
+}
+
+#[test]
+fn unknown_fields_and_wrong_types_are_named() {
+    let endpoint = endpoint();
+    for (changes, says) in [
+        (
+            json!({"audience": "x", "target": {"namespace": "y"}}),
+            "erp: unknown fields: spec.audience, spec.target.namespace",
+        ),
+        (json!({"scope": ["a", "b"]}), "erp: spec.scope: invalid type: sequence"),
+        (json!({"tokenLife": 3600}), "erp: spec.tokenLife: invalid type: integer"),
+        (json!({"grantType": "authorization_code"}), "erp: spec.grantType: unknown variant"),
+    ] {
+        let run = fetch(&[integration("erp", &endpoint.url(), &changes), credentials()], &[]);
+        assert_eq!(run.code, 2, "{}", run.err);
+        assert!(run.err.contains(says), "{}", run.err);
+    }
+    assert_eq!(endpoint.count(), 0);
+}
+
+#[test]
+fn the_version_and_completions_are_printed() {
+    let dir = TempDir::new().expect("a directory");
+    let printed = |arguments: &[&str]| run_binary(&dir, arguments, "", &[]).out;
+    let version = printed(&["version"]);
+    assert!(version.starts_with(concat!("oauth-operator ", env!("CARGO_PKG_VERSION"), " (commit ")), "{version}");
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(printed(&["completions", shell]).contains("spend-refresh-token"), "{shell}");
+    }
+    assert!(printed(&["help", "fetch"]).contains("Exit codes"));
 }
 
 #[test]

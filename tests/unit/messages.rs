@@ -1,0 +1,337 @@
+//! Guarantee: docs/troubleshooting.md lists what users read after each mistake, as the operator writes it. `fetch` runs
+//! the same code as the operator, against real sockets; messages that need a cluster come from the decisions.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use oauth_operator::api::reason::{FailureClass, Reason};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, date_time_ymd};
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::PrivateKeyDer;
+use serde_json::{Value, json};
+use test_support::endpoint::{Endpoint, Reply, Request};
+use test_support::process::free_port;
+
+use crate::decision::cluster_messages;
+use crate::fetch::{credentials_of, fetch_documents, integration_of};
+
+/// One mistake, and what users read.
+struct Entry {
+    mistake: &'static str,
+    reason: Reason,
+    message: String,
+}
+
+/// Everything that one `fetch` needs.
+struct Case {
+    mistake: &'static str,
+    /// Fields of the spec, in addition to a client credentials request as a form.
+    changes: Value,
+    /// Values of the credentials Secret, in addition to a client ID and secret.
+    values: Value,
+    endpoint: Endpoint,
+    /// Other manifests.
+    others: Vec<Value>,
+    /// The scheme and host of the token endpoint, if it is not the endpoint itself.
+    url: Option<String>,
+}
+
+fn case(mistake: &'static str, changes: Value, reply: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Case {
+    let endpoint = Endpoint::start(reply);
+    Case { mistake, changes, values: json!({}), endpoint, others: vec![], url: None }
+}
+
+fn token(body: Value) -> impl Fn(&Request) -> Reply + Send + Sync + 'static {
+    move |_| Reply::json(200, &body)
+}
+
+fn error(status: u16, code: &'static str, text: &'static str) -> impl Fn(&Request) -> Reply + Send + Sync + 'static {
+    move |_| Reply::rejected(status, code, text)
+}
+
+fn good(_: &Request) -> Reply {
+    Reply::json(200, &json!({"access_token": "at", "expires_in": 3600}))
+}
+
+/// A server certificate, self-signed or signed by a CA that nobody trusts.
+fn tls(name: &str, is_ca: bool, last_year: i32, signed_by_ca: bool) -> (Arc<ServerConfig>, String) {
+    let mut params = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
+    params.distinguished_name.push(DnType::CommonName, "login.example.com");
+    params.is_ca = if is_ca { IsCa::Ca(BasicConstraints::Unconstrained) } else { IsCa::NoCa };
+    params.not_before = date_time_ymd(2019, 1, 1);
+    params.not_after = date_time_ymd(last_year, 1, 1);
+    let key = KeyPair::generate().expect("a key");
+    let certificate = if signed_by_ca {
+        let mut ca = CertificateParams::new(Vec::new()).expect("parameters");
+        ca.distinguished_name = rcgen::DistinguishedName::new();
+        ca.distinguished_name.push(DnType::CommonName, "Example Company CA");
+        let ca_key = KeyPair::generate().expect("a key");
+        params.signed_by(&key, &rcgen::Issuer::new(ca, ca_key)).expect("a certificate")
+    } else {
+        params.self_signed(&key).expect("a certificate")
+    };
+    let private = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().expect("versions").with_no_client_auth();
+    let config = builder.with_single_cert(vec![certificate.der().clone()], private).expect("a configuration");
+    (Arc::new(config), certificate.pem())
+}
+
+fn secure_url(endpoint: &Endpoint) -> String {
+    format!("https://{}/token", endpoint.address())
+}
+
+fn over_tls(mistake: &'static str, name: &str, is_ca: bool, last_year: i32, signed_by_ca: bool) -> Case {
+    let (config, _) = tls(name, is_ca, last_year, signed_by_ca);
+    let endpoint = Endpoint::start_tls(config, good);
+    let url = Some(secure_url(&endpoint));
+    Case { mistake, changes: json!({}), values: json!({}), endpoint, others: vec![], url }
+}
+
+fn cases() -> Vec<Case> {
+    let json_format = json!({"request": {"format": "json"}});
+    let password = json!({"grantType": "password"});
+    let user = json!({"username": "erp", "password": "wrong-password-of-erp"});
+    let mut cases = vec![
+        case("the Secret has no client secret", json!({"credentials": {"secretName": "empty"}}), good),
+        case("the Secret does not exist", json!({"credentials": {"secretName": "other"}}), good),
+        case("a JSONata expression that does not parse", json!({"response": {"accessToken": "data.["}}), good),
+        case("an endpoint without TLS", json!({}), good),
+        case(
+            "a label of the target that the administrator does not allow",
+            json!({"target": {"labels": {"team": "erp"}}}),
+            good,
+        ),
+        case("a client secret that is wrong", json!({}), error(401, "invalid_client", "Client authentication failed.")),
+        case(
+            "the server accepts another client authentication method only",
+            json!({}),
+            error(
+                401,
+                "invalid_client",
+                "The client supports \"client_secret_basic\", but \"client_secret_post\" was used.",
+            ),
+        ),
+        case(
+            "JSON, and the server accepts forms only",
+            json_format.clone(),
+            error(400, "invalid_request", "Missing form parameter: grant_type"),
+        ),
+        case("JSON, and the server answers a bare 401", json_format, |_| Reply::text(401, "")),
+        case("a form, and the server accepts JSON only", json!({}), |_| Reply::text(415, "")),
+        case(
+            "a scope that the server does not know",
+            json!({"scope": "customer admin"}),
+            error(400, "invalid_scope", "Invalid scopes: customer admin"),
+        ),
+        case(
+            "no audience",
+            json!({}),
+            error(403, "access_denied", "Client is not authorized to access \"undefined\"."),
+        ),
+        case(
+            "the client may not use the grant",
+            json!({}),
+            error(400, "unauthorized_client", "Client not enabled to retrieve service account"),
+        ),
+        case("a wrong password", password.clone(), error(401, "invalid_grant", "Invalid user credentials")),
+        case(
+            "a wrong password, and the server returns 500",
+            json!({"response": {"success": "$not($exists(Code))"}}),
+            |_| Reply::json(500, &json!({"Code": "AccountPasswordInvalid", "Message": "Password not valid"})),
+        ),
+        case("an error with status 200", json!({}), token(json!({"ok": false, "error": "invalid_auth"}))),
+        case("a token under another name", json!({}), token(json!({"data": {"jwt": "at"}, "ttl": 60}))),
+        case("a token that is a number", json!({}), token(json!({"access_token": 12345}))),
+        case("a token with a line break", json!({}), token(json!({"access_token": "at\n"}))),
+        case("an unknown JSONata function", json!({"response": {"accessToken": "$tokenOf(data)"}}), good),
+        case("a login page instead of the token endpoint", json!({}), |_| {
+            Reply::text(200, "<!DOCTYPE html><html><head><title>Sign in</title></head></html>")
+                .with_header("Content-Type", "text/html")
+        }),
+        case("an empty response", json!({}), |_| Reply::text(200, "")),
+        case("a redirect", json!({}), |_| {
+            Reply::text(301, "").with_header("Location", "https://login.example.com/oauth2/token?x=1")
+        }),
+        case("a wrong path", json!({}), |_| Reply::json(404, &json!({"message": "no Route matched"}))),
+        case("a firewall in front of the endpoint", json!({}), |_| {
+            Reply::text(403, "<html><head><title>Access denied</title></head></html>")
+        }),
+        case("a rate limit", json!({}), |_| {
+            Reply::rejected(429, "slow_down", "rate limit exceeded").with_header("Retry-After", "120")
+        }),
+        case("an error at the provider", json!({}), |_| Reply::text(503, "")),
+        case("a server that does not respond", json!({"request": {"format": "form", "timeout": "1s"}}), |_| {
+            Reply::NoResponse
+        }),
+        case("a server that closes the connection", json!({}), |_| Reply::Close),
+        over_tls("a self-signed certificate", "127.0.0.1", false, 2090, false),
+        over_tls("a self-signed certificate that is a CA", "127.0.0.1", true, 2090, false),
+        over_tls("a certificate of an unknown CA", "127.0.0.1", false, 2090, true),
+        case("https to a port without TLS", json!({}), good),
+        case("a port on which nothing listens", json!({}), good),
+        case("a host that does not exist", json!({}), good),
+        case("a proxy that is not reachable", json!({"connection": {"proxy": "http://127.0.0.1:1"}}), good),
+        case("an unusable private key", json!({"clientAuthentication": {"method": "private_key_jwt"}}), good),
+        case(
+            "metadata of another issuer",
+            json!({}),
+            token(json!({"issuer": "https://login.example.com/realms/other"})),
+        ),
+        case(
+            "a refresh token that was already used",
+            json!({"grantType": "refresh_token"}),
+            error(400, "invalid_grant", "Token is not active"),
+        ),
+    ];
+    // An expired certificate, and one for another name, that are trusted otherwise.
+    for (mistake, name, last_year) in
+        [("an expired certificate", "127.0.0.1", 2020), ("a certificate for another name", "other.example.com", 2090)]
+    {
+        let (config, pem) = tls(name, true, last_year, false);
+        let others =
+            vec![json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ca"}, "data": {"ca.crt": pem}})];
+        let changes = json!({"connection": {"caBundle": {"name": "ca"}}});
+        let endpoint = Endpoint::start_tls(config, good);
+        let url = Some(secure_url(&endpoint));
+        cases.push(Case { mistake, changes, values: json!({}), endpoint, others, url });
+    }
+    for case in &mut cases {
+        case.url = match case.mistake {
+            "https to a port without TLS" => Some(secure_url(&case.endpoint)),
+            "a port on which nothing listens" => Some(format!("http://127.0.0.1:{}/token", free_port())),
+            "metadata of another issuer" => Some(String::new()),
+            "a host that does not exist" => Some("http://login.example.invalid/token".to_owned()),
+            _ => case.url.take(),
+        };
+        if case.mistake == "a wrong password" {
+            case.values = user.clone();
+        }
+        if case.mistake == "a refresh token that was already used" {
+            case.values = json!({"refresh_token": "9b1d7f3e5a2c4860"});
+        }
+        if case.mistake == "an unusable private key" {
+            case.values = json!({"private_key": "not PEM"});
+        }
+    }
+    cases
+}
+
+/// Runs `fetch`, and returns the reason and the message.
+fn read(case: Case) -> Entry {
+    let mut changes = json!({"request": {"format": "form"}});
+    changes.as_object_mut().expect("an object").extend(case.changes.as_object().expect("an object").clone());
+    let mut values = json!({"client_id": "erp-client", "client_secret": "0f3a9c81d2e4b7a6c5d4"});
+    values.as_object_mut().expect("an object").extend(case.values.as_object().expect("an object").clone());
+    let url = case.url.clone().unwrap_or_else(|| case.endpoint.url());
+    let mut integration = integration_of("orders", &url, &changes);
+    if url.is_empty() {
+        integration["spec"].as_object_mut().expect("an object").remove("tokenEndpoint");
+        integration["spec"]["issuer"] = json!(format!("http://{}", case.endpoint.address()));
+    }
+    let mut documents = vec![integration, credentials_of("credentials", &values)];
+    documents.push(credentials_of("empty", &json!({"client_id": "erp-client"})));
+    documents.extend(case.others);
+    let flags: &[&str] = match case.mistake {
+        "an endpoint without TLS" => &["--allow-cidr=127.0.0.0/8"],
+        "a refresh token that was already used" => {
+            &["--allow-http", "--allow-cidr=127.0.0.0/8", "--spend-refresh-token", "--write=next.yaml"]
+        }
+        _ => &["--allow-http", "--allow-cidr=127.0.0.0/8"],
+    };
+    let error = fetch_documents(&documents, flags);
+    let line = error.lines().find(|line| line.starts_with("error: orders: "));
+    let line = line.unwrap_or_else(|| panic!("{}: {error:?}", case.mistake));
+    let (reason, message) = line["error: orders: ".len()..].split_once(": ").expect("a reason");
+    let port = url.rsplit(':').next().and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    let port = if url.is_empty() { case.endpoint.address().port().to_string() } else { port.to_owned() };
+    let message = message
+        .replace(&format!("127.0.0.1:{port}"), "login.example.com:443")
+        .replace("127.0.0.1:1", "proxy.example.com:3128")
+        .replace("127.0.0.1", "login.example.com");
+    Entry { mistake: case.mistake, reason: Reason::parse(reason).expect("a reason"), message }
+}
+
+fn class(reason: Reason) -> &'static str {
+    match reason.class() {
+        FailureClass::Configuration => "Nothing is sent until something changes (`Stalled`).",
+        FailureClass::Rejected => "Retried after 1 min, doubling to 1 h; at once when spec or credentials change.",
+        FailureClass::Transient => "Retried after 1 s, doubling to 5 min.",
+        FailureClass::NotAFailure => "",
+    }
+}
+
+fn generate() -> String {
+    let mut entries: Vec<Entry> = cases().into_iter().map(read).collect();
+    entries.extend(cluster_messages().into_iter().map(|(mistake, reason, message)| Entry { mistake, reason, message }));
+    let mut page = "# Troubleshooting\n\nGenerated from the tests by `make crds`: what users read in the condition `Ready`, in events and in \
+                    `status.lastFailure`, by reason. [reference.md](reference.md#reasons) describes all reasons.\n\n\
+                    ```sh\nkubectl describe oauthintegration --all-namespaces\nkubectl get oauthintegration --all-namespaces \
+                    --field-selector status.reason!=TokenValid --output wide\n```\n"
+        .to_owned();
+    for reason in Reason::ALL {
+        let of_reason: Vec<&Entry> = entries.iter().filter(|entry| entry.reason == *reason).collect();
+        if of_reason.is_empty() {
+            continue;
+        }
+        let class = class(*reason);
+        let gap = if class.is_empty() { "" } else { "\n\n" };
+        let _ = write!(page, "\n## {reason}{gap}{class}\n\n| what is wrong | message |\n|---|---|\n");
+        for Entry { mistake, message, .. } in of_reason {
+            let _ = writeln!(page, "| {mistake} | {} |", message.replace('|', "\\|").replace('<', "&lt;"));
+        }
+    }
+    page
+}
+
+#[test]
+fn the_messages_are_documented_as_they_are() {
+    let page = generate();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/troubleshooting.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&file, &page).expect("docs/troubleshooting.md");
+    }
+    let written = fs::read_to_string(&file).unwrap_or_default();
+    assert_eq!(written, page, "docs/troubleshooting.md is not up to date: run make crds");
+    // Their messages come from a real API server, in the end-to-end tests.
+    let of_cluster = [
+        Reason::CredentialsAccessDenied,
+        Reason::DependencyMissing,
+        Reason::TargetDryRunFailed,
+        Reason::TargetWriteFailed,
+    ];
+    let is_failure = |reason: &&Reason| reason.class() != FailureClass::NotAFailure && !of_cluster.contains(reason);
+    for reason in Reason::ALL.iter().filter(is_failure) {
+        assert!(page.contains(&format!("\n## {reason}\n")), "no message for {reason}");
+    }
+}
+
+#[test]
+fn no_message_contains_the_debug_format_of_rust() {
+    let page =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/troubleshooting.md")).expect("the page");
+    for part in ["Some(", "None", "Err(", "::", "Other(", "os error", "{ ", "\"DnsName"] {
+        assert!(!page.contains(part), "{part}");
+    }
+}
+
+/// `openssl req -x509` makes a certificate that is both the server's and a CA; curl trusts it like this.
+#[test]
+fn a_self_signed_certificate_in_the_ca_bundle_is_trusted() {
+    for is_ca in [true, false] {
+        let (config, pem) = tls("127.0.0.1", is_ca, 2090, false);
+        let endpoint = Endpoint::start_tls(config, good);
+        let changes = json!({"connection": {"caBundle": {"name": "ca"}}});
+        let documents = [
+            integration_of("orders", &secure_url(&endpoint), &changes),
+            credentials_of("credentials", &json!({"client_id": "erp-client", "client_secret": "0f3a9c81d2e4b7a6c5d4"})),
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ca"}, "data": {"ca.crt": pem}}),
+        ];
+        let error = fetch_documents(&documents, &["--allow-cidr=127.0.0.0/8"]);
+        assert!(!error.contains("error: "), "{error}");
+        assert_eq!(endpoint.count(), 1);
+    }
+}
