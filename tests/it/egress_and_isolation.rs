@@ -147,7 +147,7 @@ async fn refused(env: &HostileEnv, name: &str, spec: &Value, case: &str) {
     })
     .await;
     // The name does not have to be resolvable on this machine.
-    let unresolvable = case.contains("by name") && reported.message.contains("dns error");
+    let unresolvable = case.contains("by name") && reported.message.contains("no such host in DNS");
     let known = unresolvable || ["EndpointNotAllowed", "InvalidSpec"].contains(&reported.reason.as_str());
     assert!(known && reported.status == "False", "{case}: {} {}", reported.reason, reported.message);
 }

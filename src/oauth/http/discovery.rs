@@ -223,16 +223,18 @@ impl Metadata {
     }
 
     fn endpoint(&self, name: &str, kind: UrlKind, text: Option<&String>) -> Result<Url, RequestError> {
-        let invalid = |problem: &str| invalid(&format!("the metadata of the issuer {problem}"));
-        let text =
-            text.ok_or_else(|| invalid(&format!("does not contain {name}")).with_advice(Advice::SetUrl(kind)))?;
-        let url = Url::parse(text)
-            .map_err(|_| invalid(&format!("contains a {name} that is not a URL")).with_advice(Advice::SetUrl(kind)))?;
+        let unusable = |problem: &str| {
+            let message = format!("the metadata of the issuer {problem}");
+            RequestError::new(Reason::InvalidIssuerMetadata, message).with_advice(Advice::SetUrl(kind))
+        };
+        let text = text.ok_or_else(|| unusable(&format!("does not contain {name}")))?;
+        let url = Url::parse(text).map_err(|_| unusable(&format!("contains a {name} that is not a URL")))?;
         let is_secure = url.scheme() == "https" || (url.scheme() == "http" && self.issuer.starts_with("http:"));
         if is_secure && url.username().is_empty() && url.password().is_none() {
             Ok(url)
         } else {
-            Err(invalid(&format!("contains a {name} that is not an https URL: nothing was sent there")))
+            let problem = format!("contains a {name} that is not an https URL: nothing was sent there");
+            Err(invalid(&format!("the metadata of the issuer {problem}")))
         }
     }
 }

@@ -172,11 +172,17 @@ async fn kubectl_shows_the_documented_columns() {
     world.ready("it").await;
     let table = control_plane.kubectl(&["get", "oai", "-n", &world.namespace, "-o", "wide"]);
     let (head, row) = table.split_once('\n').expect("a header and a row");
-    let columns = ["NAME", "READY", "REASON", "GRANT", "EXPIRES", "RENEWS", "AGE", "TARGET", "ENDPOINT"];
+    let columns = ["NAME", "READY", "REASON", "GRANT", "EXPIRES", "RENEWS", "AGE", "TARGET", "ENDPOINT", "RETRY"];
     assert_eq!(head.split_whitespace().collect::<Vec<_>>(), columns);
     let cells: Vec<&str> = row.split_whitespace().collect();
     assert_eq!(cells[..4], ["it", "True", "TokenValid", "client_credentials"]);
     assert_eq!((cells[7], cells[8]), ("it", endpoint.url().as_str()));
+    let selected = |selector: &str| {
+        let selector = format!("--field-selector={selector}");
+        control_plane.kubectl(&["get", "oai", "-n", &world.namespace, &selector, "-o", "name"])
+    };
+    assert!(selected("status.reason=TokenValid,status.ready=True").contains("/it"));
+    assert_eq!(selected("status.reason!=TokenValid"), "");
     // Integrations are also listed by category, and each field has a description.
     assert!(control_plane.kubectl(&["get", "oauth", "-n", &world.namespace]).contains("it"));
     let explained = control_plane.kubectl(&["explain", "oai.spec", "--recursive"]);

@@ -70,6 +70,11 @@ pub const RULES: &[Rule] = &[
         rejected: || each("renewBefore", &["999ms", "0s", "soon"]),
     },
     Rule {
+        message: "renewal.jitter must be a duration from 0s to 8760h",
+        accepted: || ["0s", "5m"].map(|jitter| json!({"renewal": {"jitter": jitter}})).into(),
+        rejected: || ["8761h", "-1s", "5", "soon"].map(|jitter| json!({"renewal": {"jitter": jitter}})).into(),
+    },
+    Rule {
         message: "renewBefore must be shorter than tokenLife",
         accepted: || vec![json!({"tokenLife": "10m", "renewBefore": "9m59s"})],
         rejected: || {

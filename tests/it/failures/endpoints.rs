@@ -34,11 +34,6 @@ fn without_a_token() -> Vec<Broken> {
     let broken = |name, reply, parts| Broken { name, reply, changes: json!({}), reason: "InvalidResponse", parts };
     vec![
         broken(
-            "error-with-200",
-            |_| Reply::json(200, &json!({"ok": false, "error": "invalid_auth"})),
-            &["invalid_auth", "spec.response.accessToken"],
-        ),
-        broken(
             "number",
             |_| Reply::json(200, &json!({"access_token": 123_456})),
             &["a number instead of a string", "spec.response.accessToken"],
@@ -85,7 +80,10 @@ fn without_a_response() -> Vec<Broken> {
         ),
         broken(
             "too-many",
-            |request| Reply::rejected(429, "slow_down", &format!("too many for {}", request.parameter("client_id"))),
+            |request| {
+                let text = format!("too many for {}", request.parameter("client_id"));
+                Reply::rejected(429, "slow_down", &text).with_header("Retry-After", "1")
+            },
             "EndpointUnavailable",
             &["429: slow_down: [withheld: it repeats data from the request]"],
         ),
