@@ -242,7 +242,9 @@ impl<'a> Attempt<'a> {
             (Some(new), Some(old)) => !gain(new, old) && !gain(new, times.expires_at),
             _ => !gain(times.expires_at, before.expires_at),
         };
-        if !ends {
+        // Two requests in quick succession, such as a requested renewal of a new token, gain little at any server.
+        let is_quick = !before.session_ends && times.issued_at.duration_since(before.issued_at) <= 2 * MIN_GAIN;
+        if !ends || is_quick {
             return times;
         }
         // The next renewal uses the other grant, or there is none.

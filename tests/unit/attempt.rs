@@ -284,6 +284,16 @@ fn at_the_end_of_a_session_the_fallback_is_used_instead_of_ever_more_refreshes()
 }
 
 #[test]
+fn renewals_in_quick_succession_are_not_the_end_of_a_session() {
+    let (mut observed, spec) = observed(&fallback(), &ALL, Some("stored"));
+    for (number, at) in [0, 1, 3, 4, 7].into_iter().enumerate() {
+        let response = TokenResponse { access_token: format!("access-{number}").into(), ..token(Some("rotated")) };
+        let times = renew(&mut observed, &spec, lasting(response, 600, Some(1_800)), after(at));
+        assert!(!times.session_ends && times.renew_at < after(at + 600), "after {at} s");
+    }
+}
+
+#[test]
 fn a_token_is_renewed_before_its_refresh_token_expires() {
     let response = || lasting(token(Some("rotated")), 3600, Some(900));
     let (mut refreshing, spec) = observed(&json!({}), &CLIENT, Some("stored"));
