@@ -222,6 +222,14 @@ impl Collector for IntegrationMetrics {
             "When the access token expires, in Unix time",
             expiry,
         )?;
+        let refresh_token =
+            |status: &OAuthIntegrationStatus| status.refresh_token_expires_at.as_ref().map(|at| at.0.as_second());
+        self.gauge(
+            &mut encoder,
+            "refresh_token_expiry_timestamp_seconds",
+            "When the refresh token expires, in Unix time, if the endpoint says so",
+            refresh_token,
+        )?;
         let ready = |status: &OAuthIntegrationStatus| Some(i64::from(is_ready(status)));
         self.gauge(
             &mut encoder,

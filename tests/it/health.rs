@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kube::api::DeleteParams;
 use serde_json::json;
-use test_support::endpoint::{Endpoint, Reply};
+use test_support::endpoint::{Endpoint, Reply, canary};
 use test_support::operator::{binary, kubeconfig};
 use test_support::world::{SHORT_TIMEOUT, client_credentials};
 use test_support::{ControlPlane, Operator, World, eventually, manifests};
@@ -14,7 +14,12 @@ use test_support::{ControlPlane, Operator, World, eventually, manifests};
 async fn metrics_count_requests_tokens_and_reconciliations_and_drop_deleted_integrations() {
     let endpoint = Endpoint::start(|request| match request.parameter("scope").as_str() {
         "refused" => Reply::rejected(400, "invalid_scope", "no"),
-        _ => Reply::token(3600),
+        _ => {
+            let refresh_token = format!("refresh-{}", canary());
+            let body = json!({"access_token": format!("token-{}", canary()), "expires_in": 3600,
+                "refresh_token": refresh_token, "refresh_expires_in": 7200});
+            Reply::json(200, &body)
+        }
     });
     let world = World::new("metrics").await;
     world.credentials().await;
@@ -40,6 +45,9 @@ async fn metrics_count_requests_tokens_and_reconciliations_and_drop_deleted_inte
     #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit")]
     let expires = status.expires_at.expect("an expiry time").0.as_second() as f64;
     assert_eq!(metric("oauth_operator_token_expiry_timestamp_seconds", &of("good")), Some(expires));
+    let refresh_token = "oauth_operator_refresh_token_expiry_timestamp_seconds";
+    assert_eq!(metric(refresh_token, &of("good")), Some(expires + 3600.0));
+    assert_eq!(metric(refresh_token, &of("bad")), None);
     assert!(world.operator.sum("oauth_operator_reconciles_total", "") >= 2.0);
     assert!(world.operator.metrics().ends_with("# EOF\n"), "the end marker of OpenMetrics is missing");
     world.integrations().delete("good", &DeleteParams::default()).await.expect("a deletion");
@@ -110,14 +118,30 @@ async fn namespaces_and_selectors_limit_what_is_reconciled() {
 }
 
 #[tokio::test]
-async fn each_log_line_is_json() {
+async fn each_log_line_is_json_and_names_its_integration() {
     let world = World::new("logs").await;
-    let log = world.operator.logs();
-    assert!(!log.is_empty());
-    for line in log.lines() {
+    world.integration("without-credentials", &client_credentials("https://login.example.com/token")).await;
+    world.condition("without-credentials", "Ready", "False", "CredentialsMissing").await;
+    let named = format!("\"namespace\":\"{}\",\"name\":\"without-credentials\"", world.namespace);
+    eventually("the failure is logged", SHORT_TIMEOUT, async || {
+        let log = world.operator.logs();
+        if log.contains(&named) { Ok(()) } else { Err(format!("{named} is not in {log}")) }
+    })
+    .await;
+    for line in world.operator.logs().lines() {
         let line: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         assert!(line["level"].is_string() && line["message"].is_string(), "{line}");
     }
+}
+
+#[tokio::test]
+async fn an_invalid_selector_ends_the_start_with_an_error() {
+    let config = kubeconfig(ControlPlane::shared()).await;
+    let arguments = ["run", "--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0", "--selector=a b c"];
+    let output = Command::new(binary()).args(arguments).env("KUBECONFIG", config).output().expect("the binary");
+    assert_eq!(output.status.code(), Some(1));
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(message.contains("--selector \"a b c\" is not a label selector, such as team=erp"), "{message}");
 }
 
 #[test]
