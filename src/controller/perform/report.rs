@@ -20,7 +20,7 @@ use crate::decision::outcome::{EventDraft, Settled};
 use crate::decision::status::is_ready;
 use crate::error_report::chain;
 use crate::failpoints::failpoint;
-use crate::kube_api::call::with_timeout;
+use crate::kube_api::call::{ApiError, with_timeout};
 use crate::target::annotations;
 
 /// The minimum interval between a routine event of an integration and its previous event, like the event series of
@@ -94,7 +94,14 @@ async fn write_status(
     };
     let params = PatchParams::apply(MANAGER).force();
     context.count_write(&namespace);
-    match with_timeout(api.patch_status(&name, &params, &Patch::Apply(&patch))).await {
+    let mut written = with_timeout(api.patch_status(&name, &params, &Patch::Apply(&patch))).await;
+    if written.as_ref().is_err_and(is_undeclared_field) {
+        // The CRD is that of an earlier release: a merge patch drops the fields that it does not have.
+        context.count_write(&namespace);
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        written = with_timeout(api.patch_status(&name, &params, &Patch::Merge(&patch))).await;
+    }
+    match written {
         Ok(written) => {
             context.states.status_written(&uid, annotations::version(&written.metadata), status.clone());
             Ok(())
@@ -106,6 +113,11 @@ async fn write_status(
         }
         Err(error) => Err(Error::WriteStatus(Box::new(error))),
     }
+}
+
+/// Whether the API server rejects an apply because its CRD does not have one of the fields.
+fn is_undeclared_field(error: &ApiError) -> bool {
+    error.status().is_some_and(|status| status.message.contains("field not declared in schema"))
 }
 
 async fn publish_event(context: &Context, integration: &OAuthIntegration, event: &EventDraft, at: Timestamp) {
