@@ -12,7 +12,7 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
-use test_support::endpoint::{Endpoint, Reply, Request};
+use test_support::endpoint::{Endpoint, Reply, Request, canary};
 use test_support::process::free_port;
 
 use crate::decision::cluster_messages;
@@ -53,7 +53,7 @@ fn error(status: u16, code: &'static str, text: &'static str) -> impl Fn(&Reques
 }
 
 fn good(_: &Request) -> Reply {
-    Reply::json(200, &json!({"access_token": "at", "expires_in": 3600}))
+    Reply::json(200, &json!({"access_token": format!("token-{}", canary()), "expires_in": 3600}))
 }
 
 /// A server certificate, self-signed or signed by a CA that nobody trusts.
@@ -144,9 +144,13 @@ fn cases() -> Vec<Case> {
             |_| Reply::json(500, &json!({"Code": "AccountPasswordInvalid", "Message": "Password not valid"})),
         ),
         case("an error with status 200", json!({}), token(json!({"ok": false, "error": "invalid_auth"}))),
-        case("a token under another name", json!({}), token(json!({"data": {"jwt": "at"}, "ttl": 60}))),
+        case(
+            "a token under another name",
+            json!({}),
+            token(json!({"data": {"jwt": format!("token-{}", canary())}, "ttl": 60})),
+        ),
         case("a token that is a number", json!({}), token(json!({"access_token": 12345}))),
-        case("a token with a line break", json!({}), token(json!({"access_token": "at\n"}))),
+        case("a token with a line break", json!({}), token(json!({"access_token": format!("token-{}\n", canary())}))),
         case("an unknown JSONata function", json!({"response": {"accessToken": "$tokenOf(data)"}}), good),
         case("a login page instead of the token endpoint", json!({}), |_| {
             Reply::text(200, "<!DOCTYPE html><html><head><title>Sign in</title></head></html>")
