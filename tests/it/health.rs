@@ -134,6 +134,41 @@ async fn each_log_line_is_json_and_names_its_integration() {
     }
 }
 
+/// The CRD is often updated by somebody else, and after the operator.
+#[tokio::test]
+async fn the_crd_of_an_earlier_release_is_enough() {
+    let control_plane = ControlPlane::start();
+    manifests::install_crd(&control_plane);
+    manifests::install_permissions(&control_plane);
+    let fields = ["ready", "reason", "refreshTokenExpiresAt", "lastHandledRenewRequest", "lastRenewalTime", "renewals"];
+    let at = "/spec/versions/0";
+    let status = format!("{at}/schema/openAPIV3Schema/properties/status");
+    let remove = |path: String| json!({"op": "remove", "path": path});
+    let mut patch = vec![remove(format!("{at}/selectableFields")), remove(format!("{status}/default"))];
+    patch.extend(fields.map(|field| remove(format!("{status}/properties/{field}"))));
+    let patch = json!(patch).to_string();
+    let crd = "oauthintegrations.oauth.evolutionx.io";
+    control_plane.kubectl(&["patch", "crd", crd, "--type=json", "--patch", &patch]);
+    manifests::wait_until_established(&control_plane, crd);
+    let endpoint = Endpoint::start(|_| Reply::token(60));
+    let flags = ["--allow-http", "--allow-cidr=127.0.0.0/8"];
+    let operator = Operator::start_with(&kubeconfig(&control_plane).await, &flags).await;
+    let objects = json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "credentials"},
+            "stringData": {"client_id": "erp", "client_secret": canary()}},
+        {"apiVersion": "oauth.evolutionx.io/v1alpha1", "kind": "OAuthIntegration", "metadata": {"name": "it"},
+            "spec": client_credentials(&endpoint.url())},
+    ]});
+    manifests::apply(&control_plane, "default", &objects.to_string());
+    eventually("the integration is Ready", SHORT_TIMEOUT, async || {
+        let path = r#"jsonpath={.status.conditions[?(@.type=="Ready")].reason}"#;
+        let reason = control_plane.kubectl(&["get", "oai", "it", "--namespace=default", "--output", path]);
+        if reason == "TokenValid" { Ok(()) } else { Err(format!("{reason}\n{}", operator.logs())) }
+    })
+    .await;
+    assert_eq!(endpoint.count(), 1);
+}
+
 #[tokio::test]
 async fn an_invalid_selector_ends_the_start_with_an_error() {
     let config = kubeconfig(ControlPlane::shared()).await;
