@@ -8,7 +8,7 @@ use oauth_operator::oauth::redaction::redact::redact;
 use crate::head_and_body;
 
 /// Maximum length of the text that is shown, in characters, and the mark of truncation.
-const MAX_LENGTH: usize = 200 + 1;
+const MAX_LENGTH: usize = 500 + 1;
 /// A shorter secret is found only in its plain form.
 const MIN_LENGTH: usize = 6;
 /// No part of a longer secret with this many letters and digits is shown, in upper or lower case, forwards or
