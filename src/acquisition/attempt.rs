@@ -210,11 +210,12 @@ impl<'a> Attempt<'a> {
         let is_sent = |token: &SecretString| sent.is_some_and(|sent| sent.expose_secret() == token.expose_secret());
         // The response says nothing new about a refresh token that stays the same.
         let is_kept = sent.is_some() && response.refresh_token.as_ref().is_none_or(is_sent);
-        let known = self.times_before().filter(|_| is_kept).and_then(|before| before.refresh_token_expires_at);
+        let before = self.times_before();
+        let known = before.filter(|_| is_kept).and_then(|before| before.refresh_token_expires_at);
         let refresh_token_expires_at =
             refresh_token_expiry(request, response, date.unwrap_or(issued_at), issued_at).or(known);
         let times = TokenTimes { refresh_token_expires_at, warning: warning.or(scheduled.warning), ..scheduled };
-        match self.times_before() {
+        match before {
             Some(before) if self.is_same_token(&response.access_token) => {
                 same_token(times, before, spec.token_lifetime)
             }

@@ -190,8 +190,6 @@ pub enum Advice {
     CheckGrantToken,
     /// Something in front of the endpoint may have rejected the request.
     CheckGateway,
-    /// The endpoint may report errors with a success status.
-    SetSuccess,
     /// Convert the result of an expression with a function of JSONata.
     Convert(ResponseField, &'static str),
     /// Replace the refresh token in the credentials.

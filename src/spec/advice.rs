@@ -76,7 +76,6 @@ fn text(advice: &Advice) -> String {
             "check the assertion or subject token, its audience, and that the server trusts its issuer".to_owned()
         }
         Advice::CheckGateway => "a proxy or firewall in front of the endpoint may have rejected the request".to_owned(),
-        Advice::SetSuccess => "if this API reports errors with a success status, set spec.response.success".to_owned(),
         Advice::Convert(field, function) => {
             let field = response_field(field);
             format!("convert it with {function} in {field}")

@@ -95,12 +95,11 @@ pub fn read<'a>(body: &[u8], expressions: impl Iterator<Item = &'a Expression>) 
         _ => None,
     };
     let [error, error_description, token_type, scope] = [own(), own(), own(), own()];
-    let mut lifetimes = found.by_ref().take(REFRESH_TOKEN_LIFETIME.len()).filter_map(|found| match found {
+    let lifetimes: Vec<Found> = found.by_ref().take(REFRESH_TOKEN_LIFETIME.len()).collect();
+    let refresh_token_expires_in = lifetimes.into_iter().find_map(|found| match found {
         Found::Value(value @ (Value::Number(_) | Value::Text(_))) => Some(value),
         _ => None,
     });
-    let refresh_token_expires_in = lifetimes.next();
-    lifetimes.for_each(drop);
     let values = paths.iter().zip(found).filter_map(|(path, found)| match found {
         Found::Value(value) => Some((path.text().to_owned(), value)),
         Found::NeedsDocument => None,

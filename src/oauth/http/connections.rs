@@ -28,7 +28,7 @@ use crate::oauth::http::custom_ca::{CustomCa, Fingerprint};
 use crate::oauth::http::dial::{Dialer, Proxies};
 use crate::oauth::http::egress::EgressPolicy;
 use crate::oauth::http::errors::denied;
-use crate::oauth::http::server_certificate::Verifier;
+use crate::oauth::http::server_certificate::{Verifier, validity};
 use crate::oauth::http::trust_stores;
 use crate::oauth::http::trust_stores::{TrustStore, TrustStores};
 use crate::oauth::request::TokenRequest;
@@ -256,8 +256,7 @@ pub fn check_validity(pem: &str, now: Timestamp) -> Result<(), RequestError> {
     let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| unusable(CredentialError::NotCertificate))?;
     let (_, certificate) =
         x509_parser::parse_x509_certificate(&der).map_err(|_| unusable(CredentialError::MalformedCertificate))?;
-    let [begins, ends] = [&certificate.validity.not_before, &certificate.validity.not_after]
-        .map(|time| Timestamp::from_second(time.timestamp()).unwrap_or(Timestamp::MAX));
+    let [begins, ends] = validity(&certificate);
     if now > ends {
         return Err(unusable(CredentialError::CertificateExpired(ends)));
     }

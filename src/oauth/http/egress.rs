@@ -18,7 +18,6 @@ use crate::oauth::http::name_resolution;
 
 /// The allowed and the denied destinations.
 #[derive(Clone, Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a separate flag")]
 pub struct EgressPolicy {
     /// Whether requests may be sent without TLS.
     pub allow_http: bool,
@@ -36,8 +35,6 @@ pub struct EgressPolicy {
     pub anonymous_hosts: Vec<HostPattern>,
     /// Whether addresses of private networks are denied unless `allow` contains them.
     pub deny_private: bool,
-    /// Whether all addresses are allowed: for users who try a manifest on their own machine.
-    pub unrestricted: bool,
 }
 
 /// A set of addresses that grows. Clones share it.
@@ -104,26 +101,10 @@ fn bare(host: &str) -> &str {
 }
 
 impl EgressPolicy {
-    /// A policy that allows everything.
-    #[must_use]
-    pub fn unrestricted() -> Self {
-        Self { allow_http: true, unrestricted: true, ..Self::default() }
-    }
-
     /// Hash of the settings of the administrator. The addresses of the API server are not among them.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        let Self {
-            allow_http,
-            allow,
-            deny,
-            hosts,
-            api_server: _,
-            require_pin,
-            anonymous_hosts,
-            deny_private,
-            unrestricted,
-        } = self;
+        let Self { allow_http, allow, deny, hosts, api_server: _, require_pin, anonymous_hosts, deny_private } = self;
         let names = |patterns: &[HostPattern]| patterns.iter().map(|pattern| pattern.0.clone()).collect::<Vec<_>>();
         let networks = |networks: &[IpNet]| networks.iter().map(ToString::to_string).collect::<Vec<_>>();
         fingerprint::unsalted(&serde_json::json!([
@@ -134,7 +115,6 @@ impl EgressPolicy {
             require_pin,
             names(anonymous_hosts),
             deny_private,
-            unrestricted,
         ]))
     }
 
@@ -178,9 +158,6 @@ impl EgressPolicy {
     ///
     /// Why it is denied.
     pub fn check_ip(&self, address: IpAddr) -> Result<(), Denied> {
-        if self.unrestricted {
-            return Ok(());
-        }
         // Embedded addresses are also checked, because connections may be routed to them.
         let inner: Vec<IpAddr> = match address {
             IpAddr::V6(address) => embedded(address).map(IpAddr::V4).collect(),

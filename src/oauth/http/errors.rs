@@ -48,6 +48,9 @@ pub(crate) fn no_response(error: &SendError, url: &Url, kind: UrlKind, sent: &[P
                 .with_advice(Advice::CheckUrl(kind))
         }
         SendError::InProxy { proxy, error } => {
+            if let SendError::Denied(why) = &**error {
+                return denied(UrlKind::Proxy, why);
+            }
             let explained = tls_error(error).and_then(|tls| explain(tls, proxy));
             let cause = explained.map_or_else(|| cause(error), |(message, _)| message);
             let message = format!("failed to connect to the proxy {proxy}: {cause}");
@@ -140,4 +143,25 @@ pub enum SendError {
     /// The connection ended before the response did, or the response was not HTTP or too large.
     #[error(transparent)]
     Broken(#[from] hyper::Error),
+}
+
+#[cfg(test)]
+#[expect(clippy::expect_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_denied_proxy_is_not_retried_like_one_that_is_down() {
+        let url = Url::parse("https://login.example.com/token").expect("a URL");
+        let in_proxy =
+            |error| SendError::InProxy { proxy: "proxy.example.com:3128".to_owned(), error: Box::new(error) };
+        let failure = |error| no_response(&in_proxy(error), &url, UrlKind::Issuer, &[]);
+        let denied = failure(SendError::Denied(Denied::Network { address: [10, 0, 0, 1].into() }));
+        assert_eq!(
+            (denied.reason, denied.advice),
+            (Reason::EndpointNotAllowed, vec![Advice::CheckUrl(UrlKind::Proxy)])
+        );
+        let down = failure(SendError::Connect(io::ErrorKind::ConnectionRefused.into()));
+        assert_eq!(down.reason, Reason::EndpointUnreachable);
+    }
 }

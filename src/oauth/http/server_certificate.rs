@@ -83,26 +83,33 @@ impl ServerCertVerifier for Verifier {
 }
 
 fn check_validity(certificate: &X509Certificate<'_>, now: UnixTime) -> Result<(), Error> {
-    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    let validity = &certificate.validity;
-    if now > validity.not_after.timestamp() {
+    let now = i64::try_from(now.as_secs()).ok().and_then(|now| Timestamp::from_second(now).ok());
+    let now = now.unwrap_or(Timestamp::MAX);
+    let [begins, ends] = validity(certificate);
+    if now > ends {
         return Err(CertificateError::Expired.into());
     }
-    if now < validity.not_before.timestamp() {
+    if now < begins {
         return Err(CertificateError::NotValidYet.into());
     }
     Ok(())
 }
 
+/// When the validity period of a certificate begins and ends.
+pub(crate) fn validity(certificate: &X509Certificate<'_>) -> [Timestamp; 2] {
+    [&certificate.validity.not_before, &certificate.validity.not_after]
+        .map(|time| Timestamp::from_second(time.timestamp()).unwrap_or(Timestamp::MAX))
+}
+
 /// The error with what the certificate says about itself.
 fn explained(error: Error, certificate: &X509Certificate<'_>) -> Error {
-    let at = |seconds| Timestamp::from_second(seconds).unwrap_or_default();
+    let [begins, ends] = validity(certificate);
     let problem = match &error {
         Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
-            Problem::Expired(at(certificate.validity.not_after.timestamp()))
+            Problem::Expired(ends)
         }
         Error::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
-            Problem::NotYetValid(at(certificate.validity.not_before.timestamp()))
+            Problem::NotYetValid(begins)
         }
         Error::InvalidCertificate(
             CertificateError::UnknownIssuer | CertificateError::BadSignature | CertificateError::Other(_),
