@@ -310,8 +310,7 @@ impl Siege {
         std::thread::spawn(move || {
             let mut peak = 0;
             while !stopped.load(Ordering::Relaxed) {
-                let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-                let workers: u64 = children.split_whitespace().map(|child| memory(child, "VmRSS:")).sum();
+                let workers: u64 = workers(pid).iter().map(|worker| memory(worker, "VmRSS:")).sum();
                 peak = peak.max(memory(&pid.to_string(), "VmHWM:") + workers);
                 std::thread::sleep(INTERVAL);
             }
@@ -394,6 +393,21 @@ pub fn client_credentials(endpoint: &str, secret: &str) -> Value {
 
 fn unix_milliseconds() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).map(|since| since.as_millis()).unwrap_or_default()
+}
+
+/// The child processes that have executed their program.
+///
+/// A child that has not done so yet shares all memory of its parent (`vfork(2)`), and the kernel reports it for both,
+/// although a container is charged only once.
+fn workers(pid: u32) -> Vec<String> {
+    let command_line = |pid: &str| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let operator = command_line(&pid.to_string());
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let children = threads.map(|thread| std::fs::read_to_string(thread.path().join("children")).unwrap_or_default());
+    let mut children: Vec<String> =
+        children.flat_map(|all| all.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect();
+    children.retain(|child| command_line(child) != operator);
+    children
 }
 
 fn memory(pid: &str, field: &str) -> u64 {
