@@ -66,6 +66,12 @@ impl ClientAuthenticationMethod {
             Self::None => "none",
         }
     }
+
+    /// Whether the client sends an assertion (RFC 7521, section 4.2).
+    #[must_use]
+    pub const fn sends_assertion(self) -> bool {
+        matches!(self, Self::ClientSecretJwt | Self::PrivateKeyJwt | Self::ServiceAccountToken)
+    }
 }
 
 /// The client assertion.

@@ -10,6 +10,7 @@ use tokio::sync::OnceCell;
 use tracing::warn;
 
 use crate::controller::budget::Budgets;
+use crate::controller::cache::initial_tokens::InitialTokens;
 use crate::controller::cache::references::SecretReferences;
 use crate::controller::cache::state::IntegrationStates;
 use crate::controller::cache::targets::TargetCache;
@@ -40,6 +41,8 @@ pub struct Context {
     pub revoker: Revoker,
     /// The Secrets that the operator has written.
     pub targets: TargetCache,
+    /// The initial refresh tokens that are being used.
+    pub initial_tokens: InitialTokens,
     /// The Secrets that integrations reference.
     pub secret_references: SecretReferences,
     /// The memory of the integrations of each namespace.

@@ -9,6 +9,7 @@ use tracing::warn;
 
 use crate::api::names::MANAGER;
 use crate::controller::budget::Budgets;
+use crate::controller::cache::initial_tokens::InitialTokens;
 use crate::controller::cache::references::SecretReferences;
 use crate::controller::cache::state::IntegrationStates;
 use crate::controller::cache::targets::TargetCache;
@@ -58,6 +59,7 @@ pub(crate) fn new_context(config: &Config, client: Client, oauth_client: oauth_c
         api_audiences: OnceCell::new(),
         target_policy: config.targets.clone(),
         targets: TargetCache::default(),
+        initial_tokens: InitialTokens::default(),
         secret_references: SecretReferences::default(),
         shares: Shares::default(),
         states: IntegrationStates::default(),

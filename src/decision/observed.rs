@@ -49,6 +49,8 @@ pub struct Observed {
     pub credentials: CredentialsState,
     /// Why the administrator does not allow this target; the message says what to change.
     pub target_not_allowed: Option<String>,
+    /// Whether other integrations use the initial refresh token, if it would be sent.
+    pub initial_refresh_token: InitialRefreshToken,
     /// The target Secret.
     pub target: TargetState,
     /// Whether the target was read from the API server, and not only taken from the cache.
@@ -113,13 +115,33 @@ impl CredentialsState {
     }
 }
 
+/// Whether other integrations of the namespace use the initial refresh token of the credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InitialRefreshToken {
+    /// None is known to use it, or it is not sent.
+    Unshared,
+    /// Another one has just sent it, and its response is not in a Secret yet.
+    InUse,
+    /// Another one has sent it, and the server has replaced it.
+    Spent(Sibling),
+}
+
+/// Another integration of the namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sibling {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+}
+
 /// The observed state of the target Secret.
 #[derive(Clone, Debug)]
 pub enum TargetState {
     /// Missing, or not looked up yet.
     Absent,
-    /// A Secret of that name that is not owned by this integration.
-    NotOwned,
+    /// A Secret of that name that is not owned by this integration, and the name of the integration that owns it.
+    NotOwned(Option<String>),
     /// The Secret of this integration.
     Owned(Arc<TargetSnapshot>),
 }
@@ -161,6 +183,7 @@ impl Observed {
             spec,
             credentials: CredentialsState::NotRead(None),
             target_not_allowed: None,
+            initial_refresh_token: InitialRefreshToken::Unshared,
             target: TargetState::Absent,
             target_was_read: false,
             stored: StoredTokens::default(),
@@ -195,7 +218,7 @@ impl Observed {
     pub fn snapshot(&self) -> Option<&TargetSnapshot> {
         match &self.target {
             TargetState::Owned(snapshot) => Some(snapshot),
-            TargetState::Absent | TargetState::NotOwned => None,
+            TargetState::Absent | TargetState::NotOwned(_) => None,
         }
     }
 

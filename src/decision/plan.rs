@@ -11,7 +11,7 @@ use secrecy::ExposeSecret;
 
 use crate::api::reason::Reason;
 use crate::decision::backoff::MAX_REQUEST_INTERVAL;
-use crate::decision::observed::{CredentialsState, Observed, TargetState};
+use crate::decision::observed::{CredentialsState, InitialRefreshToken, Observed, TargetState};
 use crate::decision::outcome::Plan;
 use crate::fingerprint;
 use crate::limiter::types::Delay;
@@ -26,6 +26,9 @@ const MIN_RETRY_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 /// The maximum time until the memory for responses is checked again. Queued integrations are normally woken earlier.
 const MEMORY_PAUSE: SignedDuration = SignedDuration::from_secs(10);
 
+/// The time until it is checked again whether another integration has used the initial refresh token.
+const SHARED_TOKEN_PAUSE: SignedDuration = SignedDuration::from_secs(1);
+
 /// The checks, in the order in which they decide.
 const POLICY_CHAIN: &[fn(&Observed) -> Option<Plan>] = &[
     deleting,
@@ -36,6 +39,7 @@ const POLICY_CHAIN: &[fn(&Observed) -> Option<Plan>] = &[
     target_not_allowed,
     credentials_missing,
     target_conflict,
+    refresh_token_shared,
     backing_off,
     target_missing,
     spec_changed,
@@ -108,7 +112,7 @@ fn deleting(observed: &Observed) -> Option<Plan> {
 
 /// Checked early: the response may contain the only copy of a refresh token.
 fn write_pending(observed: &Observed) -> Option<Plan> {
-    if !observed.write_pending || matches!(observed.target, TargetState::NotOwned) {
+    if !observed.write_pending || matches!(observed.target, TargetState::NotOwned(_)) {
         return None;
     }
     let last = observed.status.last_failure.as_ref().filter(|last| last.reason == Reason::TargetWriteFailed.as_str());
@@ -157,12 +161,37 @@ fn credentials_missing(observed: &Observed) -> Option<Plan> {
 
 fn target_conflict(observed: &Observed) -> Option<Plan> {
     let name = &observed.template()?.secret_name;
-    matches!(observed.target, TargetState::NotOwned).then(|| Plan::Stall {
-        reason: Reason::TargetConflict,
-        message: format!(
-            "Secret {name} exists and does not belong to this integration: name another Secret in spec.target.secretName, or delete this one if nothing needs it. A retained Secret is taken over with the same credentials, or if its owner has set the annotation {ADOPT_BY} to the integration's name"
+    let TargetState::NotOwned(owner) = &observed.target else { return None };
+    let message = match owner {
+        Some(owner) => format!(
+            "Secret {name} is the target of OAuthIntegration {owner}: name another Secret in spec.target.secretName of one of them"
         ),
-    })
+        None => format!(
+            "Secret {name} exists and does not belong to an integration: name another Secret in spec.target.secretName, or, if nothing needs this one, delete it. A retained Secret is taken over with the same credentials, or if its owner has set the annotation {ADOPT_BY} to the integration's name"
+        ),
+    };
+    Some(Plan::Stall { reason: Reason::TargetConflict, message })
+}
+
+/// Servers that replace refresh tokens take the second use of one for a theft, and revoke all tokens of its family.
+fn refresh_token_shared(observed: &Observed) -> Option<Plan> {
+    match &observed.initial_refresh_token {
+        InitialRefreshToken::Unshared => None,
+        InitialRefreshToken::InUse => {
+            Some(Plan::Wait { reason: Reason::Queued, until: observed.now.checked_add(SHARED_TOKEN_PAUSE).ok() })
+        }
+        InitialRefreshToken::Spent(other) => {
+            let credentials = &observed.spec.as_ref().ok()?.credentials;
+            let secret = credentials.secret_name.as_deref().unwrap_or_default();
+            Some(Plan::Stall {
+                reason: Reason::RefreshTokenShared,
+                message: format!(
+                    "OAuthIntegration {} has used the refresh token in Secret {secret}, and the server has replaced it, so it is not sent again: put another one into a Secret of its own, and name that in spec.credentials.secretName",
+                    other.name
+                ),
+            })
+        }
+    }
 }
 
 /// Applies only while the retry would use the inputs that failed. If the circuit of the host was open and the host

@@ -19,7 +19,7 @@ impl Observed {
         let (Ok(spec), CredentialsState::Resolved(..)) = (&self.spec, &self.credentials) else { return None };
         let may_be_unread = match self.target {
             TargetState::Absent => !self.target_was_read || self.has_unread_previous_target(),
-            TargetState::Owned(_) | TargetState::NotOwned => !self.target_was_read,
+            TargetState::Owned(_) | TargetState::NotOwned(_) => !self.target_was_read,
         };
         let is_needed = spec.needs_refresh_token() || self.fallback_would_replace_refresh_token();
         if may_be_unread || !is_needed || self.refresh_token().is_some() {
@@ -56,6 +56,23 @@ impl Observed {
             (Some(first), Some(_)) if differs_from(&first, initial_refresh_token_hash) => Some(first),
             (_, Some(current)) => Some(current.clone()),
         }
+    }
+
+    /// The initial refresh token of the credentials, if it is sent next and is not in the target as well.
+    #[must_use]
+    pub fn initial_refresh_token_to_send(&self) -> Option<SecretString> {
+        let (Ok(spec), CredentialsState::Resolved(credentials, _)) = (&self.spec, &self.credentials) else {
+            return None;
+        };
+        if !spec.token_request.grant.is_refresh() || spec.renewal.is_refresh_first() {
+            return None;
+        }
+        let is = |one: Option<&SecretString>, other: &SecretString| {
+            one.is_some_and(|one| one.expose_secret() == other.expose_secret())
+        };
+        let sent = self.refresh_token()?;
+        let is_initial = is(credentials.get(Credential::RefreshToken), &sent);
+        (is_initial && !is(self.stored.refresh_token.as_ref(), &sent)).then_some(sent)
     }
 
     /// Whether the target holds a refresh token that is not sent: it was obtained with other credentials, from

@@ -178,6 +178,8 @@ pub enum Advice {
     TryJson,
     /// The server names another client authentication method.
     UseMethod(ClientAuthenticationMethod),
+    /// The server expects an assertion of the client.
+    UseAssertion,
     /// The server may accept another client authentication method only.
     TryMethod(ClientAuthenticationMethod),
     /// The client may not use this grant.

@@ -25,9 +25,7 @@ impl TokenRequest {
     /// Whether the request contains a signed JWT, which contains the time.
     #[must_use]
     pub const fn sends_signed_jwt(&self) -> bool {
-        let by_client =
-            matches!(self.client.method, Method::ClientSecretJwt | Method::PrivateKeyJwt | Method::ServiceAccountToken);
-        self.dpop || by_client || matches!(self.grant, Grant::JwtBearer(_))
+        self.dpop || self.client.method.sends_assertion() || matches!(self.grant, Grant::JwtBearer(_))
     }
 
     /// The credentials that the request needs. The refresh token is tracked separately.

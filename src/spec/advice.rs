@@ -66,6 +66,10 @@ fn text(advice: &Advice) -> String {
                 .to_owned()
         }
         Advice::UseMethod(method) => format!("set spec.clientAuthentication.method to {}", method.as_str()),
+        Advice::UseAssertion => {
+            "the server expects a signed assertion: set spec.clientAuthentication.method to private_key_jwt or client_secret_jwt"
+                .to_owned()
+        }
         Advice::TryMethod(method) => {
             format!("if they are correct, try spec.clientAuthentication.method: {}", method.as_str())
         }

@@ -2,9 +2,14 @@
 
 #![deny(clippy::disallowed_methods)]
 
+use std::fmt::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
 
 use crate::api::connection::CaBundleKind;
 use crate::oauth::allowed_endpoints::{ALLOW_CA_BUNDLE, ALLOWED_ENDPOINTS, AllowedEndpoints};
@@ -110,16 +115,41 @@ pub fn withheld_refresh_token_message(source: &CredentialsSource, target: &str) 
     )
 }
 
-/// A hint at the most common mistake in a Secret: `echo secret | base64` also encodes the line break. Keys and
-/// certificates always end with one.
+/// A hint at the most common mistakes in a Secret: a line break, as `echo secret | base64` adds it, a blank, quotes, and
+/// base64 in `data` of a value that is already base64. Keys and certificates always end with a line break.
 #[must_use]
-pub fn trailing_newline_hint(source: &CredentialsSource, credentials: &Credentials) -> String {
-    let affected = source.fields.iter().filter(|field| {
-        let value = credentials.get(field.credential).map(ExposeSecret::expose_secret);
-        value.is_some_and(|value| value.ends_with('\n') && !value.starts_with("-----BEGIN"))
-    });
-    match affected.map(|field| field.key.as_str()).collect::<Vec<_>>() {
-        none if none.is_empty() => String::new(),
-        keys => format!("; the value under key {} ends with a line break, which is sent too", keys.join(", ")),
+pub fn unusual_value_hint(source: &CredentialsSource, credentials: &Credentials) -> String {
+    let mut hint = String::new();
+    for field in &source.fields {
+        let value = credentials.get(field.credential).map_or("", ExposeSecret::expose_secret);
+        if let Some(mistake) = mistake(value) {
+            let _ = write!(hint, "; the value under key {} {mistake}", field.key);
+        }
     }
+    hint
+}
+
+/// What is unusual about the value of a credential.
+fn mistake(value: &str) -> Option<&'static str> {
+    let is_quoted = |quote| value.len() > 1 && value.starts_with(quote) && value.ends_with(quote);
+    match value {
+        _ if value.starts_with("-----BEGIN") => None,
+        _ if value.ends_with(['\n', '\r']) => Some("ends with a line break, which is sent too"),
+        _ if value.starts_with(char::is_whitespace) => Some("starts with a blank, which is sent too"),
+        _ if value.ends_with(char::is_whitespace) => Some("ends with a blank, which is sent too"),
+        _ if is_quoted('"') || is_quoted('\'') => Some("is in quotes, which are sent too"),
+        _ if is_base64_of_text(value) => {
+            Some("may be base64 that was encoded again: encode it once, or use stringData")
+        }
+        _ => None,
+    }
+}
+
+/// Whether a value is base64 of printable text. A random value of this length rarely is.
+fn is_base64_of_text(value: &str) -> bool {
+    /// In bytes.
+    const MIN_LENGTH: usize = 8;
+    let decoded = Zeroizing::new(STANDARD.decode(value).unwrap_or_default());
+    let text = decoded.strip_suffix(b"\n").unwrap_or(&decoded);
+    text.len() >= MIN_LENGTH && text.iter().all(|byte| matches!(byte, b' '..=b'~'))
 }

@@ -37,6 +37,8 @@ pub(crate) const CREDENTIALS_VERSION: &str = "oauth.evolutionx.io/credentials-ve
 /// Annotation with the fingerprint of the endpoints to which the stored tokens may be sent.
 pub(crate) const BINDING_HASH: &str = "oauth.evolutionx.io/binding-hash";
 pub(crate) const REFRESH_TOKEN_HASH: &str = "oauth.evolutionx.io/initial-refresh-token-hash";
+/// Annotation `true` if the server has replaced the initial refresh token, which must not be used again.
+pub(crate) const REFRESH_TOKEN_ROTATED: &str = "oauth.evolutionx.io/refresh-token-rotated";
 pub(crate) const DATA_HASH: &str = "oauth.evolutionx.io/data-hash";
 /// Annotation with the keys under which the values were written, as JSON.
 pub const KEYS: &str = "oauth.evolutionx.io/keys";

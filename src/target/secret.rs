@@ -19,7 +19,7 @@ use crate::oauth::lifetime::TokenTimes;
 use crate::target::annotations::{
     ACCESS_TOKEN_HASH, BINDING_HASH, CREDENTIALS_HASH, CREDENTIALS_NAME, CREDENTIALS_VERSION, DATA_HASH, EXPIRES_AT,
     INTEGRATION_UID, ISSUED_AT, KEYS, LIFETIME_WARNING, MANAGED_BY, REFRESH_TOKEN_EXPIRES_AT, REFRESH_TOKEN_HASH,
-    RENEW_AT, RETAINED_BY, RETAINED_FOR, SESSION_ENDS, SPEC_HASH, TEMPLATE_HASH, WrittenKeys,
+    REFRESH_TOKEN_ROTATED, RENEW_AT, RETAINED_BY, RETAINED_FOR, SESSION_ENDS, SPEC_HASH, TEMPLATE_HASH, WrittenKeys,
 };
 use crate::target::content::{Provenance, TargetContent};
 use crate::target::integrity::parts;
@@ -99,6 +99,14 @@ pub(crate) fn data(keys: &TargetKeys, content: &TargetContent) -> BTreeMap<Strin
     extra.chain(own).filter_map(|(key, value)| Some((key?.clone(), ByteString(value?.as_bytes().to_vec())))).collect()
 }
 
+/// Whether the refresh token is not the initial one.
+fn is_rotated(content: &TargetContent) -> bool {
+    let initial = content.provenance.refresh_token_hash.as_ref();
+    initial
+        .zip(content.refresh_token.as_ref())
+        .is_some_and(|(initial, token)| !fingerprint::matches(initial, &[token.expose_secret()]))
+}
+
 fn bookkeeping_annotations(
     template: &SecretTemplate,
     content: &TargetContent,
@@ -135,6 +143,7 @@ fn bookkeeping_annotations(
         (LIFETIME_WARNING, warning.map(|warning| warning.as_str().to_owned())),
         (ACCESS_TOKEN_HASH, access_token_hash.clone()),
         (REFRESH_TOKEN_HASH, refresh_token_hash.clone()),
+        (REFRESH_TOKEN_ROTATED, is_rotated(content).then(|| "true".to_owned())),
         (RENEW_REQUESTED_AT, renew_requested_at.clone()),
     ];
     always

@@ -10,11 +10,12 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 
 use crate::api::names::{MANAGER, RENEW_REQUESTED_AT};
+use crate::fingerprint;
 use crate::oauth::lifetime::TokenTimes;
 use crate::target::annotations::{
     ACCESS_TOKEN_HASH, ADOPT_BY, BINDING_HASH, CREDENTIALS_HASH, CREDENTIALS_NAME, CREDENTIALS_VERSION,
-    INTEGRATION_UID, REFRESH_TOKEN_HASH, RETAINED_BY, RETAINED_FOR, SPEC_HASH, TEMPLATE_HASH, annotation, label, times,
-    version,
+    INTEGRATION_UID, REFRESH_TOKEN_HASH, REFRESH_TOKEN_ROTATED, RETAINED_BY, RETAINED_FOR, SPEC_HASH, TEMPLATE_HASH,
+    annotation, label, times, version,
 };
 use crate::target::content::Provenance;
 use crate::target::integrity::{Integrity, integrity};
@@ -49,6 +50,8 @@ pub struct TargetSnapshot {
     pub provenance: Provenance,
     /// Fingerprint of its template.
     pub template_hash: String,
+    /// Whether the server has replaced the initial refresh token.
+    pub has_rotated: bool,
     /// Whether its data is unchanged.
     pub integrity: Integrity,
     /// Whether the operator still owns fields through its create call: an apply does not remove fields that were set
@@ -111,6 +114,7 @@ impl TargetSnapshot {
             times: times(meta),
             provenance,
             template_hash: text(TEMPLATE_HASH),
+            has_rotated: annotation(meta, REFRESH_TOKEN_ROTATED) == Some("true"),
             integrity: integrity(meta, data),
             has_update_managed_fields: has_update_managed_fields(meta),
             looks: Looks::of(meta),
@@ -140,10 +144,24 @@ impl TargetSnapshot {
         BASE_WEIGHT + texts + self.looks.0.len() * size_of::<u64>()
     }
 
+    /// Whether its chain of refresh tokens began with this one, which the server has replaced.
+    #[must_use]
+    pub fn has_spent(&self, initial: &str) -> bool {
+        let known = self.provenance.refresh_token_hash.as_deref().filter(|_| self.has_rotated);
+        known.is_some_and(|known| fingerprint::matches(known, &[initial]))
+    }
+
     /// Whether the integration with this uid owns the Secret.
     #[must_use]
     pub fn is_owned_by(&self, uid: &str) -> bool {
         self.owner.as_ref().is_some_and(|(_, owner)| owner == uid)
+    }
+
+    /// The name of the integration that owns it, if it can be the name of one: others may write the Secret as well.
+    #[must_use]
+    pub fn owner_name(&self) -> Option<String> {
+        let is_name = |name: &&String| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
+        self.owner.as_ref().map(|(name, _)| name).filter(is_name).cloned()
     }
 
     /// Whether its data is known to be modified.

@@ -16,7 +16,8 @@ use test_support::endpoint::{Endpoint, Reply};
 use test_support::keycloak::{Cluster, Keycloak};
 use test_support::keys;
 use test_support::manifests::install_permissions_with_service_accounts;
-use test_support::oidc_provider::OidcProvider;
+use test_support::messages::assert_recorded;
+use test_support::oidc_provider::{OidcProvider, secret};
 use test_support::{ControlPlane, World, eventually};
 
 /// The credentials of a Keycloak user, for a client with refresh tokens.
@@ -237,7 +238,7 @@ async fn keycloak_accepts_a_service_account_token_of_the_cluster() {
     });
     world.integration("it", &spec).await;
     let stalled = world.condition("it", "Stalled", "True", "DependencyMissing").await;
-    assert!(stalled.message.contains("ServiceAccount workload does not exist"), "{}", stalled.message);
+    assert_recorded("DependencyMissing", "a ServiceAccount that does not exist", &stalled.message);
     let accounts = Api::<ServiceAccount>::namespaced(world.client.clone(), &world.namespace);
     let account = serde_json::from_value(json!({"metadata": {"name": "workload"}})).expect("an account");
     accounts.create(&PostParams::default(), &account).await.expect("the account is created");
@@ -303,7 +304,11 @@ async fn without_permission_no_service_account_token_is_requested() {
     });
     world.integration("it", &spec).await;
     let stalled = world.condition("it", "Stalled", "True", "CredentialsAccessDenied").await;
-    assert!(stalled.message.contains("serviceAccountTokens.enabled=true"), "{}", stalled.message);
+    assert_recorded(
+        "CredentialsAccessDenied",
+        "a ServiceAccount token, without the operator's permission to create it",
+        &stalled.message,
+    );
 }
 
 #[tokio::test]
@@ -319,7 +324,7 @@ async fn oidc_provider_accepts_assertions_signed_with_each_type_of_key() {
         by_key("PS256", "rsa", &provider.rsa.pem),
         by_key("ES256", "ec", &provider.ec.pem),
         by_key("EdDSA", "ed", &provider.ed25519.pem),
-        client("plain", "client_secret_basic", json!(null), &[("client_secret", "plain-secret")]),
+        client("plain", "client_secret_basic", json!(null), &[("client_secret", &secret("plain"))]),
     ];
     let connection = json!({"caBundle": {"kind": "Secret", "name": "ca", "key": "ca.pem"}});
     all_ready(&world, provider.issuer(), &clients, &json!({"connection": connection})).await;
@@ -370,7 +375,7 @@ async fn oidc_provider_binds_a_token_to_a_client_certificate() {
 async fn oidc_provider_binds_a_token_to_a_key_with_dpop_and_nonces() {
     let provider = OidcProvider::shared();
     let world = World::new("provider-dpop").await;
-    world.secret("credentials", &[("client_id", "bound"), ("client_secret", "bound-secret")]).await;
+    world.secret("credentials", &[("client_id", "bound"), ("client_secret", &secret("bound"))]).await;
     let more = json!({"clientAuthentication": {"method": "client_secret_basic"}, "dpop": {}, "tokenLife": "9s"});
     let spec = provider_spec(&world, provider, &more).await;
     world.integration("it", &spec).await;

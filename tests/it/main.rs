@@ -27,4 +27,6 @@ mod requests;
 mod restart;
 mod revocation;
 mod rotation;
+mod servers;
+mod shared_refresh_tokens;
 mod tenants;

@@ -118,6 +118,28 @@ async fn a_value_that_others_add_is_kept_and_does_not_cause_a_request() {
     assert_eq!(endpoint.count(), 2, "one issue, one renewal");
 }
 
+/// `kubectl delete --filename` deletes the objects in the order of the file.
+#[tokio::test]
+async fn a_deletion_of_the_credentials_and_then_of_the_integration_is_not_a_warning() {
+    let endpoint = Endpoint::start(|_| Reply::token(3600));
+    let world = World::new("deleted-together").await;
+    for name in ["it", "kept"] {
+        let credentials = format!("{name}-credentials");
+        world.secret(&credentials, &[("client_id", "the-client"), ("client_secret", "the-client-secret")]).await;
+        let mut spec = client_credentials(&endpoint.url());
+        spec["credentials"]["secretName"] = json!(credentials);
+        world.integration(name, &spec).await;
+        world.ready(name).await;
+    }
+    world.delete_secret("it-credentials").await;
+    world.delete("it").await;
+    // The credentials that are deleted last are reported, so all earlier deletions have been handled.
+    world.delete_secret("kept-credentials").await;
+    world.event("kept", "CredentialsMissing").await;
+    let reasons: Vec<_> = world.events("it").await.into_iter().filter_map(|event| event.reason).collect();
+    assert_eq!(reasons, ["Issued"]);
+}
+
 #[tokio::test]
 async fn credentials_can_be_created_later_changed_and_deleted() {
     let endpoint = Endpoint::start(|_| Reply::token(3600));

@@ -9,6 +9,7 @@ use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
 use test_support::endpoint::{Endpoint, PASSWORD, Reply, RotatingTokenServer};
+use test_support::messages::assert_recorded;
 use test_support::proxy::{Network, Proxy};
 use test_support::world::{SHORT_TIMEOUT, rotating};
 use test_support::{ControlPlane, World, eventually};
@@ -58,6 +59,8 @@ async fn a_quota_prevents_the_request_instead_of_losing_its_response() {
     let ready = world.condition("it", "Ready", "False", "TargetDryRunFailed").await;
     assert!(ready.message.contains("exceeded quota"), "{}", ready.message);
     world.event("it", "TargetDryRunFailed").await;
+    let last = world.get("it").await.status.and_then(|status| status.last_failure).expect("a failure");
+    assert_recorded("TargetDryRunFailed", "a quota of the namespace, before a refresh token is sent", &last.message);
     assert_eq!(endpoint.count(), 0, "the refresh token was not spent");
     assert!(server.is_current(&first));
     // Deleting the quota is sufficient.

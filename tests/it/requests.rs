@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use test_support::certificate::Identity;
 use test_support::endpoint::{Endpoint, Reply, Request};
+use test_support::messages::assert_recorded;
 use test_support::world::client_credentials;
 use test_support::{World, eventually, keys};
 
@@ -173,7 +174,7 @@ async fn the_ca_bundle_of_the_spec_is_trusted() {
     spec["connection"] = json!({"caBundle": {"name": "ca", "key": "bundle.pem"}});
     world.integration("it", &spec).await;
     let stalled = world.condition("it", "Stalled", "True", "DependencyMissing").await;
-    assert!(stalled.message.contains("ConfigMap ca does not exist"), "{}", stalled.message);
+    assert_recorded("DependencyMissing", "the ConfigMap of spec.connection.caBundle does not exist", &stalled.message);
     world.config_map("ca", "bundle.pem", "no certificate").await;
     world.change("it", &json!({"spec": {"tokenLife": "50m"}})).await;
     eventually("the invalid bundle is reported", test_support::world::SHORT_TIMEOUT, async || {

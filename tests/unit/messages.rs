@@ -1,11 +1,14 @@
 //! Guarantee: docs/troubleshooting.md lists what users read after each mistake, as the operator writes it. `fetch` runs
-//! the same code as the operator, against real sockets; messages that need a cluster come from the decisions.
+//! the same code as the operator, against real sockets; messages that need a cluster come from the decisions, and
+//! from the end-to-end tests.
 
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use oauth_operator::api::reason::{FailureClass, Reason};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
@@ -13,6 +16,7 @@ use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
 use test_support::endpoint::{Endpoint, Reply, Request, canary};
+use test_support::messages::Message;
 use test_support::process::free_port;
 
 use crate::decision::cluster_messages;
@@ -20,7 +24,7 @@ use crate::fetch::{credentials_of, fetch_documents, integration_of};
 
 /// One mistake, and what users read.
 struct Entry {
-    mistake: &'static str,
+    mistake: String,
     reason: Reason,
     message: String,
 }
@@ -106,6 +110,13 @@ fn cases() -> Vec<Case> {
             good,
         ),
         case("a client secret that is wrong", json!({}), error(401, "invalid_client", "Client authentication failed.")),
+        case("a client secret in quotes", json!({}), error(401, "invalid_client", "Client authentication failed.")),
+        case("a client secret that is base64 twice", json!({}), error(401, "invalid_client", "")),
+        case(
+            "a client secret, and the server expects a signed assertion",
+            json!({}),
+            error(400, "invalid_client", "Parameter client_assertion_type is missing"),
+        ),
         case(
             "the server accepts another client authentication method only",
             json!({}),
@@ -217,6 +228,12 @@ fn cases() -> Vec<Case> {
         if case.mistake == "a refresh token that was already used" {
             case.values = json!({"refresh_token": "9b1d7f3e5a2c4860"});
         }
+        if case.mistake == "a client secret in quotes" {
+            case.values = json!({"client_secret": "\"0f3a9c81d2e4b7a6c5d4\""});
+        }
+        if case.mistake == "a client secret that is base64 twice" {
+            case.values = json!({"client_secret": STANDARD.encode("0f3a9c81d2e4b7a6c5d4")});
+        }
         if case.mistake == "an unusable private key" {
             case.values = json!({"private_key": "not PEM"});
         }
@@ -256,7 +273,7 @@ fn read(case: Case) -> Entry {
         .replace(&format!("127.0.0.1:{port}"), "login.example.com:443")
         .replace("127.0.0.1:1", "proxy.example.com:3128")
         .replace("127.0.0.1", "login.example.com");
-    Entry { mistake: case.mistake, reason: Reason::parse(reason).expect("a reason"), message }
+    Entry { mistake: case.mistake.to_owned(), reason: Reason::parse(reason).expect("a reason"), message }
 }
 
 fn class(reason: Reason) -> &'static str {
@@ -270,7 +287,17 @@ fn class(reason: Reason) -> &'static str {
 
 fn generate() -> String {
     let mut entries: Vec<Entry> = cases().into_iter().map(read).collect();
-    entries.extend(cluster_messages().into_iter().map(|(mistake, reason, message)| Entry { mistake, reason, message }));
+    entries.extend(cluster_messages().into_iter().map(|(mistake, reason, message)| Entry {
+        mistake: mistake.to_owned(),
+        reason,
+        message,
+    }));
+    let of_cluster = test_support::messages::recorded().into_iter().map(|Message { reason, mistake, message }| Entry {
+        mistake,
+        reason: Reason::parse(&reason).expect("a reason"),
+        message,
+    });
+    entries.extend(of_cluster);
     let mut page = "# Troubleshooting\n\nGenerated from the tests by `make crds`: what users read in the condition `Ready`, in events and in \
                     `status.lastFailure`, by reason. [reference.md](reference.md#reasons) describes all reasons.\n\n\
                     ```sh\nkubectl describe oauthintegration --all-namespaces\nkubectl get oauthintegration --all-namespaces \
@@ -300,14 +327,7 @@ fn the_messages_are_documented_as_they_are() {
     }
     let written = fs::read_to_string(&file).unwrap_or_default();
     assert_eq!(written, page, "docs/troubleshooting.md is not up to date: run make crds");
-    // Their messages come from a real API server, in the end-to-end tests.
-    let of_cluster = [
-        Reason::CredentialsAccessDenied,
-        Reason::DependencyMissing,
-        Reason::TargetDryRunFailed,
-        Reason::TargetWriteFailed,
-    ];
-    let is_failure = |reason: &&Reason| reason.class() != FailureClass::NotAFailure && !of_cluster.contains(reason);
+    let is_failure = |reason: &&Reason| reason.class() != FailureClass::NotAFailure;
     for reason in Reason::ALL.iter().filter(is_failure) {
         assert!(page.contains(&format!("\n## {reason}\n")), "no message for {reason}");
     }

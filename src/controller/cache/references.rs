@@ -80,6 +80,12 @@ impl SecretReferences {
         })
     }
 
+    /// The integrations that reference a Secret.
+    #[must_use]
+    pub fn dependents(&self, secret: &SecretRef) -> Vec<String> {
+        lock(&self.inner).by_secret.get(secret).map_or_else(Vec::new, |referenced| referenced.dependents.clone())
+    }
+
     /// Records the version of a Secret that was read.
     pub fn record_read(&self, secret: &SecretRef, version: u64) {
         if let Some(referenced) = lock(&self.inner).by_secret.get_mut(secret) {

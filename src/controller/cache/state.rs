@@ -4,6 +4,7 @@
 //! Watches lag behind the operator's own writes. The result of a write is therefore also recorded here, and older
 //! watch events are dropped, so that no decision is based on the state before the last write.
 
+use crate::controller::cache::initial_tokens::TokenClaim;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub struct PendingWrite {
     pub issued: IssuedToken,
     /// The superseded token, to be revoked some time after the write.
     pub superseded: Option<(Duration, RevocationJob)>,
+    /// Keeps other integrations from sending the same initial refresh token before they can see that it was used.
+    pub claim: Option<Arc<TokenClaim>>,
 }
 
 /// The state of an integration that is kept between two reconciliations.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use jiff::SignedDuration;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::controller::cache::references::NamespaceAndUid;
 use crate::controller::cache::state::lock;
@@ -11,6 +12,9 @@ use crate::target::snapshot::TargetSnapshot;
 
 /// The maximum number of cached Secrets of one integration: its target, and previous ones that will be deleted.
 const MAX_TARGETS_PER_INTEGRATION: usize = 8;
+/// With how many Secrets of a namespace an initial refresh token is compared: each comparison is a hash, and they delay
+/// everything else.
+const MAX_COMPARED: usize = 1_000;
 /// The maximum memory for the Secrets of one namespace, in bytes: about 5,000 of them. A Secret that is not cached is
 /// read when a decision needs it.
 const MAX_NAMESPACE_WEIGHT: usize = 8 << 20;
@@ -100,6 +104,29 @@ impl TargetCache {
     pub fn for_integration(&self, namespace: &str, integration_uid: &str) -> Vec<Arc<TargetSnapshot>> {
         let key = (namespace.to_owned(), integration_uid.to_owned());
         lock(&self.inner).by_integration.get(&key).cloned().unwrap_or_default()
+    }
+
+    /// The integration (name and uid) that has used this initial refresh token, which the server has replaced: another
+    /// one of the same namespace, with the same endpoint.
+    #[must_use]
+    pub fn spent_by(
+        &self,
+        namespace: &str,
+        integration_uid: &str,
+        binding: &str,
+        initial: &SecretString,
+    ) -> Option<(String, String)> {
+        let others: Vec<_> = lock(&self.inner)
+            .by_integration
+            .iter()
+            .filter(|((own, uid), _)| own == namespace && uid != integration_uid)
+            .flat_map(|(_, snapshots)| snapshots)
+            .filter(|snapshot| snapshot.has_rotated && snapshot.provenance.binding == binding)
+            .take(MAX_COMPARED)
+            .cloned()
+            .collect();
+        let spent = others.iter().find(|snapshot| snapshot.has_spent(initial.expose_secret()))?;
+        Some((spent.owner_name()?, spent.owner.as_ref()?.1.clone()))
     }
 
     /// Caches a Secret, unless this version or a newer one is already cached, or there is no room for it.

@@ -8,11 +8,12 @@ use kube::ResourceExt;
 use tracing::debug;
 
 use crate::api::spec::OAuthIntegration;
+use crate::controller::cache::initial_tokens::TokenClaim;
 use crate::controller::checks::Checked;
 use crate::controller::context::Context;
 use crate::controller::revoker::deletions::DeletionPermit;
 use crate::controller::slots::Slot;
-use crate::decision::observed::Observed;
+use crate::decision::observed::{InitialRefreshToken, Observed, Sibling};
 use crate::decision::outcome::Plan;
 use crate::decision::plan::plan;
 use crate::limiter::request_limiter::{Admission, Permit};
@@ -28,6 +29,8 @@ pub enum Reserved {
         permit: Permit,
         /// Memory for its response, which may contain the only copy of a refresh token.
         memory: Slot,
+        /// For the initial refresh token, if that is sent.
+        claim: Option<TokenClaim>,
     },
     /// For the revocations of an integration that is being deleted.
     Deletion(#[expect(dead_code, reason = "held until the end of the reconciliation")] DeletionPermit),
@@ -93,6 +96,26 @@ pub(crate) fn to_wall_clock(observed: &Observed, turn: Instant) -> Option<Timest
     SignedDuration::try_from(wait).ok().and_then(|wait| observed.now.checked_add(wait).ok())
 }
 
+/// Claims the initial refresh token, if that is sent. First the claim, and then the look-up: another integration
+/// releases its claim only after its Secret is in the cache.
+pub(crate) fn claim_initial_token(
+    context: &Context,
+    integration: &OAuthIntegration,
+    observed: &mut Observed,
+) -> Option<TokenClaim> {
+    let (spec, token) = (observed.spec.clone().ok()?, observed.initial_refresh_token_to_send()?);
+    let namespace = integration.namespace().unwrap_or_default();
+    let Some(claim) = context.initial_tokens.claim(&namespace, &token) else {
+        observed.initial_refresh_token = InitialRefreshToken::InUse;
+        return None;
+    };
+    if let Some((name, uid)) = context.targets.spent_by(&namespace, &observed.uid, &spec.binding, &token) {
+        observed.initial_refresh_token = InitialRefreshToken::Spent(Sibling { name, uid });
+        return None;
+    }
+    Some(claim)
+}
+
 /// Acquires a permit for the endpoint, and memory for the response.
 fn reserve_request(
     context: &Context,
@@ -113,7 +136,7 @@ fn reserve_request(
                 context.budgets.refund(&waiter.namespace, Instant::now());
                 observed.delayed = Some(Delay::NoMemory);
             }
-            memory.map(|memory| Reserved::Request { permit, memory })
+            memory.map(|memory| Reserved::Request { permit, memory, claim: None })
         }
         Admission::Queued(delay) => {
             observed.delayed = Some(delay);

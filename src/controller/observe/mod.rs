@@ -50,7 +50,7 @@ const DELETION_TIMEOUT: SignedDuration = SignedDuration::from_secs(30);
 pub async fn observe(context: &Context, integration: &OAuthIntegration) -> Result<(Observed, Option<Reserved>), Error> {
     let mut observed = observe_cached(context, integration); // no API call
     target::verify(context, integration, &mut observed).await?; // up to one call, within the budget of the namespace
-    let reserved = admission::admit(context, integration, &mut observed); // no API call
+    let mut reserved = admission::admit(context, integration, &mut observed); // no API call
     let plan = plan(&observed);
     if reserved.is_none() && !matches!(plan, Plan::Rewrite { .. }) {
         return Ok((observed, None));
@@ -63,6 +63,9 @@ pub async fn observe(context: &Context, integration: &OAuthIntegration) -> Resul
             observed.credentials = CredentialsState::DependencyMissing(chain(&error));
         }
         done => done?,
+    }
+    if let Some(Reserved::Request { claim, .. }) = &mut reserved {
+        *claim = admission::claim_initial_token(context, integration, &mut observed);
     }
     failpoint!("after-reads");
     Ok((observed, reserved))
@@ -112,7 +115,7 @@ fn observe_cached(context: &Context, integration: &OAuthIntegration) -> Observed
     let target = match current.into_iter().next() {
         None => TargetState::Absent,
         Some(snapshot) if snapshot.is_owned_by(&uid) => TargetState::Owned(snapshot),
-        Some(_) => TargetState::NotOwned,
+        Some(snapshot) => TargetState::NotOwned(snapshot.owner_name()),
     };
     let version = spec.as_ref().ok().and_then(|spec| {
         let Some(name) = spec.credentials.secret_name.clone() else { return Some(secrets::NO_SECRET.to_owned()) };

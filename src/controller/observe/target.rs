@@ -85,7 +85,7 @@ pub(crate) fn record(context: &Context, observed: &mut Observed, spec: &Validate
             context.targets.upsert(snapshot);
         }
     } else {
-        observed.target = TargetState::NotOwned;
+        observed.target = TargetState::NotOwned(snapshot.owner_name());
     }
     call::wipe(&mut secret);
 }

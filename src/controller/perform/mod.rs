@@ -24,6 +24,7 @@ use crate::api::names::MANAGER;
 use crate::api::reason::Reason;
 use crate::api::spec::OAuthIntegration;
 use crate::clock::now;
+use crate::controller::cache::initial_tokens::TokenClaim;
 use crate::controller::context::Context;
 use crate::controller::error::Error;
 use crate::controller::observe::admission::Reserved;
@@ -72,7 +73,7 @@ pub async fn execute(
 
 async fn renew(work: &Work<'_>, reason: Reason, reserved: Option<Reserved>) -> Outcome {
     let Work { context, observed, spec, .. } = *work;
-    let Some(Reserved::Request { permit, memory }) = reserved else { return Outcome::Nothing };
+    let Some(Reserved::Request { permit, memory, claim }) = reserved else { return Outcome::Nothing };
     if let Err(error) = dry_run_write(work).await {
         return Outcome::Failed(error);
     }
@@ -91,13 +92,13 @@ async fn renew(work: &Work<'_>, reason: Reason, reserved: Option<Reserved>) -> O
             let was_lost = matches!(reason, Reason::TargetMissing | Reason::TargetDrifted | Reason::CredentialsChanged);
             context.states.record_issued(&observed.uid, now(), was_lost);
             let superseded = revoke::superseded(work, &issued.content);
-            let pending = work.set_pending(*issued, superseded);
+            let pending = work.set_pending(*issued, superseded, claim);
             failpoint!("before-secret");
             save(work, &pending, true).await
         }
         Err(error) => {
             context.states.record_requested_pause(&observed.uid, now(), error.retry_after);
-            save_rotated_refresh_token(work, &error).await;
+            save_rotated_refresh_token(work, &error, claim).await;
             Outcome::Failed(error)
         }
     }
@@ -130,11 +131,11 @@ async fn dry_run_write(work: &Work<'_>) -> Result<(), RequestError> {
 
 /// Saves the new refresh token of a response that is otherwise unusable: the next attempt needs it. If it cannot be
 /// written now, it stays pending like any other response.
-async fn save_rotated_refresh_token(work: &Work<'_>, error: &RequestError) {
+async fn save_rotated_refresh_token(work: &Work<'_>, error: &RequestError, claim: Option<TokenClaim>) {
     let Some(RotatedRefreshToken(token)) = &error.refresh_token else { return };
     let content = content::content_with_rotated_refresh_token(work.observed, work.spec, token.clone(), now());
     if let Some(content) = content {
-        let pending = work.set_pending(IssuedToken { content, warning: None }, None);
+        let pending = work.set_pending(IssuedToken { content, warning: None }, None, claim);
         save(work, &pending, false).await;
     }
 }
@@ -152,7 +153,7 @@ async fn rewrite(work: &Work<'_>) -> Outcome {
     let Some(stored) = &observed.stored.content else { return Outcome::Nothing };
     let issued = IssuedToken { content: content::rescheduled(observed, spec, stored), warning: None };
     context.states.record_rewrite(&observed.uid, now());
-    save(work, &work.to_pending(issued, None), false).await
+    save(work, &work.to_pending(issued), false).await
 }
 
 async fn delete_previous_targets(context: &Context, observed: &Observed) -> Result<(), Error> {

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt};
@@ -11,11 +12,12 @@ use serde_json::json;
 use tracing::{info, warn};
 
 use crate::api::names::MANAGER;
+use crate::api::reason::Reason;
 use crate::api::spec::OAuthIntegration;
 use crate::api::status::OAuthIntegrationStatus;
 use crate::controller::context::Context;
 use crate::controller::error::Error;
-use crate::decision::observed::Observed;
+use crate::decision::observed::{InitialRefreshToken, Observed, Sibling};
 use crate::decision::outcome::{EventDraft, Settled};
 use crate::decision::status::is_ready;
 use crate::error_report::chain;
@@ -56,6 +58,9 @@ pub async fn report(
     failpoint!("after-status");
     if let Some(event) = event {
         publish_event(context, integration, event, observed.now).await;
+        if let InitialRefreshToken::Spent(sibling) = &observed.initial_refresh_token {
+            publish_sibling_event(context, integration, sibling).await;
+        }
     }
     failpoint!("after-report");
     Ok(None)
@@ -144,6 +149,36 @@ async fn publish_event(context: &Context, integration: &OAuthIntegration, event:
         secondary: None,
     };
     let reference = integration.object_ref(&());
+    if let Err(error) = with_timeout(context.recorder().publish(&event, &reference)).await
+        && context.may_log(&namespace)
+    {
+        warn!(namespace, name, error = chain(&error), "failed to publish event");
+    }
+}
+
+/// The event of the integration that has used the initial refresh token of this one.
+async fn publish_sibling_event(context: &Context, integration: &OAuthIntegration, sibling: &Sibling) {
+    let namespace = integration.namespace().unwrap_or_default();
+    if !context.budgets.take_event(&namespace, Instant::now()) {
+        context.metrics.event_dropped();
+        return;
+    }
+    let name = integration.name_any();
+    let event = Event {
+        type_: EventType::Warning,
+        reason: Reason::RefreshTokenShared.as_str().to_owned(),
+        note: Some(format!(
+            "OAuthIntegration {name} has the same initial refresh token, and does not send it: remove one of the two, or give it another token"
+        )),
+        action: Reason::RefreshTokenShared.as_str().to_owned(),
+        secondary: Some(integration.object_ref(&())),
+    };
+    let reference = ObjectReference {
+        name: Some(sibling.name.clone()),
+        uid: Some(sibling.uid.clone()),
+        resource_version: None,
+        ..integration.object_ref(&())
+    };
     if let Err(error) = with_timeout(context.recorder().publish(&event, &reference)).await
         && context.may_log(&namespace)
     {

@@ -127,7 +127,7 @@ async fn write_secret(
     known: Option<&TargetSnapshot>,
     pending: &PendingWrite,
 ) -> Result<(TargetSnapshot, Persisted), ApiError> {
-    let PendingWrite { namespace, owner, template, issued, superseded: _ } = pending;
+    let PendingWrite { namespace, owner, template, issued, superseded: _, claim: _ } = pending;
     let secrets = Api::<Secret>::namespaced(context.client.clone(), namespace);
     context.count_write(namespace);
     let known = known.filter(|known| known.name == template.secret_name);

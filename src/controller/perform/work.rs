@@ -8,6 +8,7 @@ use kube::{Resource, ResourceExt};
 
 use crate::acquisition::attempt::IssuedToken;
 use crate::api::spec::OAuthIntegration;
+use crate::controller::cache::initial_tokens::TokenClaim;
 use crate::controller::cache::state::PendingWrite;
 use crate::controller::context::Context;
 use crate::controller::revoker::job::RevocationJob;
@@ -43,23 +44,22 @@ impl<'a> Work<'a> {
         &self,
         issued: IssuedToken,
         superseded: Option<(Duration, RevocationJob)>,
+        claim: Option<TokenClaim>,
     ) -> Arc<PendingWrite> {
-        let pending = Arc::new(self.to_pending(issued, superseded));
+        let claim = claim.map(Arc::new);
+        let pending = Arc::new(PendingWrite { superseded, claim, ..self.to_pending(issued) });
         self.context.states.set_pending(&self.observed.uid, Arc::clone(&pending));
         pending
     }
 
-    pub(crate) fn to_pending(
-        &self,
-        issued: IssuedToken,
-        superseded: Option<(Duration, RevocationJob)>,
-    ) -> PendingWrite {
+    pub(crate) fn to_pending(&self, issued: IssuedToken) -> PendingWrite {
         PendingWrite {
             namespace: self.namespace.clone(),
             owner: self.owner.clone(),
             template: self.spec.template.clone(),
             issued,
-            superseded,
+            superseded: None,
+            claim: None,
         }
     }
 }

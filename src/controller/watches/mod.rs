@@ -17,6 +17,7 @@ pub(crate) mod share;
 use std::collections::{HashMap, HashSet};
 use std::future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -44,6 +45,8 @@ use crate::target::snapshot::TargetSnapshot;
 
 /// The maximum length of an annotation of an integration; a longer one is ignored.
 const MAX_ANNOTATION: usize = 1 << 10;
+/// The time between the deletion of a credentials Secret and the reconciliation of its integrations.
+const DELETION_GRACE: Duration = Duration::from_secs(2);
 
 /// The names of the watches of a scope, for readiness.
 #[must_use]
@@ -298,7 +301,13 @@ fn credentials(
                     let (secret, version) = reference_and_version(&secret);
                     vec![(secret, Some(version))]
                 }
-                Event::Delete(secret) => vec![(reference_and_version(&secret).0, None)],
+                Event::Delete(secret) => {
+                    let (secret, _) = reference_and_version(&secret);
+                    if !context.secret_references.record_version(&secret, None).is_empty() {
+                        tokio::spawn(reconcile_dependents_later(Arc::clone(&context), secret));
+                    }
+                    vec![]
+                }
             };
             let reconcile_requests = seen.into_iter().flat_map(|(secret, version)| {
                 let names = context.secret_references.record_version(&secret, version);
@@ -308,6 +317,14 @@ fn credentials(
         })
         .try_flatten()
         .boxed()
+}
+
+/// `kubectl delete --filename` deletes the Secret before the integration: a warning would be noise.
+async fn reconcile_dependents_later(context: Arc<Context>, secret: SecretRef) {
+    tokio::time::sleep(DELETION_GRACE).await;
+    for name in context.secret_references.dependents(&secret) {
+        context.triggers.one(&secret.0, &name);
+    }
 }
 
 fn reference_and_version(secret: &PartialObjectMeta<Secret>) -> (SecretRef, u64) {

@@ -73,6 +73,11 @@ impl<'a> ErrorResponse<'a> {
         let message = self.message()?;
         METHODS.into_iter().find(|method| *method != used && message.contains(method.as_str()))
     }
+
+    /// Whether the server's message names a parameter of assertions of clients (RFC 7521, section 4.2).
+    fn expects_assertion(&self) -> bool {
+        self.message().is_some_and(|message| message.contains("client_assertion"))
+    }
 }
 
 impl std::fmt::Display for ErrorResponse<'_> {
@@ -84,12 +89,18 @@ impl std::fmt::Display for ErrorResponse<'_> {
         }
         match self.message() {
             Some(text) if Some(text.as_str()) == self.error() => Ok(()),
-            Some(text) if is_html(self.raw) => write!(f, ": an HTML page: {}", redact(&text, self.sent)),
-            Some(text) => write!(f, ": {}", redact(&text, self.sent)),
+            // The advice follows, after a semicolon.
+            Some(text) if is_html(self.raw) => write!(f, ": an HTML page: {}", trimmed(&redact(&text, self.sent))),
+            Some(text) => write!(f, ": {}", trimmed(&redact(&text, self.sent))),
             None if is_html(self.raw) => f.write_str(": an HTML page"),
             None => Ok(()),
         }
     }
+}
+
+/// The text without the period at its end.
+fn trimmed(text: &str) -> &str {
+    text.strip_suffix('.').filter(|text| !text.ends_with('.')).unwrap_or(text)
 }
 
 /// The advice to the user. The most common mistake is the wrong body format, which the errors of endpoints do not
@@ -102,6 +113,10 @@ pub(crate) fn advice(status: u16, error: ErrorResponse<'_>, request: &TokenReque
     let mut advice = Vec::new();
     if let Some(method) = error.named_method(request.client.method) {
         advice.push(Advice::UseMethod(method));
+        return advice;
+    }
+    if error.expects_assertion() && !request.client.method.sends_assertion() {
+        advice.push(Advice::UseAssertion);
         return advice;
     }
     match (status, error.error()) {

@@ -5,6 +5,7 @@ use kube::Api;
 use kube::api::PostParams;
 use serde_json::json;
 use test_support::endpoint::Endpoint;
+use test_support::messages::assert_recorded;
 use test_support::world::{SHORT_TIMEOUT, condition};
 use test_support::{ControlPlane, World, eventually, manifests};
 
@@ -36,7 +37,8 @@ async fn a_target_beyond_the_quota_is_written_when_the_quota_allows() {
     quotas.create(&PostParams::default(), &quota).await.expect("a quota");
     rejected_by_the_api_server(&world, "it", "exceeded quota").await;
     world.integration("it", &spec("it", &endpoint.url(), &json!({}))).await;
-    failed(&world, "it", "False", "TargetWriteFailed", 3).await;
+    let last = failed(&world, "it", "False", "TargetWriteFailed", 3).await;
+    assert_recorded("TargetWriteFailed", "a quota of the namespace", &last.message);
     world.condition("it", "Reconciling", "True", "TargetWriteFailed").await;
     assert_reported(&world, "it", "TargetWriteFailed", &["Secret it", "exceeded quota", "kept in memory"]).await;
     assert_eq!(endpoint.count(), 1, "the response is kept and not requested again");

@@ -14,7 +14,9 @@ const issuer = `https://127.0.0.1:${port}`;
 
 const provider = new Provider(issuer, {
   clients: JSON.parse(process.env.CLIENTS),
-  scopes: ['read'],
+  scopes: ['read', 'offline_access'],
+  rotateRefreshToken: true,
+  findAccount: (ctx, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
   clientAuthMethods: [
     'client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt', 'tls_client_auth', 'none',
   ],
@@ -41,7 +43,7 @@ const provider = new Provider(issuer, {
       }),
     },
   },
-  ttl: { ClientCredentials: () => Number(process.env.LIFETIME) },
+  ttl: { AccessToken: 10, ClientCredentials: () => Number(process.env.LIFETIME), RefreshToken: 3600 },
 });
 
 const tls = {
@@ -53,8 +55,27 @@ const tls = {
   allowHTTP1: true,
 };
 const respond = provider.callback();
+
+// An unused refresh token of a client, as a log-in of a user would issue it.
+const issue = async (clientId) => {
+  const client = await provider.Client.find(clientId);
+  const grant = new provider.Grant({ accountId: 'ada', clientId });
+  grant.addOIDCScope('offline_access read');
+  const token = new provider.RefreshToken({
+    accountId: 'ada', client, grantId: await grant.save(), gty: 'authorization_code', scope: 'offline_access read',
+  });
+  return token.save();
+};
 const server = createSecureServer(tls, (request, response) => {
   console.log(`${request.method} ${request.url} HTTP/${request.httpVersion}`);
+  const url = new URL(request.url, issuer);
+  if (url.pathname === '/first-refresh-token') {
+    issue(url.searchParams.get('client')).then((token) => response.end(token), (error) => {
+      response.statusCode = 500;
+      response.end(String(error));
+    });
+    return;
+  }
   respond(request, response);
 });
 server.listen(port, '127.0.0.1', () => console.log('listening'));

@@ -62,6 +62,16 @@ impl Django {
         format!("{}/o/token/", self.address)
     }
 
+    /// The URL of the revocation endpoint.
+    pub fn revocation_endpoint(&self) -> String {
+        format!("{}/o/revoke_token/", self.address)
+    }
+
+    /// Whether the server accepts an access token for a protected resource.
+    pub fn is_active(&self, token: &str) -> bool {
+        http::get_with_token(&format!("{}/protected", self.address), Some(token)).0 == 200
+    }
+
     /// An unused refresh token of client `rotating`, of a separate family.
     pub fn first_refresh_token(&self) -> String {
         let request = json!({

@@ -2,8 +2,9 @@
 //! methods.
 //!
 //! Its clients, with a token lifetime of 60 s: `key` (private_key_jwt, with any of three keys), `certificate`
-//! (tls_client_auth), `bound` (DPoP, with nonces) and `plain` (client_secret_basic), the last two with the secret
-//! `<client>-secret`.
+//! (tls_client_auth), `bound` (DPoP, with nonces), `plain` (client_secret_basic), `post` (client_secret_post),
+//! `jwt` (client_secret_jwt) and `rotating` (client_secret_basic, with refresh tokens that can be used once, and a token
+//! lifetime of 10 s). The secret of each that has one is [`secret`].
 
 use std::fs;
 use std::process::Command;
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::keys::{self, Certificate, CertificateAuthority, Key};
 use crate::process::{Process, WorkDir, free_port};
-use crate::tools;
+use crate::{http, tools};
 
 /// Startup takes about a second; the first tests also share the machine with other servers that start.
 const BOOT: Duration = Duration::from_secs(60);
@@ -70,10 +71,30 @@ impl OidcProvider {
         &self.issuer
     }
 
+    /// An unused refresh token of client `rotating`, of a separate family.
+    pub fn first_refresh_token(&self) -> String {
+        let (status, body) = http::get(&format!("{}/first-refresh-token?client=rotating", self.issuer));
+        assert_eq!(status, 200, "{body}");
+        body
+    }
+
+    /// Whether a token of client `plain` is active, by introspection (RFC 7662).
+    pub fn is_active(&self, token: &str) -> bool {
+        let url = format!("{}/token/introspection", self.issuer);
+        let (status, body) = http::post_form_as(&url, ("plain", &secret("plain")), &[("token", token)]);
+        let response: Value = serde_json::from_str(&body).unwrap_or_default();
+        response["active"].as_bool().unwrap_or_else(|| panic!("no introspection: {status} {body}"))
+    }
+
     /// Its output.
     pub fn log(&self) -> String {
         self.process.log()
     }
+}
+
+/// The secret of a client: HS256 requires 32 bytes.
+pub fn secret(client: &str) -> String {
+    format!("{client}-secret-of-more-than-32-bytes")
 }
 
 fn clients(keys: &[&Key]) -> Value {
@@ -102,9 +123,19 @@ fn clients(keys: &[&Key]) -> Value {
             "bound",
             "client_secret_basic",
             json!({
-                "client_secret": "bound-secret", "dpop_bound_access_tokens": true,
+                "client_secret": secret("bound"), "dpop_bound_access_tokens": true,
             })
         ),
-        client("plain", "client_secret_basic", json!({"client_secret": "plain-secret"})),
+        client("plain", "client_secret_basic", json!({"client_secret": secret("plain")})),
+        client("post", "client_secret_post", json!({"client_secret": secret("post")})),
+        client("jwt", "client_secret_jwt", json!({"client_secret": secret("jwt")})),
+        client(
+            "rotating",
+            "client_secret_basic",
+            json!({
+                "client_secret": secret("rotating"), "grant_types": ["authorization_code", "refresh_token"],
+                "redirect_uris": ["https://127.0.0.1/callback"], "response_types": ["code"],
+            })
+        ),
     ])
 }

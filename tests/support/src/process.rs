@@ -21,7 +21,7 @@ use crate::record;
 /// a graceful shutdown would wait for servers that have already exited.
 const WATCHDOG: &str = r#"
 exec 3<&0
-setsid "$@" </dev/null 3<&- >"$LOG" 2>&1 &
+env -u LOG -u WORK -u RECORD setsid "$@" </dev/null 3<&- >"$LOG" 2>&1 &
 pid=$!
 echo "$pid"
 ( read -r _ <&3; kill -s KILL -- "-$pid" 2>/dev/null ) &

@@ -11,7 +11,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use oauth_operator::api::reason::Reason;
 use oauth_operator::api::spec::{OAuthIntegration, OAuthIntegrationSpec};
 use oauth_operator::api::status::OAuthIntegrationStatus;
-use oauth_operator::decision::observed::{CredentialsState, Observed, StoredTokens, TargetState};
+use oauth_operator::decision::observed::{
+    CredentialsState, InitialRefreshToken, Observed, Sibling, StoredTokens, TargetState,
+};
 use oauth_operator::decision::outcome::{Outcome, Plan, Settled, Written};
 use oauth_operator::decision::plan::plan;
 use oauth_operator::decision::reads::{Reads, missing_reads};
@@ -86,6 +88,7 @@ fn healthy() -> Observed {
             renew_requested_at: None,
         },
         template_hash: spec.template.hash.clone(),
+        has_rotated: false,
         integrity: Integrity::Intact,
         has_update_managed_fields: false,
         looks: Looks::default(),
@@ -110,7 +113,17 @@ fn healthy() -> Observed {
 pub fn cluster_messages() -> Vec<(&'static str, Reason, String)> {
     let bare = || Observed { target: TargetState::Absent, ..healthy() };
     let cases: Vec<(&'static str, Observed)> = vec![
-        ("the target Secret belongs to something else", Observed { target: TargetState::NotOwned, ..healthy() }),
+        ("the target Secret belongs to something else", Observed { target: TargetState::NotOwned(None), ..healthy() }),
+        (
+            "two integrations with the same refresh token",
+            Observed {
+                initial_refresh_token: InitialRefreshToken::Spent(Sibling {
+                    name: "erp".to_owned(),
+                    uid: String::new(),
+                }),
+                ..bare()
+            },
+        ),
         ("a suspended integration", Observed { suspend: true, ..healthy() }),
         (
             "an outage of the token endpoint for all integrations",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use oauth_operator::api::reason::Reason;
-use oauth_operator::decision::observed::{CredentialsState, Observed, TargetState};
+use oauth_operator::decision::observed::{CredentialsState, InitialRefreshToken, Observed, Sibling, TargetState};
 use oauth_operator::decision::outcome::Plan;
 use oauth_operator::decision::plan::plan;
 use oauth_operator::limiter::types::{CircuitScope, Delay};
@@ -100,13 +100,13 @@ const CASES: &[Case] = &[
     Case {
         name: "a pending response is not written into a foreign Secret",
         change: |o| {
-            o.target = TargetState::NotOwned;
+            o.target = TargetState::NotOwned(None);
             o.write_pending = true;
         },
         plan: || {
             stall(
                 Reason::TargetConflict,
-                "Secret it exists and does not belong to this integration: name another Secret in spec.target.secretName, or delete this one if nothing needs it. A retained Secret is taken over with the same credentials, or if its owner has set the annotation oauth.evolutionx.io/adopt-by to the integration's name",
+                "Secret it exists and does not belong to an integration: name another Secret in spec.target.secretName, or, if nothing needs this one, delete it. A retained Secret is taken over with the same credentials, or if its owner has set the annotation oauth.evolutionx.io/adopt-by to the integration's name",
             )
         },
     },
@@ -129,6 +129,28 @@ const CASES: &[Case] = &[
         name: "unreadable credentials stall",
         change: |o| o.credentials = CredentialsState::AccessDenied("give rights".to_owned()),
         plan: || stall(Reason::CredentialsAccessDenied, "give rights"),
+    },
+    Case {
+        name: "an initial refresh token that another integration has spent is not sent",
+        change: |o| {
+            o.target = TargetState::Absent;
+            o.initial_refresh_token =
+                InitialRefreshToken::Spent(Sibling { name: "erp".to_owned(), uid: "uid-of-erp".to_owned() });
+        },
+        plan: || {
+            stall(
+                Reason::RefreshTokenShared,
+                "OAuthIntegration erp has used the refresh token in Secret credentials, and the server has replaced it, so it is not sent again: put another one into a Secret of its own, and name that in spec.credentials.secretName",
+            )
+        },
+    },
+    Case {
+        name: "an initial refresh token that another integration is sending waits for its response",
+        change: |o| {
+            o.target = TargetState::Absent;
+            o.initial_refresh_token = InitialRefreshToken::InUse;
+        },
+        plan: || wait(Reason::Queued, Some(at(11))),
     },
     Case {
         name: "an invalid spec comes before missing credentials",

@@ -1,0 +1,90 @@
+//! Guarantee: if two integrations have the same initial refresh token, and the server replaces refresh tokens, only one
+//! of them sends it. The server would take the second use for a theft, and revoke the tokens of both.
+
+use serde_json::json;
+use test_support::endpoint::{Endpoint, Reply, canary};
+use test_support::keycloak::Keycloak;
+use test_support::messages::assert_recorded;
+use test_support::world::{SHORT_TIMEOUT, rotating};
+use test_support::{World, eventually};
+
+/// Waits until one of two integrations is ready and the other one is not; returns their names in this order.
+async fn one_of_two(world: &World) -> [&'static str; 2] {
+    eventually("one is ready, and the other one is told why not", SHORT_TIMEOUT, async || {
+        let mut reasons = Vec::new();
+        for name in ["first", "second"] {
+            reasons.push(world.get(name).await.status.and_then(|status| status.reason).unwrap_or_default());
+        }
+        match [reasons[0].as_str(), reasons[1].as_str()] {
+            ["TokenValid", "RefreshTokenShared"] => Ok(["first", "second"]),
+            ["RefreshTokenShared", "TokenValid"] => Ok(["second", "first"]),
+            _ => Err(format!("{reasons:?}")),
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_shared_token_is_sent_once_to_a_server_that_replaces_it() {
+    let keycloak = Keycloak::shared();
+    let world = World::new("shared-rotating").await;
+    let first = keycloak.first_refresh_token();
+    // In two Secrets, as two teams would have it.
+    let mut spec = rotating(&keycloak.token_endpoint(), "first-credentials");
+    spec["request"] = json!({"format": "form"});
+    for name in ["first", "second"] {
+        let values = [("client_id", "rotating"), ("client_secret", "rotating-secret"), ("refresh_token", &first)];
+        world.secret(&format!("{name}-credentials"), &values).await;
+        spec["credentials"]["secretName"] = json!(format!("{name}-credentials"));
+        // At the same time: both are reconciled before one has a token.
+        world.integration(name, &spec).await;
+    }
+    let [winner, other] = one_of_two(&world).await;
+    let stalled = world.condition(other, "Stalled", "True", "RefreshTokenShared").await;
+    assert!(stalled.message.contains(&format!("OAuthIntegration {winner} has used")), "{}", stalled.message);
+    assert!(stalled.message.contains(&format!("Secret {other}-credentials")), "{}", stalled.message);
+    world.event(other, "RefreshTokenShared").await;
+    let told = world.event(winner, "RefreshTokenShared").await;
+    assert!(told.note.as_deref().is_some_and(|note| note.contains(other)), "{told:?}");
+    // The family is not revoked: the chain continues.
+    let mut last = world.value(winner, "refresh_token").await;
+    for _ in 0..2 {
+        last = world.wait_for_change(winner, "refresh_token", &last).await;
+    }
+    // With a token of its own, the other one works as well.
+    world.secret(&format!("{other}-credentials"), &[("refresh_token", &keycloak.first_refresh_token())]).await;
+    world.ready(other).await;
+    let requests = |labels: &str| world.operator.sum("oauth_operator_token_requests_total", labels);
+    assert_eq!(requests(""), requests("outcome=\"Success\""), "no request was rejected");
+}
+
+#[tokio::test]
+async fn a_token_that_the_server_does_not_replace_can_be_shared() {
+    let endpoint = Endpoint::start(|_| {
+        Reply::json(200, &json!({"access_token": format!("token-{}", canary()), "expires_in": 3600}))
+    });
+    let world = World::new("shared-constant").await;
+    let first = canary();
+    world.secret("credentials", &[("client_id", "the-client"), ("refresh_token", &first)]).await;
+    for number in 0..5 {
+        world.integration(&format!("it-{number}"), &rotating(&endpoint.url(), "credentials")).await;
+    }
+    for number in 0..5 {
+        world.ready(&format!("it-{number}")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_target_of_another_integration_is_named() {
+    let endpoint = Endpoint::start(|_| Reply::token(3600));
+    let world = World::new("same-target").await;
+    world.credentials().await;
+    let spec = test_support::world::client_credentials(&endpoint.url());
+    world.integration("erp", &spec).await;
+    world.ready("erp").await;
+    let mut other = spec.clone();
+    other["target"] = json!({"secretName": "erp"});
+    world.integration("orders", &other).await;
+    let stalled = world.condition("orders", "Stalled", "True", "TargetConflict").await;
+    assert_recorded("TargetConflict", "the same target in two integrations", &stalled.message);
+}
