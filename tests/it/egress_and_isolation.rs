@@ -454,3 +454,12 @@ async fn a_worker_is_replaced_after_a_thousand_responses() {
     assert_eq!(sandbox.check("tenant", vec!["a & b".to_owned()]).await, Ok(vec![Ok(())]));
     assert_eq!(starts(), 2, "the next one is new");
 }
+
+/// As a worker exits that may not restrict itself.
+#[tokio::test]
+async fn a_worker_that_exits_is_not_reported_as_one_without_memory() {
+    use oauth_operator::oauth::expression::error::CheckError;
+    use oauth_operator::oauth::expression::sandbox::Sandbox;
+    let checked = Sandbox::of("/bin/false".into()).check("tenant", vec!["a & b".to_owned()]).await;
+    assert_eq!(checked, Err(CheckError::NotStarted("exit code 1".to_owned())));
+}

@@ -39,6 +39,8 @@ const ROOM: usize = 8;
 const TRUSTED: usize = 256;
 /// For how many namespaces trust is remembered.
 const TRUSTED_NAMESPACES: usize = 1_024;
+/// The maximum time until a worker that has closed its output exits.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How many requests a worker handles before it is replaced.
 const MAX_JOBS_PER_WORKER: u32 = 1_000;
 
@@ -248,7 +250,7 @@ impl Sandbox {
         if let Some(worker) = idle {
             match self.work_with(worker, job, timeout).await {
                 // The worker may have died because of an earlier request, so a new one tries again.
-                Err(WorkerError::Died) => {}
+                Err(WorkerError::Died | WorkerError::NotStarted(_)) => {}
                 result => return result,
             }
         }
@@ -265,7 +267,13 @@ impl Sandbox {
         // A worker is killed when it is dropped.
         let results = match tokio::time::timeout(timeout, worker.work(job)).await {
             Ok(Ok(results)) => results,
-            Ok(Err(_)) => return Err(WorkerError::Died),
+            Ok(Err(_)) => {
+                // A worker exits by itself only if it cannot restrict itself.
+                return Err(match tokio::time::timeout(EXIT_TIMEOUT, worker.exit_code()).await {
+                    Ok(Some(code)) => WorkerError::NotStarted(format!("exit code {code}")),
+                    Ok(None) | Err(_) => WorkerError::Died,
+                });
+            }
             Err(_) => return Err(WorkerError::TimedOut),
         };
         worker.jobs += 1;

@@ -17,7 +17,7 @@ const MAX_RESULT_BYTES: u32 = 2 << 20;
 #[derive(Debug)]
 pub(crate) struct WorkerProcess {
     /// Killed when this is dropped.
-    _process: Child,
+    process: Child,
     input: ChildStdin,
     output: ChildStdout,
     /// How many requests it has handled.
@@ -40,7 +40,13 @@ impl WorkerProcess {
             .spawn()?;
         let no_pipe = || std::io::Error::other("no pipe");
         let (input, output) = (process.stdin.take().ok_or_else(no_pipe)?, process.stdout.take().ok_or_else(no_pipe)?);
-        Ok(Self { _process: process, input, output, jobs: 0 })
+        Ok(Self { process, input, output, jobs: 0 })
+    }
+
+    /// The exit code of a worker that does not respond; `None` if a signal ended it, as when it has no more memory.
+    pub(crate) async fn exit_code(mut self) -> Option<i32> {
+        drop(self.input);
+        self.process.wait().await.ok()?.code()
     }
 
     pub(crate) async fn work(&mut self, job: &EvaluationRequest) -> std::io::Result<Vec<EvaluationResult>> {
