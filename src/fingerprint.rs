@@ -21,6 +21,12 @@ pub fn salted(parts: &[&str]) -> String {
     with_salt(&hex::encode(salt), parts)
 }
 
+/// Fingerprint of a secret value that is the same for all integrations of a namespace, as `namespace:fingerprint`.
+#[must_use]
+pub fn in_namespace(namespace: &str, value: &str) -> String {
+    with_salt(namespace, &[value])
+}
+
 /// Whether `fingerprint` matches these parts.
 #[must_use]
 pub fn matches(fingerprint: &str, parts: &[&str]) -> bool {

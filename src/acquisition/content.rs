@@ -21,8 +21,10 @@ pub(crate) fn provenance(
     credentials: &Credentials,
     version: &str,
 ) -> Provenance {
-    let first_token =
-        credentials.get(Credential::RefreshToken).map(|token| fingerprint::salted(&[token.expose_secret()]));
+    // Comparable within the namespace, to recognize integrations with the same one.
+    let first_token = credentials
+        .get(Credential::RefreshToken)
+        .map(|token| fingerprint::in_namespace(&credentials.tenant, token.expose_secret()));
     Provenance {
         spec_hash: spec.spec_hash.clone(),
         credentials_hash: fingerprint::salted(&credentials.hashed_parts()),

@@ -65,8 +65,8 @@ reasons! {
     /// Something else that the request needs is missing: the certificates of `spec.connection.caBundle`, or
     /// the ServiceAccount of `spec.serviceAccountToken`. Checked again every 30 s.
     DependencyMissing: Configuration,
-    /// Another integration has already used the first refresh token, and the server issued another one for it: using
-    /// it again could revoke both.
+    /// Another integration of the namespace has already used the initial refresh token, and received another one for it:
+    /// using it again could revoke both.
     RefreshTokenShared: Configuration,
     /// A Secret with the target's name exists, but is not owned by this integration.
     TargetConflict: Configuration,

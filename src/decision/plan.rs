@@ -27,7 +27,7 @@ const MIN_RETRY_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 const MEMORY_PAUSE: SignedDuration = SignedDuration::from_secs(10);
 
 /// The time until it is checked again whether another integration has used the initial refresh token.
-const SHARED_TOKEN_PAUSE: SignedDuration = SignedDuration::from_secs(1);
+const SHARED_TOKEN_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 
 /// The checks, in the order in which they decide.
 const POLICY_CHAIN: &[fn(&Observed) -> Option<Plan>] = &[
@@ -173,7 +173,8 @@ fn target_conflict(observed: &Observed) -> Option<Plan> {
     Some(Plan::Stall { reason: Reason::TargetConflict, message })
 }
 
-/// Servers that replace refresh tokens take the second use of one for a theft, and revoke all tokens of its family.
+/// Servers that replace refresh tokens take the second use of one for a theft, and revoke all tokens of its family. With
+/// `renewal.fallback`, the integration goes on without it.
 fn refresh_token_shared(observed: &Observed) -> Option<Plan> {
     match &observed.initial_refresh_token {
         InitialRefreshToken::Unshared => None,
@@ -181,12 +182,12 @@ fn refresh_token_shared(observed: &Observed) -> Option<Plan> {
             Some(Plan::Wait { reason: Reason::Queued, until: observed.now.checked_add(SHARED_TOKEN_PAUSE).ok() })
         }
         InitialRefreshToken::Spent(other) => {
-            let credentials = &observed.spec.as_ref().ok()?.credentials;
-            let secret = credentials.secret_name.as_deref().unwrap_or_default();
+            let spec = observed.spec.as_ref().ok().filter(|spec| spec.needs_refresh_token())?;
+            let secret = spec.credentials.secret_name.as_deref().unwrap_or_default();
             Some(Plan::Stall {
                 reason: Reason::RefreshTokenShared,
                 message: format!(
-                    "OAuthIntegration {} has used the refresh token in Secret {secret}, and the server has replaced it, so it is not sent again: put another one into a Secret of its own, and name that in spec.credentials.secretName",
+                    "OAuthIntegration {} has used the refresh token in Secret {secret} and received another one for it, so it is not sent again: obtain a refresh token for this integration alone, and put it into a Secret that no other integration uses",
                     other.name
                 ),
             })

@@ -149,8 +149,11 @@ fn problem(observed: &Observed, plan: &Plan, last_failure: Option<&LastFailure>)
             CircuitScope::Host => "every integration",
             CircuitScope::Namespace => "every integration of this namespace",
         };
+        let host = observed.spec.as_ref().ok().and_then(|spec| spec.token_request.endpoint.known()?.host_str());
+        let last = last_failure.map(|last| format!("; the last error: {}", last.message)).unwrap_or_default();
         let message = format!(
-            "the token endpoint's host has failed for {affected} since {since}; one request at a time probes it until it responds"
+            "the token endpoint's host {} has failed for {affected} since {since}; one request at a time probes it until it responds{last}",
+            host.unwrap_or_default()
         );
         return Some(Problem { reason: Reason::CircuitBreakerOpen, message });
     }

@@ -5,7 +5,7 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::decision::observed::{CredentialsState, Observed, StoredTokens, TargetState};
+use crate::decision::observed::{CredentialsState, InitialRefreshToken, Observed, StoredTokens, TargetState};
 use crate::fingerprint;
 use crate::oauth::credentials::Credential;
 use crate::spec::credentials;
@@ -45,7 +45,9 @@ impl Observed {
                 .clone()
                 .filter(|_| self.snapshot().is_some_and(|snapshot| self.may_refresh(&snapshot.provenance)));
         }
-        let first = credentials.get(Credential::RefreshToken).cloned();
+        // With a fallback, the integration continues without the initial token.
+        let is_spent_by_another = matches!(self.initial_refresh_token, InitialRefreshToken::Spent(_));
+        let first = credentials.get(Credential::RefreshToken).filter(|_| !is_spent_by_another).cloned();
         let current = self.stored.refresh_token.as_ref();
         let initial_refresh_token_hash = self.stored.initial_refresh_token_hash.as_deref();
         match (first, current.filter(|_| !self.withholds_refresh_token())) {

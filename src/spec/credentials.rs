@@ -115,14 +115,14 @@ pub fn withheld_refresh_token_message(source: &CredentialsSource, target: &str) 
     )
 }
 
-/// A hint at the most common mistakes in a Secret: a line break, as `echo secret | base64` adds it, a blank, quotes, and
+/// A hint at the most common mistakes in a Secret: a line break, as `echo secret | base64` adds it, a space, quotes, and
 /// base64 in `data` of a value that is already base64. Keys and certificates always end with a line break.
 #[must_use]
 pub fn unusual_value_hint(source: &CredentialsSource, credentials: &Credentials) -> String {
     let mut hint = String::new();
     for field in &source.fields {
         let value = credentials.get(field.credential).map_or("", ExposeSecret::expose_secret);
-        if let Some(mistake) = mistake(value) {
+        if let Some(mistake) = mistake(field.credential, value) {
             let _ = write!(hint, "; the value under key {} {mistake}", field.key);
         }
     }
@@ -130,15 +130,16 @@ pub fn unusual_value_hint(source: &CredentialsSource, credentials: &Credentials)
 }
 
 /// What is unusual about the value of a credential.
-fn mistake(value: &str) -> Option<&'static str> {
+fn mistake(credential: Credential, value: &str) -> Option<&'static str> {
     let is_quoted = |quote| value.len() > 1 && value.starts_with(quote) && value.ends_with(quote);
     match value {
         _ if value.starts_with("-----BEGIN") => None,
         _ if value.ends_with(['\n', '\r']) => Some("ends with a line break, which is sent too"),
-        _ if value.starts_with(char::is_whitespace) => Some("starts with a blank, which is sent too"),
-        _ if value.ends_with(char::is_whitespace) => Some("ends with a blank, which is sent too"),
+        _ if value.starts_with(char::is_whitespace) => Some("starts with a space, which is sent too"),
+        _ if value.ends_with(char::is_whitespace) => Some("ends with a space, which is sent too"),
         _ if is_quoted('"') || is_quoted('\'') => Some("is in quotes, which are sent too"),
-        _ if is_base64_of_text(value) => {
+        // Tokens of some servers are base64 of JSON.
+        _ if matches!(credential, Credential::ClientSecret | Credential::Password) && is_base64_of_text(value) => {
             Some("may be base64 that was encoded again: encode it once, or use stringData")
         }
         _ => None,

@@ -10,7 +10,6 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 
 use crate::api::names::{MANAGER, RENEW_REQUESTED_AT};
-use crate::fingerprint;
 use crate::oauth::lifetime::TokenTimes;
 use crate::target::annotations::{
     ACCESS_TOKEN_HASH, ADOPT_BY, BINDING_HASH, CREDENTIALS_HASH, CREDENTIALS_NAME, CREDENTIALS_VERSION,
@@ -144,13 +143,6 @@ impl TargetSnapshot {
         BASE_WEIGHT + texts + self.looks.0.len() * size_of::<u64>()
     }
 
-    /// Whether its chain of refresh tokens began with this one, which the server has replaced.
-    #[must_use]
-    pub fn has_spent(&self, initial: &str) -> bool {
-        let known = self.provenance.refresh_token_hash.as_deref().filter(|_| self.has_rotated);
-        known.is_some_and(|known| fingerprint::matches(known, &[initial]))
-    }
-
     /// Whether the integration with this uid owns the Secret.
     #[must_use]
     pub fn is_owned_by(&self, uid: &str) -> bool {
@@ -160,7 +152,9 @@ impl TargetSnapshot {
     /// The name of the integration that owns it, if it can be the name of one: others may write the Secret as well.
     #[must_use]
     pub fn owner_name(&self) -> Option<String> {
-        let is_name = |name: &&String| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
+        let is_name = |name: &&String| {
+            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
+        };
         self.owner.as_ref().map(|(name, _)| name).filter(is_name).cloned()
     }
 

@@ -461,5 +461,6 @@ async fn a_worker_that_exits_is_not_reported_as_one_without_memory() {
     use oauth_operator::oauth::expression::error::CheckError;
     use oauth_operator::oauth::expression::sandbox::Sandbox;
     let checked = Sandbox::of("/bin/false".into()).check("tenant", vec!["a & b".to_owned()]).await;
-    assert_eq!(checked, Err(CheckError::NotStarted("exit code 1".to_owned())));
+    let message = "it cannot restrict itself: check the limits of the container";
+    assert_eq!(checked, Err(CheckError::NotStarted(message.to_owned())));
 }

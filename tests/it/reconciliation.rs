@@ -131,8 +131,7 @@ async fn a_deletion_of_the_credentials_and_then_of_the_integration_is_not_a_warn
         world.integration(name, &spec).await;
         world.ready(name).await;
     }
-    world.delete_secret("it-credentials").await;
-    world.delete("it").await;
+    tokio::join!(world.delete_secret("it-credentials"), world.delete("it"));
     // The credentials that are deleted last are reported, so all earlier deletions have been handled.
     world.delete_secret("kept-credentials").await;
     world.event("kept", "CredentialsMissing").await;

@@ -1,8 +1,11 @@
 //! Guarantee: if two integrations have the same initial refresh token, and the server replaces refresh tokens, only one
 //! of them sends it. The server would take the second use for a theft, and revoke the tokens of both.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use serde_json::json;
-use test_support::endpoint::{Endpoint, Reply, canary};
+use test_support::endpoint::{Endpoint, PASSWORD, Reply, RotatingTokenServer, canary};
 use test_support::keycloak::Keycloak;
 use test_support::messages::assert_recorded;
 use test_support::world::{SHORT_TIMEOUT, rotating};
@@ -54,8 +57,8 @@ async fn a_shared_token_is_sent_once_to_a_server_that_replaces_it() {
     // With a token of its own, the other one works as well.
     world.secret(&format!("{other}-credentials"), &[("refresh_token", &keycloak.first_refresh_token())]).await;
     world.ready(other).await;
-    let requests = |labels: &str| world.operator.sum("oauth_operator_token_requests_total", labels);
-    assert_eq!(requests(""), requests("outcome=\"Success\""), "no request was rejected");
+    let (all, succeeded) = world.operator.token_requests();
+    assert_eq!(all, succeeded, "no request was rejected");
 }
 
 #[tokio::test]
@@ -64,7 +67,7 @@ async fn a_token_that_the_server_does_not_replace_can_be_shared() {
         Reply::json(200, &json!({"access_token": format!("token-{}", canary()), "expires_in": 3600}))
     });
     let world = World::new("shared-constant").await;
-    let first = canary();
+    let first = format!("initial-{}", canary());
     world.secret("credentials", &[("client_id", "the-client"), ("refresh_token", &first)]).await;
     for number in 0..5 {
         world.integration(&format!("it-{number}"), &rotating(&endpoint.url(), "credentials")).await;
@@ -72,6 +75,49 @@ async fn a_token_that_the_server_does_not_replace_can_be_shared() {
     for number in 0..5 {
         world.ready(&format!("it-{number}")).await;
     }
+    let sent: Vec<_> = endpoint.requests().iter().map(|request| request.parameter("refresh_token")).collect();
+    assert_eq!(sent, vec![first; 5]);
+}
+
+/// An operator, and a strict server whose responses are delayed.
+async fn strict_server(name: &str, delay: Duration) -> (World, Arc<RotatingTokenServer>, Endpoint) {
+    let server = RotatingTokenServer::new(3600);
+    let responding = Arc::clone(&server);
+    let endpoint = Endpoint::start(move |request| {
+        std::thread::sleep(delay);
+        responding.reply(request)
+    });
+    (World::new(name).await, server, endpoint)
+}
+
+/// The response is delayed until the other integration has been reconciled.
+#[tokio::test]
+async fn a_shared_token_is_not_sent_while_the_response_to_another_integration_is_pending() {
+    let (world, server, endpoint) = strict_server("shared-pending", Duration::from_secs(3)).await;
+    world.secret("credentials", &[("client_id", "the-client"), ("refresh_token", &server.first())]).await;
+    for name in ["first", "second"] {
+        world.integration(name, &rotating(&endpoint.url(), "credentials")).await;
+    }
+    let [winner, _] = one_of_two(&world).await;
+    assert_eq!(endpoint.count(), 1, "the token was sent once");
+    assert!(server.is_current(&world.value(winner, "refresh_token").await), "the family is not revoked");
+}
+
+#[tokio::test]
+async fn with_a_fallback_a_shared_token_is_not_needed() {
+    let (world, server, endpoint) = strict_server("shared-fallback", Duration::ZERO).await;
+    let first = server.first();
+    let values =
+        [("client_id", "the-client"), ("refresh_token", first.as_str()), ("username", "ada"), ("password", PASSWORD)];
+    world.secret("credentials", &values).await;
+    let mut spec = rotating(&endpoint.url(), "credentials");
+    spec["renewal"] = json!({"fallback": {"grantType": "user_password"}});
+    for name in ["first", "second"] {
+        world.integration(name, &spec).await;
+        world.condition(name, "Ready", "True", "TokenValid").await;
+    }
+    assert_eq!((server.renewed(), server.logins()), (1, 1));
+    assert!(server.is_current(&world.value("first", "refresh_token").await), "the family is not revoked");
 }
 
 #[tokio::test]

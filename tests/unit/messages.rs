@@ -5,7 +5,9 @@
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -13,11 +15,14 @@ use oauth_operator::api::reason::{FailureClass, Reason};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
 use serde_json::{Value, json};
 use test_support::endpoint::{Endpoint, Reply, Request, canary};
+use test_support::keys::openssl;
 use test_support::messages::Message;
-use test_support::process::free_port;
+use test_support::process::{Process, WorkDir, free_port};
 
 use crate::decision::cluster_messages;
 use crate::fetch::{credentials_of, fetch_documents, integration_of};
@@ -84,6 +89,52 @@ fn tls(name: &str, is_ca: bool, last_year: i32, signed_by_ca: bool) -> (Arc<Serv
     (Arc::new(config), certificate.pem())
 }
 
+/// A trusted server that requires a certificate of the client.
+fn requiring_certificate() -> (Arc<ServerConfig>, String) {
+    let provider = Arc::new(ring::default_provider());
+    let (_, pem) = tls("127.0.0.1", true, 2090, false);
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate")).expect("a root");
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
+    let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
+    params.not_after = date_time_ymd(2090, 1, 1);
+    let key = KeyPair::generate().expect("a key");
+    let certificate = params.self_signed(&key).expect("a certificate");
+    let builder =
+        ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
+    let builder = builder.with_client_cert_verifier(verifier.expect("a verifier"));
+    let private = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+    let config = builder.with_single_cert(vec![certificate.der().clone()], private).expect("a configuration");
+    (Arc::new(config), certificate.pem())
+}
+
+/// A server that offers only a cipher suite without ephemeral keys, which no server of rustls does.
+fn outdated_server() -> (Process, u16) {
+    let (work, port) = (WorkDir::new("openssl"), free_port());
+    let (certificate, key) = (work.path().join("server.pem"), work.path().join("server.key"));
+    let (certificate, key) = (certificate.display().to_string(), key.display().to_string());
+    let make = [
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-subj",
+        "/CN=127.0.0.1",
+        "-out",
+        &certificate,
+        "-keyout",
+        &key,
+    ];
+    openssl(&make, "");
+    let mut command = Command::new("openssl");
+    command.args(["s_server", "-www", "-tls1_2", "-cipher", "AES128-SHA", "-accept", &format!("127.0.0.1:{port}")]);
+    command.args(["-cert", &certificate, "-key", &key]);
+    let process = Process::start("openssl", work, command);
+    process.wait_until("it listens", Duration::from_secs(20), || process.log().contains("ACCEPT"));
+    (process, port)
+}
+
 fn secure_url(endpoint: &Endpoint) -> String {
     format!("https://{}/token", endpoint.address())
 }
@@ -95,7 +146,7 @@ fn over_tls(mistake: &'static str, name: &str, is_ca: bool, last_year: i32, sign
     Case { mistake, changes: json!({}), values: json!({}), endpoint, others: vec![], url }
 }
 
-fn cases() -> Vec<Case> {
+fn cases(outdated_port: u16) -> Vec<Case> {
     let json_format = json!({"request": {"format": "json"}});
     let password = json!({"grantType": "password"});
     let user = json!({"username": "erp", "password": "wrong-password-of-erp"});
@@ -214,6 +265,16 @@ fn cases() -> Vec<Case> {
         let url = Some(secure_url(&endpoint));
         cases.push(Case { mistake, changes, values: json!({}), endpoint, others, url });
     }
+    let (config, pem) = requiring_certificate();
+    let endpoint = Endpoint::start_tls(config, good);
+    let others =
+        vec![json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ca"}, "data": {"ca.crt": pem}})];
+    let (url, changes) = (Some(secure_url(&endpoint)), json!({"connection": {"caBundle": {"name": "ca"}}}));
+    let mistake = "a server that requires a client certificate";
+    cases.push(Case { mistake, changes, values: json!({}), endpoint, others, url });
+    let mut outdated = case("a server that offers only outdated cipher suites", json!({}), good);
+    outdated.url = Some(format!("https://127.0.0.1:{outdated_port}/token"));
+    cases.push(outdated);
     for case in &mut cases {
         case.url = match case.mistake {
             "https to a port without TLS" => Some(secure_url(&case.endpoint)),
@@ -286,7 +347,8 @@ fn class(reason: Reason) -> &'static str {
 }
 
 fn generate() -> String {
-    let mut entries: Vec<Entry> = cases().into_iter().map(read).collect();
+    let (_outdated, outdated_port) = outdated_server();
+    let mut entries: Vec<Entry> = cases(outdated_port).into_iter().map(read).collect();
     entries.extend(cluster_messages().into_iter().map(|(mistake, reason, message)| Entry {
         mistake: mistake.to_owned(),
         reason,

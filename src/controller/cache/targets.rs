@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use jiff::SignedDuration;
-use secrecy::{ExposeSecret, SecretString};
 
 use crate::controller::cache::references::NamespaceAndUid;
 use crate::controller::cache::state::lock;
@@ -12,9 +11,6 @@ use crate::target::snapshot::TargetSnapshot;
 
 /// The maximum number of cached Secrets of one integration: its target, and previous ones that will be deleted.
 const MAX_TARGETS_PER_INTEGRATION: usize = 8;
-/// With how many Secrets of a namespace an initial refresh token is compared: each comparison is a hash, and they delay
-/// everything else.
-const MAX_COMPARED: usize = 1_000;
 /// The maximum memory for the Secrets of one namespace, in bytes: about 5,000 of them. A Secret that is not cached is
 /// read when a decision needs it.
 const MAX_NAMESPACE_WEIGHT: usize = 8 << 20;
@@ -106,27 +102,17 @@ impl TargetCache {
         lock(&self.inner).by_integration.get(&key).cloned().unwrap_or_default()
     }
 
-    /// The integration (name and uid) that has used this initial refresh token, which the server has replaced: another
-    /// one of the same namespace, with the same endpoint.
+    /// The integration (name and uid) that has used the initial refresh token with this fingerprint, and received another
+    /// one for it: another one of the same namespace.
     #[must_use]
-    pub fn spent_by(
-        &self,
-        namespace: &str,
-        integration_uid: &str,
-        binding: &str,
-        initial: &SecretString,
-    ) -> Option<(String, String)> {
-        let others: Vec<_> = lock(&self.inner)
-            .by_integration
-            .iter()
-            .filter(|((own, uid), _)| own == namespace && uid != integration_uid)
+    pub fn spent_by(&self, namespace: &str, integration_uid: &str, fingerprint: &str) -> Option<(String, String)> {
+        let inner = lock(&self.inner);
+        let others = inner.by_integration.iter().filter(|((own, uid), _)| own == namespace && uid != integration_uid);
+        others
             .flat_map(|(_, snapshots)| snapshots)
-            .filter(|snapshot| snapshot.has_rotated && snapshot.provenance.binding == binding)
-            .take(MAX_COMPARED)
-            .cloned()
-            .collect();
-        let spent = others.iter().find(|snapshot| snapshot.has_spent(initial.expose_secret()))?;
-        Some((spent.owner_name()?, spent.owner.as_ref()?.1.clone()))
+            .filter(|other| other.has_rotated)
+            .filter(|other| other.provenance.refresh_token_hash.as_deref() == Some(fingerprint))
+            .find_map(|other| Some((other.owner_name()?, other.owner.as_ref()?.1.clone())))
     }
 
     /// Caches a Secret, unless this version or a newer one is already cached, or there is no room for it.

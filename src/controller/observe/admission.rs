@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
+use secrecy::ExposeSecret;
 use tracing::debug;
 
 use crate::api::spec::OAuthIntegration;
@@ -16,6 +17,7 @@ use crate::controller::slots::Slot;
 use crate::decision::observed::{InitialRefreshToken, Observed, Sibling};
 use crate::decision::outcome::Plan;
 use crate::decision::plan::plan;
+use crate::fingerprint;
 use crate::limiter::request_limiter::{Admission, Permit};
 use crate::limiter::types::{Delay, Waiter};
 use crate::spec::validated::ValidatedSpec;
@@ -103,13 +105,15 @@ pub(crate) fn claim_initial_token(
     integration: &OAuthIntegration,
     observed: &mut Observed,
 ) -> Option<TokenClaim> {
-    let (spec, token) = (observed.spec.clone().ok()?, observed.initial_refresh_token_to_send()?);
+    let token = observed.initial_refresh_token_to_send()?;
     let namespace = integration.namespace().unwrap_or_default();
     let Some(claim) = context.initial_tokens.claim(&namespace, &token) else {
+        context.budgets.refund(&namespace, Instant::now());
         observed.initial_refresh_token = InitialRefreshToken::InUse;
         return None;
     };
-    if let Some((name, uid)) = context.targets.spent_by(&namespace, &observed.uid, &spec.binding, &token) {
+    let fingerprint = fingerprint::in_namespace(&namespace, token.expose_secret());
+    if let Some((name, uid)) = context.targets.spent_by(&namespace, &observed.uid, &fingerprint) {
         observed.initial_refresh_token = InitialRefreshToken::Spent(Sibling { name, uid });
         return None;
     }

@@ -115,7 +115,8 @@ fn observe_cached(context: &Context, integration: &OAuthIntegration) -> Observed
     let target = match current.into_iter().next() {
         None => TargetState::Absent,
         Some(snapshot) if snapshot.is_owned_by(&uid) => TargetState::Owned(snapshot),
-        Some(snapshot) => TargetState::NotOwned(snapshot.owner_name()),
+        // Under the uid of this integration, but not its own: there is no other owner to name.
+        Some(_) => TargetState::NotOwned(None),
     };
     let version = spec.as_ref().ok().and_then(|spec| {
         let Some(name) = spec.credentials.secret_name.clone() else { return Some(secrets::NO_SECRET.to_owned()) };

@@ -168,7 +168,7 @@ async fn publish_sibling_event(context: &Context, integration: &OAuthIntegration
         type_: EventType::Warning,
         reason: Reason::RefreshTokenShared.as_str().to_owned(),
         note: Some(format!(
-            "OAuthIntegration {name} has the same initial refresh token, and does not send it: remove one of the two, or give it another token"
+            "OAuthIntegration {name} has the same initial refresh token, and does not send it: obtain a separate refresh token for {name}, or delete one of the two"
         )),
         action: Reason::RefreshTokenShared.as_str().to_owned(),
         secondary: Some(integration.object_ref(&())),

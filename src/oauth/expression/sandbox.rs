@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use crate::limiter::fair_queue::FairQueue;
 use crate::oauth::expression::error::{CheckError, ExpressionError};
 use crate::oauth::expression::protocol::{EvaluationRequest, EvaluationResult, MEMORY, Task};
+use crate::oauth::expression::worker;
 use crate::oauth::expression::worker_process::WorkerProcess;
 
 /// The maximum time for all expressions of one response.
@@ -268,10 +269,11 @@ impl Sandbox {
         let results = match tokio::time::timeout(timeout, worker.work(job)).await {
             Ok(Ok(results)) => results,
             Ok(Err(_)) => {
-                // A worker exits by itself only if it cannot restrict itself.
                 return Err(match tokio::time::timeout(EXIT_TIMEOUT, worker.exit_code()).await {
-                    Ok(Some(code)) => WorkerError::NotStarted(format!("exit code {code}")),
-                    Ok(None) | Err(_) => WorkerError::Died,
+                    Ok(Some(worker::CANNOT_RESTRICT)) => WorkerError::NotStarted(
+                        "it cannot restrict itself: check the limits of the container".to_owned(),
+                    ),
+                    Ok(_) | Err(_) => WorkerError::Died,
                 });
             }
             Err(_) => return Err(WorkerError::TimedOut),

@@ -21,6 +21,9 @@ const MAX_JOB: usize = 8 << 20;
 /// The maximum total size of all values of one request, in bytes; further values are errors.
 pub const MAX_VALUES: usize = 256 << 10;
 
+/// The exit code of a worker that cannot restrict itself.
+pub(crate) const CANNOT_RESTRICT: i32 = 1;
+
 /// Evaluates requests until the input ends.
 #[must_use]
 pub fn run() -> ExitCode {

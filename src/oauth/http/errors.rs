@@ -84,7 +84,9 @@ fn cause(error: &SendError) -> String {
         SendError::Connect(error) if error.kind() == io::ErrorKind::HostUnreachable => {
             "there is no route to it".to_owned()
         }
-        SendError::Tls(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+        SendError::Tls(error)
+            if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) =>
+        {
             "it closed the connection during the TLS handshake".to_owned()
         }
         error => chain(error),

@@ -200,4 +200,7 @@ async fn an_integration_that_was_never_reconciled_is_pending() {
     unwatched.integration("it", &client_credentials("https://login.example.com/token")).await;
     let table = control_plane.kubectl(&["get", "oai", "-n", &unwatched.namespace]);
     assert!(table.contains("Unknown") && table.contains("Pending"), "{table}");
+    let message = "jsonpath={.status.conditions[0].message}";
+    let message = control_plane.kubectl(&["get", "oai", "it", "-n", &unwatched.namespace, "-o", message]);
+    assert!(message.contains("is the operator running") && message.contains("this namespace"), "{message}");
 }

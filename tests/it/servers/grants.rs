@@ -1,5 +1,7 @@
-//! Each grant and client authentication method of Hydra, Zitadel's library, Django OAuth Toolkit and oidc-provider.
-//! Those of Keycloak, and assertions and certificates at oidc-provider, are in [`crate::authentication`].
+//! The grants and client authentication methods of Hydra, Zitadel's library, Django OAuth Toolkit and oidc-provider that
+//! the operator supports. Those of Keycloak, and assertions and certificates at oidc-provider, are in
+//! [`crate::authentication`]. Assertions are not sent to Zitadel's library: its example accepts only an RSA key of 1,024
+//! bits, which is too short to sign with.
 
 use serde_json::{Value, json};
 use test_support::World;

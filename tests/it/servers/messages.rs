@@ -137,6 +137,7 @@ async fn hydra() {
 #[tokio::test]
 async fn zitadel() {
     let (world, server) = (World::new("zitadel-messages").await, server::zitadel());
+    // It grants every scope.
     let right = [("client_id", "sid1"), ("client_secret", "verysecret")];
     let wrong = [("client_id", "sid1"), ("client_secret", "kanarie-wrong-secret")];
     rejected(

@@ -60,14 +60,15 @@ async fn zitadel() {
 
 #[tokio::test]
 async fn django() {
-    let (world, django) = (World::new("django-revocation").await, Django::shared());
+    let (world, django) = (World::new("django-revocation").await, Django::start(3600));
     let first = django.first_refresh_token();
     let credentials = [("client_id", "rotating"), ("client_secret", "rotating-secret"), ("refresh_token", &first)];
     let more = json!({
         "grantType": "refresh_token",
         "revocation": {"onDeletion": true, "endpoint": django.revocation_endpoint(), "format": "json"},
     });
-    let case = case("it", &server::django(), &credentials, more);
+    let server = json!({"tokenEndpoint": django.token_endpoint()});
+    let case = case("it", &server, &credentials, more);
     let token = deleted(&world, &case, |token| django.is_active(token)).await;
     assert!(!django.is_active(&token), "the token is revoked");
 }

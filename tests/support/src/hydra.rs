@@ -1,7 +1,7 @@
 //! A real Ory Hydra on loopback: bodies are forms, tokens are opaque, each client has one authentication method, and
 //! each refresh token can be used once; reuse revokes its whole family.
 //!
-//! Its clients, with a token lifetime of 10 s: `basic` and `post` (client credentials with `client_secret_basic` and
+//! Its clients, with a token lifetime of 10 s (`basic`: one hour): `basic` and `post` (client credentials with `client_secret_basic` and
 //! `client_secret_post`), `key` (`private_key_jwt`), `assertion` (the JWT bearer grant), and `rotating` and `public`
 //! (refresh tokens, with `client_secret_post` and without authentication). The secret of a client is `<client>-secret`;
 //! the only scope is `read`.
@@ -84,7 +84,13 @@ impl Hydra {
             self.create("clients", &client);
         };
         let (service, user) = (["client_credentials"], ["authorization_code", "refresh_token"]);
-        client("basic", "client_secret_basic", &service, &json!({}));
+        // Its tokens do not expire during a test.
+        client(
+            "basic",
+            "client_secret_basic",
+            &service,
+            &json!({"client_credentials_grant_access_token_lifespan": "1h"}),
+        );
         client("post", "client_secret_post", &service, &json!({}));
         client("key", "private_key_jwt", &service, &json!({"jwks": {"keys": [self.rsa.jwk]}}));
         let assertion = ["urn:ietf:params:oauth:grant-type:jwt-bearer"];

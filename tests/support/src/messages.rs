@@ -20,8 +20,8 @@ pub struct Message {
 
 /// All recorded messages.
 pub fn recorded() -> Vec<Message> {
-    let text = std::fs::read_to_string(tools::root().join("tests/messages.json")).unwrap_or_default();
-    let all: Vec<Value> = serde_json::from_str(&text).unwrap_or_default();
+    let text = std::fs::read_to_string(tools::root().join("tests/messages.json")).expect("tests/messages.json");
+    let all: Vec<Value> = serde_json::from_str(&text).expect("tests/messages.json is JSON");
     let of = |value: &Value| {
         let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
         Message { reason: text("reason"), mistake: text("mistake"), message: text("message") }

@@ -162,6 +162,15 @@ impl Operator {
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
+    /// The number of token requests, and of those that succeeded, at one moment.
+    pub fn token_requests(&self) -> (f64, f64) {
+        let metrics = self.metrics();
+        let lines = || metrics.lines().filter(|line| line.starts_with("oauth_operator_token_requests_total{"));
+        let value = |line: &str| line.rsplit(' ').next()?.parse::<f64>().ok();
+        let succeeded = lines().filter(|line| line.contains("outcome=\"Success\""));
+        (lines().filter_map(value).sum(), succeeded.filter_map(value).sum())
+    }
+
     /// Whether it reports that it is the leader.
     pub fn leads(&self) -> bool {
         self.get("/readyz").1 == "ok: leader"

@@ -140,7 +140,7 @@ const CASES: &[Case] = &[
         plan: || {
             stall(
                 Reason::RefreshTokenShared,
-                "OAuthIntegration erp has used the refresh token in Secret credentials, and the server has replaced it, so it is not sent again: put another one into a Secret of its own, and name that in spec.credentials.secretName",
+                "OAuthIntegration erp has used the refresh token in Secret credentials and received another one for it, so it is not sent again: obtain a refresh token for this integration alone, and put it into a Secret that no other integration uses",
             )
         },
     },
@@ -150,7 +150,7 @@ const CASES: &[Case] = &[
             o.target = TargetState::Absent;
             o.initial_refresh_token = InitialRefreshToken::InUse;
         },
-        plan: || wait(Reason::Queued, Some(at(11))),
+        plan: || wait(Reason::Queued, Some(at(15))),
     },
     Case {
         name: "an invalid spec comes before missing credentials",
