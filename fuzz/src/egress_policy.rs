@@ -43,7 +43,13 @@ fn check_decision(url: &Url, pin: AllowedEndpoints, is_admitted: bool) {
     for bits in 0..16_u8 {
         let [has_proxy, has_custom_ca, has_unpinned, require_pin] = [1, 2, 4, 8].map(|bit| bits & bit != 0);
         let policy = EgressPolicy { require_pin, ..EgressPolicy::default() };
-        let to = Destination { url, proxy: has_proxy.then_some(&proxy), headers: &headers, has_custom_ca };
+        let to = Destination {
+            url,
+            proxy: has_proxy.then_some(&proxy),
+            headers: &headers,
+            secret_headers: &headers,
+            has_custom_ca,
+        };
         let unpinned = if has_unpinned { &unpinned[..] } else { &[] };
         let decision = policy.authorize(&to, &Restrictions { pins: &pins, unpinned, ca_owner: None });
         let expected = is_admitted && is_pinned && !has_custom_ca && !(has_unpinned && require_pin);

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use oauth_operator::api::request::Format;
 use oauth_operator::api::spec::OAuthIntegrationSpec;
 use oauth_operator::oauth::body;
-use oauth_operator::oauth::body::Parameter;
+use oauth_operator::oauth::body::{JsonTypes, Parameter};
 use oauth_operator::oauth::credentials::{Credential, Credentials};
 use oauth_operator::oauth::jwt::JwtStamp;
 use oauth_operator::oauth::parameters::{RequestKind, build_request};
@@ -48,7 +48,10 @@ pub fn spec_to_request(data: &[u8]) {
 
 fn check_request(token_request: &TokenRequest) {
     let fresh = JwtStamp { now: *NOW, id: "0123456789abcdef".to_owned() };
-    let prepared = match build_request(token_request, &CREDENTIALS, &RequestKind::Token, &fresh) {
+    let mut credentials = CREDENTIALS.clone();
+    let keys = token_request.parameters_from.values().chain(token_request.headers_from.values());
+    credentials.others = keys.map(|key| (key.clone(), SECRET.into())).collect();
+    let prepared = match build_request(token_request, &credentials, &RequestKind::Token, &fresh) {
         Ok(prepared) => prepared,
         Err(failure) => return check_message(&failure.message),
     };
@@ -57,7 +60,9 @@ fn check_request(token_request: &TokenRequest) {
     if let Some(authorization) = &prepared.authorization {
         assert!(authorization.header().expose_secret().bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '));
     }
-    for (name, value) in &token_request.parameters {
+    let in_spec =
+        token_request.parameters.iter().filter(|(name, _)| !token_request.parameters_from.contains_key(*name));
+    for (name, value) in in_spec {
         let found: Vec<&str> = members.iter().filter(|(known, _)| known == name).map(text).collect();
         assert!(found == [value.as_str()] || (value.is_empty() && found.is_empty()), "{name} is {found:?}");
     }
@@ -94,7 +99,7 @@ fn text((_, value): &Parameter) -> &str {
 
 /// A server reads the intended parameters from the form.
 fn check_form(members: &[Parameter]) {
-    let form = body::encode(Format::Form, members, &[]);
+    let form = body::encode(Format::Form, members, JsonTypes::default());
     let read: Vec<(String, String)> = url::form_urlencoded::parse(&form).into_owned().collect();
     let intended: Vec<(String, String)> =
         members.iter().map(|member| (member.0.clone(), text(member).to_owned())).collect();
@@ -103,7 +108,7 @@ fn check_form(members: &[Parameter]) {
 
 /// A server reads the intended parameters from the JSON.
 fn check_json(members: &[Parameter]) {
-    let json = body::encode(Format::Json, members, &[]);
+    let json = body::encode(Format::Json, members, JsonTypes::default());
     let read: serde_json::Map<String, Value> = serde_json::from_slice(&json).expect("JSON");
     for (name, value) in &read {
         let intended: Vec<&str> = members.iter().filter(|(known, _)| known == name).map(text).collect();

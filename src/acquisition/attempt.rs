@@ -16,7 +16,7 @@ use crate::oauth::lifetime;
 use crate::oauth::lifetime::{Known, Lifetime, TokenTimes};
 use crate::oauth::request::TokenRequest;
 use crate::oauth::response::token::TokenResponse;
-use crate::spec::credentials::unusual_value_hint;
+use crate::spec::credentials::{basic_encoding_hint, unusual_value_hint};
 use crate::spec::renewal::Renewal;
 use crate::spec::validated::ValidatedSpec;
 use crate::target::content::TargetContent;
@@ -144,7 +144,11 @@ impl<'a> Attempt<'a> {
 
     fn with_hint(&self, mut error: RequestError) -> RequestError {
         if error.reason == Reason::RequestRejected {
-            error.message += &unusual_value_hint(&self.spec.credentials, &self.next_request().1);
+            let (request, credentials) = self.next_request();
+            error.message += &unusual_value_hint(&self.spec.credentials, &credentials);
+            if error.status == Some(401) {
+                error.message += basic_encoding_hint(request, &credentials);
+            }
         }
         error
     }

@@ -13,6 +13,11 @@ pub struct Connection {
     /// of Mozilla and of the operator's system. Example: `{name: corporate-ca}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle: Option<CaBundle>,
+    /// Whether the client certificate under `credentials.keys.tlsCertificate` and `tlsKey` is presented to the endpoints,
+    /// whatever the client authentication method is: many gateways and open banking require both. With
+    /// `tls_client_auth` it always is. Default: false. Example: `true`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub client_certificate: bool,
     /// URL of the HTTP proxy to use, without username and password. Default: as in the operator's environment
     /// (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`). Example: `http://proxy.example.com:3128`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -81,8 +81,8 @@ pub struct Assertion {
     /// for installation tokens.
     #[serde(default, skip_serializing_if = "AssertionLocation::is_body")]
     pub place: AssertionLocation,
-    /// `alg`: the signature algorithm. Default: RS256, ES256 or EdDSA, depending on the type of the key. Example:
-    /// `PS256`.
+    /// `alg`: the signature algorithm, one with a private key. Default: RS256, ES256, ES384 or EdDSA, depending on the
+    /// type of the key. Example: `PS256`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<SigningAlgorithm>,
     /// `kid`: the id of the key at the server. Optional: not sent if unset. Example: `key-2026`.
@@ -94,6 +94,16 @@ pub struct Assertion {
     #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new(validation::ASSERTION_LIFETIME).message("assertion.lifetime must be a duration from 10s to 1h, such as 60s"))]
     pub lifetime: Option<Duration>,
+    /// `typ`: the type of the JWT. Default: `JWT`. Example: `at+jwt`.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub type_: Option<String>,
+    /// How far `iat` is in the past, up to 5m: servers whose clocks are behind reject a later one. `exp` is not
+    /// affected. Default: `0s`. Example: `60s`, as GitHub recommends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new(validation::ISSUED_AT_SKEW).message("assertion.issuedAtSkew must be a duration up to 5m, such as 60s"))]
+    pub issued_at_skew: Option<Duration>,
 }
 
 /// Where an assertion is sent.

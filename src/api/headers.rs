@@ -3,14 +3,14 @@
 /// The names, as alternatives of a regular expression; `.*` matches any suffix. Defined once, so that the CEL rule of
 /// the CRD and the check in the operator cannot differ.
 ///
-/// First the headers that the request itself needs and those that carry credentials, then hop-by-hop headers (RFC
+/// First the headers that the request itself needs, then hop-by-hop headers (RFC
 /// 9110, section 7.6.1), then headers that make a gateway assume another path, method, host or client than that of
 /// the request. This last list can never be complete, since each gateway has its own names: if the allowed endpoint
 /// includes a path, only a few headers are sent at all (`oauth::allowed_endpoints`).
 macro_rules! reserved {
     () => {
         concat!(
-            "authorization|cookie.*|host|content-.*|transfer-encoding|dpop|",
+            "host|content-.*|transfer-encoding|dpop|",
             "connection|keep-alive|proxy.*|te|trailer|upgrade|http2-settings|expect|max-forwards|alt-used|via|",
             "forwarded|x-forward.*|x-original.*|x-rewrite.*|x-override.*|x-http-.*|x-method.*|x-real-.*|",
             "x-client-cert.*|x-client-ip.*|x-client-verif.*|x-client-dn.*|x-client-ssl.*|x-client-tls.*|x-client-s-dn|x-client-i-dn|",
@@ -24,16 +24,39 @@ macro_rules! reserved {
     };
 }
 
-/// The CEL rule for `request.headers`.
-pub(crate) const RULE: &str = concat!("self.all(name, !name.lowerAscii().matches('^(", reserved!(), ")$'))");
-/// The message of that rule.
-pub(crate) const MESSAGE: &str = "request.headers must not set headers that carry credentials (store these in the credentials Secret), headers that the request sets itself (the content type follows request.format), or headers that make a gateway assume another path, method, host or client, such as X-Original-URL, X-HTTP-Method-Override, X-Forwarded-For or X-SSL-Client-Cert";
+/// The names of headers that carry credentials, in the same form. The operator itself rejects only the first two: objects
+/// that are older than the rule may contain the others.
+macro_rules! secret {
+    () => {
+        "authorization|cookie.*|x-api-key|x-api-token|x-apikey|api-key|apikey|x-access-token|x-auth-token|x-auth-key|x-auth-secret|x-vault-token|private-token|ocp-apim-subscription-key|x-amz-security-token"
+    };
+}
 
-/// Whether a spec is forbidden to set this header.
+/// The CEL rule for `request.headers`.
+pub(crate) const RULE: &str =
+    concat!("self.all(name, !name.lowerAscii().matches('^(", secret!(), "|", reserved!(), ")$'))");
+/// The CEL rule for `request.headersFrom`.
+pub(crate) const SECRET_RULE: &str = concat!("self.all(name, !name.lowerAscii().matches('^(", reserved!(), ")$'))");
+/// The message of that rule.
+pub(crate) const SECRET_MESSAGE: &str = "request.headersFrom must not set headers that the request sets itself, or headers that make a gateway assume another path, method, host or client, such as X-Original-URL, X-HTTP-Method-Override, X-Forwarded-For or X-SSL-Client-Cert";
+/// The message of the rule for `request.headers`.
+pub(crate) const MESSAGE: &str = "request.headers must not set headers that carry credentials, such as Authorization or X-Api-Key (store the value in the credentials Secret, and use request.headersFrom), headers that the request sets itself (the content type follows request.format), or headers that make a gateway assume another path, method, host or client, such as X-Original-URL, X-HTTP-Method-Override, X-Forwarded-For or X-SSL-Client-Cert";
+
+/// Whether a spec is forbidden to set this header with a value of its own.
 #[must_use]
 pub fn is_reserved(name: &str) -> bool {
+    is_reserved_for_secrets(name) || matches(name, "authorization|cookie.*")
+}
+
+/// Whether a spec is forbidden to set this header, also with a value of the credentials Secret.
+#[must_use]
+pub fn is_reserved_for_secrets(name: &str) -> bool {
+    matches(name, reserved!())
+}
+
+fn matches(name: &str, alternatives: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    reserved!().split('|').any(|reserved| match reserved.strip_suffix(".*") {
+    alternatives.split('|').any(|reserved| match reserved.strip_suffix(".*") {
         Some(prefix) => name.starts_with(prefix),
         None => name == reserved,
     })

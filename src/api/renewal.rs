@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::api::duration::Duration;
 use crate::api::grant::GrantType;
@@ -75,9 +76,8 @@ pub struct RefreshRequest {
     /// Extra body parameters, in place of `spec.request.parameters`. Default: `spec.request.parameters`. Example:
     /// `{tenant: erp}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::parameters")]
-    #[x_kube(validation = Rule::new(validation::PARAMETERS_SIZE).message("renewal.refresh.parameters must not exceed 64 KiB in total (names and values)"))]
-    pub parameters: Option<BTreeMap<String, String>>,
+    #[schemars(schema_with = "schema::any_object")]
+    pub parameters: Option<BTreeMap<String, Value>>,
     /// Other names for body parameters, in place of `spec.request.parameterNames`. Default:
     /// `spec.request.parameterNames`. Example: `{refresh_token: refreshToken}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

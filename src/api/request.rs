@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::api::duration::Duration;
 use crate::api::{headers, schema, validation};
@@ -33,17 +34,26 @@ pub struct Resource {
 /// Format of the token request.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.headers) || !has(self.headersFrom) || self.headersFrom.all(name, !self.headers.exists(other, other.lowerAscii() == name.lowerAscii()))")
+        .message("request.headers and request.headersFrom must not contain the same name: remove it from one of them")
+)]
 pub struct Request {
     /// Body format. Default: `form` if `issuer` is set, otherwise `json`. Example: `form`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
-    /// Extra body parameters, by name. A value set here overrides the one that the grant would send; an empty value
-    /// removes the parameter. Never put a credential here: anyone who can read the integration can read it. Default:
-    /// none. Example: `{tenant: erp}`.
+    /// Extra body parameters, by name, with any JSON value; up to 64 KiB, nested up to 8 levels deep. In a form, a list
+    /// or an object is sent as JSON text, as RFC 9396 requires for `authorization_details`. A value set here overrides
+    /// the one that the grant would send; an empty text removes the parameter. Never put a credential here: anyone who
+    /// can read the integration can read it. Default: none. Example: `{tenant: erp, permissions: {contents: read}}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "schema::parameters")]
-    #[x_kube(validation = Rule::new(validation::PARAMETERS_SIZE).message("request.parameters must not exceed 64 KiB in total (names and values)"))]
-    pub parameters: BTreeMap<String, String>,
+    #[schemars(schema_with = "schema::any_object")]
+    pub parameters: BTreeMap<String, Value>,
+    /// Body parameters whose values are in the credentials Secret, by name. They take the place of parameters that the
+    /// grant would send. Default: none. Example: `{account_id: {key: account_id}}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::parameters_from")]
+    pub parameters_from: BTreeMap<String, SecretKey>,
     /// Other names for body parameters, for custom login endpoints. Default: the standard names. Example: `{username:
     /// email, password: pass}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -69,6 +79,17 @@ pub struct Request {
         validation = Rule::new(validation::HEADER_TEXT).message("request.headers must contain header names (letters, digits and '-') and printable values without line breaks")
     )]
     pub headers: BTreeMap<String, String>,
+    /// Headers whose values are in the credentials Secret, by name, such as the key of an API gateway or a whole
+    /// `Authorization` header. Not allowed: headers that the request sets itself, and headers that make a gateway
+    /// assume another path or client. If the credentials may be sent only below a path, `Authorization` and the
+    /// headers that are allowed in `headers` are sent. Default: none. Example: `{X-Api-Key: {key: api_key}}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::headers_from")]
+    #[x_kube(
+        validation = Rule::new(headers::SECRET_RULE).message(headers::SECRET_MESSAGE),
+        validation = Rule::new(validation::HEADER_NAMES).message("request.headersFrom must contain header names (letters, digits and '-')")
+    )]
+    pub headers_from: BTreeMap<String, SecretKey>,
     /// Timeout of one request, from connecting to the last byte of the response, from 1s to 60s. Default: `10s`.
     /// Example: `30s`.
     #[serde(default = "default_timeout")]
@@ -82,9 +103,11 @@ impl Default for Request {
         Self {
             format: None,
             parameters: BTreeMap::new(),
+            parameters_from: BTreeMap::new(),
             parameter_names: BTreeMap::new(),
             scope_format: None,
             headers: BTreeMap::new(),
+            headers_from: BTreeMap::new(),
             timeout: default_timeout(),
         }
     }
@@ -96,6 +119,13 @@ fn default_resource_key() -> String {
 
 fn default_timeout() -> Duration {
     std::time::Duration::from_secs(10).into()
+}
+
+/// A value of the credentials Secret.
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Debug, PartialEq, Eq)]
+pub struct SecretKey {
+    /// Its key in the credentials Secret.
+    pub key: String,
 }
 
 /// Body format: `json` (`application/json`) or `form` (`application/x-www-form-urlencoded`, as RFC 6749 requires;

@@ -7,8 +7,30 @@ pub(crate) fn secret_key(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "minLength": 1, "maxLength": 253, "pattern": "^[-._a-zA-Z0-9]+$"})
 }
 
-pub(crate) fn parameters(_: &mut SchemaGenerator) -> Schema {
-    string_map(64, 4096)
+pub(crate) fn parameters_from(_: &mut SchemaGenerator) -> Schema {
+    secret_keys(16)
+}
+
+pub(crate) fn headers_from(_: &mut SchemaGenerator) -> Schema {
+    secret_keys(8)
+}
+
+/// References to keys of the credentials Secret, by name.
+fn secret_keys(entries: u32) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": entries,
+        "additionalProperties": {
+            "type": "object",
+            "required": ["key"],
+            "properties": {
+                "key": {
+                    "type": "string", "minLength": 1, "maxLength": 253, "pattern": "^[-._a-zA-Z0-9]+$",
+                    "description": "Its key in the credentials Secret. Required.",
+                },
+            },
+        },
+    })
 }
 
 pub(crate) fn parameter_names(_: &mut SchemaGenerator) -> Schema {

@@ -59,8 +59,12 @@ use crate::api::validation;
         .field_path(".renewal"),
     validation = Rule::new("has(self.tokenEndpoint) || has(self.issuer)")
         .message("tokenEndpoint or issuer is required: set the URL of the token endpoint, or the issuer whose metadata contains it"),
+    validation = Rule::new("has(self.credentials) || !has(self.connection) || !has(self.connection.clientCertificate) || !self.connection.clientCertificate")
+        .message("connection.clientCertificate needs credentials: set credentials.secretName"),
+    validation = Rule::new(validation::CREDENTIALS_NEEDED_BY_REQUEST)
+        .message("request.parametersFrom and request.headersFrom need credentials: set credentials.secretName"),
     validation = Rule::new(validation::CREDENTIALS_NEEDED)
-        .message("credentials is required unless clientAuthentication.method is service_account_token or none and the grant sends no other secret (client_credentials, or token_exchange of a ServiceAccount token)"),
+        .message("credentials is required: set credentials.secretName. It may be omitted only if clientAuthentication.method is service_account_token or none and the grant sends no other secret (client_credentials, or token_exchange of a ServiceAccount token)"),
     validation = Rule::new("!has(self.assertion) || self.grantType == 'jwt_bearer' || (has(self.renewal) && has(self.renewal.fallback) && self.renewal.fallback.grantType == 'jwt_bearer')")
         .message("assertion applies only to grantType jwt_bearer: remove it, or change grantType")
         .field_path(".assertion"),

@@ -23,6 +23,8 @@ pub(crate) const REVOCATION_ORIGIN: &str = "has(self.credentials) || has(self.se
  || (has(self.issuer) && self.revocation.endpoint.startsWith(self.issuer.find('^https?://[^/?]+') + '/'))";
 
 pub(crate) const ASSERTION_LIFETIME: &str = r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('10s') && duration(self) <= duration('1h')";
+pub(crate) const ISSUED_AT_SKEW: &str =
+    r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) <= duration('5m')";
 pub(crate) const SERVICE_ACCOUNT_TOKEN_LIFETIME: &str = r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('10m') && duration(self) <= duration('1h')";
 pub(crate) const REVOKE_AFTER: &str = r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')";
 
@@ -45,10 +47,14 @@ pub(crate) const RESOURCE_KEY: &str = "!(self in ['grant_type', 'client_id', 'cl
 pub(crate) const HEADER_TEXT: &str =
     r"self.all(name, name.matches('^[A-Za-z0-9-]+$') && self[name].matches('^[ -~]*$'))";
 
+pub(crate) const HEADER_NAMES: &str = r"self.all(name, name.matches('^[A-Za-z0-9-]+$'))";
+
+/// Values of the Secret that the request sends.
+pub(crate) const CREDENTIALS_NEEDED_BY_REQUEST: &str = "has(self.credentials) || !has(self.request) || (!has(self.request.parametersFrom) && !has(self.request.headersFrom))";
+
 /// Proxies and servers reject larger headers, some of them by closing the connection: nginx accepts 32 KiB, many
 /// others 8 KiB.
 pub(crate) const HEADERS_SIZE: &str = "self.map(name, size(name) + size(self[name])).sum() <= 8192";
-pub(crate) const PARAMETERS_SIZE: &str = "self.map(name, size(name) + size(self[name])).sum() <= 65536";
 
 pub(crate) const TYPE_IMMUTABLE: &str = "self.type == oldSelf.type || (has(self.secretName) && (!has(oldSelf.secretName) || self.secretName != oldSelf.secretName))";
 pub(crate) const SECRET_TYPE: &str =

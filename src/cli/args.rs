@@ -174,11 +174,11 @@ pub struct EgressArgs {
 
     /// CIDRs to allow although they are loopback, link-local, a metadata service or the API server; may be repeated,
     /// or comma-separated
-    #[arg(long = "allow-cidr", env = "OAUTH_OPERATOR_ALLOW_CIDR", value_delimiter = ',', value_name = "CIDR")]
+    #[arg(long = "allow-cidr", env = "OAUTH_OPERATOR_ALLOW_CIDR", value_delimiter = ',', value_name = "CIDR", value_parser = cidr)]
     pub allow_cidrs: Vec<IpNet>,
 
     /// CIDRs to deny, even if another flag allows them; may be repeated, or comma-separated
-    #[arg(long = "deny-cidr", env = "OAUTH_OPERATOR_DENY_CIDR", value_delimiter = ',', value_name = "CIDR")]
+    #[arg(long = "deny-cidr", env = "OAUTH_OPERATOR_DENY_CIDR", value_delimiter = ',', value_name = "CIDR", value_parser = cidr)]
     pub deny_cidrs: Vec<IpNet>,
 
     /// Hosts to allow, such as `login.example.com` or `*.example.com`; may be repeated, or comma-separated. Default:
@@ -279,6 +279,14 @@ pub struct FetchArgs {
     /// Flags that restrict which target Secrets are allowed, as of `run`.
     #[command(flatten)]
     pub targets: TargetArgs,
+}
+
+/// An address alone is more often a mistake than a network of one address.
+fn cidr(text: &str) -> Result<IpNet, String> {
+    text.parse().map_err(|_| match text.parse::<std::net::IpAddr>() {
+        Ok(address) => format!("it has no prefix length: write {address}/{}", if address.is_ipv4() { 32 } else { 128 }),
+        Err(_) => "it is not a network such as 10.0.0.0/8".to_owned(),
+    })
 }
 
 /// A size: in bytes, or with one of the suffixes `KiB` and `MiB`.

@@ -15,6 +15,7 @@ use crate::fingerprint;
 use crate::limiter::types::Delay;
 use crate::oauth::credentials::Credentials;
 use crate::oauth::lifetime::{Jitter, TokenTimes};
+use crate::spec::credentials::Unresolved;
 use crate::spec::validated::ValidatedSpec;
 use crate::target::content::TargetContent;
 use crate::target::snapshot::TargetSnapshot;
@@ -93,12 +94,23 @@ pub enum CredentialsState {
     NotRead(Option<String>),
     /// The Secret or one of its keys is missing; the message says which.
     Missing(String),
+    /// A value or an annotation of it cannot be read; the message says which.
+    Invalid(String),
     /// The operator has no permission to read it.
     AccessDenied(String),
     /// Another object that a request needs is missing, and it is not watched; the message says which.
     DependencyMissing(String),
     /// Its values, and its version.
     Resolved(Arc<Credentials>, String),
+}
+
+impl From<Unresolved> for CredentialsState {
+    fn from(unresolved: Unresolved) -> Self {
+        match unresolved {
+            Unresolved::Missing(message) => Self::Missing(message),
+            Unresolved::Invalid(message) => Self::Invalid(message),
+        }
+    }
 }
 
 impl CredentialsState {
@@ -108,6 +120,7 @@ impl CredentialsState {
         match self {
             Self::NotRead(version) => version.as_deref().unwrap_or("unknown"),
             Self::Missing(_) => "missing",
+            Self::Invalid(_) => "invalid",
             Self::AccessDenied(_) => "unreadable",
             Self::DependencyMissing(_) => "incomplete",
             Self::Resolved(_, version) => version,

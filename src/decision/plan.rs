@@ -149,6 +149,9 @@ fn credentials_missing(observed: &Observed) -> Option<Plan> {
         CredentialsState::Missing(message) => {
             Some(Plan::Stall { reason: Reason::CredentialsMissing, message: message.clone() })
         }
+        CredentialsState::Invalid(message) => {
+            Some(Plan::Stall { reason: Reason::CredentialsInvalid, message: message.clone() })
+        }
         CredentialsState::AccessDenied(message) => {
             Some(Plan::Stall { reason: Reason::CredentialsAccessDenied, message: message.clone() })
         }
@@ -240,9 +243,10 @@ fn credentials_changed(observed: &Observed) -> Option<Plan> {
             !fingerprint::matches(&provenance.credentials_hash, &credentials.hashed_parts())
                 || has_new_initial_refresh_token(credentials, provenance.refresh_token_hash.as_deref())
         }
-        CredentialsState::Missing(_) | CredentialsState::AccessDenied(_) | CredentialsState::DependencyMissing(_) => {
-            false
-        }
+        CredentialsState::Missing(_)
+        | CredentialsState::Invalid(_)
+        | CredentialsState::AccessDenied(_)
+        | CredentialsState::DependencyMissing(_) => false,
     };
     changed.then_some(Plan::Renew { reason: Reason::CredentialsChanged })
 }

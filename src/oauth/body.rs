@@ -5,6 +5,7 @@
 use secrecy::{ExposeSecret, SecretString};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::api::request::Format;
@@ -12,16 +13,25 @@ use crate::api::request::Format;
 /// One parameter of the body: its name and its value.
 pub type Parameter = (String, SecretString);
 
-/// The body, zeroized on drop. In JSON, parameters of the same name become an array, as do those named in `lists`.
+/// How the parameters of a JSON body are written if not as texts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct JsonTypes<'a> {
+    /// Parameters that are lists of texts, also with one value.
+    pub lists: &'a [&'a str],
+    /// Parameters whose text is JSON.
+    pub json: &'a [&'a str],
+}
+
+/// The body, zeroized on drop. In JSON, parameters of the same name become an array.
 #[must_use]
-pub fn encode(format: Format, parameters: &[Parameter], lists: &[&str]) -> Zeroizing<Vec<u8>> {
+pub fn encode(format: Format, parameters: &[Parameter], types: JsonTypes<'_>) -> Zeroizing<Vec<u8>> {
     // Allocated at full size, because a reallocation would leave a copy in memory that is not zeroized.
     let capacity = max_size(parameters);
     match format {
         Format::Json => {
             let mut body = Zeroizing::new(Vec::with_capacity(capacity));
-            // Writing to memory cannot fail, and strings and lists of strings can always be serialized.
-            let _ = serde_json::to_writer(&mut *body, &JsonBody { parameters, lists });
+            // Writing to memory cannot fail, and JSON can always be serialized.
+            let _ = serde_json::to_writer(&mut *body, &JsonBody { parameters, types });
             body
         }
         Format::Form => {
@@ -47,7 +57,7 @@ fn max_size(parameters: &[Parameter]) -> usize {
 /// The parameters as a JSON object, in their order.
 struct JsonBody<'a> {
     parameters: &'a [Parameter],
-    lists: &'a [&'a str],
+    types: JsonTypes<'a>,
 }
 
 impl Serialize for JsonBody<'_> {
@@ -59,10 +69,14 @@ impl Serialize for JsonBody<'_> {
             }
             let same_name = self.parameters[position..].iter().filter(|(other, _)| other == name);
             let values: Vec<&str> = same_name.map(|(_, value)| value.expose_secret()).collect();
-            if values.len() > 1 || self.lists.contains(&name.as_str()) {
+            let value = value.expose_secret();
+            let json = self.types.json.contains(&name.as_str()).then(|| serde_json::from_str::<Value>(value).ok());
+            if let Some(Some(json)) = json {
+                object.serialize_entry(name, &json)?;
+            } else if values.len() > 1 || self.types.lists.contains(&name.as_str()) {
                 object.serialize_entry(name, &values)?;
             } else {
-                object.serialize_entry(name, value.expose_secret())?;
+                object.serialize_entry(name, value)?;
             }
         }
         object.end()
@@ -90,7 +104,7 @@ mod tests {
                 let parameters: Vec<Parameter> =
                     (0..count).map(|number| (format!("\u{1}{}", number % 2), value.as_str().into())).collect();
                 for format in [Format::Json, Format::Form] {
-                    let body = encode(format, &parameters, &[]);
+                    let body = encode(format, &parameters, JsonTypes::default());
                     assert!(body.len() <= max_size(&parameters), "{format:?}: {} bytes", body.len());
                     assert_eq!(body.capacity(), max_size(&parameters), "{format:?}: the buffer was reallocated");
                 }

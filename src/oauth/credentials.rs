@@ -68,6 +68,8 @@ credentials! {
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
     values: BTreeMap<Credential, SecretString>,
+    /// The values that the spec sends under names of its own, by their keys in the Secret.
+    pub others: BTreeMap<String, SecretString>,
     /// A token of a ServiceAccount, requested for this request.
     pub service_account_token: Option<SecretString>,
     /// Certificates of trusted CAs, as PEM; not secret, but read together with the credentials.
@@ -143,6 +145,7 @@ impl Credentials {
             .into_iter()
             .map(text)
             .chain(others.flat_map(|(credential, value)| [credential.name(), value.expose_secret()]))
+            .chain(self.others.iter().flat_map(|(key, value)| [key.as_str(), value.expose_secret()]))
             .collect()
     }
 }

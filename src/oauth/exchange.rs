@@ -5,6 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::Method;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -16,7 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::api::reason::Reason;
 use crate::clock::Stopwatch;
-use crate::oauth::body::Parameter;
+use crate::oauth::body::{JsonTypes, Parameter};
 use crate::oauth::credentials::{Credential, Credentials};
 use crate::oauth::error::{Advice, RequestError, UrlKind};
 use crate::oauth::http::connections::Connection;
@@ -39,6 +41,14 @@ const OWN_HEADERS: [&str; 7] =
     ["content-type", "date", "dpop-nonce", "location", "ratelimit", "retry-after", "www-authenticate"];
 /// RFC 9449, section 4.1.
 const DPOP: HeaderName = HeaderName::from_static("dpop");
+
+/// A value that the spec sends under a name of its own, and the password in it if it is a whole header for HTTP Basic.
+fn sensitive_parts(value: &str) -> Vec<Parameter> {
+    let encoded = value.split_once(' ').map_or("", |(_, rest)| rest.trim());
+    let decoded = Zeroizing::new(STANDARD.decode(encoded).unwrap_or_default());
+    let password = std::str::from_utf8(&decoded).ok().and_then(|text| Some(text.split_once(':')?.1));
+    [Some(value), password].into_iter().flatten().map(|text| ("value".to_owned(), SecretString::from(text))).collect()
+}
 
 /// One request, which may need to be sent a second time.
 pub(crate) struct Exchange<'a> {
@@ -102,6 +112,18 @@ impl Exchange<'_> {
             let value = value.parse().map_err(|_| invalid(&format!("the value of header {name} is not valid")))?;
             headers.insert(name, value);
         }
+        for (name, key) in &self.request.headers_from {
+            let header: HeaderName = name.parse().map_err(|_| invalid("a header name is not valid"))?;
+            let value = self.credentials.others.get(key).map_or("", ExposeSecret::expose_secret);
+            let mut value: HeaderValue = value.parse().map_err(|_| {
+                let message = format!(
+                    "the value under key {key} cannot be sent in header {name}: it contains a line break or a control character"
+                );
+                RequestError::new(Reason::CredentialsInvalid, message)
+            })?;
+            value.set_sensitive(true);
+            headers.insert(header, value);
+        }
         let authorization = parts.authorization.as_ref().map(Authorization::header);
         for (name, value) in [(AUTHORIZATION, authorization.as_ref()), (DPOP, dpop_proof)] {
             let Some(value) = value else { continue };
@@ -124,6 +146,7 @@ impl Exchange<'_> {
         };
         let mut sent: Vec<Parameter> =
             self.credentials.iter().map(|(credential, value)| (name(credential).to_owned(), value.clone())).collect();
+        sent.extend(self.credentials.others.values().flat_map(|value| sensitive_parts(value.expose_secret())));
         sent.extend(parts.authorization.iter().map(|header| ("authorization".to_owned(), header.secret().clone())));
         sent.extend(dpop_proof.iter().map(|proof| ("dpop".to_owned(), (*proof).clone())));
         // The other values are assertions signed here, tokens requested for this request, or values of the spec. The
@@ -190,7 +213,11 @@ impl Exchange<'_> {
         timeout: Duration,
     ) -> Result<Sent, SendError> {
         let lists: &[&str] = if self.request.scope_as_list { &["scope"] } else { &[] };
-        let bytes = Bytes::from_owner(ZeroizedBytes(body::encode(self.request.format, &parts.parameters, lists)));
+        let TokenRequest { json_parameters, parameters_from, .. } = self.request;
+        let json: Vec<&str> =
+            json_parameters.iter().filter(|name| !parameters_from.contains_key(*name)).map(String::as_str).collect();
+        let types = JsonTypes { lists, json: &json };
+        let bytes = Bytes::from_owner(ZeroizedBytes(body::encode(self.request.format, &parts.parameters, types)));
         let body = DeadlineBody { bytes: Some(bytes), started, timeout };
         let (url, max) = (self.url, self.max_response_size);
         let response = self.connection.send(Method::POST, url, headers, body, max, |_| true).await?;

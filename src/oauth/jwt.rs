@@ -10,7 +10,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
-use sha2::Sha256;
+use sha2::{Sha256, Sha384, Sha512};
 
 use crate::api::client_authentication::SigningAlgorithm;
 use crate::oauth::signing_key::{KeyError, SigningKey};
@@ -41,23 +41,25 @@ pub struct Claims<'a> {
     pub subject: Option<&'a str>,
     /// `aud`.
     pub audience: &'a str,
-    /// The time between `iat` and `exp`.
+    /// The time until `exp`.
     pub lifetime: Duration,
+    /// How far `iat` is in the past.
+    pub issued_at_skew: Duration,
     /// Additional claims; those above take precedence.
     pub others: Option<&'a Map<String, Value>>,
 }
 
 impl Claims<'_> {
     fn json(&self, stamp: &JwtStamp) -> Value {
-        let Self { issuer, subject, audience, lifetime, others } = self;
+        let Self { issuer, subject, audience, lifetime, issued_at_skew, others } = self;
         let now = stamp.now.as_second();
-        let lifetime = i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX);
+        let seconds = |duration: &Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
         let mut claims = others.cloned().unwrap_or_default();
         claims.extend([
             ("iss".to_owned(), json!(issuer)),
             ("aud".to_owned(), json!(audience)),
-            ("iat".to_owned(), json!(now)),
-            ("exp".to_owned(), json!(now.saturating_add(lifetime))),
+            ("iat".to_owned(), json!(now.saturating_sub(seconds(issued_at_skew)))),
+            ("exp".to_owned(), json!(now.saturating_add(seconds(lifetime)))),
             ("jti".to_owned(), json!(stamp.id)),
         ]);
         if let Some(subject) = subject {
@@ -67,9 +69,11 @@ impl Claims<'_> {
     }
 }
 
-/// The parameters of the JOSE header other than `alg` and `typ`.
+/// The parameters of the JOSE header other than `alg`.
 #[derive(Clone, Debug, Default)]
 pub struct JoseHeader<'a> {
+    /// `typ`. Default: `JWT`.
+    pub type_: Option<&'a str>,
     /// `kid`.
     pub key_id: Option<&'a str>,
     /// `x5t#S256` (RFC 7515, section 4.1.8).
@@ -89,29 +93,49 @@ pub fn sign(
     stamp: &JwtStamp,
 ) -> Result<SecretString, KeyError> {
     let algorithm = algorithm.map_or_else(|| key.default_algorithm(), Ok)?;
-    let JoseHeader { key_id, certificate_thumbprint } = header;
-    let mut members = json!({"alg": format!("{algorithm:?}"), "typ": "JWT"});
-    if let Some(key_id) = key_id {
-        members["kid"] = json!(key_id);
-    }
-    if let Some(thumbprint) = certificate_thumbprint {
-        members["x5t#S256"] = json!(thumbprint);
-    }
-    compact(&members, &claims.json(stamp), |message| key.sign(algorithm, message))
+    compact(&header.json(algorithm), &claims.json(stamp), |message| key.sign(algorithm, message))
 }
 
-/// An assertion signed with the client secret (HS256).
+impl JoseHeader<'_> {
+    fn json(&self, algorithm: SigningAlgorithm) -> Value {
+        let Self { type_, key_id, certificate_thumbprint } = self;
+        let mut members = json!({"alg": format!("{algorithm:?}"), "typ": type_.unwrap_or("JWT")});
+        if let Some(key_id) = key_id {
+            members["kid"] = json!(key_id);
+        }
+        if let Some(thumbprint) = certificate_thumbprint {
+            members["x5t#S256"] = json!(thumbprint);
+        }
+        members
+    }
+}
+
+/// An assertion signed with the client secret; `algorithm` defaults to HS256.
 ///
 /// # Errors
 ///
-/// Never, because a secret of any length is a valid key.
-pub fn sign_hs256(secret: &SecretString, claims: &Claims<'_>, stamp: &JwtStamp) -> Result<SecretString, KeyError> {
-    compact(&json!({"alg": "HS256", "typ": "JWT"}), &claims.json(stamp), |message| {
-        let mut mac =
-            Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes()).map_err(|_| KeyError::SignatureFailed)?;
-        mac.update(message);
-        Ok(mac.finalize().into_bytes().to_vec())
+/// When the algorithm needs a private key. A secret of any length is a valid key.
+pub fn sign_with_secret(
+    secret: &SecretString,
+    algorithm: Option<SigningAlgorithm>,
+    header: &JoseHeader<'_>,
+    claims: &Claims<'_>,
+    stamp: &JwtStamp,
+) -> Result<SecretString, KeyError> {
+    let algorithm = algorithm.unwrap_or(SigningAlgorithm::HS256);
+    let key = secret.expose_secret().as_bytes();
+    compact(&header.json(algorithm), &claims.json(stamp), |message| match algorithm {
+        SigningAlgorithm::HS256 => mac::<Hmac<Sha256>>(key, message),
+        SigningAlgorithm::HS384 => mac::<Hmac<Sha384>>(key, message),
+        SigningAlgorithm::HS512 => mac::<Hmac<Sha512>>(key, message),
+        _ => Err(KeyError::AlgorithmMismatch { kind: "a secret", algorithm }),
     })
+}
+
+fn mac<M: Mac + KeyInit>(key: &[u8], message: &[u8]) -> Result<Vec<u8>, KeyError> {
+    let mut mac = <M as KeyInit>::new_from_slice(key).map_err(|_| KeyError::SignatureFailed)?;
+    mac.update(message);
+    Ok(mac.finalize().into_bytes().to_vec())
 }
 
 /// A proof that the sender possesses a key (RFC 9449, section 4.2).

@@ -11,7 +11,9 @@ use rustls::pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
-use crate::api::client_authentication::{ClientAssertion, ClientAuthenticationMethod as Method, SigningAlgorithm};
+use crate::api::client_authentication::{
+    BasicEncoding, ClientAssertion, ClientAuthenticationMethod as Method, SigningAlgorithm,
+};
 use crate::api::grant::{Assertion, AssertionLocation, SubjectTokenSource, TokenExchange};
 use crate::api::reason::Reason;
 use crate::oauth::body::Parameter;
@@ -145,7 +147,7 @@ struct RequestBuilder<'a> {
 
 impl RequestBuilder<'_> {
     fn token(&self) -> Result<RequestParts, RequestError> {
-        let TokenRequest { resource, parameter_names, parameters: additional, .. } = self.request;
+        let TokenRequest { resource, parameter_names, parameters: additional, parameters_from, .. } = self.request;
         let client = self.client_authentication()?;
         let grant = self.grant()?;
         let mut parameters = client.parameters;
@@ -163,9 +165,12 @@ impl RequestBuilder<'_> {
                 name.clone_from(other);
             }
         }
-        for (name, value) in additional {
+        let from_secret = parameters_from.iter().map(|(name, key)| Ok((name, self.other(key)?.clone())));
+        let in_spec = additional.iter().map(|(name, value)| Ok((name, value.as_str().into())));
+        for replacement in in_spec.chain(from_secret) {
+            let (name, value) = replacement?;
             parameters.retain(|(known, _)| known != name);
-            parameters.push(parameter(name, value));
+            parameters.push((name.clone(), value));
         }
         Ok(RequestParts { parameters, authorization: grant.authorization.or(client.authorization) })
     }
@@ -196,7 +201,8 @@ impl RequestBuilder<'_> {
             Method::ClientSecretJwt => {
                 let secret = self.required(Credential::ClientSecret)?;
                 let claims = self.client_claims(&assertion)?;
-                let signed = jwt::sign_hs256(secret, &claims, self.stamp);
+                let header = self.client_header(&assertion)?;
+                let signed = jwt::sign_with_secret(secret, assertion.algorithm, &header, &claims, self.stamp);
                 with_assertion(id, signed.map_err(|error| invalid_key(Credential::ClientSecret, error))?).into()
             }
             Method::PrivateKeyJwt => with_assertion(id, self.client_assertion(&assertion)?).into(),
@@ -205,11 +211,14 @@ impl RequestBuilder<'_> {
         })
     }
 
-    /// RFC 6749, section 2.3.1: both are form-encoded before they are joined.
+    /// RFC 6749, section 2.3.1: both are form-encoded before they are joined, unless the spec says otherwise.
     fn basic(&self) -> Option<Authorization> {
         let encode = |credential| {
             let value = self.credentials.get(credential)?.expose_secret();
-            Some(url::form_urlencoded::byte_serialize(value.as_bytes()).collect::<String>())
+            Some(match self.request.client.basic_encoding {
+                Some(BasicEncoding::Raw) => value.to_owned(),
+                None | Some(BasicEncoding::Form) => url::form_urlencoded::byte_serialize(value.as_bytes()).collect(),
+            })
         };
         let (id, secret) = (encode(Credential::ClientId)?, encode(Credential::ClientSecret).unwrap_or_default());
         Some(Authorization::Basic(STANDARD.encode(format!("{id}:{secret}")).into()))
@@ -218,17 +227,26 @@ impl RequestBuilder<'_> {
     fn client_claims<'a>(&'a self, assertion: &'a ClientAssertion) -> Result<Claims<'a>, RequestError> {
         let id = self.required(Credential::ClientId)?.expose_secret();
         Ok(Claims {
-            issuer: id,
-            subject: Some(id),
+            issuer: assertion.issuer.as_deref().unwrap_or(id),
+            subject: Some(assertion.subject.as_deref().unwrap_or(id)),
             audience: assertion.audience.as_deref().unwrap_or(&self.request.endpoint.audience),
             lifetime: assertion.lifetime.map_or(ASSERTION_LIFETIME, Duration::from),
-            others: None,
+            issued_at_skew: assertion.issued_at_skew.map(Duration::from).unwrap_or_default(),
+            others: Some(&assertion.claims),
+        })
+    }
+
+    fn client_header<'a>(&self, assertion: &'a ClientAssertion) -> Result<JoseHeader<'a>, RequestError> {
+        let thumbprint = assertion.certificate_thumbprint.then(|| self.certificate_thumbprint()).transpose()?;
+        Ok(JoseHeader {
+            type_: assertion.type_.as_deref(),
+            key_id: assertion.key_id.as_deref(),
+            certificate_thumbprint: thumbprint,
         })
     }
 
     fn client_assertion(&self, assertion: &ClientAssertion) -> Result<SecretString, RequestError> {
-        let thumbprint = assertion.certificate_thumbprint.then(|| self.certificate_thumbprint()).transpose()?;
-        let header = JoseHeader { key_id: assertion.key_id.as_deref(), certificate_thumbprint: thumbprint };
+        let header = self.client_header(assertion)?;
         let claims = self.client_claims(assertion)?;
         self.sign(assertion.algorithm, &header, &claims)
     }
@@ -290,9 +308,14 @@ impl RequestBuilder<'_> {
             subject: assertion.subject.as_deref(),
             audience: assertion.audience.as_deref().unwrap_or(&self.request.endpoint.audience),
             lifetime: assertion.lifetime.map_or(ASSERTION_LIFETIME, Duration::from),
+            issued_at_skew: assertion.issued_at_skew.map(Duration::from).unwrap_or_default(),
             others: Some(&assertion.claims),
         };
-        let header = JoseHeader { key_id: assertion.key_id.as_deref(), certificate_thumbprint: None };
+        let header = JoseHeader {
+            type_: assertion.type_.as_deref(),
+            key_id: assertion.key_id.as_deref(),
+            certificate_thumbprint: None,
+        };
         self.sign(assertion.algorithm, &header, &claims)
     }
 
@@ -313,6 +336,13 @@ impl RequestBuilder<'_> {
         }
         parameters.extend(requested_token_type.iter().map(|type_| parameter("requested_token_type", type_)));
         Ok(parameters)
+    }
+
+    /// A value of the Secret under a key of the spec.
+    fn other(&self, key: &str) -> Result<&SecretString, RequestError> {
+        self.credentials.others.get(key).ok_or_else(|| {
+            RequestError::new(Reason::CredentialsMissing, format!("the credentials do not contain the key {key}"))
+        })
     }
 
     fn required(&self, credential: Credential) -> Result<&SecretString, RequestError> {

@@ -5,12 +5,12 @@
 //!                                  issuer only   pure           HTTP         pure
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use url::Url;
 
-use crate::api::client_authentication::ClientAuthentication;
+use crate::api::client_authentication::{ClientAuthentication, ClientAuthenticationMethod as Method};
 use crate::api::grant::{Assertion, GrantType, TokenExchange};
 use crate::api::request::Format;
 use crate::oauth::error::UrlKind;
@@ -34,12 +34,18 @@ pub struct TokenRequest {
     pub scope_as_list: bool,
     /// Format of the body.
     pub format: Format,
-    /// Body parameters that are added or replaced; one with an empty value is removed.
+    /// Body parameters that are added or replaced; one with an empty text is removed.
     pub parameters: BTreeMap<String, String>,
+    /// The names of those whose text is JSON: a number, a boolean, a list or an object.
+    pub json_parameters: BTreeSet<String>,
+    /// Body parameters whose values are credentials, by name: the key in the Secret.
+    pub parameters_from: BTreeMap<String, String>,
     /// Other names for body parameters.
     pub parameter_names: BTreeMap<String, String>,
     /// Headers that are added.
     pub headers: BTreeMap<String, String>,
+    /// Headers whose values are credentials, by name: the key in the Secret.
+    pub headers_from: BTreeMap<String, String>,
     /// The time for one request, from connecting to the last byte of the response.
     pub timeout: Duration,
     /// The location of the values in the response.
@@ -48,9 +54,17 @@ pub struct TokenRequest {
     pub proxy: Option<Url>,
     /// Whether the token is bound to a key (RFC 9449).
     pub dpop: bool,
+    /// Whether the client certificate is presented although the client authenticates by another method.
+    pub client_certificate: bool,
 }
 
 impl TokenRequest {
+    /// Whether the client certificate is presented to the endpoints.
+    #[must_use]
+    pub fn presents_certificate(&self) -> bool {
+        self.client_certificate || (self.client.method == Method::TlsClientAuth && self.authenticates_client())
+    }
+
     /// The maximum duration, including the discovery of the endpoint and a second request if the server requires a
     /// DPoP nonce. Each of them has the full timeout, so that earlier requests never shorten the timeout of one that
     /// sends a refresh token.

@@ -35,6 +35,9 @@ impl TokenRequest {
         if self.authenticates_client() {
             required.extend(self.client_needs());
         }
+        if self.client_certificate {
+            required.extend([TlsCertificate, TlsKey]);
+        }
         match &self.grant {
             Grant::ClientCredentials | Grant::RefreshToken => {}
             Grant::UserPassword | Grant::Password => required.extend([Username, Password]),

@@ -17,6 +17,8 @@ use crate::api::client_authentication::SigningAlgorithm;
 
 /// The size of a coordinate, and of each of the two integers in an ES256 signature, in bytes.
 const P256_BYTES: usize = 32;
+/// The size of each of the two integers in an ES384 signature, in bytes.
+const P384_BYTES: usize = 48;
 
 /// A private key that signs.
 #[derive(Clone)]
@@ -32,10 +34,10 @@ pub enum KeyError {
     #[error("the value is not a private key as PEM (-----BEGIN PRIVATE KEY-----, RSA PRIVATE KEY or EC PRIVATE KEY)")]
     NotPem,
     /// The type or size of the key is not supported.
-    #[error("the private key cannot be used for signing: use RSA of 2048 bits or more, EC P-256 or Ed25519")]
+    #[error("the private key cannot be used for signing: use RSA of 2048 bits or more, EC P-256, EC P-384 or Ed25519")]
     Unsupported,
     /// An EC key on another curve.
-    #[error("the private key is an EC key on a curve other than P-256: use P-256, or an RSA key")]
+    #[error("the private key is an EC key on a curve other than P-256 and P-384: use one of these, or an RSA key")]
     UnsupportedCurve,
     /// DPoP proofs are signed with ES256.
     #[error("the private key is not an EC key on P-256")]
@@ -97,12 +99,14 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// When it is an EC key on a curve other than P-256.
+    /// When it is an EC key on another curve than P-256 and P-384.
     pub fn default_algorithm(&self) -> Result<SigningAlgorithm, KeyError> {
-        let mut algorithms = [SigningAlgorithm::RS256, SigningAlgorithm::ES256, SigningAlgorithm::EdDSA].into_iter();
-        algorithms
-            .find(|algorithm| self.0.choose_scheme(&[scheme(*algorithm)]).is_some())
-            .ok_or(KeyError::UnsupportedCurve)
+        const DEFAULTS: [SigningAlgorithm; 4] =
+            [SigningAlgorithm::RS256, SigningAlgorithm::ES256, SigningAlgorithm::ES384, SigningAlgorithm::EdDSA];
+        let can_sign = |algorithm: &SigningAlgorithm| {
+            scheme(*algorithm).is_some_and(|scheme| self.0.choose_scheme(&[scheme]).is_some())
+        };
+        DEFAULTS.into_iter().find(can_sign).ok_or(KeyError::UnsupportedCurve)
     }
 
     /// Signs, and returns the signature in the format of JWS.
@@ -118,11 +122,13 @@ impl SigningKey {
             _ => "another key",
         };
         let mismatch = KeyError::AlgorithmMismatch { kind, algorithm };
-        let signer = self.0.choose_scheme(&[scheme(algorithm)]).ok_or(mismatch)?;
+        let scheme = scheme(algorithm);
+        let signer = scheme.and_then(|scheme| self.0.choose_scheme(&[scheme])).ok_or(mismatch)?;
         let signature = signer.sign(message).map_err(|_| KeyError::SignatureFailed)?;
         match algorithm {
-            SigningAlgorithm::ES256 => der_to_fixed(&signature).ok_or(KeyError::SignatureFailed),
-            SigningAlgorithm::RS256 | SigningAlgorithm::PS256 | SigningAlgorithm::EdDSA => Ok(signature),
+            SigningAlgorithm::ES256 => der_to_fixed(&signature, P256_BYTES).ok_or(KeyError::SignatureFailed),
+            SigningAlgorithm::ES384 => der_to_fixed(&signature, P384_BYTES).ok_or(KeyError::SignatureFailed),
+            _ => Ok(signature),
         }
     }
 
@@ -139,30 +145,39 @@ impl SigningKey {
     }
 }
 
-const fn scheme(algorithm: SigningAlgorithm) -> SignatureScheme {
-    match algorithm {
+/// The scheme of TLS with the same signatures; `None` for algorithms without a private key.
+const fn scheme(algorithm: SigningAlgorithm) -> Option<SignatureScheme> {
+    Some(match algorithm {
         SigningAlgorithm::RS256 => SignatureScheme::RSA_PKCS1_SHA256,
+        SigningAlgorithm::RS384 => SignatureScheme::RSA_PKCS1_SHA384,
+        SigningAlgorithm::RS512 => SignatureScheme::RSA_PKCS1_SHA512,
         SigningAlgorithm::PS256 => SignatureScheme::RSA_PSS_SHA256,
+        SigningAlgorithm::PS384 => SignatureScheme::RSA_PSS_SHA384,
+        SigningAlgorithm::PS512 => SignatureScheme::RSA_PSS_SHA512,
         SigningAlgorithm::ES256 => SignatureScheme::ECDSA_NISTP256_SHA256,
+        SigningAlgorithm::ES384 => SignatureScheme::ECDSA_NISTP384_SHA384,
         SigningAlgorithm::EdDSA => SignatureScheme::ED25519,
-    }
+        SigningAlgorithm::HS256 | SigningAlgorithm::HS384 | SigningAlgorithm::HS512 => return None,
+    })
 }
 
 /// Converts an ECDSA signature from ASN.1 DER (a sequence of two integers), which TLS uses, to two integers of fixed
 /// length, which JWS uses (RFC 7518, section 3.4).
-fn der_to_fixed(der: &[u8]) -> Option<Vec<u8>> {
+///
+/// The lengths of P-384 and smaller curves fit into one byte.
+fn der_to_fixed(der: &[u8], size: usize) -> Option<Vec<u8>> {
     let [0x30, _, rest @ ..] = der else { return None };
-    let (r, rest) = integer(rest)?;
-    let (s, rest) = integer(rest)?;
+    let (r, rest) = integer(rest, size)?;
+    let (s, rest) = integer(rest, size)?;
     rest.is_empty().then(|| [r, s].concat())
 }
 
 /// A DER integer as a fixed number of bytes: without the leading zero byte of the sign, and padded with zeros.
-fn integer(der: &[u8]) -> Option<([u8; P256_BYTES], &[u8])> {
+fn integer(der: &[u8], size: usize) -> Option<(Vec<u8>, &[u8])> {
     let [0x02, length, rest @ ..] = der else { return None };
     let (value, rest) = rest.split_at_checked(usize::from(*length))?;
     let value = value.strip_prefix(&[0]).unwrap_or(value);
-    let mut number = [0; P256_BYTES];
-    number.get_mut(P256_BYTES.checked_sub(value.len())?..)?.copy_from_slice(value);
+    let mut number = vec![0; size];
+    number.get_mut(size.checked_sub(value.len())?..)?.copy_from_slice(value);
     Some((number, rest))
 }

@@ -11,27 +11,49 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
+use crate::api::client_authentication::{BasicEncoding, ClientAuthentication, ClientAuthenticationMethod};
 use crate::api::connection::CaBundleKind;
 use crate::oauth::allowed_endpoints::{ALLOW_CA_BUNDLE, ALLOWED_ENDPOINTS, AllowedEndpoints};
 use crate::oauth::credentials::{Credential, Credentials};
+use crate::oauth::request::TokenRequest;
 use crate::spec::sources::{CredentialRef, CredentialsSource};
+
+/// Why credentials cannot be used, with a message that says what to change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unresolved {
+    /// A value is missing.
+    Missing(String),
+    /// A value or an annotation cannot be read.
+    Invalid(String),
+}
 
 /// Reads the values for the grant from the Secret, which is `None` if the spec names none.
 ///
 /// # Errors
 ///
 /// A message that names the key to add or to fix.
-pub fn resolve(source: &CredentialsSource, secret: Option<&Secret>) -> Result<Credentials, String> {
+pub fn resolve(source: &CredentialsSource, secret: Option<&Secret>) -> Result<Credentials, Unresolved> {
     let values = source.fields.iter().filter_map(|field| match value(source, field, secret) {
         Ok(value) => Some(Ok((field.credential, value?))),
         Err(message) => Some(Err(message)),
     });
     let inline = source.client_id.iter().map(|id| Ok((Credential::ClientId, id.as_str().into())));
     let mut credentials: Credentials = values.chain(inline).collect::<Result<_, _>>()?;
+    for key in &source.other_keys {
+        let text = text(source, key, secret)?;
+        if text.is_empty() {
+            let secret_name = source.secret_name.as_deref().unwrap_or_default();
+            return Err(Unresolved::Missing(format!(
+                "Secret {secret_name} has no value under key {key}: add it, or name another key in spec.request.parametersFrom or headersFrom"
+            )));
+        }
+        credentials.others.insert(key.clone(), text.into());
+    }
     let custom = source.fields.iter().filter(|field| field.key != field.credential.key());
     credentials.from_custom_keys = custom.map(|field| field.credential).collect();
     if let (Some(name), Some(secret)) = (&source.secret_name, secret) {
-        apply_allowed_endpoints(&mut credentials, &format!("Secret {name}"), Some(name), &secret.metadata)?;
+        apply_allowed_endpoints(&mut credentials, &format!("Secret {name}"), Some(name), &secret.metadata)
+            .map_err(Unresolved::Invalid)?;
     }
     let bundle = source.ca_bundle.as_ref().filter(|bundle| bundle.kind == CaBundleKind::Secret);
     credentials.ca_bundle_owner = bundle.map(|bundle| bundle.name.clone());
@@ -62,24 +84,30 @@ pub fn apply_allowed_endpoints(
     Ok(())
 }
 
+/// The value under a key; empty if there is none.
+fn text<'a>(source: &CredentialsSource, key: &str, secret: Option<&'a Secret>) -> Result<&'a str, Unresolved> {
+    let secret_name = source.secret_name.as_deref().unwrap_or_default();
+    let bytes = secret.and_then(|secret| secret.data.as_ref()?.get(key)).map_or(&[][..], |bytes| &bytes.0);
+    std::str::from_utf8(bytes).map_err(|_| {
+        Unresolved::Invalid(format!("key {key} of Secret {secret_name} is not UTF-8 text: write the value itself"))
+    })
+}
+
 fn value(
     source: &CredentialsSource,
     field: &CredentialRef,
     secret: Option<&Secret>,
-) -> Result<Option<SecretString>, String> {
+) -> Result<Option<SecretString>, Unresolved> {
     let CredentialRef { credential, key, required } = field;
     let secret_name = source.secret_name.as_deref().unwrap_or_default();
-    let bytes = secret.and_then(|secret| secret.data.as_ref()?.get(key)).map_or(&[][..], |bytes| &bytes.0);
-    let text = std::str::from_utf8(bytes)
-        .map_err(|_| format!("key {key} of Secret {secret_name} is not UTF-8 text: write the value itself"))?;
-    match (text, required) {
+    match (text(source, key, secret)?, required) {
         ("", true) if secret.is_none() => {
-            Err(format!("spec.credentials must be set: the grant needs {}", credential.key()))
+            Err(Unresolved::Missing(format!("spec.credentials must be set: the grant needs {}", credential.key())))
         }
-        ("", true) => Err(format!(
+        ("", true) => Err(Unresolved::Missing(format!(
             "Secret {secret_name} has no value under key {key}: add it, or name another key in spec.credentials.keys.{}",
             credential.name()
-        )),
+        ))),
         ("", false) => Ok(None),
         (text, _) => Ok(Some(text.into())),
     }
@@ -127,6 +155,22 @@ pub fn unusual_value_hint(source: &CredentialsSource, credentials: &Credentials)
         }
     }
     hint
+}
+
+/// A hint for a rejected client whose ID or secret is encoded by `client_secret_basic`: many servers do not decode them.
+#[must_use]
+pub fn basic_encoding_hint(request: &TokenRequest, credentials: &Credentials) -> &'static str {
+    let ClientAuthentication { method, basic_encoding, assertion: _ } = &request.client;
+    let encodes =
+        *method == ClientAuthenticationMethod::ClientSecretBasic && *basic_encoding != Some(BasicEncoding::Raw);
+    let is_unchanged = |byte: u8| byte.is_ascii_alphanumeric() || b"*-._".contains(&byte);
+    let is_changed =
+        |credential| credentials.get(credential).is_some_and(|value| !value.expose_secret().bytes().all(is_unchanged));
+    if encodes && (is_changed(Credential::ClientId) || is_changed(Credential::ClientSecret)) {
+        "; client ID or client secret contain characters that are form-encoded (RFC 6749): if the server does not decode them, set spec.clientAuthentication.basicEncoding: raw"
+    } else {
+        ""
+    }
 }
 
 /// What is unusual about the value of a credential.

@@ -28,7 +28,17 @@ pub(crate) fn spec_hash(spec: &OAuthIntegrationSpec) -> String {
         token_lifetime,
         resource,
         scope,
-        request: Request { format: _, parameters, parameter_names, scope_format, headers, timeout: _ },
+        request:
+            Request {
+                format: _,
+                parameters,
+                parameters_from,
+                parameter_names,
+                scope_format,
+                headers,
+                headers_from,
+                timeout: _,
+            },
         response,
         target: Target { keys, secret_name: _, type_: _, deletion_policy: _, labels: _, annotations: _ },
         // These fields change when and how a token is requested and what is done with it, but not which one is issued.
@@ -62,6 +72,8 @@ pub(crate) fn spec_hash(spec: &OAuthIntegrationSpec) -> String {
         "dpop": dpop,
         "parameterNames": (!parameter_names.is_empty()).then_some(parameter_names),
         "scopeFormat": scope_format,
+        "parametersFrom": (!parameters_from.is_empty()).then_some(parameters_from),
+        "headersFrom": (!headers_from.is_empty()).then_some(headers_from),
     });
     let (Value::Object(all), Value::Object(given)) = (&mut parts, given) else { return fingerprint::unsalted(&parts) };
     all.extend(given.into_iter().filter(|(_, value)| !value.is_null()).collect::<Map<_, _>>());
@@ -113,6 +125,8 @@ mod tests {
             json!({"request": {"parameterNames": {"client_id": "id"}}}),
             json!({"request": {"scopeFormat": "list"}}),
             json!({"request": {"headers": {"X-Tenant": "one"}}}),
+            json!({"request": {"headersFrom": {"X-Api-Key": {"key": "api_key"}}}}),
+            json!({"request": {"parametersFrom": {"account": {"key": "account"}}}}),
             json!({"response": {"accessToken": "token"}}),
             json!({"target": {"keys": {"accessToken": "token"}}}),
         ];

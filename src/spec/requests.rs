@@ -2,16 +2,17 @@
 
 #![deny(clippy::disallowed_methods)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
 use url::Url;
 
-use crate::api::grant::GrantType;
-use crate::api::headers::is_reserved as is_reserved_header;
+use crate::api::client_authentication::{ClientAuthenticationMethod as Method, SigningAlgorithm};
+use crate::api::grant::{AssertionLocation, GrantType};
+use crate::api::headers::{is_reserved as is_reserved_header, is_reserved_for_secrets};
 use crate::api::renewal::{Fallback, RefreshRequest};
-use crate::api::request::{Format, ScopeFormat};
+use crate::api::request::{Format, Request, ScopeFormat, SecretKey};
 use crate::api::response::Response;
 use crate::api::spec::OAuthIntegrationSpec;
 use crate::oauth::expression::error::InvalidExpression;
@@ -27,9 +28,9 @@ const MAX_TIMEOUT: Duration = Duration::from_mins(1);
 const MAX_HEADERS: usize = 8 << 10;
 const MAX_PARAMETERS: usize = 64 << 10;
 
-/// The maximum nesting depth of `spec.assertion.claims`: the API server cannot validate a value of any type.
-const CLAIMS_DEPTH: usize = 8;
-/// Their maximum size as JSON: an assertion is sent in a request, often in a header.
+/// The maximum nesting depth of claims and parameters: the API server cannot validate a value of any type.
+const MAX_DEPTH: usize = 8;
+/// The maximum size of claims as JSON: an assertion is sent in a request, often in a header.
 const CLAIMS_SIZE: usize = 16 << 10;
 
 /// The grant.
@@ -48,8 +49,11 @@ pub(crate) fn grant_request(spec: &OAuthIntegrationSpec) -> Result<TokenRequest,
         scope_as_list: request.scope_format == Some(ScopeFormat::List),
         format: format(spec),
         parameters: parameters("spec.request.parameters", &request.parameters)?,
+        json_parameters: json_parameters(&request.parameters),
+        parameters_from: parameters_from(request)?,
         parameter_names: request.parameter_names.clone(),
         headers: headers(&request.headers)?,
+        headers_from: headers_from(spec)?,
         timeout: Duration::from(request.timeout).clamp(MIN_TIMEOUT, MAX_TIMEOUT),
         expressions: expressions(&spec.response)?,
         proxy: spec
@@ -59,6 +63,7 @@ pub(crate) fn grant_request(spec: &OAuthIntegrationSpec) -> Result<TokenRequest,
             .map(|text| parse_http_url("spec.connection.proxy", text))
             .transpose()?,
         dpop: spec.dpop.is_some(),
+        client_certificate: spec.connection.as_ref().is_some_and(|connection| connection.client_certificate),
     })
 }
 
@@ -68,14 +73,27 @@ pub(crate) fn format(spec: &OAuthIntegrationSpec) -> Format {
 }
 
 fn check_claims(spec: &OAuthIntegrationSpec) -> Result<(), String> {
-    let claims = spec.assertion.iter().flat_map(|assertion| assertion.claims.values());
+    let client = spec.client_authentication.as_ref().and_then(|client| client.assertion.as_ref());
+    if let Some(assertion) = client {
+        check_size("spec.clientAuthentication.assertion.claims", assertion.claims.values())?;
+    }
+    let grant = spec.assertion.iter().flat_map(|assertion| assertion.claims.values());
+    check_size("spec.assertion.claims", grant)?;
+    // The API server checks it for the client, whose algorithm depends on the method.
+    if spec.assertion.as_ref().and_then(|assertion| assertion.algorithm).is_some_and(SigningAlgorithm::is_symmetric) {
+        return Err("spec.assertion.algorithm must be one with a private key, such as RS256: change it".to_owned());
+    }
+    Ok(())
+}
+
+fn check_size<'a>(field: &str, values: impl Iterator<Item = &'a Value>) -> Result<(), String> {
     let (depth, size) =
-        claims.fold((0, 0), |(depth, size), claim| (depth.max(nesting(claim)), size + claim.to_string().len()));
-    if depth > CLAIMS_DEPTH {
-        return Err(format!("spec.assertion.claims is nested more than {CLAIMS_DEPTH} levels deep: flatten it"));
+        values.fold((0, 0), |(depth, size), value| (depth.max(nesting(value)), size + value.to_string().len()));
+    if depth > MAX_DEPTH {
+        return Err(format!("{field} is nested more than {MAX_DEPTH} levels deep: flatten it"));
     }
     if size > CLAIMS_SIZE {
-        return Err(format!("spec.assertion.claims has more than {CLAIMS_SIZE} bytes as JSON: shorten it"));
+        return Err(format!("{field} has more than {CLAIMS_SIZE} bytes as JSON: shorten it"));
     }
     Ok(())
 }
@@ -104,7 +122,9 @@ fn grant_of(grant: GrantType, spec: &OAuthIntegrationSpec) -> Grant {
 pub(crate) fn refresh_request(grant: &TokenRequest, spec: &OAuthIntegrationSpec) -> Result<TokenRequest, String> {
     let other = spec.renewal.refresh.clone().unwrap_or_default();
     let RefreshRequest { token_endpoint, format, parameters, parameter_names } = other;
+    let json_parameters = parameters.as_ref().map_or_else(|| grant.json_parameters.clone(), json_parameters);
     Ok(TokenRequest {
+        json_parameters,
         endpoint: with_token_endpoint(
             &grant.endpoint,
             "spec.renewal.refresh.tokenEndpoint",
@@ -160,12 +180,21 @@ fn with_token_endpoint(endpoint: &Endpoint, field: &'static str, text: Option<&s
     Ok(Endpoint { url: Some(parse_http_url(field, text)?), issuer: endpoint.issuer.clone(), audience, field })
 }
 
-/// The API server also enforces this limit, but counts characters.
-fn parameters(field: &str, parameters: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, String> {
-    if size(parameters) > MAX_PARAMETERS {
+/// The texts of parameters. The API server cannot bound the size of values of any type.
+fn parameters(field: &str, parameters: &BTreeMap<String, Value>) -> Result<BTreeMap<String, String>, String> {
+    if parameters.values().map(nesting).max().unwrap_or_default() > MAX_DEPTH {
+        return Err(format!("{field} is nested more than {MAX_DEPTH} levels deep: flatten it"));
+    }
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
+    let texts = parameters.iter().map(|(name, value)| (name.clone(), text(value))).collect();
+    if size(&texts) > MAX_PARAMETERS {
         return Err(format!("{field} exceeds {} KiB in total: shorten it", MAX_PARAMETERS >> 10));
     }
-    Ok(parameters.clone())
+    Ok(texts)
+}
+
+fn json_parameters(parameters: &BTreeMap<String, Value>) -> BTreeSet<String> {
+    parameters.iter().filter(|(_, value)| !value.is_string()).map(|(name, _)| name.clone()).collect()
 }
 
 /// The size of names and values, in bytes.
@@ -184,6 +213,40 @@ fn headers(headers: &BTreeMap<String, String>) -> Result<BTreeMap<String, String
         )),
         None => Ok(headers.clone()),
     }
+}
+
+/// The API server cannot compare their names, because parameters may have any type.
+fn parameters_from(request: &Request) -> Result<BTreeMap<String, String>, String> {
+    match request.parameters_from.keys().find(|name| request.parameters.contains_key(*name)) {
+        Some(name) => Err(format!(
+            "spec.request.parameters and spec.request.parametersFrom must not both contain {name}: remove it from one of them"
+        )),
+        None => Ok(keys(&request.parameters_from)),
+    }
+}
+
+fn keys(from: &BTreeMap<String, SecretKey>) -> BTreeMap<String, String> {
+    from.iter().map(|(name, SecretKey { key })| (name.clone(), key.clone())).collect()
+}
+
+/// The API server cannot check whether a method sets the same header.
+fn headers_from(spec: &OAuthIntegrationSpec) -> Result<BTreeMap<String, String>, String> {
+    let from = &spec.request.headers_from;
+    if let Some(name) = from.keys().find(|name| is_reserved_for_secrets(name)) {
+        return Err(format!(
+            "spec.request.headersFrom must not set {name}, which the request sets itself, or which changes how a gateway routes the request: remove it"
+        ));
+    }
+    let basic = spec.client_authentication.as_ref().is_some_and(|client| client.method == Method::ClientSecretBasic);
+    let bearer =
+        spec.assertion.as_ref().is_some_and(|assertion| assertion.place == AssertionLocation::AuthorizationHeader);
+    if (basic || bearer) && from.keys().any(|name| name.eq_ignore_ascii_case("authorization")) {
+        return Err(
+            "spec.request.headersFrom must not set Authorization, in which client_secret_basic or the assertion is sent: remove it, or change spec.clientAuthentication.method"
+                .to_owned(),
+        );
+    }
+    Ok(keys(from))
 }
 
 pub(crate) fn parse_http_url(field: &str, text: &str) -> Result<Url, String> {

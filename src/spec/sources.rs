@@ -2,6 +2,7 @@
 
 #![deny(clippy::disallowed_methods)]
 
+use std::collections::BTreeSet;
 use std::iter;
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub struct CredentialsSource {
     pub secret_name: Option<String>,
     /// The values that may be sent or used for signing.
     pub fields: Vec<CredentialRef>,
+    /// The keys of the values that the request sends under names of the spec.
+    pub other_keys: BTreeSet<String>,
     /// The client ID, if the spec contains it.
     pub client_id: Option<String>,
     /// The reference to custom CA certificates.
@@ -57,6 +60,7 @@ pub(crate) fn collect(spec: &OAuthIntegrationSpec, request: &TokenRequest, renew
     CredentialsSource {
         secret_name: spec.credentials.as_ref().map(|credentials| credentials.secret_name.clone()),
         fields: fields(spec, request, renewal),
+        other_keys: request.parameters_from.values().chain(request.headers_from.values()).cloned().collect(),
         client_id: spec.client_id.clone(),
         ca_bundle: spec.connection.as_ref().and_then(|connection| connection.ca_bundle.clone()),
         service_account: spec.service_account_token.as_ref().map(|token| ServiceAccount {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use test_support::endpoint::{Endpoint, Reply};
 use test_support::keycloak::{Cluster, Keycloak};
-use test_support::keys;
+use test_support::keys::{self, claims};
 use test_support::manifests::install_permissions_with_service_accounts;
 use test_support::messages::assert_recorded;
 use test_support::oidc_provider::{OidcProvider, secret};
@@ -27,12 +27,6 @@ const ADA: [(&str, &str); 4] = [
     ("username", "ada"),
     ("password", "ada-password"),
 ];
-
-/// The claims of a JWT.
-fn claims(token: &str) -> Value {
-    let part = token.split('.').nth(1).unwrap_or_else(|| panic!("no JWT: {token}"));
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).expect("base64url")).expect("claims")
-}
 
 /// A client, its authentication method, and its credentials.
 struct Client {
@@ -99,6 +93,38 @@ async fn keycloak_accepts_each_of_its_client_authentication_methods() {
         by_key("key-es256", "ES256", "ec", &keycloak.ec.pem),
         by_key("key-eddsa", "EdDSA", "ed", &keycloak.ed25519.pem),
     ];
+    all_ready(&world, keycloak.issuer(), &clients, &json!({})).await;
+}
+
+#[tokio::test]
+async fn keycloak_verifies_each_signature_algorithm() {
+    let keycloak = Keycloak::shared();
+    let world = World::new("keycloak-algorithms").await;
+    let (rsa, ec, ec384, ed) = (&keycloak.rsa.pem, &keycloak.ec.pem, &keycloak.ec384.pem, &keycloak.ed25519.pem);
+    let by_key = [
+        ("RS256", "rsa", rsa),
+        ("RS384", "rsa", rsa),
+        ("RS512", "rsa", rsa),
+        ("PS256", "rsa", rsa),
+        ("PS384", "rsa", rsa),
+        ("PS512", "rsa", rsa),
+        ("ES256", "ec", ec),
+        ("ES384", "ec384", ec384),
+        ("EdDSA", "ed", ed),
+    ];
+    let mut clients: Vec<Client> = by_key
+        .iter()
+        .map(|(algorithm, kid, pem)| {
+            let assertion = json!({"algorithm": algorithm, "keyId": kid, "issuedAtSkew": "30s"});
+            client("key-any", "private_key_jwt", assertion, &[("private_key", pem.as_str())])
+        })
+        .collect();
+    let secret = "secret-jwt-secret-of-more-than-32-bytes-and-also-of-more-than-64-bytes";
+    clients.extend(["HS256", "HS384", "HS512"].map(|algorithm| {
+        client("secret-jwt-any", "client_secret_jwt", json!({"algorithm": algorithm}), &[("client_secret", secret)])
+    }));
+    // The default of a P-384 key.
+    clients.push(client("key-any", "private_key_jwt", json!({"keyId": "ec384"}), &[("private_key", ec384)]));
     all_ready(&world, keycloak.issuer(), &clients, &json!({})).await;
 }
 
@@ -365,10 +391,7 @@ async fn oidc_provider_binds_a_token_to_a_client_certificate() {
     world.ready("it").await;
     let token = claims(&world.value("it", "access_token").await);
     assert_eq!(token["aud"], "https://orders.example.com");
-    let printed = keys::openssl(&["x509", "-noout", "-fingerprint", "-sha256"], &own.pem);
-    let hexadecimal = printed.trim().rsplit('=').next().expect("a fingerprint").replace(':', "");
-    let thumbprint = jwt::encode(&hex::decode(hexadecimal).expect("hexadecimal"));
-    assert_eq!(token["cnf"]["x5t#S256"], json!(thumbprint), "RFC 8705, section 3.1");
+    assert_eq!(token["cnf"]["x5t#S256"], json!(keys::thumbprint(&own.pem)), "RFC 8705, section 3.1");
 }
 
 #[tokio::test]

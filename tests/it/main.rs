@@ -27,6 +27,7 @@ mod requests;
 mod restart;
 mod revocation;
 mod rotation;
+mod secret_values;
 mod servers;
 mod shared_refresh_tokens;
 mod tenants;

@@ -164,3 +164,28 @@ async fn parameters_are_added_overridden_and_removed_and_headers_are_sent() {
     });
     assert_eq!(request.json(), expected);
 }
+
+#[tokio::test]
+async fn parameters_of_any_type_are_sent_as_json_and_as_text_in_a_form() {
+    let request = |format: &str| {
+        json!({
+            "grantType": "client_credentials",
+            "request": {
+                "format": format,
+                "parameters": {
+                    "permissions": {"contents": "read"}, "repositories": ["a", "b"], "expiration": 60, "remember": true,
+                    "client_id": "", "client_secret": "",
+                },
+            },
+        })
+    };
+    let expected = json!({
+        "grant_type": "client_credentials", "permissions": {"contents": "read"}, "repositories": ["a", "b"],
+        "expiration": 60, "remember": true,
+    });
+    assert_eq!(request_of("any-json", request("json")).await.json(), expected);
+    let form = request_of("any-form", request("form")).await.form();
+    assert_eq!(form["permissions"], r#"{"contents":"read"}"#, "RFC 9396, section 2");
+    assert_eq!(form["repositories"], r#"["a","b"]"#);
+    assert_eq!((form["expiration"].as_str(), form["remember"].as_str()), ("60", "true"));
+}

@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use oauth_operator::api::client_authentication::SigningAlgorithm;
+use oauth_operator::oauth::body::JsonTypes;
 use oauth_operator::oauth::credentials::{Credential, Credentials};
 use oauth_operator::oauth::error::RequestError;
 use oauth_operator::oauth::jwt;
@@ -166,9 +167,10 @@ fn rfc_7523_assertion() {
         subject: Some("mailto:mike@example.com"),
         audience: "https://jwt-rp.example.net",
         lifetime: Duration::from_hours(1),
+        issued_at_skew: Duration::ZERO,
         others: others.as_object(),
     };
-    let header = JoseHeader { key_id: Some("16"), certificate_thumbprint: None };
+    let header = JoseHeader { type_: None, key_id: Some("16"), certificate_thumbprint: None };
     let assertion = jwt::sign(&key, None, &header, &claims, &fresh).expect("an assertion");
     let (header, claims) = parts(&assertion);
     assert_eq!(header, json!({"alg": "ES256", "kid": "16", "typ": "JWT"}));
@@ -227,7 +229,7 @@ const EC_PARAMETERS: &str = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n--
 fn an_invalid_key_is_reported_with_the_reason() {
     let (rsa, ec) = (keys::rsa(), keys::ec());
     let small = keys::openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024"], "");
-    let p384 = keys::openssl(&["ecparam", "-name", "secp384r1", "-genkey", "-noout"], "");
+    let p521 = keys::openssl(&["ecparam", "-name", "secp521r1", "-genkey", "-noout"], "");
     let encrypted = keys::openssl(&["pkcs8", "-topk8", "-passout", "pass:word"], &rsa.pem);
     let public = keys::openssl(&["pkey", "-pubout"], &rsa.pem);
     let cut = rsa.pem[..400].to_owned();
@@ -241,7 +243,7 @@ fn an_invalid_key_is_reported_with_the_reason() {
         ("a public key", public, None, "is not a private key as PEM"),
         ("a key with a password", encrypted, None, "is encrypted"),
         ("an RSA key of 1024 bits", small, None, "cannot be used for signing"),
-        ("a curve other than that of ES256", p384, None, "a curve other than P-256"),
+        ("another curve", p521, None, "cannot be used for signing: use RSA of 2048 bits or more, EC P-256, EC P-384"),
         ("RS256 with an EC key", ec.pem, Some("RS256"), "is an EC key, which cannot sign with RS256"),
         ("ES256 with an RSA key", rsa.pem, Some("ES256"), "is an RSA key, which cannot sign with ES256"),
     ];
@@ -430,7 +432,7 @@ fn parameters_are_renamed_listed_and_repeated() {
     let body: Value = serde_json::from_slice(&oauth_operator::oauth::body::encode(
         token_request.format,
         &sent.parameters,
-        &["scope"],
+        JsonTypes { lists: &["scope"], ..JsonTypes::default() },
     ))
     .expect("JSON");
     assert_eq!((&body["resource"], &body["scope"]), (&json!(["https://a", "https://b"]), &json!(["x", "y"])));
@@ -440,13 +442,17 @@ fn parameters_are_renamed_listed_and_repeated() {
     });
     let token_request = validated(form.clone()).token_request;
     let sent = prepared(form, &[]).expect("a request");
-    let body = oauth_operator::oauth::body::encode(token_request.format, &sent.parameters, &[]);
+    let body = oauth_operator::oauth::body::encode(token_request.format, &sent.parameters, JsonTypes::default());
     let body = std::str::from_utf8(&body).expect("a form");
     assert!(body.ends_with("&resource=https%3A%2F%2Fa&resource=https%3A%2F%2Fb"), "RFC 8707, section 2: {body}");
 
     let one = json!({"scope": "x", "request": {"scopeFormat": "list"}});
     let sent = prepared(one.clone(), &[]).expect("a request");
-    let body = oauth_operator::oauth::body::encode(validated(one).token_request.format, &sent.parameters, &["scope"]);
+    let body = oauth_operator::oauth::body::encode(
+        validated(one).token_request.format,
+        &sent.parameters,
+        JsonTypes { lists: &["scope"], ..JsonTypes::default() },
+    );
     let body = std::str::from_utf8(&body).expect("JSON");
     assert!(body.contains(r#""scope":["x"]"#), "a single scope is also sent as a list: {body}");
 }

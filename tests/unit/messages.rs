@@ -162,6 +162,11 @@ fn cases(outdated_port: u16) -> Vec<Case> {
         ),
         case("a client secret that is wrong", json!({}), error(401, "invalid_client", "Client authentication failed.")),
         case("a client secret in quotes", json!({}), error(401, "invalid_client", "Client authentication failed.")),
+        case(
+            "a client secret with special characters, and the server does not decode it",
+            json!({"clientAuthentication": {"method": "client_secret_basic"}}),
+            error(401, "invalid_client", ""),
+        ),
         case("a client secret that is base64 twice", json!({}), error(401, "invalid_client", "")),
         case(
             "a client secret, and the server expects a signed assertion",
@@ -288,6 +293,9 @@ fn cases(outdated_port: u16) -> Vec<Case> {
         }
         if case.mistake == "a refresh token that was already used" {
             case.values = json!({"refresh_token": "9b1d7f3e5a2c4860"});
+        }
+        if case.mistake == "a client secret with special characters, and the server does not decode it" {
+            case.values = json!({"client_secret": "0f3a9c81+2e4/b7a6=c5d4"});
         }
         if case.mistake == "a client secret in quotes" {
             case.values = json!({"client_secret": "\"0f3a9c81d2e4b7a6c5d4\""});

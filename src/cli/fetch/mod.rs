@@ -233,7 +233,7 @@ fn credentials_seen(spec: &ValidatedSpec, manifests: &Manifests) -> CredentialsS
     };
     let mut values = match credentials::resolve(source, secret) {
         Ok(values) => values,
-        Err(message) => return CredentialsState::Missing(message),
+        Err(unresolved) => return unresolved.into(),
     };
     if spec.needs_refresh_token() && !values.has(Credential::RefreshToken) {
         return CredentialsState::Missing(credentials::missing_refresh_token_message(source));

@@ -39,6 +39,10 @@ impl ReadError {
         Self::Unavailable(CredentialsState::Missing(message))
     }
 
+    const fn invalid(message: String) -> Self {
+        Self::Unavailable(CredentialsState::Invalid(message))
+    }
+
     const fn denied(message: String) -> Self {
         Self::Unavailable(CredentialsState::AccessDenied(message))
     }
@@ -82,7 +86,7 @@ async fn read_all(
     if let Some(secret) = &mut secret {
         call::wipe(secret);
     }
-    let mut values = values.map_err(ReadError::missing)?;
+    let mut values = values.map_err(|unresolved| ReadError::Unavailable(unresolved.into()))?;
     let namespace = secrets.namespace().unwrap_or_default();
     namespace.clone_into(&mut values.tenant);
     if let Some(bundle) = &source.ca_bundle {
@@ -92,7 +96,7 @@ async fn read_all(
         let (token, meta) = request_token(context, namespace, account).await?;
         values.service_account_token = Some(token);
         let name = format!("ServiceAccount {}", account.name);
-        credentials::apply_allowed_endpoints(&mut values, &name, None, &meta).map_err(ReadError::missing)?;
+        credentials::apply_allowed_endpoints(&mut values, &name, None, &meta).map_err(ReadError::invalid)?;
     }
     Ok((values, version))
 }

@@ -103,6 +103,7 @@ async fn revoke_all(
     match &observed.credentials {
         CredentialsState::Resolved(..) => {}
         CredentialsState::Missing(message)
+        | CredentialsState::Invalid(message)
         | CredentialsState::AccessDenied(message)
         | CredentialsState::DependencyMissing(message) => {
             return Err(RequestError::new(Reason::CredentialsMissing, message.clone()));

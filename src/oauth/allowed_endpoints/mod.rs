@@ -37,13 +37,17 @@ const PLAIN_HEADERS: [&str; 14] = [
     "x-request-id",
 ];
 
+/// How much of an entry of an annotation is shown, in characters.
+const MAX_SHOWN: usize = 100;
+
 /// An annotation cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the annotation {ALLOWED_ENDPOINTS} of {owner} contains a value that is not an absolute http or https URL: correct it"
+    "the annotation {ALLOWED_ENDPOINTS} of {owner} contains {entry:?}, which is not an absolute http or https URL: write https://host/path, or https://host for the whole host"
 )]
 pub struct InvalidAnnotation {
     owner: String,
+    entry: String,
 }
 
 /// The endpoints to which the credentials of one object may be sent.
@@ -78,7 +82,7 @@ impl AllowedEndpoints {
                 {
                     Ok(url)
                 }
-                _ => Err(InvalidAnnotation { owner: of.to_owned() }),
+                _ => Err(InvalidAnnotation { owner: of.to_owned(), entry: part.chars().take(MAX_SHOWN).collect() }),
             })
             .collect::<Result<_, _>>()?;
         Ok(Self { of: of.to_owned(), secret: secret.map(ToOwned::to_owned), endpoints, allow_ca_bundle })

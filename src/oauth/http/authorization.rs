@@ -22,6 +22,8 @@ pub struct Destination<'a> {
     pub proxy: Option<&'a Url>,
     /// The additional headers of the spec.
     pub headers: &'a BTreeMap<String, String>,
+    /// Those whose values are credentials.
+    pub secret_headers: &'a BTreeMap<String, String>,
     /// Whether TLS trusts a custom CA bundle.
     pub has_custom_ca: bool,
 }
@@ -31,7 +33,13 @@ impl<'a> Destination<'a> {
     #[must_use]
     pub fn new(url: &'a Url, request: &'a TokenRequest, credentials: &Credentials) -> Self {
         let has_custom_ca = credentials.ca_bundle.is_some();
-        Self { url, proxy: request.proxy.as_ref(), headers: &request.headers, has_custom_ca }
+        Self {
+            url,
+            proxy: request.proxy.as_ref(),
+            headers: &request.headers,
+            secret_headers: &request.headers_from,
+            has_custom_ca,
+        }
     }
 }
 
@@ -109,7 +117,10 @@ fn authorize_pinned(pin: &AllowedEndpoints, to: &Destination<'_>, ca_owner: Opti
         let url = to.url[..end].to_owned();
         return Err(Denied::OutsideAllowedEndpoints { owner: owner(), allowed: allowed(), url });
     }
-    if let Some(name) = to.headers.keys().find(|name| !pin.admits_header(to.url, name)) {
+    let plain = to.headers.keys().filter(|name| !pin.admits_header(to.url, name));
+    // `Authorization` is sent by the grants as well.
+    let secret = to.secret_headers.keys().filter(|name| !name.eq_ignore_ascii_case("authorization"));
+    if let Some(name) = plain.chain(secret.filter(|name| !pin.admits_header(to.url, name))).next() {
         let origin = to.url.origin().ascii_serialization();
         return Err(Denied::Header { owner: owner(), allowed: allowed(), name: name.clone(), origin });
     }
@@ -175,6 +186,7 @@ mod tests {
                 url: &endpoint,
                 proxy: (!self.proxy.is_empty()).then_some(&proxy),
                 headers: &headers.collect(),
+                secret_headers: &BTreeMap::new(),
                 has_custom_ca: self.ca_owner.is_some(),
             };
             decision(policy.authorize(&to, &Restrictions { pins: &pins, unpinned: &unpinned, ca_owner: self.ca_owner }))
@@ -249,7 +261,13 @@ mod tests {
     #[test]
     fn metadata_is_requested_without_the_consent_of_owners() {
         let (endpoint, pins, headers) = (url(ENDPOINT), [pin("https://other.example.com/", false)], BTreeMap::new());
-        let to = Destination { url: &endpoint, proxy: None, headers: &headers, has_custom_ca: true };
+        let to = Destination {
+            url: &endpoint,
+            proxy: None,
+            headers: &headers,
+            secret_headers: &BTreeMap::new(),
+            has_custom_ca: true,
+        };
         let restrictions = Restrictions { pins: &pins, ..Restrictions::default() };
         let policy = EgressPolicy { require_pin: true, ..EgressPolicy::default() };
         assert_eq!(decision(policy.authorize_discovery(&to, &restrictions)), "allowed", "no credentials are sent");

@@ -20,7 +20,6 @@ use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use crate::api::client_authentication::ClientAuthenticationMethod;
 use crate::api::reason::Reason;
 use crate::oauth::credentials::{Credential, Credentials};
 use crate::oauth::error::{Advice, BuildError, CredentialError, RequestError, UrlKind};
@@ -146,11 +145,10 @@ impl<'a> Settings<'a> {
             let missing = CredentialError::Missing(credential.key());
             value.ok_or_else(|| RequestError::invalid_credential(credential, &missing))
         };
-        let identity = match request.client.method {
-            ClientAuthenticationMethod::TlsClientAuth => {
-                Some((pem(Credential::TlsCertificate)?, pem(Credential::TlsKey)?))
-            }
-            _ => None,
+        let identity = if request.presents_certificate() {
+            Some((pem(Credential::TlsCertificate)?, pem(Credential::TlsKey)?))
+        } else {
+            None
         };
         Ok(Self { identity, ..Self::anonymous(request, credentials) })
     }

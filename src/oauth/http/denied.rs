@@ -8,7 +8,9 @@ use crate::oauth::allowed_endpoints::ALLOWED_ENDPOINTS;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// The endpoint has no TLS.
-    #[error("requests without TLS are not allowed (--allow-http): use https")]
+    #[error(
+        "requests without TLS are not allowed: use https, or have an administrator set egress.allowHttp=true (--allow-http)"
+    )]
     PlainHttp,
     /// The URL has no host.
     #[error("the URL has no host")]

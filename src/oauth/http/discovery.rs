@@ -198,7 +198,7 @@ impl Metadata {
     }
 
     fn aliases(&self, request: &TokenRequest) -> Option<&Aliases> {
-        self.mtls_endpoint_aliases.as_ref().filter(|_| request.client.method == Method::TlsClientAuth)
+        self.mtls_endpoint_aliases.as_ref().filter(|_| request.presents_certificate())
     }
 
     /// A server that lists no methods may support all; a list is assumed to be complete.

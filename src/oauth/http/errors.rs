@@ -22,8 +22,8 @@ pub(crate) fn denied(url: UrlKind, denied: &Denied) -> RequestError {
         Denied::ForeignCa { .. } => Some(Advice::ChangeCaBundle),
         Denied::ProxySeesCredentials => Some(Advice::UseHttpsWithProxy),
         // Their messages already contain the advice.
-        Denied::Anonymous { .. } | Denied::Unrestricted { .. } => None,
-        Denied::PlainHttp | Denied::NoHost | Denied::Host { .. } | Denied::Network { .. } | Denied::Address { .. } => {
+        Denied::Anonymous { .. } | Denied::Unrestricted { .. } | Denied::PlainHttp => None,
+        Denied::NoHost | Denied::Host { .. } | Denied::Network { .. } | Denied::Address { .. } => {
             Some(Advice::CheckUrl(url))
         }
     };

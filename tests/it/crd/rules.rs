@@ -32,11 +32,6 @@ fn headers(number: usize) -> Value {
     (0..number).map(|number| (format!("X-{number}"), json!("h".repeat(2000)))).collect()
 }
 
-/// This many parameters of 4 KiB.
-fn parameters(number: usize) -> Value {
-    (0..number).map(|number| (format!("p{number}"), json!("p".repeat(4096)))).collect()
-}
-
 pub const RULES: &[Rule] = &[
     Rule {
         message: "tokenEndpoint must be an absolute http or https URL",
@@ -146,6 +141,9 @@ pub const RULES: &[Rule] = &[
                 "Forwarded",
                 "X-SSL-Client-Cert",
                 "Impersonate-User",
+                "X-Api-Key",
+                "Ocp-Apim-Subscription-Key",
+                "X-Vault-Token",
             ]
             .map(|name| json!({"request": {"headers": {name: "x"}}}))
             .to_vec()
@@ -157,14 +155,48 @@ pub const RULES: &[Rule] = &[
         rejected: || vec![json!({"request": {"headers": headers(5)}})],
     },
     Rule {
-        message: "request.parameters must not exceed 64 KiB",
-        accepted: || vec![json!({"request": {"parameters": parameters(15)}})],
-        rejected: || vec![json!({"request": {"parameters": parameters(17)}})],
+        message: "request.headersFrom must not set headers that the request sets itself",
+        accepted: || ["Authorization", "X-Api-Key", "Cookie"].map(headers_from).into(),
+        rejected: || ["Host", "content-length", "X-Forwarded-For", "X-Original-URL", "DPoP"].map(headers_from).into(),
     },
     Rule {
-        message: "renewal.refresh.parameters must not exceed 64 KiB",
-        accepted: || vec![refresh_with(&parameters(15))],
-        rejected: || vec![refresh_with(&parameters(17))],
+        message: "request.headersFrom must contain header names",
+        accepted: || vec![headers_from("X-1")],
+        rejected: || ["X 1", "X-1\r\nX-2", "ü"].map(headers_from).into(),
+    },
+    Rule {
+        message: "request.headers and request.headersFrom must not contain the same name",
+        accepted: || vec![json!({"request": {"headers": {"X-1": "x"}, "headersFrom": {"X-2": {"key": "x"}}}})],
+        rejected: || vec![json!({"request": {"headers": {"X-1": "x"}, "headersFrom": {"x-1": {"key": "x"}}}})],
+    },
+    Rule {
+        message: "request.parametersFrom and request.headersFrom need credentials",
+        accepted: || {
+            vec![
+                json!({"request": {"parameters": {"a": {"b": [1, true]}}, "parametersFrom": {"c": {"key": "x"}}}}),
+                refresh_with(&json!({"a": 1})),
+            ]
+        },
+        rejected: || {
+            ["parametersFrom", "headersFrom"]
+                .map(|field| {
+                    json!({
+                        "credentials": null, "clientId": "c", "clientAuthentication": {"method": "none"},
+                        "request": {field: {"x": {"key": "x"}}},
+                    })
+                })
+                .into()
+        },
+    },
+    Rule {
+        message: "connection.clientCertificate needs credentials",
+        accepted: || vec![json!({"connection": {"clientCertificate": true}})],
+        rejected: || {
+            vec![json!({
+                "credentials": null, "clientId": "c", "clientAuthentication": {"method": "none"},
+                "connection": {"clientCertificate": true},
+            })]
+        },
     },
     Rule {
         message: "request.headers must contain header names",
@@ -244,7 +276,7 @@ pub const RULES: &[Rule] = &[
         rejected: || each("issuer", &["login.example.com", "https://u:p@example.com", "https://example.com#f"]),
     },
     Rule {
-        message: "credentials is required unless",
+        message: "credentials is required: set credentials.secretName",
         accepted: || {
             vec![
                 without_secret("client_credentials", &json!({"method": "service_account_token"})),
@@ -324,13 +356,31 @@ pub const RULES: &[Rule] = &[
         },
     },
     Rule {
-        message: "clientAuthentication.assertion.algorithm applies only to private_key_jwt",
+        message: "clientAuthentication.assertion.algorithm must be HS256, HS384 or HS512 with client_secret_jwt",
         accepted: || {
-            vec![json!({"clientAuthentication": {"method": "client_secret_jwt", "assertion": {"audience": "x"}}})]
+            vec![
+                json!({"clientAuthentication": {"method": "client_secret_jwt", "assertion": {"audience": "x"}}}),
+                signed("client_secret_jwt", "HS512"),
+                signed("private_key_jwt", "RS512"),
+                signed("private_key_jwt", "ES384"),
+            ]
         },
-        rejected: || {
-            vec![json!({"clientAuthentication": {"method": "client_secret_jwt", "assertion": {"algorithm": "RS256"}}})]
-        },
+        rejected: || vec![signed("client_secret_jwt", "RS256"), signed("private_key_jwt", "HS256")],
+    },
+    Rule {
+        message: "clientAuthentication.basicEncoding applies only to client_secret_basic",
+        accepted: || vec![json!({"clientAuthentication": {"method": "client_secret_basic", "basicEncoding": "raw"}})],
+        rejected: || vec![json!({"clientAuthentication": {"basicEncoding": "raw"}})],
+    },
+    Rule {
+        message: "clientAuthentication.assertion.issuedAtSkew must be a duration up to 5m",
+        accepted: || lifetimes(&["0s", "5m"], client_skew),
+        rejected: || lifetimes(&["301s", "-1s", "1d"], client_skew),
+    },
+    Rule {
+        message: "assertion.issuedAtSkew must be a duration up to 5m",
+        accepted: || lifetimes(&["0s", "60s"], skew),
+        rejected: || lifetimes(&["6m", ""], skew),
     },
     Rule {
         message: "clientAuthentication.assertion.lifetime must be a duration from 10s to 1h",
@@ -509,6 +559,22 @@ fn lifetimes(values: &[&str], change: impl Fn(&str) -> Value) -> Vec<Value> {
 
 fn assertion(lifetime: &str) -> Value {
     json!({"grantType": "jwt_bearer", "assertion": {"lifetime": lifetime}})
+}
+
+fn client_skew(skew: &str) -> Value {
+    json!({"clientAuthentication": {"method": "private_key_jwt", "assertion": {"issuedAtSkew": skew}}})
+}
+
+fn skew(skew: &str) -> Value {
+    json!({"grantType": "jwt_bearer", "assertion": {"issuedAtSkew": skew}})
+}
+
+fn signed(method: &str, algorithm: &str) -> Value {
+    json!({"clientAuthentication": {"method": method, "assertion": {"algorithm": algorithm}}})
+}
+
+fn headers_from(name: &str) -> Value {
+    json!({"request": {"headersFrom": {name: {"key": "x"}}}})
 }
 
 fn client_assertion(lifetime: &str) -> Value {

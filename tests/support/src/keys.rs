@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, date_time_ymd,
+    PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, date_time_ymd,
 };
 use serde_json::{Value, json};
 
@@ -69,6 +69,30 @@ pub fn ed25519() -> Key {
     let der = STANDARD.decode(der).expect("base64");
     let x = encode(&der[der.len() - 32..]);
     Key { pem, jwk: json!({"kty": "OKP", "crv": "Ed25519", "x": x, "kid": "ed", "use": "sig"}) }
+}
+
+/// An EC key of P-384: PKCS#8.
+pub fn ec384() -> Key {
+    let pair = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).expect("a key");
+    let point = pair.public_key_raw();
+    let (x, y) = (encode(&point[1..49]), encode(&point[49..]));
+    Key {
+        pem: pair.serialize_pem(),
+        jwk: json!({"kty": "EC", "crv": "P-384", "x": x, "y": y, "kid": "ec384", "use": "sig"}),
+    }
+}
+
+/// The claims of a JWT, not verified.
+pub fn claims(token: &str) -> Value {
+    let part = token.split('.').nth(1).unwrap_or_else(|| panic!("no JWT: {token}"));
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).expect("base64url")).expect("claims")
+}
+
+/// The SHA-256 thumbprint of a certificate (RFC 8705, section 3.1).
+pub fn thumbprint(certificate: &str) -> String {
+    let printed = openssl(&["x509", "-noout", "-fingerprint", "-sha256"], certificate);
+    let hexadecimal = printed.trim().rsplit('=').next().expect("a fingerprint").replace(':', "");
+    encode(&hex::decode(hexadecimal).expect("hexadecimal"))
 }
 
 /// A certificate and its private key, as PEM.

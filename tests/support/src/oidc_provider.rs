@@ -2,7 +2,8 @@
 //! methods.
 //!
 //! Its clients, with a token lifetime of 60 s: `key` (private_key_jwt, with any of three keys), `certificate`
-//! (tls_client_auth), `bound` (DPoP, with nonces), `plain` (client_secret_basic), `post` (client_secret_post),
+//! (tls_client_auth), `bound` (DPoP, with nonces), `certified`
+//! (client_secret_basic, with tokens that are bound to a client certificate), `plain` (client_secret_basic), `post` (client_secret_post),
 //! `jwt` (client_secret_jwt) and `rotating` (client_secret_basic, with refresh tokens that can be used once, and a token
 //! lifetime of 10 s). The secret of each that has one is [`secret`].
 
@@ -125,6 +126,11 @@ fn clients(keys: &[&Key]) -> Value {
             json!({
                 "client_secret": secret("bound"), "dpop_bound_access_tokens": true,
             })
+        ),
+        client(
+            "certified",
+            "client_secret_basic",
+            json!({"client_secret": secret("certified"), "tls_client_certificate_bound_access_tokens": true}),
         ),
         client("plain", "client_secret_basic", json!({"client_secret": secret("plain")})),
         client("post", "client_secret_post", json!({"client_secret": secret("post")})),

@@ -1,5 +1,7 @@
 //! The members of the request body, for each grant and format.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use oauth_operator::oauth::body;
 use oauth_operator::oauth::body::Parameter;
 use oauth_operator::oauth::credentials::{Credential, Credentials};
@@ -122,12 +124,33 @@ fn a_parameter_without_a_value_is_not_sent() {
 }
 
 #[test]
+fn basic_is_form_encoded_or_sent_as_it_is() {
+    let header = |encoding: Value| {
+        let mut authentication = json!({"method": "client_secret_basic"});
+        authentication["basicEncoding"] = encoding;
+        let fresh = JwtStamp { now: NOW, id: "fresh".to_owned() };
+        let request = request_of(json!({"clientAuthentication": authentication}));
+        let credentials = with(Credential::ClientSecret, Some("a+b/c%d ü"));
+        let parts = build_request(&request, &credentials, &RequestKind::Token, &fresh).expect("a request");
+        let header = parts.authorization.expect("a header").header();
+        let encoded = header.expose_secret().strip_prefix("Basic ").expect("Basic").to_owned();
+        String::from_utf8(STANDARD.decode(encoded).expect("base64")).expect("text")
+    };
+    assert_eq!(header(Value::Null), "id:a%2Bb%2Fc%25d+%C3%BC", "RFC 6749, section 2.3.1");
+    assert_eq!(header(json!("form")), header(Value::Null));
+    assert_eq!(header(json!("raw")), "id:a+b/c%d ü", "RFC 7617");
+}
+
+#[test]
 fn both_formats_preserve_every_character() {
     let difficult = "a&b=c d+e/\"ü\n\u{1f511}";
     let sent = members(&[("password", difficult)]);
-    let json: Value = serde_json::from_slice(&body::encode(request_of(json!({})).format, &sent, &[])).expect("JSON");
+    let json: Value =
+        serde_json::from_slice(&body::encode(request_of(json!({})).format, &sent, body::JsonTypes::default()))
+            .expect("JSON");
     assert_eq!(json, json!({"password": difficult}));
-    let form = body::encode(request_of(json!({"request": {"format": "form"}})).format, &sent, &[]);
+    let form =
+        body::encode(request_of(json!({"request": {"format": "form"}})).format, &sent, body::JsonTypes::default());
     let read: Vec<(String, String)> = url::form_urlencoded::parse(&form).into_owned().collect();
     assert_eq!(read, [("password".to_owned(), difficult.to_owned())]);
 }
