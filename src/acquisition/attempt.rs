@@ -47,6 +47,10 @@ pub struct Attempt<'a> {
     version: &'a str,
     dpop_key: Option<SecretString>,
     step: Step<'a>,
+    /// Whether the next client secret takes the place of the current one.
+    uses_next_secret: bool,
+    /// Whether the other client secret was tried.
+    has_switched_secret: bool,
 }
 
 /// The request to send next.
@@ -90,7 +94,8 @@ impl<'a> Attempt<'a> {
             }
             (refresh_token, _) => Step::Main(&spec.token_request, refresh_token),
         };
-        Ok(Self { observed, spec, credentials, version, dpop_key, step })
+        let uses_next_secret = observed.uses_next_secret();
+        Ok(Self { observed, spec, credentials, version, dpop_key, step, uses_next_secret, has_switched_secret: false })
     }
 
     /// The request to send now, and the credentials for it.
@@ -102,6 +107,9 @@ impl<'a> Attempt<'a> {
         };
         let mut credentials = self.credentials.with_refresh_token(refresh_token.filter(|_| request.grant.is_refresh()));
         credentials.dpop_key.clone_from(&self.dpop_key);
+        if self.uses_next_secret {
+            credentials = credentials.with_next_secret();
+        }
         (request, credentials)
     }
 
@@ -117,6 +125,11 @@ impl<'a> Attempt<'a> {
             Ok(response) => return Progress::Done(Ok(Box::new(self.issued(response, sent_at)))),
             Err(error) => self.with_hint(error),
         };
+        if self.may_switch_secret(&error, elapsed) {
+            self.has_switched_secret = true;
+            self.uses_next_secret = !self.uses_next_secret;
+            return Progress::Continue;
+        }
         match &mut self.step {
             Step::Main(request, Some(_))
                 if is_refresh_token_rejected(&self.spec.renewal, &error)
@@ -142,6 +155,16 @@ impl<'a> Attempt<'a> {
         }
     }
 
+    /// Whether the other client secret is tried. A server that rejects the client has not used the refresh token.
+    fn may_switch_secret(&self, error: &RequestError, elapsed: Duration) -> bool {
+        let (request, credentials) = self.next_request();
+        error.invalid_client
+            && !self.has_switched_secret
+            && request.optional_credentials().contains(&Credential::NextClientSecret)
+            && credentials.has(Credential::NextClientSecret)
+            && elapsed <= request.max_duration()
+    }
+
     fn with_hint(&self, mut error: RequestError) -> RequestError {
         if error.reason == Reason::RequestRejected {
             let (request, credentials) = self.next_request();
@@ -154,7 +177,7 @@ impl<'a> Attempt<'a> {
     }
 
     fn issued(&self, response: TokenResponse, issued_at: Timestamp) -> IssuedToken {
-        let Self { observed, spec, credentials, version, dpop_key, step: _ } = self;
+        let Self { observed, spec, credentials, version, dpop_key, uses_next_secret, .. } = self;
         let (request, sent) = self.next_request();
         let mut times = self.times(request, &response, sent.get(Credential::RefreshToken), issued_at);
         let TokenResponse { access_token, refresh_token, token_type, scope, mut extra, warning, .. } = response;
@@ -165,6 +188,7 @@ impl<'a> Attempt<'a> {
             }
         }
         let mut provenance = provenance(observed, spec, credentials, version);
+        provenance.uses_next_secret = *uses_next_secret;
         provenance.access_token_hash = Some(fingerprint::salted(&[access_token.expose_secret()]));
         // If a response contains no refresh token, the one that was sent stays valid (RFC 6749, section 6).
         let mut refresh_token = refresh_token.or_else(|| sent.get(Credential::RefreshToken).cloned());
@@ -187,7 +211,11 @@ impl<'a> Attempt<'a> {
             provenance,
         };
         let is_unexpected = matches!(&self.step, Step::Fallback(_, Some(_))) && !spec.renewal.is_refresh_first();
-        let warning = if is_unexpected { Some(Reason::FallbackUsed) } else { warning.or(times.warning) };
+        let warning = match (is_unexpected, self.has_switched_secret && *uses_next_secret) {
+            (true, _) => Some(Reason::FallbackUsed),
+            (false, true) => Some(Reason::NextClientSecretUsed),
+            (false, false) => warning.or(times.warning),
+        };
         IssuedToken { content, warning }
     }
 
@@ -273,11 +301,13 @@ fn refresh_token_expiry(
 }
 
 /// The times of a token that the endpoint has returned again: it expires when it was known to expire, and the endpoint
-/// returns another one only after that.
+/// returns another one only after that. If it returns the same one even then, it extends its tokens.
 fn same_token(times: TokenTimes, before: TokenTimes, token_lifetime: Option<SignedDuration>) -> TokenTimes {
     let is_assumed = matches!(before.warning, Some(Reason::TokenLifetimeUnknown | Reason::TokenLifetimeInvalid))
         || token_lifetime.is_some_and(|wanted| before.expires_at.duration_since(before.issued_at) >= wanted);
-    if is_assumed {
+    let is_known = !matches!(times.warning, Some(Reason::TokenLifetimeUnknown | Reason::TokenLifetimeInvalid));
+    let is_extended = times.issued_at >= before.expires_at && is_known;
+    if is_assumed || is_extended {
         return times;
     }
     let expires_at = times.expires_at.min(before.expires_at);
@@ -319,6 +349,7 @@ const fn display_name(credential: Credential) -> &'static str {
     match credential {
         Credential::ClientId => "client ID",
         Credential::ClientSecret => "client secret",
+        Credential::NextClientSecret => "next client secret",
         Credential::Username => "username",
         Credential::Password => "password",
         Credential::RefreshToken => "refresh token",

@@ -33,6 +33,7 @@ pub(crate) fn provenance(
         binding: spec.binding.clone(),
         access_token_hash: None,
         refresh_token_hash: first_token.or_else(|| observed.stored.initial_refresh_token_hash.clone()),
+        uses_next_secret: observed.uses_next_secret(),
         renew_requested_at: observed.renew_requested_at.clone(),
     }
 }

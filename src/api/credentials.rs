@@ -33,6 +33,13 @@ pub struct CredentialKeys {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::secret_key")]
     pub client_secret: Option<String>,
+    /// Key of the client secret that will replace the current one. Optional: it is read if it exists. If the server
+    /// rejects the client with the current secret, the request is sent once more with this one, and if that succeeds, it
+    /// is used from then on, with a Warning event `NextClientSecretUsed`: client secrets can be rotated without a gap.
+    /// Default: `client_secret_next`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::secret_key")]
+    pub next_client_secret: Option<String>,
     /// Key of the username. Default: `username`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::secret_key")]
@@ -46,8 +53,8 @@ pub struct CredentialKeys {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::secret_key")]
     pub refresh_token: Option<String>,
-    /// Key of the private key that signs assertions: PEM, PKCS#8, PKCS#1 (RSA) or SEC1 (EC), not encrypted. Default:
-    /// `private_key`.
+    /// Key of the private key that signs assertions: PEM, PKCS#8, PKCS#1 (RSA) or SEC1 (EC), not encrypted; or the JSON
+    /// file of a Google service account. Default: `private_key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::secret_key")]
     pub private_key: Option<String>,

@@ -81,7 +81,7 @@ pub struct Assertion {
     /// for installation tokens.
     #[serde(default, skip_serializing_if = "AssertionLocation::is_body")]
     pub place: AssertionLocation,
-    /// `alg`: the signature algorithm, one with a private key. Default: RS256, ES256, ES384 or EdDSA, depending on the
+    /// `alg`: the signature algorithm, not HS256, HS384 or HS512. Default: RS256, ES256, ES384 or EdDSA, depending on the
     /// type of the key. Example: `PS256`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<SigningAlgorithm>,
@@ -98,8 +98,8 @@ pub struct Assertion {
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub type_: Option<String>,
-    /// How far `iat` is in the past, up to 5m: servers whose clocks are behind reject a later one. `exp` is not
-    /// affected. Default: `0s`. Example: `60s`, as GitHub recommends.
+    /// How far `iat` is in the past, up to 5m: servers whose clocks are behind reject a later one. `exp` stays the same, so
+    /// that the time between both is longer. Default: `0s`. Example: `60s`, as GitHub recommends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new(validation::ISSUED_AT_SKEW).message("assertion.issuedAtSkew must be a duration up to 5m, such as 60s"))]

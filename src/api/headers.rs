@@ -24,11 +24,19 @@ macro_rules! reserved {
     };
 }
 
+/// The names of headers that servers and gateways write to their logs or repeat in responses, in the same form: no place for
+/// a secret.
+macro_rules! logged {
+    () => {
+        "accept.*|user-agent|referer|origin|prefer|cache-control|pragma|date|from|server-timing|traceparent|tracestate|.*-id|x-b3-.*|api-version|x-api-version|x-github-api-version"
+    };
+}
+
 /// The names of headers that carry credentials, in the same form. The operator itself rejects only the first two: objects
 /// that are older than the rule may contain the others.
 macro_rules! secret {
     () => {
-        "authorization|cookie.*|x-api-key|x-api-token|x-apikey|api-key|apikey|x-access-token|x-auth-token|x-auth-key|x-auth-secret|x-vault-token|private-token|ocp-apim-subscription-key|x-amz-security-token"
+        "authorization|cookie.*|x-api-key|x-api-token|x-apikey|api-key|apikey|x-access-token|x-auth-token|x-auth-key|x-auth-secret|x-vault-token|private-token|x-gitlab-token|x-functions-key|x-shopify-access-token|x-rapidapi-key|x-client-secret|ocp-apim-subscription-key|x-amz-security-token"
     };
 }
 
@@ -36,29 +44,31 @@ macro_rules! secret {
 pub(crate) const RULE: &str =
     concat!("self.all(name, !name.lowerAscii().matches('^(", secret!(), "|", reserved!(), ")$'))");
 /// The CEL rule for `request.headersFrom`.
-pub(crate) const SECRET_RULE: &str = concat!("self.all(name, !name.lowerAscii().matches('^(", reserved!(), ")$'))");
+pub(crate) const SECRET_RULE: &str =
+    concat!("self.all(name, !name.lowerAscii().matches('^(", logged!(), "|", reserved!(), ")$'))");
 /// The message of that rule.
-pub(crate) const SECRET_MESSAGE: &str = "request.headersFrom must not set headers that the request sets itself, or headers that make a gateway assume another path, method, host or client, such as X-Original-URL, X-HTTP-Method-Override, X-Forwarded-For or X-SSL-Client-Cert";
+pub(crate) const SECRET_MESSAGE: &str = "request.headersFrom must not set headers that the request sets itself, headers that servers log or repeat, such as User-Agent or X-Request-Id, or headers that make a gateway assume another path, method, host or client, such as X-Original-URL, X-HTTP-Method-Override, X-Forwarded-For or X-SSL-Client-Cert";
 /// The message of the rule for `request.headers`.
 pub(crate) const MESSAGE: &str = "request.headers must not set headers that carry credentials, such as Authorization or X-Api-Key (store the value in the credentials Secret, and use request.headersFrom), headers that the request sets itself (the content type follows request.format), or headers that make a gateway assume another path, method, host or client, such as X-Original-URL, X-HTTP-Method-Override, X-Forwarded-For or X-SSL-Client-Cert";
 
 /// Whether a spec is forbidden to set this header with a value of its own.
 #[must_use]
 pub fn is_reserved(name: &str) -> bool {
-    is_reserved_for_secrets(name) || matches(name, "authorization|cookie.*")
+    matches(name, reserved!()) || matches(name, "authorization|cookie.*")
 }
 
 /// Whether a spec is forbidden to set this header, also with a value of the credentials Secret.
 #[must_use]
 pub fn is_reserved_for_secrets(name: &str) -> bool {
-    matches(name, reserved!())
+    matches(name, reserved!()) || matches(name, logged!())
 }
 
 fn matches(name: &str, alternatives: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    alternatives.split('|').any(|reserved| match reserved.strip_suffix(".*") {
-        Some(prefix) => name.starts_with(prefix),
-        None => name == reserved,
+    alternatives.split('|').any(|reserved| match (reserved.strip_suffix(".*"), reserved.strip_prefix(".*")) {
+        (Some(prefix), _) => name.starts_with(prefix),
+        (None, Some(suffix)) => name.ends_with(suffix),
+        (None, None) => name == reserved,
     })
 }
 

@@ -126,6 +126,8 @@ reasons! {
     RefreshTokenExpiring: NotAFailure,
     /// The refresh token was rejected, and the token was obtained with `spec.renewal.fallback`.
     FallbackUsed: NotAFailure,
+    /// The client secret was rejected, and the token was obtained with the next one.
+    NextClientSecretUsed: NotAFailure,
 
     /// The integration was deleted, and its tokens were revoked.
     Revoked: NotAFailure,

@@ -218,7 +218,9 @@ fn written_event(observed: &Observed, trigger: Reason, written: Written) -> Even
         return EventDraft { warning: true, reason: Reason::TokenLifetimeTooShort, trigger, note, is_routine: false };
     }
     let (reason, note) = match (written.newly_issued, written.warning) {
-        (true, Some(warning)) if !is_routine || warning == Reason::FallbackUsed => {
+        (true, Some(warning))
+            if !is_routine || matches!(warning, Reason::FallbackUsed | Reason::NextClientSecretUsed) =>
+        {
             (warning, format!("wrote a token into Secret {name}; {}", advice::warning_message(warning)))
         }
         (true, _) if let Some(expires_at) = status::expiring_refresh_token(written.times) => {

@@ -3,12 +3,15 @@
 
 #![deny(clippy::disallowed_methods)]
 
+use std::time::Duration;
+
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::decision::observed::{CredentialsState, InitialRefreshToken, Observed, StoredTokens, TargetState};
 use crate::fingerprint;
 use crate::oauth::credentials::Credential;
 use crate::spec::credentials;
+use crate::spec::validated::ValidatedSpec;
 use crate::target::content::Provenance;
 use crate::target::snapshot::TargetSnapshot;
 
@@ -75,6 +78,27 @@ impl Observed {
         let sent = self.refresh_token()?;
         let is_initial = is(credentials.get(Credential::RefreshToken), &sent);
         (is_initial && !is(self.stored.refresh_token.as_ref(), &sent)).then_some(sent)
+    }
+
+    /// Whether the client authenticates with the next client secret: the server rejected the current one before, and
+    /// neither of them has changed since.
+    #[must_use]
+    pub fn uses_next_secret(&self) -> bool {
+        let CredentialsState::Resolved(credentials, _) = &self.credentials else { return false };
+        self.snapshot().is_some_and(|snapshot| {
+            let provenance = &snapshot.provenance;
+            provenance.uses_next_secret
+                && fingerprint::matches(&provenance.credentials_hash, &credentials.hashed_parts())
+        }) && credentials.has(Credential::NextClientSecret)
+    }
+
+    /// The maximum duration of one attempt, including a second request with the next client secret.
+    #[must_use]
+    pub fn max_attempt_duration(&self, spec: &ValidatedSpec) -> Duration {
+        let CredentialsState::Resolved(credentials, _) = &self.credentials else { return spec.max_attempt_duration() };
+        let has_next = credentials.has(Credential::NextClientSecret);
+        let again = if has_next { spec.token_request.max_duration() } else { Duration::ZERO };
+        spec.max_attempt_duration() + again
     }
 
     /// Whether the target holds a refresh token that is not sent: it was obtained with other credentials, from

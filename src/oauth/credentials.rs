@@ -46,6 +46,8 @@ credentials! {
     ClientId: "clientId", "client_id",
     /// Client secret (RFC 6749, section 2.3.1).
     ClientSecret: "clientSecret", "client_secret",
+    /// The client secret that will replace the current one: sent if the server rejects that.
+    NextClientSecret: "nextClientSecret", "client_secret_next",
     /// Username.
     Username: "username", "username",
     /// Password.
@@ -122,6 +124,14 @@ impl Credentials {
     pub fn with_refresh_token(&self, token: Option<SecretString>) -> Self {
         let mut other = self.clone();
         other.set(Credential::RefreshToken, token);
+        other
+    }
+
+    /// The same with the next client secret in place of the current one.
+    #[must_use]
+    pub fn with_next_secret(&self) -> Self {
+        let mut other = self.clone();
+        other.set(Credential::ClientSecret, self.get(Credential::NextClientSecret).cloned());
         other
     }
 

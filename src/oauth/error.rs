@@ -31,6 +31,8 @@ pub struct RequestError {
     /// Whether the endpoint responded with `invalid_grant` (RFC 6749, section 5.2): the grant that was sent is no
     /// longer valid.
     pub invalid_grant: bool,
+    /// Whether the endpoint rejected the client: another secret may be accepted.
+    pub invalid_client: bool,
 }
 
 /// A refresh token that can be compared, so that errors can be compared. `Debug` does not print it.
@@ -56,6 +58,7 @@ impl RequestError {
             retry_after: None,
             refresh_token: None,
             invalid_grant: false,
+            invalid_client: false,
         }
     }
 

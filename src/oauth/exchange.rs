@@ -6,7 +6,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::general_purpose::GeneralPurpose;
+use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
 use bytes::Bytes;
 use http::Method;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -44,11 +46,21 @@ const DPOP: HeaderName = HeaderName::from_static("dpop");
 
 /// A value that the spec sends under a name of its own, and the password in it if it is a whole header for HTTP Basic.
 fn sensitive_parts(value: &str) -> Vec<Parameter> {
-    let encoded = value.split_once(' ').map_or("", |(_, rest)| rest.trim());
-    let decoded = Zeroizing::new(STANDARD.decode(encoded).unwrap_or_default());
+    let rest = value.split_once(' ').map(|(_, rest)| rest.trim());
+    let decoded = Zeroizing::new(LENIENT.decode(rest.unwrap_or_default()).unwrap_or_default());
     let password = std::str::from_utf8(&decoded).ok().and_then(|text| Some(text.split_once(':')?.1));
-    [Some(value), password].into_iter().flatten().map(|text| ("value".to_owned(), SecretString::from(text))).collect()
+    [Some(value), rest, password]
+        .into_iter()
+        .flatten()
+        .map(|text| ("value".to_owned(), SecretString::from(text)))
+        .collect()
 }
+
+/// Base64 with or without padding.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// One request, which may need to be sent a second time.
 pub(crate) struct Exchange<'a> {
@@ -214,8 +226,9 @@ impl Exchange<'_> {
     ) -> Result<Sent, SendError> {
         let lists: &[&str] = if self.request.scope_as_list { &["scope"] } else { &[] };
         let TokenRequest { json_parameters, parameters_from, .. } = self.request;
-        let json: Vec<&str> =
-            json_parameters.iter().filter(|name| !parameters_from.contains_key(*name)).map(String::as_str).collect();
+        let json = json_parameters.iter().filter(|name| !parameters_from.contains_key(*name)).map(String::as_str);
+        // A revocation contains no parameters of the spec.
+        let json: Vec<&str> = json.filter(|_| matches!(self.kind, RequestKind::Token)).collect();
         let types = JsonTypes { lists, json: &json };
         let bytes = Bytes::from_owner(ZeroizedBytes(body::encode(self.request.format, &parts.parameters, types)));
         let body = DeadlineBody { bytes: Some(bytes), started, timeout };

@@ -178,6 +178,11 @@ impl RequestBuilder<'_> {
     /// RFC 7009, section 2.1.
     fn revocation(&self, revocation: &RevocationRequest) -> Result<RequestParts, RequestError> {
         let mut parts = self.client_authentication()?;
+        // The client may authenticate with a parameter of the spec.
+        for (name, key) in self.request.parameters_from.iter().filter(|(name, _)| name.starts_with("client_")) {
+            parts.parameters.retain(|(known, _)| known != name);
+            parts.parameters.push((name.clone(), self.other(key)?.clone()));
+        }
         parts.parameters.push(("token".to_owned(), revocation.token.clone()));
         parts.parameters.push(parameter("token_type_hint", revocation.hint));
         Ok(parts)
@@ -197,7 +202,7 @@ impl RequestBuilder<'_> {
         let assertion = self.request.client.assertion.clone().unwrap_or_default();
         Ok(match self.request.client.method {
             Method::ClientSecretPost => self.parameters_for(&[Credential::ClientId, Credential::ClientSecret]).into(),
-            Method::ClientSecretBasic => RequestParts { parameters: vec![], authorization: self.basic() },
+            Method::ClientSecretBasic => RequestParts { parameters: vec![], authorization: self.basic()? },
             Method::ClientSecretJwt => {
                 let secret = self.required(Credential::ClientSecret)?;
                 let claims = self.client_claims(&assertion)?;
@@ -212,16 +217,24 @@ impl RequestBuilder<'_> {
     }
 
     /// RFC 6749, section 2.3.1: both are form-encoded before they are joined, unless the spec says otherwise.
-    fn basic(&self) -> Option<Authorization> {
+    fn basic(&self) -> Result<Option<Authorization>, RequestError> {
+        let is_raw = self.request.client.basic_encoding == Some(BasicEncoding::Raw);
+        let id = self.credentials.get(Credential::ClientId);
+        if is_raw && id.is_some_and(|id| id.expose_secret().contains(':')) {
+            // RFC 7617, section 2: the first colon ends the ID.
+            let message = "the client ID contains a colon, which cannot be sent in HTTP Basic as it is";
+            return Err(
+                RequestError::new(Reason::CredentialsInvalid, message).with_advice(Advice::ChangeAuthenticationMethod)
+            );
+        }
         let encode = |credential| {
             let value = self.credentials.get(credential)?.expose_secret();
-            Some(match self.request.client.basic_encoding {
-                Some(BasicEncoding::Raw) => value.to_owned(),
-                None | Some(BasicEncoding::Form) => url::form_urlencoded::byte_serialize(value.as_bytes()).collect(),
-            })
+            let encoded = || url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
+            Some(if is_raw { value.to_owned() } else { encoded() })
         };
-        let (id, secret) = (encode(Credential::ClientId)?, encode(Credential::ClientSecret).unwrap_or_default());
-        Some(Authorization::Basic(STANDARD.encode(format!("{id}:{secret}")).into()))
+        let secret = encode(Credential::ClientSecret).unwrap_or_default();
+        let id = encode(Credential::ClientId);
+        Ok(id.map(|id: String| Authorization::Basic(STANDARD.encode(format!("{id}:{secret}")).into())))
     }
 
     fn client_claims<'a>(&'a self, assertion: &'a ClientAssertion) -> Result<Claims<'a>, RequestError> {

@@ -62,7 +62,7 @@ impl TokenRequest {
     /// Whether the client certificate is presented to the endpoints.
     #[must_use]
     pub fn presents_certificate(&self) -> bool {
-        self.client_certificate || (self.client.method == Method::TlsClientAuth && self.authenticates_client())
+        self.client_certificate || self.client.method == Method::TlsClientAuth
     }
 
     /// The maximum duration, including the discovery of the endpoint and a second request if the server requires a

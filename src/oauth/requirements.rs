@@ -6,7 +6,8 @@ use crate::api::client_authentication::ClientAuthenticationMethod as Method;
 use crate::api::grant::{AssertionLocation, SubjectTokenSource};
 use crate::oauth::credentials::Credential;
 use crate::oauth::credentials::Credential::{
-    ActorToken, ClientId, ClientSecret, Password, PrivateKey, SubjectToken, TlsCertificate, TlsKey, Username,
+    ActorToken, ClientId, ClientSecret, NextClientSecret, Password, PrivateKey, SubjectToken, TlsCertificate, TlsKey,
+    Username,
 };
 use crate::oauth::request::{Grant, TokenRequest};
 
@@ -35,7 +36,7 @@ impl TokenRequest {
         if self.authenticates_client() {
             required.extend(self.client_needs());
         }
-        if self.client_certificate {
+        if self.presents_certificate() {
             required.extend([TlsCertificate, TlsKey]);
         }
         match &self.grant {
@@ -65,7 +66,7 @@ impl TokenRequest {
             },
             Method::ClientSecretBasic | Method::ClientSecretJwt => vec![ClientId, ClientSecret],
             Method::PrivateKeyJwt => vec![ClientId, PrivateKey],
-            Method::TlsClientAuth => vec![ClientId, TlsCertificate, TlsKey],
+            Method::TlsClientAuth => vec![ClientId],
             // The server may identify the client by the subject of the token.
             Method::ServiceAccountToken | Method::None => vec![],
         };
@@ -79,7 +80,8 @@ impl TokenRequest {
     pub fn optional_credentials(&self) -> &'static [Credential] {
         match self.client.method {
             _ if !self.authenticates_client() => &[],
-            Method::ClientSecretPost => &[ClientId, ClientSecret],
+            Method::ClientSecretPost => &[ClientId, ClientSecret, NextClientSecret],
+            Method::ClientSecretBasic | Method::ClientSecretJwt => &[ClientId, NextClientSecret],
             _ => &[ClientId],
         }
     }

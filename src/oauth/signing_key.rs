@@ -2,6 +2,7 @@
 
 #![deny(clippy::disallowed_methods)]
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,6 +13,8 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{SignatureAlgorithm, SignatureScheme};
 use secrecy::SecretString;
+use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use crate::api::client_authentication::SigningAlgorithm;
 
@@ -31,7 +34,9 @@ pub enum KeyError {
     #[error("the private key is encrypted: store it without a passphrase")]
     Encrypted,
     /// The text is not a private key.
-    #[error("the value is not a private key as PEM (-----BEGIN PRIVATE KEY-----, RSA PRIVATE KEY or EC PRIVATE KEY)")]
+    #[error(
+        "the value is not a private key as PEM (-----BEGIN PRIVATE KEY-----, RSA PRIVATE KEY or EC PRIVATE KEY) or in the JSON file of a Google service account"
+    )]
     NotPem,
     /// The type or size of the key is not supported.
     #[error("the private key cannot be used for signing: use RSA of 2048 bits or more, EC P-256, EC P-384 or Ed25519")]
@@ -65,12 +70,13 @@ impl fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
-    /// Reads a key: PEM of PKCS#8, PKCS#1 (RSA) or SEC1 (EC).
+    /// Reads a key: PEM of PKCS#8, PKCS#1 (RSA) or SEC1 (EC); or the JSON file of a Google service account.
     ///
     /// # Errors
     ///
     /// Why it cannot be used, without quoting it.
     pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
+        let pem = pem_of(pem);
         if pem.contains("ENCRYPTED") {
             return Err(KeyError::Encrypted);
         }
@@ -142,6 +148,24 @@ impl SigningKey {
         let x = point[1..=P256_BYTES].try_into().ok()?;
         let y = point[1 + P256_BYTES..].try_into().ok()?;
         Some((x, y))
+    }
+}
+
+/// The member of a Google service account file that is a private key.
+#[derive(Deserialize)]
+struct ServiceAccountFile<'a> {
+    #[serde(borrow)]
+    private_key: Cow<'a, str>,
+}
+
+/// The PEM in a value: that of a service account file, or with line breaks in place of `\n`, as which environment variables
+/// and JSON often contain them.
+fn pem_of(value: &str) -> Zeroizing<String> {
+    let file = Some(value).filter(|value| value.trim_start().starts_with('{'));
+    let file = file.and_then(|file| serde_json::from_str::<ServiceAccountFile<'_>>(file).ok());
+    match file {
+        Some(ServiceAccountFile { private_key }) => Zeroizing::new(private_key.into_owned()),
+        None => Zeroizing::new(value.replace("\\n", "\n")),
     }
 }
 

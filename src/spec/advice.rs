@@ -38,8 +38,8 @@ fn text(advice: &Advice) -> String {
         Advice::CheckTokenEndpoint(url) => format!("check that {} is the token endpoint", field(*url)),
         Advice::ChangeAuthenticationMethod => "change spec.clientAuthentication.method".to_owned(),
         Advice::Authenticate => "the client may have to authenticate: set spec.clientAuthentication.method".to_owned(),
-        Advice::CheckHeaders => "check spec.request.headers".to_owned(),
-        Advice::RemoveHeader { origin } => format!("remove it from spec.request.headers, or allow all of {origin} in the annotation"),
+        Advice::CheckHeaders => "check spec.request.headers and headersFrom".to_owned(),
+        Advice::RemoveHeader { origin } => format!("remove it from spec.request.headers or headersFrom, or allow all of {origin} in the annotation"),
         Advice::ChangeUrlOrAnnotation(url) => format!("change {}, or the annotation", field(*url)),
         Advice::ChangeCaBundle => format!(
             "set spec.connection.caBundle to the credentials Secret itself, or let its owner set the annotation {ALLOW_CA_BUNDLE}"
@@ -57,7 +57,9 @@ fn text(advice: &Advice) -> String {
         Advice::TrustCa => {
             "put the certificate of that CA into a ConfigMap or Secret, and name that in spec.connection.caBundle".to_owned()
         }
-        Advice::SetClientCertificate => "set spec.clientAuthentication.method: tls_client_auth".to_owned(),
+        Advice::SetClientCertificate => {
+            "set spec.clientAuthentication.method: tls_client_auth, or, beside another method, spec.connection.clientCertificate: true".to_owned()
+        }
         Advice::CheckCaBundle => "check spec.connection.caBundle".to_owned(),
         Advice::SetServiceAccountToken => "set spec.serviceAccountToken, and run against a cluster".to_owned(),
         Advice::CheckExpression(value) => format!("check {}", response_field(value)),
@@ -145,6 +147,9 @@ pub const fn warning_message(warning: Reason) -> &'static str {
         }
         Reason::RefreshTokenIgnored => {
             "the refresh token in the response is not a string of printable characters and is ignored: check spec.response.refreshToken"
+        }
+        Reason::NextClientSecretUsed => {
+            "the server rejected the client secret, and this token was issued with the next one (credentials.keys.nextClientSecret), which is used from now on: make it the client secret"
         }
         Reason::FallbackUsed => {
             "the refresh token was rejected (invalid_grant), and this token was issued by spec.renewal.fallback: find out what revokes the refresh tokens"

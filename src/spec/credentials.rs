@@ -18,6 +18,11 @@ use crate::oauth::credentials::{Credential, Credentials};
 use crate::oauth::request::TokenRequest;
 use crate::spec::sources::{CredentialRef, CredentialsSource};
 
+/// The maximum size of all values that are sent as parameters under names of the spec, one for each use, in bytes.
+const MAX_PARAMETERS: usize = 64 << 10;
+/// The same for headers: many servers accept no more.
+const MAX_HEADERS: usize = 8 << 10;
+
 /// Why credentials cannot be used, with a message that says what to change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unresolved {
@@ -39,15 +44,21 @@ pub fn resolve(source: &CredentialsSource, secret: Option<&Secret>) -> Result<Cr
     });
     let inline = source.client_id.iter().map(|id| Ok((Credential::ClientId, id.as_str().into())));
     let mut credentials: Credentials = values.chain(inline).collect::<Result<_, _>>()?;
-    for key in &source.other_keys {
-        let text = text(source, key, secret)?;
-        if text.is_empty() {
-            let secret_name = source.secret_name.as_deref().unwrap_or_default();
-            return Err(Unresolved::Missing(format!(
-                "Secret {secret_name} has no value under key {key}: add it, or name another key in spec.request.parametersFrom or headersFrom"
+    for (field, keys, max) in
+        [("parametersFrom", &source.parameter_keys, MAX_PARAMETERS), ("headersFrom", &source.header_keys, MAX_HEADERS)]
+    {
+        let mut size = 0;
+        for key in keys {
+            let text = other(source, field, key, secret)?;
+            size += text.len();
+            credentials.others.insert(key.clone(), text.into());
+        }
+        if size > max {
+            return Err(Unresolved::Invalid(format!(
+                "the values of spec.request.{field} exceed {} KiB in total: shorten them in the Secret",
+                max >> 10
             )));
         }
-        credentials.others.insert(key.clone(), text.into());
     }
     let custom = source.fields.iter().filter(|field| field.key != field.credential.key());
     credentials.from_custom_keys = custom.map(|field| field.credential).collect();
@@ -58,6 +69,23 @@ pub fn resolve(source: &CredentialsSource, secret: Option<&Secret>) -> Result<Cr
     let bundle = source.ca_bundle.as_ref().filter(|bundle| bundle.kind == CaBundleKind::Secret);
     credentials.ca_bundle_owner = bundle.map(|bundle| bundle.name.clone());
     Ok(credentials)
+}
+
+/// A value that the request sends under a name of the spec.
+fn other<'a>(
+    source: &CredentialsSource,
+    field: &str,
+    key: &str,
+    secret: Option<&'a Secret>,
+) -> Result<&'a str, Unresolved> {
+    let text = text(source, key, secret)?;
+    match &source.secret_name {
+        _ if !text.is_empty() => Ok(text),
+        None => Err(Unresolved::Missing(format!("spec.credentials must be set: spec.request.{field} needs key {key}"))),
+        Some(name) => Err(Unresolved::Missing(format!(
+            "Secret {name} has no value under key {key}: add it, or name another key in spec.request.{field}"
+        ))),
+    }
 }
 
 /// Reads the annotations of a Secret or a ServiceAccount that restrict where its credentials may be sent.
@@ -147,11 +175,15 @@ pub fn withheld_refresh_token_message(source: &CredentialsSource, target: &str) 
 /// base64 in `data` of a value that is already base64. Keys and certificates always end with a line break.
 #[must_use]
 pub fn unusual_value_hint(source: &CredentialsSource, credentials: &Credentials) -> String {
+    let named = source
+        .fields
+        .iter()
+        .map(|field| (field.key.as_str(), Some(field.credential), credentials.get(field.credential)));
+    let others = credentials.others.iter().map(|(key, value)| (key.as_str(), None, Some(value)));
     let mut hint = String::new();
-    for field in &source.fields {
-        let value = credentials.get(field.credential).map_or("", ExposeSecret::expose_secret);
-        if let Some(mistake) = mistake(field.credential, value) {
-            let _ = write!(hint, "; the value under key {} {mistake}", field.key);
+    for (key, credential, value) in named.chain(others) {
+        if let Some(mistake) = mistake(credential, value.map_or("", ExposeSecret::expose_secret)) {
+            let _ = write!(hint, "; the value under key {key} {mistake}");
         }
     }
     hint
@@ -174,7 +206,7 @@ pub fn basic_encoding_hint(request: &TokenRequest, credentials: &Credentials) ->
 }
 
 /// What is unusual about the value of a credential.
-fn mistake(credential: Credential, value: &str) -> Option<&'static str> {
+fn mistake(credential: Option<Credential>, value: &str) -> Option<&'static str> {
     let is_quoted = |quote| value.len() > 1 && value.starts_with(quote) && value.ends_with(quote);
     match value {
         _ if value.starts_with("-----BEGIN") => None,
@@ -183,7 +215,9 @@ fn mistake(credential: Credential, value: &str) -> Option<&'static str> {
         _ if value.ends_with(char::is_whitespace) => Some("ends with a space, which is sent too"),
         _ if is_quoted('"') || is_quoted('\'') => Some("is in quotes, which are sent too"),
         // Tokens of some servers are base64 of JSON.
-        _ if matches!(credential, Credential::ClientSecret | Credential::Password) && is_base64_of_text(value) => {
+        _ if matches!(credential, Some(Credential::ClientSecret | Credential::Password))
+            && is_base64_of_text(value) =>
+        {
             Some("may be base64 that was encoded again: encode it once, or use stringData")
         }
         _ => None,

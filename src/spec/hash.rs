@@ -41,8 +41,9 @@ pub(crate) fn spec_hash(spec: &OAuthIntegrationSpec) -> String {
             },
         response,
         target: Target { keys, secret_name: _, type_: _, deletion_policy: _, labels: _, annotations: _ },
+        // Of the connection, only the client certificate: a token may be bound to it.
+        connection,
         // These fields change when and how a token is requested and what is done with it, but not which one is issued.
-        connection: _,
         renew_before: _,
         credentials: _,
         renewal: _,
@@ -73,6 +74,7 @@ pub(crate) fn spec_hash(spec: &OAuthIntegrationSpec) -> String {
         "parameterNames": (!parameter_names.is_empty()).then_some(parameter_names),
         "scopeFormat": scope_format,
         "parametersFrom": (!parameters_from.is_empty()).then_some(parameters_from),
+        "clientCertificate": connection.as_ref().is_some_and(|one| one.client_certificate).then_some(true),
         "headersFrom": (!headers_from.is_empty()).then_some(headers_from),
     });
     let (Value::Object(all), Value::Object(given)) = (&mut parts, given) else { return fingerprint::unsalted(&parts) };
@@ -127,6 +129,7 @@ mod tests {
             json!({"request": {"headers": {"X-Tenant": "one"}}}),
             json!({"request": {"headersFrom": {"X-Api-Key": {"key": "api_key"}}}}),
             json!({"request": {"parametersFrom": {"account": {"key": "account"}}}}),
+            json!({"connection": {"clientCertificate": true}}),
             json!({"response": {"accessToken": "token"}}),
             json!({"target": {"keys": {"accessToken": "token"}}}),
         ];

@@ -122,6 +122,13 @@ fn grant_of(grant: GrantType, spec: &OAuthIntegrationSpec) -> Grant {
 pub(crate) fn refresh_request(grant: &TokenRequest, spec: &OAuthIntegrationSpec) -> Result<TokenRequest, String> {
     let other = spec.renewal.refresh.clone().unwrap_or_default();
     let RefreshRequest { token_endpoint, format, parameters, parameter_names } = other;
+    if let Some(name) =
+        grant.parameters_from.keys().find(|name| parameters.as_ref().is_some_and(|all| all.contains_key(*name)))
+    {
+        return Err(format!(
+            "spec.renewal.refresh.parameters and spec.request.parametersFrom must not both contain {name}: remove it from one of them"
+        ));
+    }
     let json_parameters = parameters.as_ref().map_or_else(|| grant.json_parameters.clone(), json_parameters);
     Ok(TokenRequest {
         json_parameters,
@@ -234,7 +241,7 @@ fn headers_from(spec: &OAuthIntegrationSpec) -> Result<BTreeMap<String, String>,
     let from = &spec.request.headers_from;
     if let Some(name) = from.keys().find(|name| is_reserved_for_secrets(name)) {
         return Err(format!(
-            "spec.request.headersFrom must not set {name}, which the request sets itself, or which changes how a gateway routes the request: remove it"
+            "spec.request.headersFrom must not set {name}, which the request sets itself, which servers log or repeat, or which changes how a gateway routes the request: remove it"
         ));
     }
     let basic = spec.client_authentication.as_ref().is_some_and(|client| client.method == Method::ClientSecretBasic);

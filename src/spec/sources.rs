@@ -2,7 +2,6 @@
 
 #![deny(clippy::disallowed_methods)]
 
-use std::collections::BTreeSet;
 use std::iter;
 use std::time::Duration;
 
@@ -24,8 +23,10 @@ pub struct CredentialsSource {
     pub secret_name: Option<String>,
     /// The values that may be sent or used for signing.
     pub fields: Vec<CredentialRef>,
-    /// The keys of the values that the request sends under names of the spec.
-    pub other_keys: BTreeSet<String>,
+    /// The keys of the values that the request sends as parameters under names of the spec, one for each use.
+    pub parameter_keys: Vec<String>,
+    /// The same, for headers.
+    pub header_keys: Vec<String>,
     /// The client ID, if the spec contains it.
     pub client_id: Option<String>,
     /// The reference to custom CA certificates.
@@ -60,7 +61,8 @@ pub(crate) fn collect(spec: &OAuthIntegrationSpec, request: &TokenRequest, renew
     CredentialsSource {
         secret_name: spec.credentials.as_ref().map(|credentials| credentials.secret_name.clone()),
         fields: fields(spec, request, renewal),
-        other_keys: request.parameters_from.values().chain(request.headers_from.values()).cloned().collect(),
+        parameter_keys: request.parameters_from.values().cloned().collect(),
+        header_keys: request.headers_from.values().cloned().collect(),
         client_id: spec.client_id.clone(),
         ca_bundle: spec.connection.as_ref().and_then(|connection| connection.ca_bundle.clone()),
         service_account: spec.service_account_token.as_ref().map(|token| ServiceAccount {
@@ -99,7 +101,8 @@ fn fields(spec: &OAuthIntegrationSpec, request: &TokenRequest, renewal: &Renewal
         let is_used = is_first_token || used.contains(&credential) || optional.contains(&credential);
         is_used.then(|| CredentialRef {
             credential,
-            required: !is_first_token && (is_required || named.is_some()),
+            // The next client secret exists only during a rotation.
+            required: !is_first_token && credential != Credential::NextClientSecret && (is_required || named.is_some()),
             key: named.cloned().unwrap_or_else(|| credential.key().to_owned()),
         })
     };
@@ -110,6 +113,7 @@ fn named(keys: &CredentialKeys, credential: Credential) -> Option<&String> {
     let CredentialKeys {
         client_id,
         client_secret,
+        next_client_secret,
         username,
         password,
         refresh_token,
@@ -122,6 +126,7 @@ fn named(keys: &CredentialKeys, credential: Credential) -> Option<&String> {
     let key = match credential {
         Credential::ClientId => client_id,
         Credential::ClientSecret => client_secret,
+        Credential::NextClientSecret => next_client_secret,
         Credential::Username => username,
         Credential::Password => password,
         Credential::RefreshToken => refresh_token,

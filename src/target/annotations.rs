@@ -39,6 +39,10 @@ pub(crate) const BINDING_HASH: &str = "oauth.evolutionx.io/binding-hash";
 pub(crate) const REFRESH_TOKEN_HASH: &str = "oauth.evolutionx.io/initial-refresh-token-hash";
 /// Annotation `true` if the server has replaced the initial refresh token, which must not be used again.
 pub(crate) const REFRESH_TOKEN_ROTATED: &str = "oauth.evolutionx.io/refresh-token-rotated";
+/// Annotation `next` if the client authenticates with the next client secret.
+pub(crate) const CLIENT_SECRET: &str = "oauth.evolutionx.io/client-secret";
+/// The value of that annotation.
+pub(crate) const NEXT: &str = "next";
 pub(crate) const DATA_HASH: &str = "oauth.evolutionx.io/data-hash";
 /// Annotation with the keys under which the values were written, as JSON.
 pub const KEYS: &str = "oauth.evolutionx.io/keys";

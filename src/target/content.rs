@@ -66,6 +66,8 @@ pub struct Provenance {
     pub access_token_hash: Option<String>,
     /// Salted fingerprint of the refresh token in the credentials Secret.
     pub refresh_token_hash: Option<String>,
+    /// Whether the client authenticated with the next client secret, because the server had rejected the current one.
+    pub uses_next_secret: bool,
     /// The renewal request (annotation) that was handled.
     pub renew_requested_at: Option<String>,
 }

@@ -17,9 +17,10 @@ use crate::api::target::TargetKeys;
 use crate::fingerprint;
 use crate::oauth::lifetime::TokenTimes;
 use crate::target::annotations::{
-    ACCESS_TOKEN_HASH, BINDING_HASH, CREDENTIALS_HASH, CREDENTIALS_NAME, CREDENTIALS_VERSION, DATA_HASH, EXPIRES_AT,
-    INTEGRATION_UID, ISSUED_AT, KEYS, LIFETIME_WARNING, MANAGED_BY, REFRESH_TOKEN_EXPIRES_AT, REFRESH_TOKEN_HASH,
-    REFRESH_TOKEN_ROTATED, RENEW_AT, RETAINED_BY, RETAINED_FOR, SESSION_ENDS, SPEC_HASH, TEMPLATE_HASH, WrittenKeys,
+    ACCESS_TOKEN_HASH, BINDING_HASH, CLIENT_SECRET, CREDENTIALS_HASH, CREDENTIALS_NAME, CREDENTIALS_VERSION, DATA_HASH,
+    EXPIRES_AT, INTEGRATION_UID, ISSUED_AT, KEYS, LIFETIME_WARNING, MANAGED_BY, NEXT, REFRESH_TOKEN_EXPIRES_AT,
+    REFRESH_TOKEN_HASH, REFRESH_TOKEN_ROTATED, RENEW_AT, RETAINED_BY, RETAINED_FOR, SESSION_ENDS, SPEC_HASH,
+    TEMPLATE_HASH, WrittenKeys,
 };
 use crate::target::content::{Provenance, TargetContent};
 use crate::target::integrity::parts;
@@ -122,6 +123,7 @@ fn bookkeeping_annotations(
         binding,
         access_token_hash,
         refresh_token_hash,
+        uses_next_secret,
         renew_requested_at,
     } = &content.provenance;
     let always = [
@@ -144,6 +146,7 @@ fn bookkeeping_annotations(
         (ACCESS_TOKEN_HASH, access_token_hash.clone()),
         (REFRESH_TOKEN_HASH, refresh_token_hash.clone()),
         (REFRESH_TOKEN_ROTATED, is_rotated(content).then(|| "true".to_owned())),
+        (CLIENT_SECRET, uses_next_secret.then(|| NEXT.to_owned())),
         (RENEW_REQUESTED_AT, renew_requested_at.clone()),
     ];
     always

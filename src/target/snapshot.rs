@@ -12,9 +12,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectM
 use crate::api::names::{MANAGER, RENEW_REQUESTED_AT};
 use crate::oauth::lifetime::TokenTimes;
 use crate::target::annotations::{
-    ACCESS_TOKEN_HASH, ADOPT_BY, BINDING_HASH, CREDENTIALS_HASH, CREDENTIALS_NAME, CREDENTIALS_VERSION,
-    INTEGRATION_UID, REFRESH_TOKEN_HASH, REFRESH_TOKEN_ROTATED, RETAINED_BY, RETAINED_FOR, SPEC_HASH, TEMPLATE_HASH,
-    annotation, label, times, version,
+    ACCESS_TOKEN_HASH, ADOPT_BY, BINDING_HASH, CLIENT_SECRET, CREDENTIALS_HASH, CREDENTIALS_NAME, CREDENTIALS_VERSION,
+    INTEGRATION_UID, NEXT, REFRESH_TOKEN_HASH, REFRESH_TOKEN_ROTATED, RETAINED_BY, RETAINED_FOR, SPEC_HASH,
+    TEMPLATE_HASH, annotation, label, times, version,
 };
 use crate::target::content::Provenance;
 use crate::target::integrity::{Integrity, integrity};
@@ -93,6 +93,7 @@ impl TargetSnapshot {
             binding: text(BINDING_HASH),
             access_token_hash: optional(ACCESS_TOKEN_HASH),
             refresh_token_hash: optional(REFRESH_TOKEN_HASH),
+            uses_next_secret: annotation(meta, CLIENT_SECRET) == Some(NEXT),
             renew_requested_at: optional(RENEW_REQUESTED_AT),
         };
         Self {
@@ -131,6 +132,7 @@ impl TargetSnapshot {
             binding,
             access_token_hash,
             refresh_token_hash,
+            uses_next_secret: _,
             renew_requested_at,
         } = &self.provenance;
         let provenance = [spec_hash, credentials_hash, credentials_name, credentials_version, binding];

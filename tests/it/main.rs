@@ -19,6 +19,7 @@ mod notes;
 mod packaging;
 mod providers;
 mod rbac;
+mod recipes;
 mod reconciliation;
 mod refresh_token_safety;
 mod renewal;

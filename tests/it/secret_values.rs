@@ -6,9 +6,10 @@ use base64::engine::general_purpose::STANDARD;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use test_support::endpoint::{Endpoint, Reply};
+use test_support::keycloak::Keycloak;
 use test_support::oidc_provider::{OidcProvider, secret};
-use test_support::world::client_credentials;
-use test_support::{World, keys};
+use test_support::world::{SHORT_TIMEOUT, client_credentials};
+use test_support::{World, eventually, keys};
 
 const ACCOUNT: &str = "kanarie-account-4711";
 const GATEWAY_KEY: &str = "kanarie-gateway-key";
@@ -128,6 +129,28 @@ async fn below_a_pinned_path_only_harmless_headers_are_sent() {
 }
 
 #[tokio::test]
+async fn large_values_are_not_sent() {
+    let endpoint = Endpoint::start(|_| Reply::token(3600));
+    let world = World::new("secret-values-large").await;
+    let large = "kanarie-large-value-".repeat(500);
+    let values = [("client_id", "the-client"), ("client_secret", "kanarie-client-secret"), ("large", large.as_str())];
+    world.secret("credentials", &values).await;
+    // Ten kilobytes, eight times.
+    let names = (0..8).map(|number| (format!("p{number}"), json!({"key": "large"}))).collect::<serde_json::Map<_, _>>();
+    for (name, request) in [
+        ("parameters", json!({"parametersFrom": names})),
+        ("headers", json!({"headersFrom": {"X-Key": {"key": "large"}}})),
+    ] {
+        let mut spec = client_credentials(&endpoint.url());
+        spec["request"] = request;
+        world.integration(name, &spec).await;
+        let stalled = world.condition(name, "Stalled", "True", "CredentialsInvalid").await;
+        assert!(stalled.message.contains(&format!("spec.request.{name}From exceed")), "{}", stalled.message);
+    }
+    assert_eq!(endpoint.count(), 0);
+}
+
+#[tokio::test]
 async fn an_annotation_that_is_not_a_url_is_named() {
     let endpoint = Endpoint::start(|_| Reply::token(3600));
     let world = World::new("invalid-pin").await;
@@ -137,6 +160,14 @@ async fn an_annotation_that_is_not_a_url_is_named() {
     let stalled = world.condition("it", "Stalled", "True", "CredentialsInvalid").await;
     assert!(stalled.message.contains("\"login.example.com:443\""), "{}", stalled.message);
     assert!(stalled.message.contains("write https://host/path"), "{}", stalled.message);
+    world.pin("credentials", "https://ada:kanarie-in-a-url@login.example.com").await;
+    let stalled = world.condition("it", "Stalled", "True", "CredentialsInvalid").await;
+    eventually("the entry is not shown", SHORT_TIMEOUT, async || {
+        let stalled = world.condition("it", "Stalled", "True", "CredentialsInvalid").await;
+        if stalled.message.contains("an entry with a username") { Ok(()) } else { Err(stalled.message) }
+    })
+    .await;
+    assert!(!stalled.message.contains("kanarie-in-a-url"), "{}", stalled.message);
 }
 
 #[tokio::test]
@@ -163,4 +194,33 @@ async fn a_client_certificate_is_presented_beside_a_client_secret() {
     world.ready("it").await;
     let token = keys::claims(&world.value("it", "access_token").await);
     assert_eq!(token["cnf"]["x5t#S256"], json!(keys::thumbprint(&own.pem)), "RFC 8705, section 3.1");
+}
+
+/// Keycloak with the secret of another client as the current one: the rotation of a client secret, from its middle on.
+#[tokio::test]
+async fn the_next_client_secret_is_used_when_the_server_rejects_the_current_one() {
+    let keycloak = Keycloak::shared();
+    let world = World::new("next-client-secret").await;
+    let values = [
+        ("client_id", "service-short"),
+        ("client_secret", "kanarie-the-previous-secret"),
+        ("client_secret_next", "service-short-secret"),
+    ];
+    world.secret("credentials", &values).await;
+    let mut spec = client_credentials(&keycloak.token_endpoint());
+    spec["request"] = json!({"format": "form"});
+    world.integration("it", &spec).await;
+    world.ready("it").await;
+    let event = world.event("it", "NextClientSecretUsed").await;
+    assert_eq!(event.type_.as_deref(), Some("Warning"));
+    let first = world.value("it", "access_token").await;
+    let second = world.wait_for_change("it", "access_token", &first).await;
+    let rejected = || world.operator.sum("oauth_operator_token_requests_total", "outcome=\"RequestRejected\"");
+    assert_eq!(rejected(), 1.0, "the renewal begins with the secret that works");
+    // The rotation ends.
+    let patch = json!({"stringData": {"client_secret": "service-short-secret"}, "data": {"client_secret_next": null}});
+    world.secrets().patch("credentials", &PatchParams::default(), &Patch::Merge(patch)).await.expect("a change");
+    world.wait_for_change("it", "access_token", &second).await;
+    world.ready("it").await;
+    assert_eq!(rejected(), 1.0);
 }

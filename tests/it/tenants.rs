@@ -250,7 +250,7 @@ async fn a_secret_is_sent_only_to_endpoints_that_its_owner_allows() {
     assert!(stalled.message.contains("?tenant=b: change spec.tokenEndpoint"), "{}", stalled.message);
     // An invalid annotation is reported.
     world.pin("credentials", "login.example.com").await;
-    let reported = world.condition("it", "Stalled", "True", "CredentialsMissing").await;
+    let reported = world.condition("it", "Stalled", "True", "CredentialsInvalid").await;
     assert!(reported.message.contains("is not an absolute http or https URL"), "{}", reported.message);
     assert!(!world.observable_output().await.contains(CANARY));
 }

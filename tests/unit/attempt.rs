@@ -115,6 +115,37 @@ fn a_rejected_refresh_token_leads_to_the_fallback_and_its_use_is_reported() {
     assert_eq!(issued.warning, Some(Reason::FallbackUsed));
 }
 
+fn invalid_client() -> RequestError {
+    RequestError { invalid_client: true, ..RequestError::new(Reason::RequestRejected, "invalid_client") }
+}
+
+/// The client secret of the next request.
+fn next_secret(attempt: &Attempt<'_>) -> String {
+    let (_, credentials) = attempt.next_request();
+    credentials.get(Credential::ClientSecret).expect("a secret").expose_secret().to_owned()
+}
+
+#[test]
+fn a_rejected_client_secret_is_replaced_by_the_next_one_once() {
+    let both = [&CLIENT[..], &[(Credential::NextClientSecret, "the-next-secret")]].concat();
+    let (observed, spec) = observed(&json!({}), &both, Some("stored"));
+    let attempt = || Attempt::new(&observed, &spec, None).expect("an attempt");
+    let mut succeeding = attempt();
+    let current = next_secret(&succeeding);
+    assert!(matches!(succeeding.record(Err(invalid_client()), now(), SHORT_TIMEOUT), Progress::Continue));
+    assert_eq!(next_secret(&succeeding), "the-next-secret");
+    assert_eq!(next(&succeeding), ("refresh_token", Some("stored".to_owned())), "the refresh token was not used");
+    let issued = done(succeeding.record(Ok(token(None)), now(), SHORT_TIMEOUT)).expect("a token");
+    assert_eq!(issued.warning, Some(Reason::NextClientSecretUsed));
+    assert!(issued.content.provenance.uses_next_secret);
+    let mut failing = attempt();
+    assert!(matches!(failing.record(Err(invalid_client()), now(), SHORT_TIMEOUT), Progress::Continue));
+    done(failing.record(Err(invalid_client()), now(), SHORT_TIMEOUT)).expect_err("both are rejected");
+    let mut other = attempt();
+    done(other.record(Err(invalid_grant()), now(), SHORT_TIMEOUT)).expect_err("the client was not rejected");
+    assert_eq!(next_secret(&attempt()), current, "each attempt begins with the current one until the next one works");
+}
+
 #[test]
 fn any_other_error_ends_the_attempt() {
     let cases = [
@@ -234,6 +265,18 @@ fn a_token_that_is_returned_again_is_used_until_it_expires_and_then_replaced_at_
     assert_eq!(times.renew_at, at + SignedDuration::from_secs(1));
     let next = TokenResponse { access_token: "another".into(), ..lasting(token(None), 60, None) };
     assert_eq!(renew(&mut observed, &spec, next, after(62)).expires_at, after(122));
+}
+
+/// ServiceNow extends a token instead of issuing another one.
+#[test]
+fn a_token_that_the_server_extends_does_not_cause_a_request_each_second() {
+    let (mut observed, spec) = observed(&json!({"grantType": "client_credentials"}), &CLIENT, None);
+    let (mut at, mut requests) = (now(), 0);
+    while at < after(6_000) {
+        requests += 1;
+        at = renew(&mut observed, &spec, lasting(token(None), 600, None), at).renew_at;
+    }
+    assert!(requests <= 24, "{requests} requests in ten lifetimes");
 }
 
 #[test]

@@ -207,6 +207,13 @@ fn keys_are_parsed_in_all_formats_and_sign_with_their_algorithm() {
         ("EC as SEC1", ec.pem.clone(), SigningAlgorithm::ES256),
         ("EC as PKCS#8", pkcs8, SigningAlgorithm::ES256),
         ("EC with its parameters before it", format!("{}{}", EC_PARAMETERS, ec.pem), SigningAlgorithm::ES256),
+        ("P-384 as PKCS#8", keys::ec384().pem, SigningAlgorithm::ES384),
+        ("with the line breaks written out", rsa.pem.replace('\n', "\\n"), SigningAlgorithm::RS256),
+        (
+            "in the file of a Google service account",
+            json!({"type": "service_account", "client_email": "a@b", "private_key": rsa.pem}).to_string(),
+            SigningAlgorithm::RS256,
+        ),
         ("Ed25519 as PKCS#8", ed.pem.clone(), SigningAlgorithm::EdDSA),
         ("a key that the operator generates for DPoP", generated.expose_secret().to_owned(), SigningAlgorithm::ES256),
         ("with surrounding spaces", format!("\n\n  {}\n", rsa.pem), SigningAlgorithm::RS256),

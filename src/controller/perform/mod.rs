@@ -78,7 +78,9 @@ async fn renew(work: &Work<'_>, reason: Reason, reserved: Option<Reserved>) -> O
         return Outcome::Failed(error);
     }
     // Held until the response is written.
-    let Some(_fence) = context.leadership.fence(spec.max_attempt_duration()).await else { return Outcome::Nothing };
+    let Some(_fence) = context.leadership.fence(observed.max_attempt_duration(spec)).await else {
+        return Outcome::Nothing;
+    };
     failpoint!("before-request");
     let Acquired { result, requests } =
         acquisition::acquire_token(&context.oauth_client, observed, spec, Some(permit)).await;

@@ -24,7 +24,7 @@ use crate::oauth::error::RequestError;
 use crate::oauth::request::TokenRequest;
 use crate::oauth::revocation::RevocationRequest;
 use crate::spec::validated::ValidatedSpec;
-use crate::target::content::TargetContent;
+use crate::target::content::{Provenance, TargetContent};
 
 /// The maximum time for the revocations of one deletion.
 const REVOCATION_TIMEOUT: Duration = Duration::from_secs(20);
@@ -54,7 +54,7 @@ pub(crate) fn superseded(work: &Work<'_>, new: &TargetContent) -> Option<(Durati
     if is_same || !outlives {
         return None;
     }
-    Some((after, revocation_job(work, token, ACCESS_TOKEN)?))
+    Some((after, revocation_job(work, token, ACCESS_TOKEN, &new.provenance)?))
 }
 
 /// Revokes all tokens of a deleted integration and removes its finalizer, even if a revocation fails. If many
@@ -128,7 +128,10 @@ async fn revoke_all(
         }
         let tokens = [(&content.refresh_token, REFRESH_TOKEN), (&content.access_token, ACCESS_TOKEN)];
         for (token, hint) in tokens {
-            let Some(job) = token.as_ref().and_then(|token| revocation_job(&work, token, hint)) else { continue };
+            let Some(job) = token.as_ref().and_then(|token| revocation_job(&work, token, hint, &content.provenance))
+            else {
+                continue;
+            };
             count += 1;
             // Even if one fails, the next one is revoked.
             outcome = outcome.and(context.revoker.revoke(&job).await);
@@ -151,7 +154,13 @@ fn foreign_origin_error(observed: &Observed, spec: &ValidatedSpec) -> Option<Req
     })
 }
 
-fn revocation_job(work: &Work<'_>, token: &SecretString, hint: &'static str) -> Option<RevocationJob> {
+/// `latest` says which client secret the server has accepted last.
+fn revocation_job(
+    work: &Work<'_>,
+    token: &SecretString,
+    hint: &'static str,
+    latest: &Provenance,
+) -> Option<RevocationJob> {
     let Work { observed, spec, namespace, name, .. } = work;
     let CredentialsState::Resolved(credentials, _) = &observed.credentials else { return None };
     let revocation = spec.revocation.as_ref()?;
@@ -162,7 +171,11 @@ fn revocation_job(work: &Work<'_>, token: &SecretString, hint: &'static str) -> 
         uid: observed.uid.clone(),
         // A DPoP proof belongs to a token request; a revocation endpoint does not require one.
         token_request: TokenRequest { format: revocation.format, dpop: false, ..spec.token_request.clone() },
-        credentials: Arc::clone(credentials),
+        credentials: if latest.uses_next_secret {
+            Arc::new(credentials.with_next_secret())
+        } else {
+            Arc::clone(credentials)
+        },
         revocation: RevocationRequest { endpoint, token: token.clone(), hint },
     })
 }

@@ -32,7 +32,9 @@ pub struct RevocationJob {
 impl RevocationJob {
     /// Approximate memory use, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        let values = self.credentials.iter().map(|(_, value)| value.expose_secret().len()).sum::<usize>();
+        let others = self.credentials.others.values();
+        let values = self.credentials.iter().map(|(_, value)| value).chain(others);
+        let values = values.map(|value| value.expose_secret().len()).sum::<usize>();
         let bundle = self.credentials.ca_bundle.as_ref().map_or(0, CustomCa::size);
         // The debug text is about as long as the value, except for secrets, which are counted above.
         let request = format!("{:?}", self.token_request).len();

@@ -37,13 +37,24 @@ const PLAIN_HEADERS: [&str; 14] = [
     "x-request-id",
 ];
 
+/// Headers with credentials that a spec may add if a path is pinned.
+const SECRET_HEADERS: [&str; 3] = ["authorization", "ocp-apim-subscription-key", "x-api-key"];
+
 /// How much of an entry of an annotation is shown, in characters.
 const MAX_SHOWN: usize = 100;
+
+/// An entry, for a message. What is before an `@` may be a password.
+fn shown(entry: &str) -> String {
+    if entry.contains('@') {
+        return "an entry with a username".to_owned();
+    }
+    format!("{:?}", entry.chars().take(MAX_SHOWN).collect::<String>())
+}
 
 /// An annotation cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the annotation {ALLOWED_ENDPOINTS} of {owner} contains {entry:?}, which is not an absolute http or https URL: write https://host/path, or https://host for the whole host"
+    "the annotation {ALLOWED_ENDPOINTS} of {owner} contains {entry}, which is not an absolute http or https URL: write https://host/path, or https://host for the whole host"
 )]
 pub struct InvalidAnnotation {
     owner: String,
@@ -82,7 +93,7 @@ impl AllowedEndpoints {
                 {
                     Ok(url)
                 }
-                _ => Err(InvalidAnnotation { owner: of.to_owned(), entry: part.chars().take(MAX_SHOWN).collect() }),
+                _ => Err(InvalidAnnotation { owner: of.to_owned(), entry: shown(part) }),
             })
             .collect::<Result<_, _>>()?;
         Ok(Self { of: of.to_owned(), secret: secret.map(ToOwned::to_owned), endpoints, allow_ca_bundle })
@@ -101,6 +112,14 @@ impl AllowedEndpoints {
     pub fn admits_header(&self, url: &Url, name: &str) -> bool {
         let is_plain = PLAIN_HEADERS.iter().any(|plain| plain.eq_ignore_ascii_case(name));
         is_plain || self.admitting(url).any(|pinned| path(pinned).is_empty())
+    }
+
+    /// Whether the spec may add a header whose value is a credential. If a path is pinned, only those that are known to
+    /// carry one.
+    #[must_use]
+    pub fn admits_secret_header(&self, url: &Url, name: &str) -> bool {
+        let is_known = SECRET_HEADERS.iter().any(|known| known.eq_ignore_ascii_case(name));
+        is_known || self.admitting(url).any(|pinned| path(pinned).is_empty())
     }
 
     fn admitting(&self, url: &Url) -> impl Iterator<Item = &Url> {

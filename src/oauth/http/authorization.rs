@@ -118,9 +118,8 @@ fn authorize_pinned(pin: &AllowedEndpoints, to: &Destination<'_>, ca_owner: Opti
         return Err(Denied::OutsideAllowedEndpoints { owner: owner(), allowed: allowed(), url });
     }
     let plain = to.headers.keys().filter(|name| !pin.admits_header(to.url, name));
-    // `Authorization` is sent by the grants as well.
-    let secret = to.secret_headers.keys().filter(|name| !name.eq_ignore_ascii_case("authorization"));
-    if let Some(name) = plain.chain(secret.filter(|name| !pin.admits_header(to.url, name))).next() {
+    let secret = to.secret_headers.keys().filter(|name| !pin.admits_secret_header(to.url, name));
+    if let Some(name) = plain.chain(secret).next() {
         let origin = to.url.origin().ascii_serialization();
         return Err(Denied::Header { owner: owner(), allowed: allowed(), name: name.clone(), origin });
     }

@@ -55,6 +55,11 @@ impl<'a> ErrorResponse<'a> {
         self.error().is_some_and(|word| STANDARD_ERROR_CODES.contains(&word))
     }
 
+    /// Whether the server rejects the client (RFC 6749, section 5.2); some name another code together with 401.
+    pub(crate) fn is_invalid_client(&self, status: u16) -> bool {
+        self.error() == Some("invalid_client") || (status == 401 && self.error() == Some("unauthorized_client"))
+    }
+
     /// The server's message, not redacted.
     fn message(&self) -> Option<String> {
         let described = self.document.error_description.clone().filter(|_| self.place.is_none());

@@ -64,6 +64,7 @@ fn rejected(
 ) -> RequestError {
     RequestError {
         invalid_grant: is_invalid_grant(error, request, evaluated),
+        invalid_client: error.is_invalid_client(raw.status),
         advice: advice(raw.status, error, request),
         ..RequestError::new(
             Reason::RequestRejected,

@@ -157,7 +157,11 @@ pub const RULES: &[Rule] = &[
     Rule {
         message: "request.headersFrom must not set headers that the request sets itself",
         accepted: || ["Authorization", "X-Api-Key", "Cookie"].map(headers_from).into(),
-        rejected: || ["Host", "content-length", "X-Forwarded-For", "X-Original-URL", "DPoP"].map(headers_from).into(),
+        rejected: || {
+            let names =
+                ["Host", "content-length", "X-Forwarded-For", "X-Original-URL", "DPoP", "User-Agent", "X-Request-Id"];
+            names.map(headers_from).into()
+        },
     },
     Rule {
         message: "request.headersFrom must contain header names",

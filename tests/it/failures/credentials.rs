@@ -43,7 +43,10 @@ fn wrong_credentials() -> Vec<InvalidConfig> {
             &["no-key-credentials", "client_secret", "spec.credentials.keys.clientSecret"],
         ),
         wrong("empty-key", with("client_id", Some(b"")), &["client_id", "spec.credentials.keys.clientId"]),
-        wrong("not-utf-8", with("client_id", Some(b"KANARIENVOGEL\xff\xfe")), &["client_id", "not UTF-8"]),
+        InvalidConfig {
+            reason: "CredentialsInvalid",
+            ..wrong("not-utf-8", with("client_id", Some(b"KANARIENVOGEL\xff\xfe")), &["client_id", "not UTF-8"])
+        },
         InvalidConfig {
             changes: json!({"credentials": {"secretName": "other-key-credentials", "keys": {"clientId": "the-id"}}}),
             ..wrong("other-key", Some(good.clone()), &["the-id", "spec.credentials.keys.clientId"])

@@ -85,6 +85,7 @@ fn healthy() -> Observed {
             credentials_version: "1".to_owned(),
             binding: spec.binding.clone(),
             refresh_token_hash: Some(fingerprint::salted(&["first"])),
+            uses_next_secret: false,
             renew_requested_at: None,
         },
         template_hash: spec.template.hash.clone(),

@@ -162,6 +162,7 @@ impl Model {
                 credentials_version: self.version.to_string(),
                 binding: spec.binding.clone(),
                 refresh_token_hash: Some(fingerprint::salted(&[&self.first])),
+                uses_next_secret: false,
                 renew_requested_at: self.observed.renew_requested_at.clone(),
             };
         });
