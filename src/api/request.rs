@@ -42,6 +42,18 @@ pub struct Request {
     /// Body format. Default: `form` if `issuer` is set, otherwise `json`. Example: `form`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
+    /// `Content-Type` of the request, for servers that require a media type of their own or a parameter. The body stays in
+    /// the format of `format`. Default: `application/json` or `application/x-www-form-urlencoded`. Example:
+    /// `application/json; charset=UTF-8`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 3, max = 128))]
+    #[x_kube(validation = Rule::new(validation::CONTENT_TYPE).message("request.contentType must be a media type, such as application/json; charset=UTF-8"))]
+    pub content_type: Option<String>,
+    /// Parameters that are added to the query of the token endpoint, by name. Never put a credential here: anyone who can
+    /// read the integration can read it, and servers log URLs. Default: none. Example: `{api-version: "2"}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::query")]
+    pub query: BTreeMap<String, String>,
     /// Extra body parameters, by name, with any JSON value; up to 64 KiB, nested up to 8 levels deep. In a form, a list
     /// or an object is sent as JSON text, as RFC 9396 requires for `authorization_details`. A value set here overrides
     /// the one that the grant would send; an empty text removes the parameter. Never put a credential here: anyone who
@@ -102,6 +114,8 @@ impl Default for Request {
     fn default() -> Self {
         Self {
             format: None,
+            content_type: None,
+            query: BTreeMap::new(),
             parameters: BTreeMap::new(),
             parameters_from: BTreeMap::new(),
             parameter_names: BTreeMap::new(),

@@ -7,6 +7,10 @@ pub(crate) fn secret_key(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "minLength": 1, "maxLength": 253, "pattern": "^[-._a-zA-Z0-9]+$"})
 }
 
+pub(crate) fn query(_: &mut SchemaGenerator) -> Schema {
+    string_map(16, 512)
+}
+
 pub(crate) fn parameters_from(_: &mut SchemaGenerator) -> Schema {
     secret_keys(16)
 }

@@ -47,6 +47,8 @@ pub(crate) const RESOURCE_KEY: &str = "!(self in ['grant_type', 'client_id', 'cl
 pub(crate) const HEADER_TEXT: &str =
     r"self.all(name, name.matches('^[A-Za-z0-9-]+$') && self[name].matches('^[ -~]*$'))";
 
+pub(crate) const CONTENT_TYPE: &str =
+    r"self.matches('^[A-Za-z0-9._+-]+/[A-Za-z0-9._+-]+(; ?[A-Za-z0-9_-]+=[A-Za-z0-9._-]+)*$')";
 pub(crate) const HEADER_NAMES: &str = r"self.all(name, name.matches('^[A-Za-z0-9-]+$'))";
 
 /// Values of the Secret that the request sends.

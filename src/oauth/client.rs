@@ -252,7 +252,10 @@ impl Client {
     ) -> Result<(HttpResponse, Vec<Parameter>), RequestError> {
         let since = Stopwatch::now();
         let namespace = credentials.tenant.as_str();
-        let (url, discovery) = self.address(request, credentials, kind).await?;
+        let (mut url, discovery) = self.address(request, credentials, kind).await?;
+        if matches!(kind, RequestKind::Token) && !request.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&request.query);
+        }
         let to = Destination::new(&url, request, credentials);
         let authorized = self.egress.authorize(&to, &Restrictions::of(credentials));
         authorized.map_err(|why| denied(kind.url_kind(request), &why))?;

@@ -115,10 +115,14 @@ impl Exchange<'_> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(body::content_type(self.request.format)));
+        let own = self.request.content_type.as_ref().filter(|_| matches!(self.kind, RequestKind::Token));
         let invalid = |problem: &str| {
             let message = format!("the request could not be built: {problem}");
             RequestError::new(Reason::InvalidSpec, message).with_advice(Advice::CheckHeaders)
         };
+        if let Some(own) = own {
+            headers.insert(CONTENT_TYPE, own.parse().map_err(|_| invalid("the content type is not valid"))?);
+        }
         for (name, value) in &self.request.headers {
             let name: HeaderName = name.parse().map_err(|_| invalid("a header name is not valid"))?;
             let value = value.parse().map_err(|_| invalid(&format!("the value of header {name} is not valid")))?;

@@ -34,6 +34,10 @@ pub struct TokenRequest {
     pub scope_as_list: bool,
     /// Format of the body.
     pub format: Format,
+    /// The media type, if it is not that of the format.
+    pub content_type: Option<String>,
+    /// Parameters that are added to the query of the token endpoint.
+    pub query: BTreeMap<String, String>,
     /// Body parameters that are added or replaced; one with an empty text is removed.
     pub parameters: BTreeMap<String, String>,
     /// The names of those whose text is JSON: a number, a boolean, a list or an object.

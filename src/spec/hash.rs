@@ -31,6 +31,8 @@ pub(crate) fn spec_hash(spec: &OAuthIntegrationSpec) -> String {
         request:
             Request {
                 format: _,
+                content_type,
+                query,
                 parameters,
                 parameters_from,
                 parameter_names,
@@ -73,6 +75,8 @@ pub(crate) fn spec_hash(spec: &OAuthIntegrationSpec) -> String {
         "dpop": dpop,
         "parameterNames": (!parameter_names.is_empty()).then_some(parameter_names),
         "scopeFormat": scope_format,
+        "contentType": content_type,
+        "query": (!query.is_empty()).then_some(query),
         "parametersFrom": (!parameters_from.is_empty()).then_some(parameters_from),
         "clientCertificate": connection.as_ref().is_some_and(|one| one.client_certificate).then_some(true),
         "headersFrom": (!headers_from.is_empty()).then_some(headers_from),
@@ -130,6 +134,8 @@ mod tests {
             json!({"request": {"headersFrom": {"X-Api-Key": {"key": "api_key"}}}}),
             json!({"request": {"parametersFrom": {"account": {"key": "account"}}}}),
             json!({"connection": {"clientCertificate": true}}),
+            json!({"request": {"contentType": "application/json; charset=UTF-8"}}),
+            json!({"request": {"query": {"api-version": "2"}}}),
             json!({"response": {"accessToken": "token"}}),
             json!({"target": {"keys": {"accessToken": "token"}}}),
         ];

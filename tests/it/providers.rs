@@ -8,6 +8,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256, RsaParameters, RsaPublicKeyComponents};
 use serde_json::{Value, json};
 use test_support::endpoint::{Endpoint, Reply, Request};
+use test_support::hydra::Hydra;
 use test_support::keycloak::Keycloak;
 use test_support::keys::{self, Key};
 use test_support::manifests::{apply, install_permissions_with_service_accounts};
@@ -349,6 +350,30 @@ async fn github_app_with_restrictions() {
     assert!((60..90).contains(&skew), "GitHub rejects a JWT from the future: {skew} s");
 }
 
+/// The real server.
+#[tokio::test]
+async fn ory_hydra() {
+    let hydra = Hydra::shared();
+    let world = World::new("ory-hydra").await;
+    let mut documents = blocks("ory-hydra.md").remove(0);
+    pinned(&mut documents, hydra.issuer());
+    keyed(&mut documents, &hydra.rsa, "");
+    for document in &mut documents {
+        if document["kind"] == "Secret" {
+            document["stringData"]["client_id"] = json!("key");
+        } else {
+            document["spec"]["issuer"] = json!(hydra.issuer());
+            let assertion = &mut document["spec"]["clientAuthentication"]["assertion"];
+            assertion["audience"] = json!(hydra.token_endpoint());
+            assertion["keyId"] = json!("rsa");
+        }
+    }
+    let text: Vec<String> = documents.iter().map(ToString::to_string).collect();
+    apply(ControlPlane::shared(), &world.namespace, &text.join("\n---\n"));
+    world.ready("ory-hydra").await;
+    assert!(hydra.is_active(&world.value("ory-hydra-token", "access_token").await));
+}
+
 #[tokio::test]
 async fn sap() {
     let (_world, request, _) = run("sap.md", bearer(43_199)).await;
@@ -402,6 +427,7 @@ fn every_recipe_has_a_test_and_a_source() {
         "google",
         "keycloak",
         "okta",
+        "ory-hydra",
         "salesforce",
         "sap",
         "slack",

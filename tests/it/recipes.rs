@@ -116,7 +116,7 @@ fn assert_request(name: &str, request: &Request, expected: &ExpectedRequest, key
         let actual = request.headers.get(header).unwrap_or_else(|| panic!("{name}: no header {header}"));
         assert!(is_expected(actual, value, key), "{name}: {header} is {actual:?}, not {value:?}");
     }
-    if expected.headers.get("content-type").is_some_and(|value| value == "application/json") {
+    if expected.headers.get("content-type").is_some_and(|value| value.starts_with("application/json")) {
         let (actual, mut shown) = (request.json(), serde_json::from_str(&expected.body).expect("JSON"));
         replace_tokens(&mut shown, &actual, key);
         assert_eq!(actual, shown, "{name}");

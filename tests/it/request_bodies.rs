@@ -166,6 +166,18 @@ async fn parameters_are_added_overridden_and_removed_and_headers_are_sent() {
 }
 
 #[tokio::test]
+async fn a_media_type_and_a_query_are_sent() {
+    let spec = json!({
+        "grantType": "client_credentials",
+        "request": {"contentType": "application/json; charset=UTF-8", "query": {"api-version": "2", "tenant": "a&b"}},
+    });
+    let request = request_of("media-type", spec).await;
+    assert_eq!(request.headers["content-type"], "application/json; charset=UTF-8");
+    assert!(request.path.ends_with("?api-version=2&tenant=a%26b"), "{}", request.path);
+    assert_eq!(request.json()["client_id"], "the-client");
+}
+
+#[tokio::test]
 async fn parameters_of_any_type_are_sent_as_json_and_as_text_in_a_form() {
     let request = |format: &str| {
         json!({

@@ -87,3 +87,24 @@ fn every_table_has_a_header() {
         }
     }
 }
+
+/// The threat model names the tests that cover it; a long name may end with an ellipsis.
+#[test]
+fn every_test_that_the_threat_model_names_exists() {
+    let listed =
+        Command::new("git").args(["ls-files", "tests/*.rs", "src/*.rs"]).current_dir(root()).output().expect("git");
+    let names = String::from_utf8(listed.stdout).expect("names");
+    let sources: String = names.lines().map(read).collect();
+    let model = read("docs/threat-model.md");
+    let quoted = model.split('`').skip(1).step_by(2);
+    let is_test = |name: &&str| {
+        let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_…".contains(c);
+        name.matches('_').count() >= 3 && name.chars().all(is_name) && !name.starts_with("oauth_operator_")
+    };
+    let named: Vec<&str> = quoted.filter(is_test).collect();
+    assert!(named.len() > 10, "{named:?}");
+    for name in named {
+        let begins = format!("fn {}", name.trim_end_matches('…'));
+        assert!(sources.contains(&begins), "docs/threat-model.md names the test {name}, which does not exist");
+    }
+}

@@ -33,7 +33,7 @@ const SECRET_NAMES: [&str; 12] = [
     "ticket",
 ];
 /// Parts of names that describe a property of a secret.
-const ABOUT: [&str; 7] = ["expir", "type", "ttl", "life", "issued", "valid", "status"];
+const ABOUT: [&str; 8] = ["expir", "type", "ttl", "life", "issued", "valid", "status", "timeout"];
 /// The maximum length of a public text, in bytes; dates and lists of directives are shorter.
 const MAX_TEXT: usize = 64;
 /// The maximum length of a member's name that is kept, in bytes.

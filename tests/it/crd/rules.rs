@@ -164,6 +164,13 @@ pub const RULES: &[Rule] = &[
         },
     },
     Rule {
+        message: "request.contentType must be a media type",
+        accepted: || {
+            each("request.contentType", &["application/json; charset=UTF-8", "application/vnd.api+json", "text/plain"])
+        },
+        rejected: || each("request.contentType", &["json", "a/b\r\nX: y", "application/json; charset", "a/b; c=d e"]),
+    },
+    Rule {
         message: "request.headersFrom must contain header names",
         accepted: || vec![headers_from("X-1")],
         rejected: || ["X 1", "X-1\r\nX-2", "ü"].map(headers_from).into(),

@@ -345,6 +345,8 @@ pub const PASSWORD: &str = "the-password-of-all";
 
 #[derive(Debug, Default)]
 struct RotatingState {
+    /// Tokens of different servers differ.
+    server: u64,
     families: Vec<Family>,
     by_token: BTreeMap<String, usize>,
     reused: Vec<String>,
@@ -362,7 +364,7 @@ struct Family {
 impl RotatingState {
     fn next(&mut self, family: usize) -> String {
         self.issued += 1;
-        let token = format!("refresh-{family}-{}-{}", self.issued, canary());
+        let token = format!("refresh-{}-{family}-{}-{}", self.server, self.issued, canary());
         self.by_token.insert(token.clone(), family);
         self.families[family].current.clone_from(&token);
         token
@@ -377,7 +379,9 @@ impl RotatingState {
 impl RotatingTokenServer {
     /// A server with this lifetime of access tokens, in seconds.
     pub fn new(lifetime: u64) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), lifetime })
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let state = RotatingState { server: NUMBER.fetch_add(1, Ordering::Relaxed), ..RotatingState::default() };
+        Arc::new(Self { state: Mutex::new(state), lifetime })
     }
 
     /// Creates the first refresh token of a family.
