@@ -60,6 +60,11 @@ impl<'a> ErrorResponse<'a> {
         self.error() == Some("invalid_client") || (status == 401 && self.error() == Some("unauthorized_client"))
     }
 
+    /// Another text of the server, redacted.
+    pub(crate) fn redacted(&self, text: &str) -> String {
+        redact(text, self.sent)
+    }
+
     /// The server's message, not redacted.
     fn message(&self) -> Option<String> {
         let described = self.document.error_description.clone().filter(|_| self.place.is_none());

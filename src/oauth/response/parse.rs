@@ -214,7 +214,7 @@ fn not_json(raw: &HttpResponse, request: &TokenRequest, error: ErrorResponse<'_>
         _ if raw.body.is_empty() => "is empty".to_owned(),
         // The message about an HTML page says what it is.
         Some(media_type) if is_media_type(media_type) && !is_html(raw) => {
-            format!("is not JSON but {media_type}{error}")
+            format!("is not JSON but {}{error}", error.redacted(media_type))
         }
         _ => format!("is not JSON{error}"),
     };

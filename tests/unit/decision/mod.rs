@@ -155,6 +155,46 @@ pub fn cluster_messages() -> Vec<(&'static str, Reason, String)> {
         let (_, message) = status_of(&observed, &plan(&observed), &Outcome::Nothing);
         messages.push((mistake, warning, message));
     }
+    messages.extend(event_messages());
+    let reverted = Observed { not_before: Some(at(20)), ..bare() };
+    let (reason, message) = status_of(&reverted, &plan(&reverted), &Outcome::Nothing);
+    messages.push(("writes of the target that something reverts", reason, message));
+    let short = Observed { min_renewal_interval: SignedDuration::from_hours(2), ..healthy() };
+    let (reason, message) = status_of(&short, &plan(&short), &Outcome::Nothing);
+    messages.push(("tokens that live shorter than --min-renewal-interval", reason, message));
+    messages
+}
+
+/// The notes of events that are not also conditions.
+fn event_messages() -> Vec<(&'static str, Reason, String)> {
+    let note = |observed: &Observed, plan: &Plan, outcome: &Outcome, now: Timestamp| {
+        let event = settle(observed, plan, outcome, now).event.expect("an event");
+        (event.reason, event.note)
+    };
+    let renewal = Plan::Renew { reason: Reason::SpecChanged };
+    let times = healthy().snapshot().and_then(|snapshot| snapshot.times).expect("times");
+    let written = |warning, times| Outcome::Written(Written { times, newly_issued: true, warning });
+    let mut messages = Vec::new();
+    for (mistake, warning) in [
+        ("a refresh token in the response that is not a text", Reason::RefreshTokenIgnored),
+        ("a refresh token that was rejected, and a fallback", Reason::FallbackUsed),
+        ("a client secret that was rejected, and the next one", Reason::NextClientSecretUsed),
+    ] {
+        let (reason, note) = note(&healthy(), &renewal, &written(Some(warning), times), at(10));
+        assert_eq!(reason, warning);
+        messages.push((mistake, reason, note));
+    }
+    let expiring = TokenTimes { refresh_token_expires_at: Some(at(86_400)), session_ends: true, ..times };
+    let (reason, text) = note(&healthy(), &renewal, &written(None, expiring), at(10));
+    messages.push(("a refresh token that expires with its session", reason, text));
+    let valid = settle(&healthy(), &plan(&healthy()), &Outcome::Nothing, at(10)).status;
+    let expired = Observed { now: at(4_000), status: valid, delayed: Some(Delay::LimitReached), ..healthy() };
+    let (reason, text) = note(&expired, &plan(&expired), &Outcome::Nothing, at(4_000));
+    messages.push(("a token that could not be renewed in time", reason, text));
+    let deleted = Observed { deleting: true, finalizer: true, ..healthy() };
+    let failure = Some(RequestError::new(Reason::EndpointUnavailable, "the endpoint responded with 503"));
+    let (reason, text) = note(&deleted, &plan(&deleted), &Outcome::Revoked(failure), at(10));
+    messages.push(("a revocation endpoint that does not work", reason, text));
     messages
 }
 

@@ -165,6 +165,19 @@ fn a_non_standard_body_is_read_with_expressions() {
     assert_eq!(token.expires_in, Some(seconds(120)));
 }
 
+/// Found by fuzzing.
+#[test]
+fn a_media_type_that_repeats_a_secret_is_withheld() {
+    // The second one is base64, directly between other letters.
+    for media_type in ["text/the-client-secret", "applicatidGhlLWNsaWVudC1zZWNyZXQon/json"] {
+        let failure = failure(&raw_with(200, &[("content-type", media_type)], "x"), &request_of(json!({})));
+        assert!(failure.message.contains("is not JSON but [withheld"), "{}", failure.message);
+    }
+    let failure =
+        failure(&raw_with(200, &[("content-type", "text/plain; charset=utf-8")], "x"), &request_of(json!({})));
+    assert!(failure.message.contains("is not JSON but text/plain"), "{}", failure.message);
+}
+
 #[test]
 fn a_response_without_a_usable_token_names_the_expression() {
     let nested = "[".repeat(60_000);
