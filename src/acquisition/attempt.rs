@@ -157,11 +157,11 @@ impl<'a> Attempt<'a> {
 
     /// Whether the other client secret is tried. A server that rejects the client has not used the refresh token.
     fn may_switch_secret(&self, error: &RequestError, elapsed: Duration) -> bool {
-        let (request, credentials) = self.next_request();
+        let (Step::Main(request, _) | Step::Fallback(request, _)) = &self.step;
         error.invalid_client
             && !self.has_switched_secret
             && request.optional_credentials().contains(&Credential::NextClientSecret)
-            && credentials.has(Credential::NextClientSecret)
+            && self.credentials.has(Credential::NextClientSecret)
             && elapsed <= request.max_duration()
     }
 

@@ -13,7 +13,7 @@ use test_support::{World, eventually};
 
 /// Waits until one of two integrations is ready and the other one is not; returns their names in this order.
 async fn one_of_two(world: &World) -> [&'static str; 2] {
-    eventually("one is ready, and the other one is told why not", SHORT_TIMEOUT, async || {
+    eventually("one is ready, and the other one reports why", SHORT_TIMEOUT, async || {
         let mut reasons = Vec::new();
         for name in ["first", "second"] {
             reasons.push(world.get(name).await.status.and_then(|status| status.reason).unwrap_or_default());

@@ -2,9 +2,11 @@
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use secrecy::{ExposeSecret, SecretString};
+
+use crate::controller::cache::lock::lock;
 
 /// The initial refresh tokens that have been sent and whose responses are not in a Secret yet, as keyed hashes.
 #[derive(Clone, Debug, Default)]
@@ -18,11 +20,6 @@ pub struct InitialTokens {
 pub struct TokenClaim {
     hashes: Arc<Mutex<HashSet<u64>>>,
     hash: u64,
-}
-
-/// Each statement leaves the set intact, so that a poisoned lock can be ignored.
-fn lock(hashes: &Mutex<HashSet<u64>>) -> MutexGuard<'_, HashSet<u64>> {
-    hashes.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl InitialTokens {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
-use crate::controller::cache::state::lock;
+use crate::controller::cache::lock::lock;
 
 /// A Secret: its namespace and its name.
 pub type SecretRef = (String, String);
@@ -28,6 +28,8 @@ struct ReferenceIndex {
 #[derive(Debug, Default)]
 struct ReferencedSecret {
     version: Option<u64>,
+    /// Whether its deletion will be reported to its dependents.
+    is_deletion_pending: bool,
     dependents: Vec<String>,
 }
 
@@ -80,10 +82,24 @@ impl SecretReferences {
         })
     }
 
-    /// The integrations that reference a Secret.
+    /// Records that a Secret was deleted. `true` if the caller must call [`SecretReferences::end_deletion`] later;
+    /// `false` if no integration references the Secret, or if a previous caller has not done so yet: a Secret that is
+    /// created and deleted in a loop causes one report at a time.
     #[must_use]
-    pub fn dependents(&self, secret: &SecretRef) -> Vec<String> {
-        lock(&self.inner).by_secret.get(secret).map_or_else(Vec::new, |referenced| referenced.dependents.clone())
+    pub fn record_deletion(&self, secret: &SecretRef) -> bool {
+        lock(&self.inner).by_secret.get_mut(secret).is_some_and(|referenced| {
+            referenced.version = None;
+            !std::mem::replace(&mut referenced.is_deletion_pending, true)
+        })
+    }
+
+    /// Ends a recorded deletion, and returns the integrations that reference the Secret now.
+    #[must_use]
+    pub fn end_deletion(&self, secret: &SecretRef) -> Vec<String> {
+        lock(&self.inner).by_secret.get_mut(secret).map_or_else(Vec::new, |referenced| {
+            referenced.is_deletion_pending = false;
+            referenced.dependents.clone()
+        })
     }
 
     /// Records the version of a Secret that was read.
@@ -104,5 +120,25 @@ impl SecretReferences {
     pub fn all(&self, namespace: Option<&str>) -> HashSet<SecretRef> {
         let inner = lock(&self.inner);
         inner.by_secret.keys().filter(|(ns, _)| namespace.is_none_or(|wanted| wanted == ns)).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_has_one_pending_deletion_at_a_time() {
+        let (references, secret) = (SecretReferences::default(), ("a".to_owned(), "credentials".to_owned()));
+        assert!(!references.record_deletion(&secret), "nothing references it");
+        references.set_references("a", "erp", HashSet::from(["credentials".to_owned()]));
+        references.record_version(&secret, Some(1));
+        assert!(references.record_deletion(&secret));
+        assert_eq!(references.version(&secret), None);
+        references.record_version(&secret, Some(2));
+        assert!(!references.record_deletion(&secret), "created and deleted again");
+        assert_eq!(references.version(&secret), None);
+        assert_eq!(references.end_deletion(&secret), ["erp"]);
+        assert!(references.record_deletion(&secret), "the next deletion");
     }
 }

@@ -4,9 +4,8 @@
 //! Watches lag behind the operator's own writes. The result of a write is therefore also recorded here, and older
 //! watch events are dropped, so that no decision is based on the state before the last write.
 
-use crate::controller::cache::initial_tokens::TokenClaim;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -14,17 +13,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use crate::acquisition::attempt::IssuedToken;
 use crate::api::status::OAuthIntegrationStatus;
+use crate::controller::cache::initial_tokens::TokenClaim;
+use crate::controller::cache::lock::lock;
 use crate::controller::revoker::job::RevocationJob;
 use crate::decision::backoff::request_interval;
 use crate::target::template::SecretTemplate;
 
 /// A write that is reverted later than this is assumed to be reverted by a person, not by a controller.
 const REVERT_WINDOW: SignedDuration = SignedDuration::from_secs(10);
-
-/// Locks a map whose invariants hold after every statement, so that a poisoned lock can be ignored.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// A response of an endpoint that has not been written yet, with everything that the write needs.
 #[derive(Clone, Debug)]

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use jiff::SignedDuration;
 
+use crate::controller::cache::lock::lock;
 use crate::controller::cache::references::NamespaceAndUid;
-use crate::controller::cache::state::lock;
 use crate::target::snapshot::TargetSnapshot;
 
 /// The maximum number of cached Secrets of one integration: its target, and previous ones that will be deleted.

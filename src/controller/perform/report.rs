@@ -137,10 +137,6 @@ async fn publish_event(context: &Context, integration: &OAuthIntegration, event:
     if !context.states.event_is_due(&uid, at, *is_routine, ROUTINE_EVENT_INTERVAL) {
         return;
     }
-    if !context.budgets.take_event(&namespace, Instant::now()) {
-        context.metrics.event_dropped();
-        return;
-    }
     let event = Event {
         type_: if *warning { EventType::Warning } else { EventType::Normal },
         reason: reason.as_str().to_owned(),
@@ -149,20 +145,11 @@ async fn publish_event(context: &Context, integration: &OAuthIntegration, event:
         secondary: None,
     };
     let reference = integration.object_ref(&());
-    if let Err(error) = with_timeout(context.recorder().publish(&event, &reference)).await
-        && context.may_log(&namespace)
-    {
-        warn!(namespace, name, error = chain(&error), "failed to publish event");
-    }
+    send_event(context, integration, &event, &reference).await;
 }
 
 /// The event of the integration that has used the initial refresh token of this one.
 async fn publish_sibling_event(context: &Context, integration: &OAuthIntegration, sibling: &Sibling) {
-    let namespace = integration.namespace().unwrap_or_default();
-    if !context.budgets.take_event(&namespace, Instant::now()) {
-        context.metrics.event_dropped();
-        return;
-    }
     let name = integration.name_any();
     let event = Event {
         type_: EventType::Warning,
@@ -179,10 +166,20 @@ async fn publish_sibling_event(context: &Context, integration: &OAuthIntegration
         resource_version: None,
         ..integration.object_ref(&())
     };
-    if let Err(error) = with_timeout(context.recorder().publish(&event, &reference)).await
+    send_event(context, integration, &event, &reference).await;
+}
+
+/// Publishes an event about an object that concerns an integration, within the budget of its namespace.
+async fn send_event(context: &Context, integration: &OAuthIntegration, event: &Event, about: &ObjectReference) {
+    let namespace = integration.namespace().unwrap_or_default();
+    if !context.budgets.take_event(&namespace, Instant::now()) {
+        context.metrics.event_dropped();
+        return;
+    }
+    if let Err(error) = with_timeout(context.recorder().publish(event, about)).await
         && context.may_log(&namespace)
     {
-        warn!(namespace, name, error = chain(&error), "failed to publish event");
+        warn!(namespace, name = integration.name_any(), error = chain(&error), "failed to publish event");
     }
 }
 

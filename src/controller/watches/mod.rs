@@ -303,7 +303,7 @@ fn credentials(
                 }
                 Event::Delete(secret) => {
                     let (secret, _) = reference_and_version(&secret);
-                    if !context.secret_references.record_version(&secret, None).is_empty() {
+                    if context.secret_references.record_deletion(&secret) {
                         tokio::spawn(reconcile_dependents_later(Arc::clone(&context), secret));
                     }
                     vec![]
@@ -322,7 +322,7 @@ fn credentials(
 /// `kubectl delete --filename` deletes the Secret before the integration: a warning would be noise.
 async fn reconcile_dependents_later(context: Arc<Context>, secret: SecretRef) {
     tokio::time::sleep(DELETION_GRACE).await;
-    for name in context.secret_references.dependents(&secret) {
+    for name in context.secret_references.end_deletion(&secret) {
         context.triggers.one(&secret.0, &name);
     }
 }

@@ -56,7 +56,7 @@ const tls = {
 };
 const respond = provider.callback();
 
-// An unused refresh token of a client, as a log-in of a user would issue it.
+// An unused refresh token of a client, as a login of a user would issue it.
 const issue = async (clientId) => {
   const client = await provider.Client.find(clientId);
   const grant = new provider.Grant({ accountId: 'ada', clientId });
