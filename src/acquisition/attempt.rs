@@ -358,5 +358,6 @@ const fn display_name(credential: Credential) -> &'static str {
         Credential::TlsKey => "its private key",
         Credential::SubjectToken => "subject token",
         Credential::ActorToken => "actor token",
+        Credential::Assertion => "assertion",
     }
 }

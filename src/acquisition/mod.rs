@@ -84,13 +84,14 @@ pub(crate) async fn acquire_token(
 
 /// Whether a failure means that no token request was sent.
 fn is_not_sent(failure: Reason) -> bool {
-    failure.class() == FailureClass::Configuration || failure == Reason::InvalidIssuerMetadata
+    failure.class() == FailureClass::Configuration
+        || matches!(failure, Reason::InvalidIssuerMetadata | Reason::RequestNotBuilt)
 }
 
 /// The outcome for the endpoint's host; `None` if nothing was sent.
 fn host_outcome(error: Option<&RequestError>) -> Option<HostOutcome> {
     match error.map(|error| (error.reason, error.reason.class(), error.retry_after)) {
-        Some((_, FailureClass::Configuration, _)) => None,
+        Some((Reason::RequestNotBuilt, _, _) | (_, FailureClass::Configuration, _)) => None,
         Some((Reason::EndpointUnreachable | Reason::RequestTimedOut | Reason::EndpointUnavailable, _, retry_after)) => {
             Some(HostOutcome::Failed { retry_after })
         }

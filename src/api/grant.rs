@@ -55,6 +55,10 @@ impl GrantType {
 /// always contains `iat`, `exp` and a unique `jti`.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(validation::ASSERTION_FROM)
+        .message("assertion.from is sent as it is: remove the fields of a signed assertion, such as issuer, audience and claims")
+)]
 pub struct Assertion {
     /// `iss`: the issuer of the assertion. Default: the client ID. Example: `123456`, the id of a GitHub App.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -104,6 +108,67 @@ pub struct Assertion {
     #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new(validation::ISSUED_AT_SKEW).message("assertion.issuedAtSkew must be a duration up to 5m, such as 60s"))]
     pub issued_at_skew: Option<Duration>,
+    /// A token of another integration that is sent as the assertion, instead of one that is signed here: on behalf of
+    /// its user (Entra ID), for identity chaining, or, in the Authorization header, as the bearer token of this request.
+    /// Its own credentials must allow this endpoint. Default: none. Example: `{integration: federated}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<TokenFrom>,
+}
+
+/// A token of another integration of the same namespace, which is the input of this one. When it is renewed, so is the
+/// token of this integration.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenFrom {
+    /// Name of the other OAuthIntegration. Required. Example: `federated`.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new(validation::SECRET_NAME).message("integration must be the name of an OAuthIntegration: lowercase letters, digits, '-' and '.'"))]
+    pub integration: String,
+    /// Which of its tokens: `access_token` (the default), `refresh_token`, or `id_token`, which it must store with
+    /// `response.extra: {id_token: id_token}`. Example: `id_token`.
+    #[serde(default, skip_serializing_if = "TokenValue::is_access_token")]
+    pub value: TokenValue,
+}
+
+/// A token of another integration.
+#[expect(clippy::enum_variant_names, reason = "the names of the parameters of token responses")]
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenValue {
+    /// The access token.
+    #[default]
+    AccessToken,
+    /// The refresh token.
+    RefreshToken,
+    /// The ID token (OpenID Connect Core 1.0, section 2).
+    IdToken,
+}
+
+impl TokenValue {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde requires")]
+    fn is_access_token(&self) -> bool {
+        *self == Self::AccessToken
+    }
+
+    /// Its name in the spec, and in token responses.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AccessToken => "access_token",
+            Self::RefreshToken => "refresh_token",
+            Self::IdToken => "id_token",
+        }
+    }
+
+    /// Its type (RFC 8693, section 3).
+    #[must_use]
+    pub const fn token_type(self) -> &'static str {
+        match self {
+            Self::AccessToken => "urn:ietf:params:oauth:token-type:access_token",
+            Self::RefreshToken => "urn:ietf:params:oauth:token-type:refresh_token",
+            Self::IdToken => "urn:ietf:params:oauth:token-type:id_token",
+        }
+    }
 }
 
 /// Where an assertion is sent.
@@ -126,13 +191,21 @@ impl AssertionLocation {
 /// The tokens of `grantType: token_exchange` (RFC 8693).
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.subjectTokenFrom) || self.subjectTokenSource != 'ServiceAccount'")
+        .message("tokenExchange.subjectTokenFrom and subjectTokenSource ServiceAccount exclude each other: remove one of them")
+)]
 pub struct TokenExchange {
     /// The source of the subject token: `Secret` (the default), which is `credentials.keys.subjectToken`, or
     /// `ServiceAccount`, which is `spec.serviceAccountToken`.
     #[serde(default)]
     pub subject_token_source: SubjectTokenSource,
-    /// Type of the subject token (RFC 8693, section 3). Default: `urn:ietf:params:oauth:token-type:access_token`, or
-    /// `urn:ietf:params:oauth:token-type:jwt` for a ServiceAccount token. Example:
+    /// A token of another integration that is the subject token. Its own credentials must allow this endpoint. Default:
+    /// none. Example: `{integration: login, value: id_token}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject_token_from: Option<TokenFrom>,
+    /// Type of the subject token (RFC 8693, section 3). Default: `urn:ietf:params:oauth:token-type:access_token`,
+    /// `urn:ietf:params:oauth:token-type:jwt` for a ServiceAccount token, or that of `subjectTokenFrom.value`. Example:
     /// `urn:ietf:params:oauth:token-type:id_token`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]

@@ -62,9 +62,11 @@ reasons! {
     CredentialsMissing: Configuration,
     /// The operator has no permission to read the credentials Secret.
     CredentialsAccessDenied: Configuration,
-    /// Something else that the request needs is missing: the certificates of `spec.connection.caBundle`, or
-    /// the ServiceAccount of `spec.serviceAccountToken`. Checked again every 30 s.
+    /// Something else that the request needs is missing: the certificates of `spec.connection.caBundle`, the
+    /// ServiceAccount of `spec.serviceAccountToken`, or the token of another integration. Checked again every 30 s.
     DependencyMissing: Configuration,
+    /// The tokens that integrations of the namespace need from each other form a cycle.
+    DependencyCycle: Configuration,
     /// Another integration of the namespace has already used the initial refresh token, and received another one for it:
     /// using it again could revoke both.
     RefreshTokenShared: Configuration,
@@ -147,6 +149,8 @@ reasons! {
     UnexpectedRedirect: Rejected,
     /// The endpoint's name could not be resolved, or no connection could be established.
     EndpointUnreachable: Transient,
+    /// The expression of `spec.request.body` could not be evaluated now, and nothing was sent.
+    RequestNotBuilt: Transient,
     /// The endpoint did not respond within `spec.request.timeout`.
     RequestTimedOut: Transient,
     /// The endpoint responded with 408, 429 or 5xx.

@@ -36,9 +36,23 @@ pub struct Resource {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!has(self.headers) || !has(self.headersFrom) || self.headersFrom.all(name, !self.headers.exists(other, other.lowerAscii() == name.lowerAscii()))")
-        .message("request.headers and request.headersFrom must not contain the same name: remove it from one of them")
+        .message("request.headers and request.headersFrom must not contain the same name: remove it from one of them"),
+    validation = Rule::new("!has(self.method) || self.method != 'GET' || (!has(self.format) && !has(self.contentType) && !has(self.body))")
+        .message("request.format, contentType and body do not apply to method GET, which has no body: remove them"),
+    validation = Rule::new("!has(self.body) || !has(self.format) || self.format == 'json'")
+        .message("request.body is built from JSON: remove format, or set it to json"),
+    validation = Rule::new("!has(self.secretsInQuery) || !self.secretsInQuery || (has(self.method) && self.method == 'GET')")
+        .message("request.secretsInQuery applies only to method GET: remove it, or change method")
 )]
 pub struct Request {
+    /// HTTP method. With `GET`, the parameters are sent in the query of the URL. Only for servers that accept nothing
+    /// else: servers and proxies log URLs. Default: `POST`. Example: `GET`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<Method>,
+    /// Whether secrets may be sent in the query of the URL, which servers and proxies log. `method: GET` requires it,
+    /// unless the request sends no secret as a parameter. Default: false. Example: `true`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub secrets_in_query: bool,
     /// Body format. Default: `form` if `issuer` is set, otherwise `json`. Example: `form`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
@@ -66,6 +80,15 @@ pub struct Request {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::parameters_from")]
     pub parameters_from: BTreeMap<String, SecretKey>,
+    /// JSONata expression that builds the whole body, for endpoints whose JSON is nested: the last resort. `$members`
+    /// is the JSON object that would have been sent otherwise, `$credentials` has a member for each key of the
+    /// credentials Secret. An object or a list is sent as JSON; a text is sent as it is (see `contentType`). Secret
+    /// values can be placed anywhere, but not read or changed: the expression sees placeholders, which are replaced
+    /// afterwards. Evaluated in the sandbox; the result has at most 256 KiB. It also applies to refreshes and
+    /// fallbacks. Default: the parameters as a JSON object. Example: `{"auth": {"identity": $members}}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub body: Option<String>,
     /// Other names for body parameters, for custom login endpoints. Default: the standard names. Example: `{username:
     /// email, password: pass}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -113,8 +136,11 @@ pub struct Request {
 impl Default for Request {
     fn default() -> Self {
         Self {
+            method: None,
+            secrets_in_query: false,
             format: None,
             content_type: None,
+            body: None,
             query: BTreeMap::new(),
             parameters: BTreeMap::new(),
             parameters_from: BTreeMap::new(),
@@ -140,6 +166,17 @@ fn default_timeout() -> Duration {
 pub struct SecretKey {
     /// Its key in the credentials Secret.
     pub key: String,
+}
+
+/// The HTTP method of a token request.
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Method {
+    /// The parameters are in the body.
+    #[default]
+    Post,
+    /// The parameters are in the query.
+    Get,
 }
 
 /// Body format: `json` (`application/json`) or `form` (`application/x-www-form-urlencoded`, as RFC 6749 requires;

@@ -63,8 +63,13 @@ use crate::api::validation;
         .message("connection.clientCertificate needs credentials: set credentials.secretName"),
     validation = Rule::new(validation::CREDENTIALS_NEEDED_BY_REQUEST)
         .message("request.parametersFrom and request.headersFrom need credentials: set credentials.secretName"),
+    validation = Rule::new(validation::NO_SECRETS_IN_QUERY)
+        .message("request.method GET would send a secret in the URL, which servers and proxies log: use POST or clientAuthentication.method client_secret_basic, or, if the server accepts nothing else, set request.secretsInQuery: true")
+        .field_path(".request"),
     validation = Rule::new(validation::CREDENTIALS_NEEDED)
-        .message("credentials is required: set credentials.secretName. It may be omitted only if clientAuthentication.method is service_account_token or none and the grant sends no other secret (client_credentials, or token_exchange of a ServiceAccount token)"),
+        .message("credentials is required: set credentials.secretName. It may be omitted only if clientAuthentication.method is service_account_token or none and the grant sends no other secret (client_credentials, token_exchange of a ServiceAccount token, or a token of another integration)"),
+    validation = Rule::new(validation::TOKEN_OF_ANOTHER)
+        .message("tokenExchange.subjectTokenFrom applies only to grantType token_exchange, and assertion.from only to jwt_bearer, not to a fallback: remove it, or change grantType"),
     validation = Rule::new("!has(self.assertion) || self.grantType == 'jwt_bearer' || (has(self.renewal) && has(self.renewal.fallback) && self.renewal.fallback.grantType == 'jwt_bearer')")
         .message("assertion applies only to grantType jwt_bearer: remove it, or change grantType")
         .field_path(".assertion"),
@@ -93,7 +98,7 @@ use crate::api::validation;
         .field_path(".response")
 )]
 pub struct OAuthIntegrationSpec {
-    /// URL of the token endpoint (RFC 6749, section 3.2), which receives the request as POST. Absolute, http or
+    /// URL of the token endpoint (RFC 6749, section 3.2), which receives the request (by default as POST). Absolute, http or
     /// https, without username, password or fragment. Default: the one in the metadata of `issuer`. Example:
     /// `https://login.example.com/oauth/token`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

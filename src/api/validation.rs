@@ -3,7 +3,16 @@
 pub(crate) const TARGET_IS_NOT_CREDENTIALS: &str = "!has(self.spec.credentials) || self.spec.credentials.secretName != (has(self.spec.target) && has(self.spec.target.secretName) ? self.spec.target.secretName : self.metadata.name)";
 
 /// Without credentials there is neither a signing key nor a password.
-pub(crate) const CREDENTIALS_NEEDED: &str = "has(self.credentials) || (has(self.clientAuthentication) && self.clientAuthentication.method in ['service_account_token', 'none'] && self.grantType in ['client_credentials', 'token_exchange'] && (self.grantType != 'token_exchange' || (has(self.tokenExchange) && self.tokenExchange.subjectTokenSource == 'ServiceAccount')))";
+pub(crate) const CREDENTIALS_NEEDED: &str = "has(self.credentials)\
+ || (has(self.clientAuthentication) && self.clientAuthentication.method in ['service_account_token', 'none']\
+ && (self.grantType == 'client_credentials'\
+ || (self.grantType == 'token_exchange' && has(self.tokenExchange) && (self.tokenExchange.subjectTokenSource == 'ServiceAccount' || has(self.tokenExchange.subjectTokenFrom)))\
+ || (self.grantType == 'jwt_bearer' && has(self.assertion) && has(self.assertion.from))))\
+ || (self.grantType == 'jwt_bearer' && has(self.assertion) && has(self.assertion.from) && has(self.assertion.place) && self.assertion.place == 'AuthorizationHeader')";
+/// A token of another integration is the input of the grant itself, which depends on it.
+pub(crate) const TOKEN_OF_ANOTHER: &str = "(!has(self.tokenExchange) || !has(self.tokenExchange.subjectTokenFrom) || self.grantType == 'token_exchange') && (!has(self.assertion) || !has(self.assertion.from) || self.grantType == 'jwt_bearer')";
+/// Nothing is signed.
+pub(crate) const ASSERTION_FROM: &str = "!has(self.from) || (!has(self.issuer) && !has(self.subject) && !has(self.audience) && !has(self.claims) && !has(self.algorithm) && !has(self.keyId) && !has(self.lifetime) && !has(self.type) && !has(self.issuedAtSkew))";
 pub(crate) const SERVICE_ACCOUNT_TOKEN_GIVEN: &str = "has(self.serviceAccountToken) == ((has(self.clientAuthentication) && self.clientAuthentication.method == 'service_account_token') || (has(self.tokenExchange) && self.tokenExchange.subjectTokenSource == 'ServiceAccount'))";
 
 pub(crate) const ENDPOINT: &str = r"isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != '' && self.matches('^https?://[^/?#@\\s]+([/?][^#\\s]*)?$')";
@@ -53,6 +62,12 @@ pub(crate) const HEADER_NAMES: &str = r"self.all(name, name.matches('^[A-Za-z0-9
 
 /// Values of the Secret that the request sends.
 pub(crate) const CREDENTIALS_NEEDED_BY_REQUEST: &str = "has(self.credentials) || !has(self.request) || (!has(self.request.parametersFrom) && !has(self.request.headersFrom))";
+
+/// With GET, a parameter is part of the URL.
+pub(crate) const NO_SECRETS_IN_QUERY: &str = "!has(self.request) || !has(self.request.method) || self.request.method != 'GET' || (has(self.request.secretsInQuery) && self.request.secretsInQuery)\
+ || (!has(self.request.parametersFrom) && (!has(self.renewal) || !has(self.renewal.strategy) || self.renewal.strategy != 'refresh_token')\
+ && ((self.grantType == 'client_credentials' && has(self.clientAuthentication) && self.clientAuthentication.method in ['client_secret_basic', 'tls_client_auth', 'none'])\
+ || (self.grantType == 'jwt_bearer' && has(self.assertion) && has(self.assertion.place) && self.assertion.place == 'AuthorizationHeader')))";
 
 /// Proxies and servers reject larger headers, some of them by closing the connection: nginx accepts 32 KiB, many
 /// others 8 KiB.

@@ -13,7 +13,8 @@ use std::time::Duration;
 use crate::controller::queue::ReconcileTriggers;
 use crate::oauth::client as oauth_client;
 use crate::oauth::expression::error::CheckError;
-use crate::oauth::expression::set::ResponseMapping;
+use crate::oauth::expression::jsonata::Expression;
+use crate::oauth::request::TokenRequest;
 use crate::spec::advice;
 
 /// How many times expressions may exceed a limit before they count as invalid.
@@ -62,8 +63,8 @@ impl Checks {
 
     /// The result for the expressions of an integration. Paths are always valid.
     #[must_use]
-    pub fn seen(&self, uid: &str, expressions: &ResponseMapping) -> Checked {
-        let Some(key) = key(expressions) else { return Checked::Valid };
+    pub fn seen(&self, uid: &str, request: &TokenRequest) -> Checked {
+        let Some(key) = key(&request.expressions_to_check()) else { return Checked::Valid };
         match lock(&self.known).get(uid) {
             Some(known) if known.expressions == key => known.checked.clone(),
             _ => Checked::Unknown,
@@ -71,8 +72,9 @@ impl Checks {
     }
 
     /// Starts a check, unless one is in flight for this integration.
-    pub fn start(&self, namespace: &str, name: &str, uid: &str, expressions: &ResponseMapping) {
-        let Some(key) = key(expressions) else { return };
+    pub fn start(&self, namespace: &str, name: &str, uid: &str, request: &TokenRequest) {
+        let expressions = request.expressions_to_check();
+        let Some(key) = key(&expressions) else { return };
         let fresh = Known { expressions: key, checked: Checked::Unknown, in_flight: true };
         match lock(&self.known).entry(uid.to_owned()) {
             Entry::Occupied(known) if known.get().in_flight => return,
@@ -81,7 +83,6 @@ impl Checks {
         }
         let (http, triggers, all) = (self.http.clone(), Arc::clone(&self.triggers), Arc::clone(&self.known));
         let (namespace, name, uid) = (namespace.to_owned(), name.to_owned(), uid.to_owned());
-        let expressions = expressions.clone();
         tokio::spawn(async move {
             let checked = check(&http, &namespace, &expressions, || lock(&all).contains_key(&uid)).await;
             if let Some(known) = lock(&all).get_mut(&uid) {
@@ -102,7 +103,7 @@ impl Checks {
 async fn check(
     http: &oauth_client::Client,
     namespace: &str,
-    expressions: &ResponseMapping,
+    expressions: &[(String, Expression)],
     is_wanted: impl Fn() -> bool,
 ) -> Checked {
     let (mut attempts, mut pause) = (0, PAUSE);
@@ -114,7 +115,7 @@ async fn check(
                 attempts += 1;
                 if attempts >= ATTEMPTS {
                     return Checked::Invalid(format!(
-                        "the expressions of spec.response cannot be parsed: parsing results in {error}: shorten them"
+                        "the expressions of spec.response and spec.request.body cannot be parsed: parsing results in {error}: shorten them"
                     ));
                 }
             }
@@ -130,11 +131,12 @@ async fn check(
 
 /// Hash of all expressions that must be checked; `None` if there are none. If two specs of one integration happen to
 /// have the same hash, they share the result: the worker then rejects an invalid expression when it evaluates it.
-fn key(expressions: &ResponseMapping) -> Option<u64> {
+fn key(expressions: &[(String, Expression)]) -> Option<u64> {
+    if expressions.is_empty() {
+        return None;
+    }
     let mut hasher = DefaultHasher::new();
-    let mut others = expressions.fields().into_iter().filter(|(_, expression)| !expression.is_path()).peekable();
-    others.peek()?;
-    for (field, expression) in others {
+    for (field, expression) in expressions {
         (field, expression.text()).hash(&mut hasher);
     }
     Some(hasher.finish())

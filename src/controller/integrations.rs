@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use kube::runtime::reflector::Store;
+use kube::runtime::reflector::{ObjectRef, Store};
 
 use crate::controller::queue::GuardedIntegration;
 
@@ -17,6 +17,13 @@ impl IntegrationStores {
     pub fn set(&self, stores: Vec<Store<GuardedIntegration>>) {
         // A second call has no effect.
         let _ = self.stores.set(stores);
+    }
+
+    /// An integration, unless it does not exist, is not watched, or could not be parsed.
+    #[must_use]
+    pub fn find(&self, namespace: &str, name: &str) -> Option<Arc<GuardedIntegration>> {
+        let reference = ObjectRef::new(name).within(namespace);
+        self.stores.get()?.iter().find_map(|store| store.get(&reference)).filter(|found| found.0.is_ok())
     }
 
     /// All of them, including those that could not be parsed.

@@ -50,6 +50,8 @@ pub struct Observed {
     pub credentials: CredentialsState,
     /// Why the administrator does not allow this target; the message says what to change.
     pub target_not_allowed: Option<String>,
+    /// Why the integrations that this one needs tokens from can never have any: a cycle.
+    pub dependency_cycle: Option<String>,
     /// Whether other integrations use the initial refresh token, if it would be sent.
     pub initial_refresh_token: InitialRefreshToken,
     /// The target Secret.
@@ -196,6 +198,7 @@ impl Observed {
             spec,
             credentials: CredentialsState::NotRead(None),
             target_not_allowed: None,
+            dependency_cycle: None,
             initial_refresh_token: InitialRefreshToken::Unshared,
             target: TargetState::Absent,
             target_was_read: false,
@@ -277,6 +280,13 @@ impl Observed {
     #[must_use]
     pub fn handled_renew_request(&self) -> Option<&String> {
         self.snapshot().and_then(|snapshot| snapshot.provenance.renew_requested_at.as_ref())
+    }
+
+    /// Whether secrets are sent in the query of a URL.
+    #[must_use]
+    pub fn sends_secrets_in_query(&self) -> bool {
+        let request = self.spec.as_ref().ok().map(|spec| &spec.token_request);
+        request.is_some_and(|request| request.sends_query() && request.has_secret_parameters())
     }
 
     /// Whether refreshing the stored token no longer extends anything.

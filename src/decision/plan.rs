@@ -37,6 +37,7 @@ const POLICY_CHAIN: &[fn(&Observed) -> Option<Plan>] = &[
     suspended,
     invalid_spec,
     target_not_allowed,
+    dependency_cycle,
     credentials_missing,
     target_conflict,
     refresh_token_shared,
@@ -142,6 +143,11 @@ fn invalid_spec(observed: &Observed) -> Option<Plan> {
 fn target_not_allowed(observed: &Observed) -> Option<Plan> {
     let message = observed.target_not_allowed.clone()?;
     Some(Plan::Stall { reason: Reason::TargetNotAllowed, message })
+}
+
+fn dependency_cycle(observed: &Observed) -> Option<Plan> {
+    let message = observed.dependency_cycle.clone()?;
+    Some(Plan::Stall { reason: Reason::DependencyCycle, message })
 }
 
 fn credentials_missing(observed: &Observed) -> Option<Plan> {

@@ -296,9 +296,13 @@ pub(crate) fn next(
         (Outcome::Written(written), _) => Some(written.times.renew_at),
         (Outcome::Failed(_), _) => retry_at,
         (_, Plan::Wait { until, .. }) => *until,
-        (_, Plan::Stall { reason: Reason::CredentialsAccessDenied | Reason::DependencyMissing, .. }) => {
-            Some(now + UNWATCHED_RECHECK)
-        }
+        (
+            _,
+            Plan::Stall {
+                reason: Reason::CredentialsAccessDenied | Reason::DependencyMissing | Reason::DependencyCycle,
+                ..
+            },
+        ) => Some(now + UNWATCHED_RECHECK),
         (_, Plan::Stall { .. }) => None,
         // An action without effect: whatever the cause, there must be another reconciliation.
         (_, Plan::Renew { .. } | Plan::Rewrite { .. } | Plan::Revoke { .. }) => Some(now + NO_PROGRESS_DELAY),

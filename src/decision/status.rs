@@ -23,6 +23,10 @@ const MESSAGE_LENGTH: usize = 1_024;
 /// A refresh token that expires within this time is reported.
 const EXPIRING: SignedDuration = SignedDuration::from_hours(7 * 24);
 
+/// A note about an integration that sends secrets in URLs.
+const SECRETS_IN_QUERY: &str =
+    "; secrets are sent in the URL, which servers and proxies log (spec.request.secretsInQuery)";
+
 /// A problem that prevents an integration from being fully ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -42,7 +46,7 @@ pub fn build(
     now: Timestamp,
 ) -> OAuthIntegrationStatus {
     let secret_name = times.and(observed.template()).map(|template| template.secret_name.clone());
-    let mut conditions = vec![ready(times, problem, now)];
+    let mut conditions = vec![ready(observed, times, problem, now)];
     conditions.extend(problem.and_then(progress_condition));
     if problem.is_none() && !conditions.iter().any(is_true) {
         let message = "waiting for a token".to_owned();
@@ -81,14 +85,15 @@ pub fn with_renewal(status: OAuthIntegrationStatus, observed: &Observed, now: Ti
     }
 }
 
-fn ready(times: Option<TokenTimes>, problem: Option<&Problem>, now: Timestamp) -> Condition {
+fn ready(observed: &Observed, times: Option<TokenTimes>, problem: Option<&Problem>, now: Timestamp) -> Condition {
     let live = times.filter(|times| times.expires_at > now);
     match (live, times, problem) {
         (Some(live), _, None) => {
             let (until, renewal) = (time(live.expires_at).0, time(live.renew_at).0);
             let warning = live.warning.map(|warning| format!("; {}", advice::warning_message(warning)));
             let refresh_token = expiring_refresh_token(live).map(|at| format!("; {}", refresh_token_expires(at)));
-            let notes = warning.into_iter().chain(refresh_token).collect::<String>();
+            let query = observed.sends_secrets_in_query().then(|| SECRETS_IN_QUERY.to_owned());
+            let notes = warning.into_iter().chain(refresh_token).chain(query).collect::<String>();
             let message = format!("the token is valid until {until} and will be renewed at {renewal}{notes}");
             condition(READY, true, Reason::TokenValid, message)
         }

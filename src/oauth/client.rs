@@ -14,9 +14,9 @@ use crate::oauth::error::{Advice, BuildError, RequestError, UrlKind};
 use crate::oauth::exchange::Exchange;
 use crate::oauth::expression::error::CheckError;
 use crate::oauth::expression::error::{ExpressionError, InvalidExpression};
+use crate::oauth::expression::jsonata::Expression;
 use crate::oauth::expression::protocol::{EvaluationRequest, Task};
 use crate::oauth::expression::sandbox::Sandbox;
-use crate::oauth::expression::set::ResponseMapping;
 use crate::oauth::http::authorization::{Destination, Restrictions};
 use crate::oauth::http::connections::{HttpClients, Settings};
 use crate::oauth::http::custom_ca::CustomCa;
@@ -122,7 +122,8 @@ impl Client {
         self.http.check_ca_bundle(tenant, bundle).await
     }
 
-    /// Checks whether the expressions can be parsed; an error names the field. Waits without a timeout.
+    /// Checks whether expressions can be parsed, by their field in the spec; an error names the field. Waits without a
+    /// timeout.
     ///
     /// # Errors
     ///
@@ -130,15 +131,14 @@ impl Client {
     pub async fn check(
         &self,
         tenant: &str,
-        expressions: &ResponseMapping,
+        expressions: &[(String, Expression)],
     ) -> Result<Result<(), InvalidExpression>, CheckError> {
-        let others: Vec<_> = expressions.fields().into_iter().filter(|(_, expression)| !expression.is_path()).collect();
-        let texts: Vec<String> = others.iter().map(|(_, expression)| expression.text().to_owned()).collect();
+        let texts: Vec<String> = expressions.iter().map(|(_, expression)| expression.text().to_owned()).collect();
         if texts.is_empty() {
             return Ok(Ok(()));
         }
         let checked = self.sandbox.check(tenant, texts).await?;
-        let wrong = others
+        let wrong = expressions
             .iter()
             .zip(checked)
             .find_map(|((field, _), checked)| Some(InvalidExpression { field: field.clone(), error: checked.err()? }));
@@ -268,8 +268,16 @@ impl Client {
             RequestKind::Token => self.max_response_size,
             RequestKind::Revocation(_) => self.max_response_size.min(MAX_RESPONSE_SIZE),
         };
-        let sending =
-            Exchange { connection: &connection, url: &url, request, credentials, kind, since, max_response_size };
+        let sending = Exchange {
+            connection: &connection,
+            url: &url,
+            request,
+            credentials,
+            kind,
+            since,
+            max_response_size,
+            sandbox: &self.sandbox,
+        };
         let first = sending.send(nonce.as_deref()).await;
         let is_success = matches!(&first, Ok((response, _)) if matches!(response.status, 200..300));
         if nonce.is_some() && !is_success {

@@ -64,6 +64,8 @@ credentials! {
     SubjectToken: "subjectToken", "subject_token",
     /// Token of the acting party (RFC 8693).
     ActorToken: "actorToken", "actor_token",
+    /// A token of another integration, sent as the assertion (RFC 7523).
+    Assertion: "assertion", "assertion",
 }
 
 /// The credentials of one request. `Debug` prints none of their values.
@@ -81,6 +83,8 @@ pub struct Credentials {
     pub pins: Vec<AllowedEndpoints>,
     /// The Secrets and ServiceAccounts without the annotation, for messages.
     pub unpinned: Vec<String>,
+    /// The owner of a token of another integration, if its annotation does not say where the token may be sent.
+    pub not_forwarded: Option<String>,
     /// The Secret that contains the CA bundle.
     pub ca_bundle_owner: Option<String>,
     /// The namespace of the integration.
@@ -108,7 +112,7 @@ impl Credentials {
     /// Whether there is neither a credentials Secret nor a ServiceAccount.
     #[must_use]
     pub fn is_anonymous(&self) -> bool {
-        self.pins.is_empty() && self.unpinned.is_empty()
+        self.pins.is_empty() && self.unpinned.is_empty() && self.not_forwarded.is_none()
     }
 
     /// Sets or removes a credential.

@@ -146,6 +146,8 @@ pub enum Advice {
     Authenticate,
     /// Check the additional headers.
     CheckHeaders,
+    /// Check the expression for the body.
+    CheckBody,
     /// Remove an additional header, or allow the whole origin.
     RemoveHeader {
         /// The origin of the endpoint.

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::GeneralPurpose;
 use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
 use bytes::Bytes;
 use http::Method;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http_body::{Frame, SizeHint};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
@@ -19,10 +19,14 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use crate::api::reason::Reason;
+use crate::api::request::Format;
 use crate::clock::Stopwatch;
 use crate::oauth::body::{JsonTypes, Parameter};
 use crate::oauth::credentials::{Credential, Credentials};
+use crate::oauth::custom_body::Placeholders;
 use crate::oauth::error::{Advice, RequestError, UrlKind};
+use crate::oauth::expression::jsonata::Expression;
+use crate::oauth::expression::sandbox::Sandbox;
 use crate::oauth::http::connections::Connection;
 use crate::oauth::http::decode::DecodeError;
 use crate::oauth::http::errors::{SendError, no_response};
@@ -73,6 +77,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) since: Stopwatch,
     /// The maximum size of a response body, in bytes.
     pub(crate) max_response_size: usize,
+    /// Evaluates the expression for the body.
+    pub(crate) sandbox: &'a Sandbox,
 }
 
 impl Exchange<'_> {
@@ -83,12 +89,26 @@ impl Exchange<'_> {
         let dpop_proof = self.dpop_proof(nonce, &stamp)?;
         let sent = self.values_to_redact(&parts, dpop_proof.as_ref());
         let headers = self.headers(&parts, dpop_proof.as_ref())?;
-        match self.send_with_deadline(&parts, headers).await {
+        let message = self.message(&parts).await?;
+        match self.send_with_deadline(message, headers).await {
             Sent::Received(raw) => Ok((raw, sent)),
             Sent::Incomplete(beginning, error) => Err(self.incomplete(&beginning, &error)),
             Sent::Failed(error) => Err(no_response(&error, self.url, self.url_kind(), &sent)),
             Sent::TimedOut => Err(self.timed_out()),
         }
+    }
+
+    /// A revocation has a body (RFC 7009, section 2.1).
+    fn sends_query(&self) -> bool {
+        self.request.sends_query() && self.is_token_request()
+    }
+
+    const fn is_token_request(&self) -> bool {
+        matches!(self.kind, RequestKind::Token)
+    }
+
+    fn method(&self) -> Method {
+        if self.sends_query() { Method::GET } else { Method::POST }
     }
 
     const fn url_kind(&self) -> UrlKind {
@@ -108,14 +128,19 @@ impl Exchange<'_> {
         let key = SigningKey::from_pem(pem.expose_secret()).map_err(unusable)?;
         // RFC 9449, section 4.2: without query and fragment.
         let address = &self.url[..url::Position::AfterPath];
-        jwt::dpop_proof(&key, "POST", address, nonce, stamp).map(Some).map_err(unusable)
+        jwt::dpop_proof(&key, self.method().as_str(), address, nonce, stamp).map(Some).map_err(unusable)
     }
 
     fn headers(&self, parts: &RequestParts, dpop_proof: Option<&SecretString>) -> Result<HeaderMap, RequestError> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(body::content_type(self.request.format)));
-        let own = self.request.content_type.as_ref().filter(|_| matches!(self.kind, RequestKind::Token));
+        if self.sends_query() {
+            // Another token must not come from a cache.
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        } else {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(body::content_type(self.request.format)));
+        }
+        let own = self.request.content_type.as_ref().filter(|_| self.is_token_request());
         let invalid = |problem: &str| {
             let message = format!("the request could not be built: {problem}");
             RequestError::new(Reason::InvalidSpec, message).with_advice(Advice::CheckHeaders)
@@ -201,12 +226,12 @@ impl Exchange<'_> {
 
     /// The timeout is enforced here and not by the HTTP client: if the process was frozen, the response may have
     /// arrived although the timeout has passed, and it may contain the only copy of a refresh token.
-    async fn send_with_deadline(&self, parts: &RequestParts, headers: HeaderMap) -> Sent {
+    async fn send_with_deadline(&self, message: Message, headers: HeaderMap) -> Sent {
         // Each request has the full timeout, unless the process was frozen earlier: the whole attempt must end before
         // the lease can expire.
         let started = Stopwatch::now();
         let timeout = self.request.timeout.min(self.request.max_duration().saturating_sub(self.since.elapsed()));
-        let sending = self.post(parts, headers, started, timeout);
+        let sending = self.exchange(message, headers, started, timeout);
         tokio::pin!(sending);
         let result = match tokio::time::timeout(timeout, &mut sending).await {
             Err(_) if started.elapsed() > timeout + SUSPEND_THRESHOLD => {
@@ -221,23 +246,48 @@ impl Exchange<'_> {
         }
     }
 
-    async fn post(
+    /// The parameters as they are sent: in the query, or in the body, which an expression may build.
+    async fn message(&self, parts: &RequestParts) -> Result<Message, RequestError> {
+        let lists: &[&str] = if self.request.scope_as_list { &["scope"] } else { &[] };
+        let TokenRequest { json_parameters, parameters_from, format, .. } = self.request;
+        let json = json_parameters.iter().filter(|name| !parameters_from.contains_key(*name)).map(String::as_str);
+        // A revocation contains no parameters of the spec.
+        let json: Vec<&str> = json.filter(|_| self.is_token_request()).collect();
+        let types = JsonTypes { lists, json: &json };
+        match &self.request.body {
+            Some(expression) if self.is_token_request() => {
+                Ok(Message { url: self.url.clone(), body: self.custom_body(expression, parts, types).await? })
+            }
+            _ if self.sends_query() => {
+                Ok(Message { url: with_query(self.url, &parts.parameters), body: Zeroizing::default() })
+            }
+            _ => Ok(Message { url: self.url.clone(), body: body::encode(*format, &parts.parameters, types) }),
+        }
+    }
+
+    async fn custom_body(
         &self,
+        expression: &Expression,
         parts: &RequestParts,
+        types: JsonTypes<'_>,
+    ) -> Result<Zeroizing<Vec<u8>>, RequestError> {
+        let mut placeholders = Placeholders::new(hex::encode(rand::random::<[u8; 16]>()));
+        let Credentials { others, tenant, .. } = self.credentials;
+        let job = placeholders.evaluation(expression.text(), &parts.parameters, types, others, &self.in_spec());
+        placeholders.body(self.sandbox.evaluate(tenant, &job).await)
+    }
+
+    async fn exchange(
+        &self,
+        message: Message,
         headers: HeaderMap,
         started: Stopwatch,
         timeout: Duration,
     ) -> Result<Sent, SendError> {
-        let lists: &[&str] = if self.request.scope_as_list { &["scope"] } else { &[] };
-        let TokenRequest { json_parameters, parameters_from, .. } = self.request;
-        let json = json_parameters.iter().filter(|name| !parameters_from.contains_key(*name)).map(String::as_str);
-        // A revocation contains no parameters of the spec.
-        let json: Vec<&str> = json.filter(|_| matches!(self.kind, RequestKind::Token)).collect();
-        let types = JsonTypes { lists, json: &json };
-        let bytes = Bytes::from_owner(ZeroizedBytes(body::encode(self.request.format, &parts.parameters, types)));
-        let body = DeadlineBody { bytes: Some(bytes), started, timeout };
-        let (url, max) = (self.url, self.max_response_size);
-        let response = self.connection.send(Method::POST, url, headers, body, max, |_| true).await?;
+        let Message { url, body } = message;
+        let body = DeadlineBody { bytes: Some(Bytes::from_owner(ZeroizedBytes(body))), started, timeout };
+        let max = self.max_response_size;
+        let response = self.connection.send(self.method(), &url, headers, body, max, |_| true).await?;
         let headers = self.headers_of(&response.headers);
         let raw = HttpResponse { status: response.status.as_u16(), headers, body: response.body };
         Ok(match response.error {
@@ -283,6 +333,21 @@ impl Exchange<'_> {
         RequestError::new(Reason::RequestTimedOut, format!("{host} did not respond within {timeout:?}"))
             .with_advice(Advice::CheckUrlOrTimeout(self.url_kind()))
     }
+}
+
+/// The parameters of a request, encoded.
+struct Message {
+    url: Url,
+    body: Zeroizing<Vec<u8>>,
+}
+
+/// The URL with the parameters in its query. It must not be shown.
+fn with_query(url: &Url, parameters: &[Parameter]) -> Url {
+    let query = body::encode(Format::Form, parameters, JsonTypes::default());
+    let before = url.query().filter(|query| !query.is_empty()).map(|query| format!("{query}&")).unwrap_or_default();
+    let mut url = url.clone();
+    url.set_query(Some(&Zeroizing::new(format!("{before}{}", String::from_utf8_lossy(&query)))));
+    url
 }
 
 /// Bytes that are zeroized when the last reference to them is dropped.

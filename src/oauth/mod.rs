@@ -5,6 +5,7 @@ pub mod allowed_endpoints;
 pub mod body;
 pub mod client;
 pub mod credentials;
+pub mod custom_body;
 pub mod error;
 pub(crate) mod exchange;
 pub mod expression;

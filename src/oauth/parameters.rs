@@ -301,7 +301,10 @@ impl RequestBuilder<'_> {
             }
             Grant::RefreshToken => self.parameters_for(&[Credential::RefreshToken]).into(),
             Grant::JwtBearer(assertion) => {
-                let signed = self.assertion(assertion)?;
+                let signed = match &assertion.from {
+                    Some(_) => self.required(Credential::Assertion)?.clone(),
+                    None => self.assertion(assertion)?,
+                };
                 match assertion.place {
                     AssertionLocation::Body => vec![("assertion".to_owned(), signed)].into(),
                     AssertionLocation::AuthorizationHeader => Authorization::Bearer(signed).into(),
@@ -333,11 +336,17 @@ impl RequestBuilder<'_> {
     }
 
     fn token_exchange(&self, exchange: &TokenExchange) -> Result<Vec<Parameter>, RequestError> {
-        let TokenExchange { subject_token_source, subject_token_type, actor_token_type, requested_token_type } =
-            exchange;
-        let (token, default_type) = match subject_token_source {
-            SubjectTokenSource::Secret => (self.required(Credential::SubjectToken)?.clone(), ACCESS_TOKEN_TYPE),
-            SubjectTokenSource::ServiceAccount => (self.service_account_token()?, JWT_TYPE),
+        let TokenExchange {
+            subject_token_source,
+            subject_token_from,
+            subject_token_type,
+            actor_token_type,
+            requested_token_type,
+        } = exchange;
+        let (token, default_type) = match (subject_token_source, subject_token_from) {
+            (_, Some(from)) => (self.required(Credential::SubjectToken)?.clone(), from.value.token_type()),
+            (SubjectTokenSource::Secret, None) => (self.required(Credential::SubjectToken)?.clone(), ACCESS_TOKEN_TYPE),
+            (SubjectTokenSource::ServiceAccount, None) => (self.service_account_token()?, JWT_TYPE),
         };
         let mut parameters = vec![
             ("subject_token".to_owned(), token),

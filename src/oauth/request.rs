@@ -11,9 +11,10 @@ use std::time::Duration;
 use url::Url;
 
 use crate::api::client_authentication::{ClientAuthentication, ClientAuthenticationMethod as Method};
-use crate::api::grant::{Assertion, GrantType, TokenExchange};
-use crate::api::request::Format;
+use crate::api::grant::{Assertion, AssertionLocation, GrantType, TokenExchange};
+use crate::api::request::{Format, Method as HttpMethod};
 use crate::oauth::error::UrlKind;
+use crate::oauth::expression::jsonata::Expression;
 use crate::oauth::expression::sandbox;
 use crate::oauth::expression::set::ResponseMapping;
 
@@ -32,8 +33,12 @@ pub struct TokenRequest {
     pub scope: Option<String>,
     /// Whether the scope is sent as a list.
     pub scope_as_list: bool,
+    /// The HTTP method.
+    pub method: HttpMethod,
     /// Format of the body.
     pub format: Format,
+    /// Builds the body from the parameters.
+    pub body: Option<Expression>,
     /// The media type, if it is not that of the format.
     pub content_type: Option<String>,
     /// Parameters that are added to the query of the token endpoint.
@@ -74,8 +79,37 @@ impl TokenRequest {
     /// sends a refresh token.
     #[must_use]
     pub fn max_duration(&self) -> Duration {
-        let expressions = if self.expressions.are_simple_paths() { Duration::ZERO } else { sandbox::MAX_DURATION };
-        self.timeout * (1 + u32::from(self.endpoint.url.is_none()) + u32::from(self.dpop)) + expressions
+        let requests = 1 + u32::from(self.dpop);
+        let bodies = if self.body.is_some() { requests } else { 0 };
+        let evaluations = bodies + u32::from(!self.expressions.are_simple_paths());
+        self.timeout * (requests + u32::from(self.endpoint.url.is_none())) + sandbox::MAX_DURATION * evaluations
+    }
+
+    /// All expressions that a worker must be able to parse, by their field in the spec.
+    #[must_use]
+    pub fn expressions_to_check(&self) -> Vec<(String, Expression)> {
+        let of_response = self.expressions.fields().into_iter().filter(|(_, expression)| !expression.is_path());
+        let of_response = of_response.map(|(field, expression)| (format!("response.{field}"), expression.clone()));
+        let of_body = self.body.iter().map(|expression| ("request.body".to_owned(), expression.clone()));
+        of_response.chain(of_body).collect()
+    }
+
+    /// Whether the parameters are sent in the query.
+    #[must_use]
+    pub fn sends_query(&self) -> bool {
+        self.method == HttpMethod::Get
+    }
+
+    /// Whether a parameter is a secret: a credential, or an assertion, which is one for a short time.
+    #[must_use]
+    pub fn has_secret_parameters(&self) -> bool {
+        let by_grant = match &self.grant {
+            Grant::ClientCredentials => false,
+            Grant::JwtBearer(assertion) => assertion.place == AssertionLocation::Body,
+            Grant::UserPassword | Grant::RefreshToken | Grant::Password | Grant::TokenExchange(_) => true,
+        };
+        let by_client = self.client.method == Method::ClientSecretPost || self.client.method.sends_assertion();
+        by_grant || (by_client && self.authenticates_client()) || !self.parameters_from.is_empty()
     }
 }
 

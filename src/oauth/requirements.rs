@@ -6,8 +6,8 @@ use crate::api::client_authentication::ClientAuthenticationMethod as Method;
 use crate::api::grant::{AssertionLocation, SubjectTokenSource};
 use crate::oauth::credentials::Credential;
 use crate::oauth::credentials::Credential::{
-    ActorToken, ClientId, ClientSecret, NextClientSecret, Password, PrivateKey, SubjectToken, TlsCertificate, TlsKey,
-    Username,
+    ActorToken, Assertion, ClientId, ClientSecret, NextClientSecret, Password, PrivateKey, SubjectToken,
+    TlsCertificate, TlsKey, Username,
 };
 use crate::oauth::request::{Grant, TokenRequest};
 
@@ -42,6 +42,7 @@ impl TokenRequest {
         match &self.grant {
             Grant::ClientCredentials | Grant::RefreshToken => {}
             Grant::UserPassword | Grant::Password => required.extend([Username, Password]),
+            Grant::JwtBearer(assertion) if assertion.from.is_some() => required.push(Assertion),
             Grant::JwtBearer(assertion) => {
                 required.push(PrivateKey);
                 // The default issuer of the assertion.

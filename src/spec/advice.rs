@@ -39,6 +39,7 @@ fn text(advice: &Advice) -> String {
         Advice::ChangeAuthenticationMethod => "change spec.clientAuthentication.method".to_owned(),
         Advice::Authenticate => "the client may have to authenticate: set spec.clientAuthentication.method".to_owned(),
         Advice::CheckHeaders => "check spec.request.headers and headersFrom".to_owned(),
+        Advice::CheckBody => "correct spec.request.body".to_owned(),
         Advice::RemoveHeader { origin } => format!("remove it from spec.request.headers or headersFrom, or allow all of {origin} in the annotation"),
         Advice::ChangeUrlOrAnnotation(url) => format!("change {}, or the annotation", field(*url)),
         Advice::ChangeCaBundle => format!(
@@ -125,7 +126,7 @@ fn response_field(value: &ResponseField) -> String {
 /// The message for an expression that cannot be parsed.
 #[must_use]
 pub fn invalid_expression(InvalidExpression { field, error }: &InvalidExpression) -> String {
-    format!("spec.response.{field} is not a JSONata expression: {error}: correct it")
+    format!("spec.{field} is not a JSONata expression: {error}: correct it")
 }
 
 /// The message for a warning about a token.

@@ -60,6 +60,9 @@ pub fn resolve(source: &CredentialsSource, secret: Option<&Secret>) -> Result<Cr
             )));
         }
     }
+    if source.all_keys {
+        credentials.others.extend(all_texts(secret)?);
+    }
     let custom = source.fields.iter().filter(|field| field.key != field.credential.key());
     credentials.from_custom_keys = custom.map(|field| field.credential).collect();
     if let (Some(name), Some(secret)) = (&source.secret_name, secret) {
@@ -69,6 +72,20 @@ pub fn resolve(source: &CredentialsSource, secret: Option<&Secret>) -> Result<Cr
     let bundle = source.ca_bundle.as_ref().filter(|bundle| bundle.kind == CaBundleKind::Secret);
     credentials.ca_bundle_owner = bundle.map(|bundle| bundle.name.clone());
     Ok(credentials)
+}
+
+/// All values of the Secret that are text, for `spec.request.body`.
+fn all_texts(secret: Option<&Secret>) -> Result<Vec<(String, SecretString)>, Unresolved> {
+    let data = secret.and_then(|secret| secret.data.as_ref()).into_iter().flatten();
+    let texts: Vec<(&String, &str)> =
+        data.filter_map(|(key, value)| Some((key, std::str::from_utf8(&value.0).ok()?))).collect();
+    if texts.iter().map(|(key, text)| key.len() + text.len()).sum::<usize>() > MAX_PARAMETERS {
+        return Err(Unresolved::Invalid(format!(
+            "the values of the credentials Secret exceed {} KiB in total, which is too much for spec.request.body: use a Secret with only the values that it needs",
+            MAX_PARAMETERS >> 10
+        )));
+    }
+    Ok(texts.into_iter().map(|(key, text)| (key.clone(), text.into())).collect())
 }
 
 /// A value that the request sends under a name of the spec.
@@ -108,6 +125,32 @@ pub fn apply_allowed_endpoints(
                 .push(AllowedEndpoints::parse(of, secret, text, allow_ca_bundle).map_err(|error| error.to_string())?);
         }
         None => credentials.unpinned.push(of.to_owned()),
+    }
+    Ok(())
+}
+
+/// Restricts a token of another integration to the endpoints that the owners of its credentials allow: (name for
+/// messages, name of the Secret, metadata) of each.
+///
+/// # Errors
+///
+/// A message that says what is wrong with an annotation.
+pub fn forward(
+    credentials: &mut Credentials,
+    integration: &str,
+    owners: &[(String, Option<&str>, ObjectMeta)],
+) -> Result<(), String> {
+    if owners.is_empty() {
+        credentials.not_forwarded =
+            Some(format!("OAuthIntegration {integration}, which has no credentials of its own"));
+    }
+    for (of, secret, meta) in owners {
+        let of = format!("{of} of OAuthIntegration {integration}");
+        let unpinned = credentials.unpinned.len();
+        apply_allowed_endpoints(credentials, &of, *secret, meta)?;
+        if credentials.unpinned.len() > unpinned {
+            credentials.not_forwarded = credentials.unpinned.pop();
+        }
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::api::request::Request;
+use crate::api::request::{Method, Request};
 use crate::api::spec::OAuthIntegrationSpec;
 use crate::api::target::Target;
 use crate::fingerprint;
@@ -30,7 +30,11 @@ pub(crate) fn spec_hash(spec: &OAuthIntegrationSpec) -> String {
         scope,
         request:
             Request {
+                method,
+                // It only allows what `method` does.
+                secrets_in_query: _,
                 format: _,
+                body,
                 content_type,
                 query,
                 parameters,
@@ -75,6 +79,8 @@ pub(crate) fn spec_hash(spec: &OAuthIntegrationSpec) -> String {
         "dpop": dpop,
         "parameterNames": (!parameter_names.is_empty()).then_some(parameter_names),
         "scopeFormat": scope_format,
+        "method": method.filter(|method| *method != Method::default()),
+        "body": body,
         "contentType": content_type,
         "query": (!query.is_empty()).then_some(query),
         "parametersFrom": (!parameters_from.is_empty()).then_some(parameters_from),
@@ -136,6 +142,8 @@ mod tests {
             json!({"connection": {"clientCertificate": true}}),
             json!({"request": {"contentType": "application/json; charset=UTF-8"}}),
             json!({"request": {"query": {"api-version": "2"}}}),
+            json!({"request": {"method": "GET"}}),
+            json!({"request": {"body": "$members"}}),
             json!({"response": {"accessToken": "token"}}),
             json!({"target": {"keys": {"accessToken": "token"}}}),
         ];
@@ -148,6 +156,8 @@ mod tests {
             json!({"suspend": true}),
             json!({"request": {"timeout": "20s"}}),
             json!({"request": {"format": "json"}}),
+            json!({"request": {"method": "POST"}}),
+            json!({"request": {"secretsInQuery": true}}),
             json!({"resource": null}),
             json!({"target": {"secretName": "tokens", "labels": {"team": "one"}, "annotations": {"team": "one"}}}),
         ];

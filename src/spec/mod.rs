@@ -2,6 +2,8 @@
 
 pub mod advice;
 pub(crate) mod binding;
+pub mod chain;
+pub mod chained_token;
 pub(crate) mod connection_settings;
 pub(crate) mod credentials;
 pub(crate) mod hash;

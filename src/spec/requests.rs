@@ -8,11 +8,11 @@ use std::time::Duration;
 use serde_json::Value;
 use url::Url;
 
-use crate::api::client_authentication::{ClientAuthenticationMethod as Method, SigningAlgorithm};
+use crate::api::client_authentication::{ClientAuthenticationMethod, SigningAlgorithm};
 use crate::api::grant::{AssertionLocation, GrantType};
 use crate::api::headers::{is_reserved as is_reserved_header, is_reserved_for_secrets};
 use crate::api::renewal::{Fallback, RefreshRequest};
-use crate::api::request::{Format, Request, ScopeFormat, SecretKey};
+use crate::api::request::{Format, Method, Request, ScopeFormat, SecretKey};
 use crate::api::response::Response;
 use crate::api::spec::OAuthIntegrationSpec;
 use crate::oauth::expression::error::InvalidExpression;
@@ -38,6 +38,8 @@ pub(crate) fn grant_request(spec: &OAuthIntegrationSpec) -> Result<TokenRequest,
     check_claims(spec)?;
     let request = &spec.request;
     Ok(TokenRequest {
+        method: request.method.unwrap_or_default(),
+        body: request.body.as_deref().map(|text| expression("request.body", text)).transpose()?,
         endpoint: endpoint(spec)?,
         grant: grant_of(spec.grant_type, spec),
         client: spec.client_authentication.clone().unwrap_or_default(),
@@ -69,9 +71,26 @@ pub(crate) fn grant_request(spec: &OAuthIntegrationSpec) -> Result<TokenRequest,
     })
 }
 
-/// The body format of the grant. Servers with issuer metadata follow RFC 6749, whose requests are forms.
+/// The body format of the grant. Servers with issuer metadata follow RFC 6749, whose requests are forms. A query is
+/// encoded like a form, and a body of the spec is built from JSON.
 pub(crate) fn format(spec: &OAuthIntegrationSpec) -> Format {
+    match &spec.request {
+        Request { method: Some(Method::Get), .. } => return Format::Form,
+        Request { body: Some(_), .. } => return Format::Json,
+        _ => {}
+    }
     spec.request.format.unwrap_or(if spec.issuer.is_some() { Format::Form } else { Format::Json })
+}
+
+/// The API server also rejects this; files are checked only here.
+pub(crate) fn check_query(request: &TokenRequest, may_contain_secrets: bool) -> Result<(), String> {
+    if request.sends_query() && request.has_secret_parameters() && !may_contain_secrets {
+        return Err(
+            "spec.request.method GET would send a secret in the URL, which servers and proxies log: use POST, or, if the server accepts nothing else, set spec.request.secretsInQuery: true"
+                .to_owned(),
+        );
+    }
+    Ok(())
 }
 
 fn check_claims(spec: &OAuthIntegrationSpec) -> Result<(), String> {
@@ -246,7 +265,10 @@ fn headers_from(spec: &OAuthIntegrationSpec) -> Result<BTreeMap<String, String>,
             "spec.request.headersFrom must not set {name}, which the request sets itself, which servers log or repeat, or which changes how a gateway routes the request: remove it"
         ));
     }
-    let basic = spec.client_authentication.as_ref().is_some_and(|client| client.method == Method::ClientSecretBasic);
+    let basic = spec
+        .client_authentication
+        .as_ref()
+        .is_some_and(|client| client.method == ClientAuthenticationMethod::ClientSecretBasic);
     let bearer =
         spec.assertion.as_ref().is_some_and(|assertion| assertion.place == AssertionLocation::AuthorizationHeader);
     if (basic || bearer) && from.keys().any(|name| name.eq_ignore_ascii_case("authorization")) {
@@ -270,12 +292,14 @@ pub(crate) fn parse_http_url(field: &str, text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
+/// A worker checks whether it is valid before anything is sent.
+fn expression(field: &str, text: &str) -> Result<Expression, String> {
+    Expression::unchecked(text)
+        .map_err(|error| advice::invalid_expression(&InvalidExpression { field: field.to_owned(), error }))
+}
+
 fn expressions(response: &Response) -> Result<ResponseMapping, String> {
-    let parse = |field: &str, text: &str| {
-        // A worker checks whether it is valid before anything is sent.
-        Expression::unchecked(text)
-            .map_err(|error| advice::invalid_expression(&InvalidExpression { field: field.to_owned(), error }))
-    };
+    let parse = |field: &str, text: &str| expression(&format!("response.{field}"), text);
     let optional = |field: &str, text: &Option<String>| text.as_deref().map(|text| parse(field, text)).transpose();
     Ok(ResponseMapping {
         access_token: parse("accessToken", &response.access_token)?,

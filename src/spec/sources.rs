@@ -11,6 +11,8 @@ use crate::api::credentials::CredentialKeys;
 use crate::api::spec::OAuthIntegrationSpec;
 use crate::oauth::credentials::Credential;
 use crate::oauth::request::TokenRequest;
+use crate::spec::chain;
+use crate::spec::chain::ChainedToken;
 use crate::spec::renewal::Renewal;
 
 /// The API server's minimum lifetime of a ServiceAccount token, in seconds.
@@ -27,12 +29,16 @@ pub struct CredentialsSource {
     pub parameter_keys: Vec<String>,
     /// The same, for headers.
     pub header_keys: Vec<String>,
+    /// Whether all values of the Secret are read, for the expression that builds the body.
+    pub all_keys: bool,
     /// The client ID, if the spec contains it.
     pub client_id: Option<String>,
     /// The reference to custom CA certificates.
     pub ca_bundle: Option<CaBundle>,
     /// The ServiceAccount whose token is used.
     pub service_account: Option<ServiceAccount>,
+    /// The token of another integration that the grant needs.
+    pub chained: Option<ChainedToken>,
 }
 
 /// One value of the credentials Secret.
@@ -62,7 +68,9 @@ pub(crate) fn collect(spec: &OAuthIntegrationSpec, request: &TokenRequest, renew
         secret_name: spec.credentials.as_ref().map(|credentials| credentials.secret_name.clone()),
         fields: fields(spec, request, renewal),
         parameter_keys: request.parameters_from.values().cloned().collect(),
+        chained: chain::of_grant(renewal, request),
         header_keys: request.headers_from.values().cloned().collect(),
+        all_keys: request.body.is_some(),
         client_id: spec.client_id.clone(),
         ca_bundle: spec.connection.as_ref().and_then(|connection| connection.ca_bundle.clone()),
         service_account: spec.service_account_token.as_ref().map(|token| ServiceAccount {
@@ -87,11 +95,14 @@ fn fields(spec: &OAuthIntegrationSpec, request: &TokenRequest, renewal: &Renewal
         Renewal::Grant | Renewal::WithFallback(_) => request,
     };
     let required = main.required_credentials();
+    let chained = chain::of_grant(renewal, request);
     let requests = || iter::once(request).chain(renewal.fallback());
     let used: Vec<Credential> = requests().flat_map(TokenRequest::required_credentials).collect();
     let optional: Vec<Credential> = requests().flat_map(TokenRequest::optional_credentials).copied().collect();
     let field = |credential: Credential| {
-        if credential == Credential::ClientId && spec.client_id.is_some() {
+        if credential == Credential::ClientId && spec.client_id.is_some()
+            || chained.as_ref().is_some_and(|chained| chained.credential == credential)
+        {
             return None;
         }
         let named = named(&keys, credential);
@@ -135,6 +146,8 @@ fn named(keys: &CredentialKeys, credential: Credential) -> Option<&String> {
         Credential::TlsKey => tls_key,
         Credential::SubjectToken => subject_token,
         Credential::ActorToken => actor_token,
+        // It is never in the Secret.
+        Credential::Assertion => return None,
     };
     key.as_ref()
 }

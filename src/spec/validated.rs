@@ -90,6 +90,9 @@ impl ValidatedSpec {
             }
             None => (grant, Renewal::Grant),
         };
+        for request in [Some(&token_request), renewal.fallback()].into_iter().flatten() {
+            requests::check_query(request, spec.request.secrets_in_query)?;
+        }
         let secret_name = spec.credentials.as_ref().map(|credentials| credentials.secret_name.clone());
         Ok(Self {
             credentials_name: secret_name.unwrap_or_else(|| token_request.endpoint.origin()),

@@ -5,9 +5,11 @@
 //! that changes cluster-wide state or counts API calls starts a separate control plane (`ControlPlane::start`).
 
 mod authentication;
+mod chains;
 mod chart;
 mod clock;
 mod crd;
+mod custom_requests;
 mod deletion;
 mod egress_and_isolation;
 mod examples;

@@ -122,6 +122,18 @@ async fn a_user_cannot_have_a_secret_sent_without_the_permission_to_read_it() {
             "not allowed to get Secret credentials, which spec.connection.caBundle references",
         ),
         (
+            "the token of another integration",
+            theirs(json!({
+                "grantType": "token_exchange", "tokenExchange": {"subjectTokenFrom": {"integration": "of-others"}},
+            })),
+            "not allowed to get all Secrets of the namespace",
+        ),
+        (
+            "secrets in URLs",
+            theirs(json!({"request": {"method": "GET", "secretsInQuery": true}})),
+            "spec.request.secretsInQuery is not allowed in this cluster",
+        ),
+        (
             "a ServiceAccount of others",
             exchanging(&url, "default"),
             "not allowed to create tokens of ServiceAccount default",

@@ -160,6 +160,13 @@ fn cases(outdated_port: u16) -> Vec<Case> {
             json!({"target": {"labels": {"team": "erp"}}}),
             good,
         ),
+        case("a secret in the URL", json!({"request": {"method": "GET"}}), good),
+        case(
+            "an expression for the body that cuts a secret",
+            json!({"request": {"body": "{\"pin\": $substring($members.client_secret, 0, 20)}"}}),
+            good,
+        ),
+        case("an expression for the body without a result", json!({"request": {"body": "$members.credentials"}}), good),
         case("a client secret that is wrong", json!({}), error(401, "invalid_client", "Client authentication failed.")),
         case("a client secret in quotes", json!({}), error(401, "invalid_client", "Client authentication failed.")),
         case(

@@ -30,15 +30,16 @@ use crate::controller::error::Error;
 use crate::decision::observed::{CredentialsState, Observed};
 use crate::decision::outcome::Plan;
 use crate::decision::plan::plan;
-use crate::error_report::chain;
+use crate::error_report;
 use crate::oauth::allowed_endpoints::ALLOWED_ENDPOINTS;
 use crate::oauth::client::Client;
-use crate::oauth::credentials::Credential;
+use crate::oauth::credentials::{Credential, Credentials};
 use crate::oauth::error::RequestError;
 use crate::oauth::http::custom_ca::CustomCa;
 use crate::oauth::http::egress::EgressPolicy;
+use crate::spec::chain::ChainedToken;
 use crate::spec::validated::ValidatedSpec;
-use crate::spec::{advice, credentials};
+use crate::spec::{advice, chained_token, credentials};
 use crate::target::annotations::{MANAGED_BY, OWN_PREFIX, WrittenKeys};
 use crate::target::policy::TargetPolicy;
 use crate::target::secret;
@@ -69,17 +70,17 @@ pub async fn run(arguments: FetchArgs) -> ExitCode {
         let client = Client::new(egress)?;
         Ok((if explain { client.with_observer(Arc::new(explain::print)) } else { client }, manifests, kept))
     };
-    let (client, manifests, mut kept) = match work.await {
+    let (client, mut manifests, mut kept) = match work.await {
         Ok(ready) => ready,
         Err(error) => {
-            eprintln!("error: {}", chain(&error));
+            eprintln!("error: {}", error_report::chain(&error));
             return ExitCode::from(USAGE);
         }
     };
     let mut worst = 0;
-    for integration in &manifests.integrations {
+    for integration in manifests.integrations.clone() {
         let name = integration.name_any();
-        let Fetched { result, refresh_token } = fetch(&client, integration, &manifests, &settings).await;
+        let Fetched { result, refresh_token } = fetch(&client, &integration, &manifests, &settings).await;
         if let (Some(kept), Some(secret)) = (&mut kept, refresh_token)
             && let Err(error) = kept.add(&secret)
         {
@@ -87,7 +88,11 @@ pub async fn run(arguments: FetchArgs) -> ExitCode {
             worst = worst.max(USAGE);
         }
         match result {
-            Ok(secret) => println!("---\n{}", render(secret, show_tokens)),
+            Ok(secret) => {
+                // For integrations that follow, which may need its token.
+                manifests.secrets.insert(secret.name_any(), secret.clone());
+                println!("---\n{}", render(secret, show_tokens));
+            }
             Err(failure) => {
                 eprintln!("error: {name}: {}: {}", failure.reason, failure.message);
                 worst = worst.max(exit_code(failure.reason.class()));
@@ -151,9 +156,9 @@ async fn fetch(client: &Client, integration: &OAuthIntegration, manifests: &Mani
         (_, Err(message)) => return RequestError::new(Reason::InvalidSpec, message.clone()).into(),
         (_, Ok(spec)) => spec,
     };
-    let checked = client.check("", &spec.token_request.expressions).await;
+    let checked = client.check("", &spec.token_request.expressions_to_check()).await;
     let checked = checked
-        .map_err(|error| format!("the expressions of spec.response cannot be parsed: {error}"))
+        .map_err(|error| format!("the expressions of spec.response and spec.request.body cannot be parsed: {error}"))
         .and_then(|checked| checked.map_err(|invalid| advice::invalid_expression(&invalid)));
     if let Err(message) = checked {
         return RequestError::new(Reason::InvalidSpec, message).into();
@@ -242,7 +247,34 @@ fn credentials_seen(spec: &ValidatedSpec, manifests: &Manifests) -> CredentialsS
         Ok(pem) => values.ca_bundle = pem.map(CustomCa::from),
         Err(message) => return CredentialsState::Missing(message),
     }
+    if let Some(token) = &source.chained
+        && let Err(message) = add_chained(&mut values, token, manifests)
+    {
+        return CredentialsState::DependencyMissing(message);
+    }
     CredentialsState::Resolved(Arc::new(values), "file".to_owned())
+}
+
+/// Adds the token of another integration in the files, with the restrictions of its owner.
+fn add_chained(values: &mut Credentials, token: &ChainedToken, manifests: &Manifests) -> Result<(), String> {
+    let ChainedToken { credential, from } = token;
+    let name = &from.integration;
+    let other = manifests.integrations.iter().find(|other| other.name_any() == *name);
+    let other = other.ok_or_else(|| {
+        format!("OAuthIntegration {name}, whose token is needed, is not in the given files: pass its manifest too")
+    })?;
+    let spec = ValidatedSpec::parse(name, &other.spec)?;
+    let secret = manifests.secrets.get(&spec.template.secret_name).ok_or_else(|| {
+        format!("there is no token of OAuthIntegration {name}: put its manifest before this one, or pass its Secret")
+    })?;
+    values.set(*credential, Some(chained_token::read(from, None, &spec, secret, now())?));
+    let owner = spec.credentials.secret_name.as_deref();
+    let owner = owner.and_then(|owner| Some((owner, manifests.secrets.get(owner)?)));
+    let owners: Vec<_> = owner
+        .map(|(name, secret)| (format!("Secret {name}"), Some(name), secret.metadata.clone()))
+        .into_iter()
+        .collect();
+    credentials::forward(values, name, &owners)
 }
 
 /// The Secret as YAML, its data as text; tokens are masked unless `show_tokens` is set.

@@ -8,6 +8,19 @@ use crate::controller::cache::lock::lock;
 /// A Secret: its namespace and its name.
 pub type SecretRef = (String, String);
 
+/// The beginning of the name under which the tokens of an integration are referenced, which no Secret can have.
+const TOKENS_OF: &str = "oauthintegration/";
+
+/// The reference to the tokens of an integration, whatever its target Secret is.
+#[must_use]
+pub fn tokens_of(integration: &str) -> String {
+    format!("{TOKENS_OF}{integration}")
+}
+
+fn is_token(name: &str) -> bool {
+    name.starts_with(TOKENS_OF)
+}
+
 pub(crate) type NamespaceAndUid = (String, String);
 
 /// The Secrets that integrations reference, with their versions.
@@ -115,11 +128,18 @@ impl SecretReferences {
         lock(&self.inner).by_secret.get(secret)?.version
     }
 
+    /// The integrations that reference something.
+    #[must_use]
+    pub fn dependents(&self, referenced: &SecretRef) -> Vec<String> {
+        lock(&self.inner).by_secret.get(referenced).map_or_else(Vec::new, |referenced| referenced.dependents.clone())
+    }
+
     /// All Secrets that are referenced in a namespace; `None`: in all namespaces.
     #[must_use]
     pub fn all(&self, namespace: Option<&str>) -> HashSet<SecretRef> {
         let inner = lock(&self.inner);
-        inner.by_secret.keys().filter(|(ns, _)| namespace.is_none_or(|wanted| wanted == ns)).cloned().collect()
+        let is_wanted = |(ns, name): &&SecretRef| namespace.is_none_or(|wanted| wanted == ns) && !is_token(name);
+        inner.by_secret.keys().filter(is_wanted).cloned().collect()
     }
 }
 

@@ -65,14 +65,14 @@ pub(crate) fn admit(context: &Context, integration: &OAuthIntegration, observed:
 /// Delays a request whose response could not be evaluated: its expressions have not been parsed yet, or too many
 /// responses of the namespace are being evaluated. An integration that waits is triggered later.
 fn check_expressions(context: &Context, integration: &OAuthIntegration, observed: &mut Observed, spec: &ValidatedSpec) {
-    let expressions = &spec.token_request.expressions;
-    if expressions.are_simple_paths() {
+    let request = &spec.token_request;
+    if request.expressions.are_simple_paths() && request.body.is_none() {
         return;
     }
     let (namespace, name) = (integration.namespace().unwrap_or_default(), integration.name_any());
-    let is_known = context.checks.seen(&observed.uid, expressions) != Checked::Unknown;
+    let is_known = context.checks.seen(&observed.uid, request) != Checked::Unknown;
     if !is_known {
-        context.checks.start(&namespace, &name, &observed.uid, expressions);
+        context.checks.start(&namespace, &name, &observed.uid, request);
     }
     if !(is_known && context.oauth_client.sandbox().has_room(&namespace, &name)) {
         observed.delayed = Some(Delay::LimitReached);

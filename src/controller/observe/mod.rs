@@ -12,6 +12,8 @@
 //! ```
 
 pub(crate) mod admission;
+pub(crate) mod chains;
+pub(crate) mod read_error;
 pub(crate) mod secrets;
 pub(crate) mod target;
 
@@ -105,7 +107,7 @@ fn observe_cached(context: &Context, integration: &OAuthIntegration) -> Observed
     let spec = ValidatedSpec::parse(&integration.name_any(), &integration.spec).map(Arc::new);
     let observed = Observed::new(integration, spec, now());
     let uid = observed.uid.clone();
-    let spec = observed.spec.and_then(|spec| match context.checks.seen(&uid, &spec.token_request.expressions) {
+    let spec = observed.spec.and_then(|spec| match context.checks.seen(&uid, &spec.token_request) {
         Checked::Invalid(message) => Err(message),
         Checked::Valid | Checked::Unknown => Ok(spec),
     });
@@ -119,11 +121,18 @@ fn observe_cached(context: &Context, integration: &OAuthIntegration) -> Observed
         Some(_) => TargetState::NotOwned(None),
     };
     let version = spec.as_ref().ok().and_then(|spec| {
-        let Some(name) = spec.credentials.secret_name.clone() else { return Some(secrets::NO_SECRET.to_owned()) };
-        let secret: SecretRef = (namespace.clone(), name);
-        context.secret_references.version(&secret).map(|version| version.to_string())
+        let version = match spec.credentials.secret_name.clone() {
+            Some(name) => {
+                let secret: SecretRef = (namespace.clone(), name);
+                context.secret_references.version(&secret)?.to_string()
+            }
+            None => secrets::NO_SECRET.to_owned(),
+        };
+        let chained = spec.credentials.chained.as_ref();
+        Some(chained.map_or_else(|| version.clone(), |token| chains::version(context, &namespace, &version, token)))
     });
     Observed {
+        dependency_cycle: chains::cycle(context, &namespace, integration),
         target_not_allowed: spec.as_ref().ok().and_then(|spec| context.target_policy.check(&spec.template).err()),
         spec,
         credentials: CredentialsState::NotRead(version),

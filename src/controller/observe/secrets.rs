@@ -13,6 +13,8 @@ use secrecy::SecretString;
 use crate::api::connection::{CaBundle, CaBundleKind};
 use crate::controller::context::Context;
 use crate::controller::error::Error;
+use crate::controller::observe::chains;
+use crate::controller::observe::read_error::ReadError;
 use crate::decision::observed::CredentialsState;
 use crate::kube_api::call;
 use crate::kube_api::call::{ApiError, with_timeout};
@@ -25,32 +27,6 @@ use crate::target::annotations;
 
 /// The version of credentials without a Secret.
 pub const NO_SECRET: &str = "none";
-
-/// Why an input could not be read.
-enum ReadError {
-    /// It is missing, or access is denied: the state to report.
-    Unavailable(CredentialsState),
-    /// The call failed.
-    Failed(Error),
-}
-
-impl ReadError {
-    const fn missing(message: String) -> Self {
-        Self::Unavailable(CredentialsState::Missing(message))
-    }
-
-    const fn invalid(message: String) -> Self {
-        Self::Unavailable(CredentialsState::Invalid(message))
-    }
-
-    const fn denied(message: String) -> Self {
-        Self::Unavailable(CredentialsState::AccessDenied(message))
-    }
-
-    const fn dependency_missing(message: String) -> Self {
-        Self::Unavailable(CredentialsState::DependencyMissing(message))
-    }
-}
 
 /// Reads the inputs, with one call for each object that the spec references.
 ///
@@ -98,6 +74,10 @@ async fn read_all(
         let name = format!("ServiceAccount {}", account.name);
         credentials::apply_allowed_endpoints(&mut values, &name, None, &meta).map_err(ReadError::invalid)?;
     }
+    let version = match &source.chained {
+        Some(token) => chains::read(context, secrets, &mut values, &version, token).await?,
+        None => version,
+    };
     Ok((values, version))
 }
 

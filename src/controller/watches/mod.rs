@@ -32,6 +32,7 @@ use kube::runtime::{WatchStreamExt, reflector};
 
 use crate::api::names::{MANAGER, RENEW_REQUESTED_AT};
 use crate::api::spec::OAuthIntegration;
+use crate::controller::cache::references;
 use crate::controller::cache::references::SecretRef;
 use crate::controller::cache::targets::Relist;
 use crate::controller::context::Context;
@@ -39,6 +40,7 @@ use crate::controller::queue::{GuardedIntegration, Request};
 use crate::controller::watches::restart::{after, api, with_backoff};
 use crate::controller::watches::share::Shares;
 use crate::kube_api::lenient::{Lenient, WatchedSecret};
+use crate::spec::chain;
 use crate::target::annotations;
 use crate::target::annotations::MANAGED_BY;
 use crate::target::snapshot::TargetSnapshot;
@@ -178,7 +180,8 @@ fn track(context: &Context, watched: &GuardedIntegration) {
     let name = integration.name_any();
     let target = integration.spec.target.secret_name.clone().unwrap_or_else(|| name.clone());
     let credentials = integration.spec.credentials.as_ref().map(|credentials| credentials.secret_name.clone());
-    let names = credentials.into_iter().chain([target]).collect();
+    let tokens = chain::dependency(&integration.spec).map(references::tokens_of);
+    let names = credentials.into_iter().chain([target]).chain(tokens).collect();
     context.secret_references.set_references(&integration.namespace().unwrap_or_default(), &name, names);
 }
 
@@ -257,11 +260,15 @@ fn record_target(context: &Context, snapshot: &TargetSnapshot) {
     }
 }
 
-/// The owner of a Secret, and the integrations that reference it.
+/// The owner of a Secret, and the integrations that reference it or the tokens of its owner.
 fn affected_integrations(context: &Context, snapshot: &TargetSnapshot) -> Vec<Request> {
     let secret: SecretRef = (snapshot.namespace.clone(), snapshot.name.clone());
     let mut names = context.secret_references.record_version(&secret, Some(snapshot.version));
-    names.extend(snapshot.owner.as_ref().map(|(owner, _)| owner.clone()));
+    if let Some((owner, _)) = &snapshot.owner {
+        let tokens = (snapshot.namespace.clone(), references::tokens_of(owner));
+        names.extend(context.secret_references.dependents(&tokens));
+        names.push(owner.clone());
+    }
     names.sort();
     names.dedup();
     names.into_iter().map(|name| request(&snapshot.namespace, &name)).collect()
@@ -310,7 +317,12 @@ fn credentials(
                 }
             };
             let reconcile_requests = seen.into_iter().flat_map(|(secret, version)| {
-                let names = context.secret_references.record_version(&secret, version);
+                let mut names = context.secret_references.record_version(&secret, version);
+                // The annotation of the Secret also restricts where the tokens of its integrations may be sent.
+                let tokens = names.iter().map(|name| (secret.0.clone(), references::tokens_of(name)));
+                let dependents: Vec<String> =
+                    tokens.flat_map(|tokens| context.secret_references.dependents(&tokens)).collect();
+                names.extend(dependents);
                 names.into_iter().map(move |name| request(&secret.0, &name))
             });
             stream::iter(reconcile_requests.map(Ok).collect::<Vec<_>>())

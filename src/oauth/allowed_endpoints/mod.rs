@@ -122,6 +122,12 @@ impl AllowedEndpoints {
         is_known || self.admitting(url).any(|pinned| path(pinned).is_empty())
     }
 
+    /// Whether every pin that admits this endpoint contains a query.
+    #[must_use]
+    pub fn pins_query(&self, url: &Url) -> bool {
+        self.admitting(url).all(|pinned| pinned.query().is_some())
+    }
+
     fn admitting(&self, url: &Url) -> impl Iterator<Item = &Url> {
         self.endpoints.iter().filter(|pinned| {
             let below = url.path().strip_prefix(path(pinned));

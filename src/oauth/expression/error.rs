@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// An expression cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidExpression {
-    /// Its field in `spec.response`.
+    /// Its field in the spec, such as `response.accessToken`.
     pub field: String,
     /// The reason.
     pub error: ExpressionError,

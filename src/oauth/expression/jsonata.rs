@@ -134,17 +134,37 @@ impl Expression {
     /// The JSONata code of the error, or a generic message: the full message may quote values of the response, which
     /// are secret.
     pub fn evaluate(&self, body: &JValue, bindings: Bindings<'_>) -> Result<JValue, ExpressionError> {
+        // Headers are bound only if they may be used: nearly all expressions do not use them.
+        let context = if self.text.contains('$') { bindings.context() } else { Context::new() };
+        self.evaluate_in(body, context)
+    }
+
+    /// Evaluates an expression that builds a request body. `members` is also its input; `variables` are JSON.
+    ///
+    /// # Errors
+    ///
+    /// As [`Expression::evaluate`].
+    pub fn build(&self, members: &str, variables: &[(String, String)]) -> Result<JValue, ExpressionError> {
+        let parse = |json: &str| JValue::from_json_str(json).map_err(|_| ExpressionError::NotJson);
+        let members = parse(members)?;
+        let mut context = Context::new();
+        context.bind("members".to_owned(), members.clone());
+        for (name, json) in variables {
+            context.bind(name.clone(), parse(json)?);
+        }
+        self.evaluate_in(&members, context)
+    }
+
+    fn evaluate_in(&self, input: &JValue, context: Context) -> Result<JValue, ExpressionError> {
         let options = EvaluatorOptions {
             timeout_ms: Some(TIMEOUT_MS),
             max_stack_depth: Some(MAX_STACK_DEPTH),
             max_sequence_length: Some(MAX_SEQUENCE_LENGTH),
             ..EvaluatorOptions::default()
         };
-        // Headers are bound only if they may be used: nearly all expressions do not use them.
-        let context = if self.text.contains('$') { bindings.context() } else { Context::new() };
         let parsed = self.ast().map_err(|_| ExpressionError::Failed(None))?;
         Evaluator::with_options(context, options)
-            .evaluate(&parsed, body)
+            .evaluate(&parsed, input)
             .map_err(|error| ExpressionError::Failed(code(error.message())))
     }
 }

@@ -16,9 +16,11 @@ pub enum Task {
     Check,
     /// Evaluate the expressions on a response.
     Evaluate,
+    /// Evaluate the expression that builds the body of a request.
+    Build,
 }
 
-/// A response, and the expressions to evaluate on it.
+/// A response, and the expressions to evaluate on it; or the inputs of a request body.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct EvaluationRequest {
     /// What to do with the expressions.
@@ -29,9 +31,9 @@ pub struct EvaluationRequest {
     pub public: usize,
     /// The HTTP status code.
     pub status: u16,
-    /// The headers.
+    /// The headers; for [`Task::Build`], the variables other than `$members`, as JSON.
     pub headers: Vec<(String, String)>,
-    /// The body; empty if it is not text.
+    /// The body; empty if it is not text. For [`Task::Build`], `$members` as JSON.
     pub body: String,
 }
 

@@ -79,8 +79,10 @@ fn write(yields: &[EvaluationResult]) -> std::io::Result<()> {
 
 fn evaluate(job: &EvaluationRequest) -> Vec<EvaluationResult> {
     let EvaluationRequest { task, expressions, public, status, headers, body } = job;
-    if *task == Task::Check {
-        return expressions.iter().map(|text| check(text)).collect();
+    match task {
+        Task::Check => return expressions.iter().map(|text| check(text)).collect(),
+        Task::Build => return expressions.iter().map(|text| build(text, body, headers)).collect(),
+        Task::Evaluate => {}
     }
     let whole = View::whole(body, headers);
     // Most evaluations need only one view.
@@ -95,6 +97,14 @@ fn evaluate(job: &EvaluationRequest) -> Vec<EvaluationResult> {
         Ok(value)
     };
     expressions.iter().enumerate().map(evaluate).collect()
+}
+
+fn build(text: &str, members: &str, variables: &[(String, String)]) -> EvaluationResult {
+    let value = Value::of(&Expression::unchecked(text)?.build(members, variables)?)?;
+    if value.size() > MAX_VALUES {
+        return Err(ExpressionError::ValuesTooLarge);
+    }
+    Ok(value)
 }
 
 fn check(text: &str) -> EvaluationResult {

@@ -26,6 +26,8 @@ pub struct Destination<'a> {
     pub secret_headers: &'a BTreeMap<String, String>,
     /// Whether TLS trusts a custom CA bundle.
     pub has_custom_ca: bool,
+    /// Whether the parameters of the request are added to the query.
+    pub extends_query: bool,
 }
 
 impl<'a> Destination<'a> {
@@ -39,6 +41,7 @@ impl<'a> Destination<'a> {
             headers: &request.headers,
             secret_headers: &request.headers_from,
             has_custom_ca,
+            extends_query: request.sends_query(),
         }
     }
 }
@@ -50,6 +53,8 @@ pub struct Restrictions<'a> {
     pub pins: &'a [AllowedEndpoints],
     /// The credentials without the annotation.
     pub unpinned: &'a [String],
+    /// The owner of a token of another integration, if it allows no endpoint.
+    pub not_forwarded: Option<&'a str>,
     /// The Secret that contains the CA bundle.
     pub ca_owner: Option<&'a str>,
 }
@@ -58,13 +63,13 @@ impl<'a> Restrictions<'a> {
     /// The restrictions of the owners of credentials.
     #[must_use]
     pub fn of(credentials: &'a Credentials) -> Self {
-        let Credentials { pins, unpinned, ca_bundle_owner, .. } = credentials;
-        Self { pins, unpinned, ca_owner: ca_bundle_owner.as_deref() }
+        let Credentials { pins, unpinned, not_forwarded, ca_bundle_owner, .. } = credentials;
+        Self { pins, unpinned, not_forwarded: not_forwarded.as_deref(), ca_owner: ca_bundle_owner.as_deref() }
     }
 
     /// Whether there is neither a credentials Secret nor a ServiceAccount.
     const fn is_anonymous(&self) -> bool {
-        self.pins.is_empty() && self.unpinned.is_empty()
+        self.pins.is_empty() && self.unpinned.is_empty() && self.not_forwarded.is_none()
     }
 }
 
@@ -76,6 +81,10 @@ impl EgressPolicy {
     /// Why it is denied.
     pub fn authorize(&self, to: &Destination<'_>, restrictions: &Restrictions<'_>) -> Result<(), Denied> {
         self.authorize_discovery(to, restrictions)?;
+        if let Some(owner) = restrictions.not_forwarded {
+            let origin = to.url.origin().ascii_serialization();
+            return Err(Denied::NotForwarded { owner: owner.to_owned(), origin });
+        }
         for pin in restrictions.pins {
             authorize_pinned(pin, to, restrictions.ca_owner)?;
         }
@@ -111,7 +120,8 @@ impl EgressPolicy {
 /// Whether the owner of a credential allows a destination.
 fn authorize_pinned(pin: &AllowedEndpoints, to: &Destination<'_>, ca_owner: Option<&str>) -> Result<(), Denied> {
     let (owner, allowed) = (|| pin.of.clone(), || pin.list());
-    if !pin.admits(to.url) {
+    // The spec chooses the parameters, so a query that is pinned would not be the one that is sent.
+    if !pin.admits(to.url) || (to.extends_query && pin.pins_query(to.url)) {
         // The query matters only if the annotation contains one.
         let end = if allowed().contains('?') { Position::AfterQuery } else { Position::AfterPath };
         let url = to.url[..end].to_owned();
@@ -164,6 +174,8 @@ mod tests {
         unpinned: bool,
         require_pin: bool,
         allow_http: bool,
+        extends_query: bool,
+        not_forwarded: bool,
     }
 
     impl Case {
@@ -187,8 +199,11 @@ mod tests {
                 headers: &headers.collect(),
                 secret_headers: &BTreeMap::new(),
                 has_custom_ca: self.ca_owner.is_some(),
+                extends_query: self.extends_query,
             };
-            decision(policy.authorize(&to, &Restrictions { pins: &pins, unpinned: &unpinned, ca_owner: self.ca_owner }))
+            let not_forwarded = self.not_forwarded.then_some("Secret other");
+            let ca_owner = self.ca_owner;
+            decision(policy.authorize(&to, &Restrictions { pins: &pins, unpinned: &unpinned, not_forwarded, ca_owner }))
         }
     }
 
@@ -198,7 +213,8 @@ mod tests {
         const PINNED: &[&str] = &[ENDPOINT];
         const HTTP: &str = "http://login.example.com/token";
         let other = Case { url: "https://other.example.com/", ..Case::default() };
-        let cases: [(&str, Case, &str); 24] = [
+        let with_query = "https://login.example.com/token?tenant=1";
+        let cases: [(&str, Case, &str); 28] = [
             ("nothing restricts it", Case::default(), "allowed"),
             ("the policy comes first", Case { url: "https://127.0.0.1/", pins: PINNED, ..Case::default() }, "Address"),
             ("no TLS", Case { url: HTTP, ..Case::default() }, "PlainHttp"),
@@ -231,6 +247,27 @@ mod tests {
             ),
             ("an empty pin", Case { pins: &[""], ..Case::default() }, "OutsideAllowedEndpoints"),
             ("a header", Case { pins: PINNED, header: "X-Original-URL", ..Case::default() }, "Header"),
+            (
+                "a token of another integration that its owner does not forward",
+                Case { pins: PINNED, not_forwarded: true, ..Case::default() },
+                "NotForwarded",
+            ),
+            ("GET to a pinned path", Case { pins: PINNED, extends_query: true, ..Case::default() }, "allowed"),
+            (
+                "a pinned query",
+                Case { url: with_query, pins: &["https://login.example.com/token?tenant=1"], ..Case::default() },
+                "allowed",
+            ),
+            (
+                "GET, which would extend the pinned query",
+                Case {
+                    url: with_query,
+                    pins: &["https://login.example.com/token?tenant=1"],
+                    extends_query: true,
+                    ..Case::default()
+                },
+                "OutsideAllowedEndpoints",
+            ),
             ("a harmless header", Case { pins: PINNED, header: "Accept", ..Case::default() }, "allowed"),
             ("its own CA", Case { pins: PINNED, ca_owner: Some("it"), ..Case::default() }, "allowed"),
             ("a foreign CA", Case { pins: PINNED, ca_owner: Some("else"), ..Case::default() }, "ForeignCa"),
@@ -266,6 +303,7 @@ mod tests {
             headers: &headers,
             secret_headers: &BTreeMap::new(),
             has_custom_ca: true,
+            extends_query: false,
         };
         let restrictions = Restrictions { pins: &pins, ..Restrictions::default() };
         let policy = EgressPolicy { require_pin: true, ..EgressPolicy::default() };

@@ -45,6 +45,16 @@ pub enum Denied {
         /// Whether it is the host of the proxy.
         is_proxy: bool,
     },
+    /// A token of another integration, whose credentials have no annotation.
+    #[error(
+        "a token is sent to another integration's endpoint only if the annotation {ALLOWED_ENDPOINTS} of its own credentials allows it, and {owner} has none: let its owner set it to all endpoints that it may be sent to, including {origin}"
+    )]
+    NotForwarded {
+        /// The credentials with which the token was obtained.
+        owner: String,
+        /// The origin of the endpoint.
+        origin: String,
+    },
     /// The annotation of the credentials allows other endpoints.
     #[error("{owner} may be sent only to {allowed}, as its annotation {ALLOWED_ENDPOINTS} says, and not to {url}")]
     OutsideAllowedEndpoints {

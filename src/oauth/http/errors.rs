@@ -22,7 +22,9 @@ pub(crate) fn denied(url: UrlKind, denied: &Denied) -> RequestError {
         Denied::ForeignCa { .. } => Some(Advice::ChangeCaBundle),
         Denied::ProxySeesCredentials => Some(Advice::UseHttpsWithProxy),
         // Their messages already contain the advice.
-        Denied::Anonymous { .. } | Denied::Unrestricted { .. } | Denied::PlainHttp => None,
+        Denied::Anonymous { .. } | Denied::Unrestricted { .. } | Denied::NotForwarded { .. } | Denied::PlainHttp => {
+            None
+        }
         Denied::NoHost | Denied::Host { .. } | Denied::Network { .. } | Denied::Address { .. } => {
             Some(Advice::CheckUrl(url))
         }

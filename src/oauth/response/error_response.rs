@@ -120,6 +120,8 @@ pub(crate) fn advice(status: u16, error: ErrorResponse<'_>, request: &TokenReque
         Format::Json => Advice::TryForm,
         Format::Form => Advice::TryJson,
     };
+    // A query has no format, and a body of the spec has its own.
+    let has_format = !request.sends_query() && request.body.is_none();
     let mut advice = Vec::new();
     if let Some(method) = error.named_method(request.client.method) {
         advice.push(Advice::UseMethod(method));
@@ -130,8 +132,10 @@ pub(crate) fn advice(status: u16, error: ErrorResponse<'_>, request: &TokenReque
         return advice;
     }
     match (status, error.error()) {
-        (415, _) | (_, Some("unsupported_grant_type")) => advice.push(other_format.clone()),
-        (_, Some("invalid_request")) if request.format == Format::Json => advice.push(other_format.clone()),
+        (415, _) | (_, Some("unsupported_grant_type")) if has_format => advice.push(other_format.clone()),
+        (_, Some("invalid_request")) if has_format && request.format == Format::Json => {
+            advice.push(other_format.clone());
+        }
         (_, Some("invalid_scope")) => advice.push(Advice::CheckScope),
         (_, Some("invalid_target")) => advice.push(Advice::CheckResource),
         (_, Some("access_denied")) if request.resource.is_none() => advice.push(Advice::CheckResource),
@@ -147,7 +151,7 @@ pub(crate) fn advice(status: u16, error: ErrorResponse<'_>, request: &TokenReque
         _ => {}
     }
     // Many servers answer a body in a format that they cannot read with an error about the client, or with none.
-    if matches!(status, 400 | 401 | 406) && !error.is_standard() && !advice.contains(&other_format) {
+    if has_format && matches!(status, 400 | 401 | 406) && !error.is_standard() && !advice.contains(&other_format) {
         advice.push(other_format);
     }
     advice

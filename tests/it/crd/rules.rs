@@ -32,6 +32,16 @@ fn headers(number: usize) -> Value {
     (0..number).map(|number| (format!("X-{number}"), json!("h".repeat(2000)))).collect()
 }
 
+/// A token exchange with the token of another integration, with these changes.
+fn with_token_of_another(changes: &Value) -> Value {
+    let mut spec =
+        json!({"grantType": "token_exchange", "tokenExchange": {"subjectTokenFrom": {"integration": "other"}}});
+    for (field, value) in changes.as_object().into_iter().flatten() {
+        spec[field] = value.clone();
+    }
+    spec
+}
+
 pub const RULES: &[Rule] = &[
     Rule {
         message: "tokenEndpoint must be an absolute http or https URL",
@@ -171,6 +181,59 @@ pub const RULES: &[Rule] = &[
         rejected: || each("request.contentType", &["json", "a/b\r\nX: y", "application/json; charset", "a/b; c=d e"]),
     },
     Rule {
+        message: "request.format, contentType and body do not apply to method GET",
+        accepted: || vec![json!({"request": {"method": "GET", "secretsInQuery": true, "query": {"a": "b"}}})],
+        rejected: || {
+            [("format", "form"), ("contentType", "text/plain"), ("body", "$members")]
+                .map(|(field, value)| json!({"request": {"method": "GET", "secretsInQuery": true, field: value}}))
+                .into()
+        },
+    },
+    Rule {
+        message: "request.body is built from JSON",
+        accepted: || {
+            vec![
+                json!({"request": {"body": "{\"auth\": $members}"}}),
+                json!({"request": {"body": "$members", "format": "json", "contentType": "text/xml"}}),
+            ]
+        },
+        rejected: || vec![json!({"request": {"body": "$members", "format": "form"}})],
+    },
+    Rule {
+        message: "request.secretsInQuery applies only to method GET",
+        accepted: || vec![json!({"request": {"secretsInQuery": false}})],
+        rejected: || {
+            vec![
+                json!({"request": {"secretsInQuery": true}}),
+                json!({"request": {"secretsInQuery": true, "method": "POST"}}),
+            ]
+        },
+    },
+    Rule {
+        message: "request.method GET would send a secret in the URL",
+        accepted: || {
+            let in_header = json!({"grantType": "jwt_bearer", "assertion": {"place": "AuthorizationHeader"}, "request": {"method": "GET"}});
+            ["client_secret_basic", "tls_client_auth", "none"]
+                .map(|method| json!({"clientAuthentication": {"method": method}, "request": {"method": "GET"}}))
+                .into_iter()
+                .chain([in_header])
+                .collect()
+        },
+        rejected: || {
+            let get = json!({"method": "GET"});
+            let basic = json!({"method": "client_secret_basic"});
+            vec![
+                json!({"request": get}),
+                json!({"grantType": "jwt_bearer", "request": get}),
+                json!({"grantType": "password", "clientAuthentication": basic, "request": get}),
+                json!({"clientAuthentication": {"method": "private_key_jwt"}, "request": get}),
+                json!({"clientAuthentication": basic, "renewal": {"strategy": "refresh_token"}, "request": get}),
+                json!({"clientAuthentication": basic, "request": {"method": "GET", "parametersFrom": {"a": {"key": "a"}}}}),
+                json!({"request": {"method": "GET", "secretsInQuery": false}}),
+            ]
+        },
+    },
+    Rule {
         message: "request.headersFrom must contain header names",
         accepted: || vec![headers_from("X-1")],
         rejected: || ["X 1", "X-1\r\nX-2", "ü"].map(headers_from).into(),
@@ -292,6 +355,15 @@ pub const RULES: &[Rule] = &[
             vec![
                 without_secret("client_credentials", &json!({"method": "service_account_token"})),
                 json!({"credentials": null, "clientId": "c", "clientAuthentication": {"method": "none"}}),
+                with_token_of_another(&json!({"credentials": null, "clientAuthentication": {"method": "none"}})),
+                json!({
+                    "credentials": null, "grantType": "jwt_bearer", "clientAuthentication": {"method": "none"},
+                    "assertion": {"from": {"integration": "other"}},
+                }),
+                json!({
+                    "credentials": null, "grantType": "jwt_bearer",
+                    "assertion": {"from": {"integration": "other"}, "place": "AuthorizationHeader"},
+                }),
             ]
         },
         rejected: || {
@@ -300,7 +372,61 @@ pub const RULES: &[Rule] = &[
                 json!({"credentials": null, "clientAuthentication": {"method": "private_key_jwt"}}),
                 without_secret("jwt_bearer", &json!({"method": "service_account_token"})),
                 json!({"credentials": null, "grantType": "token_exchange", "clientAuthentication": {"method": "none"}}),
+                with_token_of_another(&json!({"credentials": null})),
+                json!({
+                    "credentials": null, "grantType": "jwt_bearer",
+                    "assertion": {"from": {"integration": "other"}, "place": "Body"},
+                }),
             ]
+        },
+    },
+    Rule {
+        message: "tokenExchange.subjectTokenFrom applies only to grantType token_exchange",
+        accepted: || vec![with_token_of_another(&json!({}))],
+        rejected: || {
+            let fallback = |grant: &str| json!({"fallback": {"grantType": grant}});
+            vec![
+                with_token_of_another(&json!({"grantType": "refresh_token", "renewal": fallback("token_exchange")})),
+                json!({
+                    "grantType": "refresh_token", "renewal": fallback("jwt_bearer"),
+                    "assertion": {"from": {"integration": "other"}},
+                }),
+            ]
+        },
+    },
+    Rule {
+        message: "tokenExchange.subjectTokenFrom and subjectTokenSource ServiceAccount exclude each other",
+        accepted: || {
+            let from = json!({"subjectTokenFrom": {"integration": "other", "value": "id_token"}, "subjectTokenSource": "Secret"});
+            vec![with_token_of_another(&json!({"tokenExchange": from}))]
+        },
+        rejected: || {
+            let from = json!({"subjectTokenFrom": {"integration": "other"}, "subjectTokenSource": "ServiceAccount"});
+            let account = json!({"serviceAccountName": "a", "audience": "b"});
+            vec![with_token_of_another(&json!({"tokenExchange": from, "serviceAccountToken": account}))]
+        },
+    },
+    Rule {
+        message: "assertion.from is sent as it is",
+        accepted: || {
+            vec![
+                json!({"grantType": "jwt_bearer", "assertion": {"from": {"integration": "a"}, "place": "AuthorizationHeader"}}),
+            ]
+        },
+        rejected: || {
+            [("issuer", json!("i")), ("claims", json!({"a": 1})), ("lifetime", json!("60s")), ("algorithm", json!("RS256"))]
+                .map(|(field, value)| {
+                    json!({"grantType": "jwt_bearer", "assertion": {"from": {"integration": "a"}, field: value}})
+                })
+                .into()
+        },
+    },
+    Rule {
+        message: "integration must be the name of an OAuthIntegration",
+        accepted: || vec![with_token_of_another(&json!({}))],
+        rejected: || {
+            let from = |name: &str| json!({"tokenExchange": {"subjectTokenFrom": {"integration": name}}});
+            ["Other", "a/b", "a_b"].map(|name| with_token_of_another(&from(name))).into()
         },
     },
     Rule {

@@ -42,11 +42,17 @@ impl Request {
         url::form_urlencoded::parse(self.body.as_bytes()).into_owned().collect()
     }
 
-    /// A parameter of the body, in either format.
+    /// The parameters in the query.
+    pub fn query(&self) -> BTreeMap<String, String> {
+        let (_, query) = self.path.split_once('?').unwrap_or_default();
+        url::form_urlencoded::parse(query.as_bytes()).into_owned().collect()
+    }
+
+    /// A parameter of the body, in either format, or of the query.
     pub fn parameter(&self, name: &str) -> String {
         match self.json().get(name).and_then(Value::as_str) {
             Some(text) => text.to_owned(),
-            None => self.form().get(name).cloned().unwrap_or_default(),
+            None => self.form().remove(name).or_else(|| self.query().remove(name)).unwrap_or_default(),
         }
     }
 }

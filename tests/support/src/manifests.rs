@@ -42,10 +42,10 @@ pub fn install_admission_policy(control_plane: &ControlPlane) {
     apply_admission_policy(control_plane, &[]);
 }
 
-/// Applies the chart's admission policy for these namespaces, like a release that watches only them.
+/// Applies the chart's admission policy for these namespaces, like a release that watches only them, with every restriction.
 pub fn install_admission_policy_for(control_plane: &ControlPlane, namespaces: &[&str]) {
     let watched = format!("watchNamespaces={{{}}}", namespaces.join(","));
-    apply_admission_policy(control_plane, &["--set", &watched]);
+    apply_admission_policy(control_plane, &["--set", &watched, "--set", "admissionPolicy.forbidSecretsInQuery=true"]);
 }
 
 fn apply_admission_policy(control_plane: &ControlPlane, arguments: &[&str]) {

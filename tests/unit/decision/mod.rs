@@ -21,10 +21,13 @@ use oauth_operator::decision::settle::settle;
 use oauth_operator::fingerprint;
 use oauth_operator::limiter::types::{CircuitScope, Delay};
 use oauth_operator::oauth::credentials::{Credential, Credentials};
+use oauth_operator::oauth::custom_body::Placeholders;
 use oauth_operator::oauth::error::RequestError;
+use oauth_operator::oauth::expression::error::ExpressionError;
 use oauth_operator::oauth::lifetime;
 use oauth_operator::oauth::lifetime::{Jitter, TokenTimes};
 use oauth_operator::spec::validated::ValidatedSpec;
+use oauth_operator::spec::{advice, chain};
 use oauth_operator::target::content::Provenance;
 use oauth_operator::target::integrity::Integrity;
 use oauth_operator::target::looks::Looks;
@@ -127,6 +130,10 @@ pub fn cluster_messages() -> Vec<(&'static str, Reason, String)> {
         ),
         ("a suspended integration", Observed { suspend: true, ..healthy() }),
         (
+            "two integrations that need each other's token",
+            Observed { dependency_cycle: chain::cycle("orders", Some("erp"), |_| Some("orders".to_owned())), ..bare() },
+        ),
+        (
             "an outage of the token endpoint for all integrations",
             Observed { delayed: Some(Delay::CircuitOpen { since: at(0), scope: CircuitScope::Host }), ..bare() },
         ),
@@ -156,6 +163,12 @@ pub fn cluster_messages() -> Vec<(&'static str, Reason, String)> {
         messages.push((mistake, warning, message));
     }
     messages.extend(event_messages());
+    let queued = Placeholders::new("0".repeat(32)).body(Err(ExpressionError::QueueTimedOut)).expect_err("an error");
+    messages.push((
+        "other expressions of the namespace use all of its time, so that spec.request.body is not evaluated",
+        queued.reason,
+        advice::explain(queued).message,
+    ));
     let reverted = Observed { not_before: Some(at(20)), ..bare() };
     let (reason, message) = status_of(&reverted, &plan(&reverted), &Outcome::Nothing);
     messages.push(("writes of the target that something reverts", reason, message));

@@ -131,6 +131,14 @@ const CASES: &[Case] = &[
         plan: || stall(Reason::CredentialsAccessDenied, "give rights"),
     },
     Case {
+        name: "a cycle of integrations that need tokens from each other comes before missing credentials",
+        change: |o| {
+            o.dependency_cycle = Some("a → b → a".to_owned());
+            o.credentials = CredentialsState::Missing(String::new());
+        },
+        plan: || stall(Reason::DependencyCycle, "a → b → a"),
+    },
+    Case {
         name: "an initial refresh token that another integration has spent is not sent",
         change: |o| {
             o.target = TargetState::Absent;

@@ -1,0 +1,132 @@
+//! Reads the token of another integration that a grant needs, and where its owner allows it to be sent.
+
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::DeserializeGuard;
+use kube::{Api, ResourceExt};
+
+use crate::api::grant::TokenFrom;
+use crate::api::spec::OAuthIntegration;
+use crate::clock::now;
+use crate::controller::cache::references::SecretRef;
+use crate::controller::context::Context;
+use crate::controller::error::Error;
+use crate::controller::observe::read_error::ReadError;
+use crate::controller::queue::GuardedIntegration;
+use crate::kube_api::call;
+use crate::kube_api::call::{ApiError, with_timeout};
+use crate::oauth::credentials::Credentials;
+use crate::spec::chain::ChainedToken;
+use crate::spec::validated::ValidatedSpec;
+use crate::spec::{chain, chained_token, credentials};
+use crate::target::annotations;
+use crate::target::snapshot::TargetSnapshot;
+
+/// A message if the integrations that this one needs tokens from form a cycle.
+pub(crate) fn cycle(context: &Context, namespace: &str, integration: &OAuthIntegration) -> Option<String> {
+    let first = chain::dependency(&integration.spec)?;
+    chain::cycle(&integration.name_any(), Some(first), |name| {
+        let found = context.integrations.find(namespace, name)?;
+        chain::dependency(&parsed(&found)?.spec).map(ToOwned::to_owned)
+    })
+}
+
+/// The version of the credentials together with those of the other integration's token and of its credentials Secret, whose
+/// annotation restricts where the token may be sent.
+pub(crate) fn version(context: &Context, namespace: &str, of_secret: &str, token: &ChainedToken) -> String {
+    let found = context.integrations.find(namespace, &token.from.integration);
+    let other = found.as_deref().and_then(parsed);
+    let secret = other.and_then(|other| other.spec.credentials.as_ref()).map(|credentials| &credentials.secret_name);
+    let secret: Option<SecretRef> = secret.map(|name| (namespace.to_owned(), name.clone()));
+    let of_owner = secret.and_then(|secret| context.secret_references.version(&secret));
+    let snapshot = other.and_then(|other| {
+        let target = other.spec.target.secret_name.clone().unwrap_or_else(|| other.name_any());
+        let known = context.targets.for_integration(namespace, &other.uid().unwrap_or_default());
+        known.into_iter().find(|snapshot| snapshot.name == target)
+    });
+    joined(of_secret, snapshot.as_deref(), of_owner)
+}
+
+fn joined(of_secret: &str, token: Option<&TargetSnapshot>, of_owner: Option<u64>) -> String {
+    format!("{of_secret}+{}+{}", chain::version(token), of_owner.unwrap_or_default())
+}
+
+fn parsed(watched: &GuardedIntegration) -> Option<&OAuthIntegration> {
+    let DeserializeGuard(found) = watched;
+    found.as_ref().ok()
+}
+
+/// Adds the token of the other integration to the credentials, with the restrictions of its owner, and returns the
+/// version of all of them. Two calls; three if the other integration also uses a ServiceAccount.
+pub(crate) async fn read(
+    context: &Context,
+    secrets: &Api<Secret>,
+    values: &mut Credentials,
+    version: &str,
+    token: &ChainedToken,
+) -> Result<String, ReadError> {
+    let ChainedToken { credential, from } = token;
+    let (name, namespace) = (&from.integration, secrets.namespace().unwrap_or_default());
+    let found = context.integrations.find(namespace, name);
+    let Some(other) = found.as_deref().and_then(parsed) else {
+        return Err(ReadError::dependency_missing(format!(
+            "OAuthIntegration {name} does not exist in this namespace: create it, or name another one"
+        )));
+    };
+    let spec = ValidatedSpec::parse(name, &other.spec).map_err(|_| {
+        ReadError::dependency_missing(format!(
+            "the spec of OAuthIntegration {name} is not valid: see its condition Ready"
+        ))
+    })?;
+    let target = &spec.template.secret_name;
+    let failed = |source: ApiError| Error::ReadTarget { name: target.clone(), source: Box::new(source) };
+    let secret = with_timeout(secrets.get_opt(target)).await.map_err(|error| ReadError::Failed(failed(error)))?;
+    let Some(mut secret) = secret else {
+        return Err(ReadError::dependency_missing(format!(
+            "OAuthIntegration {name} has no token yet: see its condition Ready"
+        )));
+    };
+    let value = chained_token::read(from, Some(&other.uid().unwrap_or_default()), &spec, &secret, now());
+    let snapshot = TargetSnapshot::of(&secret);
+    call::wipe(&mut secret);
+    values.set(*credential, Some(value.map_err(ReadError::dependency_missing)?));
+    let of_owner = restrict(context, secrets, values, &spec, from).await?;
+    Ok(joined(version, Some(&snapshot), of_owner))
+}
+
+/// A token may be sent where the owners of the credentials with which it was obtained allow it, and nowhere else: an
+/// author of integrations is not necessarily allowed to read it. Returns the version of the credentials Secret.
+async fn restrict(
+    context: &Context,
+    secrets: &Api<Secret>,
+    values: &mut Credentials,
+    spec: &ValidatedSpec,
+    from: &TokenFrom,
+) -> Result<Option<u64>, ReadError> {
+    let unavailable = |name: &str, error: ApiError| {
+        ReadError::Failed(Error::ReadCredentials { name: name.to_owned(), source: Box::new(error) })
+    };
+    let missing = || {
+        ReadError::dependency_missing(format!(
+            "the credentials of OAuthIntegration {} are missing: see its condition Ready",
+            from.integration
+        ))
+    };
+    let mut version = None;
+    let mut owners: Vec<(String, Option<&str>, ObjectMeta)> = Vec::new();
+    if let Some(name) = &spec.credentials.secret_name {
+        let found = with_timeout(secrets.get_metadata_opt(name)).await.map_err(|error| unavailable(name, error))?;
+        let meta = found.ok_or_else(missing)?.metadata;
+        version = Some(annotations::version(&meta));
+        owners.push((format!("Secret {name}"), Some(name), meta));
+    }
+    if let Some(account) = &spec.credentials.service_account {
+        let accounts =
+            Api::<ServiceAccount>::namespaced(context.client.clone(), secrets.namespace().unwrap_or_default());
+        let found = with_timeout(accounts.get_metadata_opt(&account.name)).await;
+        let found = found.map_err(|error| unavailable(&account.name, error))?;
+        owners.push((format!("ServiceAccount {}", account.name), None, found.ok_or_else(missing)?.metadata));
+    }
+    credentials::forward(values, &from.integration, &owners).map_err(ReadError::invalid)?;
+    Ok(version)
+}

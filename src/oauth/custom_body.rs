@@ -1,0 +1,232 @@
+//! The request body that an expression of the spec builds (`request.body`).
+//!
+//! The author of a spec is not necessarily allowed to read the credentials, but can see whether a request succeeds. An
+//! expression that compares or cuts a secret would reveal it, one request after the other. It therefore never sees
+//! one: while it is evaluated, each secret is a placeholder, and the secrets are inserted into its result.
+
+#![deny(clippy::disallowed_methods)]
+
+use std::collections::{BTreeMap, HashSet};
+
+use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
+
+use crate::api::reason::Reason;
+use crate::api::request::Format;
+use crate::oauth::body;
+use crate::oauth::body::{JsonTypes, Parameter};
+use crate::oauth::error::{Advice, RequestError};
+use crate::oauth::expression::error::ExpressionError;
+use crate::oauth::expression::protocol::{EvaluationRequest, EvaluationResult, Task};
+use crate::oauth::expression::value::Value;
+
+/// The maximum size of a body, in bytes.
+const MAX_BODY: usize = 256 << 10;
+/// The number of characters of the random part of placeholders, by which a changed one is recognized.
+const RECOGNIZED: usize = 8;
+/// The number of digits of the index in a placeholder.
+const INDEX_DIGITS: usize = 4;
+
+/// The secrets of one request, and their placeholders.
+#[derive(Debug)]
+pub struct Placeholders {
+    /// Random, so that neither the spec nor a secret can contain it.
+    random: String,
+    secrets: Vec<SecretString>,
+}
+
+impl Placeholders {
+    /// Without secrets so far; `random` must be different for each request.
+    #[must_use]
+    pub const fn new(random: String) -> Self {
+        Self { random, secrets: Vec::new() }
+    }
+
+    /// The evaluation of an expression on the parameters of a request and on the credentials. Values in `public` are
+    /// visible to the expression.
+    #[must_use]
+    pub fn evaluation(
+        &mut self,
+        expression: &str,
+        parameters: &[Parameter],
+        types: JsonTypes<'_>,
+        credentials: &BTreeMap<String, SecretString>,
+        public: &HashSet<&str>,
+    ) -> EvaluationRequest {
+        let parameters: Vec<Parameter> = parameters
+            .iter()
+            .map(|(name, value)| {
+                let is_public = public.contains(value.expose_secret());
+                (name.clone(), if is_public { value.clone() } else { self.placeholder(value).into() })
+            })
+            .collect();
+        let members = body::encode(Format::Json, &parameters, types);
+        let credentials: BTreeMap<&str, String> =
+            credentials.iter().map(|(key, value)| (key.as_str(), self.placeholder(value))).collect();
+        EvaluationRequest {
+            task: Task::Build,
+            expressions: vec![expression.to_owned()],
+            public: 0,
+            status: 0,
+            headers: vec![("credentials".to_owned(), serde_json::json!(credentials).to_string())],
+            body: String::from_utf8_lossy(&members).into_owned(),
+        }
+    }
+
+    fn placeholder(&mut self, secret: &SecretString) -> String {
+        let index = self.secrets.len();
+        self.secrets.push(secret.clone());
+        format!("{}{index:0INDEX_DIGITS$}", self.prefix())
+    }
+
+    fn prefix(&self) -> String {
+        format!("secret-{}-", self.random)
+    }
+
+    /// The body, from the result of the evaluation.
+    ///
+    /// # Errors
+    ///
+    /// A [`RequestError`] without secrets if the result cannot be sent.
+    pub fn body(
+        &self,
+        results: Result<Vec<EvaluationResult>, ExpressionError>,
+    ) -> Result<Zeroizing<Vec<u8>>, RequestError> {
+        let value = results.and_then(|results| results.into_iter().next().unwrap_or(Ok(Value::Nothing)));
+        match value.map_err(|error| evaluation_failed(&error))? {
+            Value::Text(text) => self.insert(&text, |secret| Zeroizing::new(secret.to_owned())),
+            Value::Object(_, json) | Value::List(_, json) => self.insert(&json, escaped),
+            Value::Nothing | Value::Null => Err(unusable("has no result")),
+            Value::Bool(_) | Value::Number(_) | Value::Other => {
+                Err(unusable("results in neither an object nor a list nor a text"))
+            }
+        }
+    }
+
+    /// Inserts the secrets, encoded, in place of the placeholders.
+    fn insert(&self, text: &str, encode: fn(&str) -> Zeroizing<String>) -> Result<Zeroizing<Vec<u8>>, RequestError> {
+        let prefix = self.prefix();
+        let mut parts = text.split(prefix.as_str());
+        let first = parts.next().unwrap_or_default();
+        let mut pieces = vec![(Zeroizing::default(), first)];
+        let mut size = first.len();
+        for part in parts {
+            let (digits, rest) = part.split_at_checked(INDEX_DIGITS).ok_or_else(changed)?;
+            let secret = digits.parse::<usize>().ok().and_then(|index| self.secrets.get(index)).ok_or_else(changed)?;
+            let secret = encode(secret.expose_secret());
+            // Checked each time: a placeholder may occur many times.
+            size += secret.len() + rest.len();
+            if size > MAX_BODY {
+                return Err(unusable(&format!("results in more than {} KiB", MAX_BODY >> 10)));
+            }
+            pieces.push((secret, rest));
+        }
+        let recognized = &self.random[..RECOGNIZED.min(self.random.len())];
+        if pieces.iter().any(|(_, plain)| plain.to_ascii_lowercase().contains(recognized)) {
+            return Err(changed());
+        }
+        let mut body = Zeroizing::new(Vec::with_capacity(size));
+        for (secret, plain) in &pieces {
+            body.extend_from_slice(secret.as_bytes());
+            body.extend_from_slice(plain.as_bytes());
+        }
+        Ok(body)
+    }
+}
+
+/// A secret as it is written between the quotes of JSON.
+fn escaped(secret: &str) -> Zeroizing<String> {
+    let quoted = Zeroizing::new(serde_json::to_string(secret).unwrap_or_default());
+    let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    Zeroizing::new(inner.unwrap_or_default().to_owned())
+}
+
+fn unusable(problem: &str) -> RequestError {
+    RequestError::new(Reason::InvalidSpec, format!("the expression for the body of the request {problem}"))
+        .with_advice(Advice::CheckBody)
+}
+
+fn changed() -> RequestError {
+    unusable("changes a secret value, which it can only place as a whole")
+}
+
+fn evaluation_failed(error: &ExpressionError) -> RequestError {
+    if error.is_not_evaluated() {
+        let message = format!("the expression for the body of the request results in {error}");
+        return RequestError::new(Reason::RequestNotBuilt, message);
+    }
+    unusable(&format!("results in {error}"))
+}
+
+#[cfg(test)]
+#[expect(clippy::expect_used, reason = "a test fails by panicking")]
+mod tests {
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+
+    const RANDOM: &str = "00112233445566778899aabbccddeeff";
+
+    fn placeholders() -> (Placeholders, EvaluationRequest) {
+        let mut placeholders = Placeholders::new(RANDOM.to_owned());
+        let parameters = [
+            ("grant_type".to_owned(), "password".into()),
+            ("password".to_owned(), SecretString::from("a \"quoted\" ü\n")),
+        ];
+        let credentials = BTreeMap::from([("api_key".to_owned(), SecretString::from("key-1"))]);
+        let public = HashSet::from(["password"]);
+        let job = placeholders.evaluation("$members", &parameters, JsonTypes::default(), &credentials, &public);
+        (placeholders, job)
+    }
+
+    fn body(result: Value) -> Result<String, String> {
+        let body = placeholders().0.body(Ok(vec![Ok(result)]));
+        body.map(|body| String::from_utf8(body.to_vec()).expect("UTF-8")).map_err(|error| error.message)
+    }
+
+    #[test]
+    fn an_expression_sees_no_secret() {
+        let (_, job) = placeholders();
+        let members: Json = serde_json::from_str(&job.body).expect("JSON");
+        assert_eq!(members, json!({"grant_type": "password", "password": format!("secret-{RANDOM}-0000")}));
+        assert_eq!(job.headers[0].1, json!({"api_key": format!("secret-{RANDOM}-0001")}).to_string());
+    }
+
+    #[test]
+    fn secrets_are_inserted_into_the_result() {
+        let nested = json!({"auth": [{"password": format!("secret-{RANDOM}-0000")}, {"key": format!("x-secret-{RANDOM}-0001")}]});
+        let sent: Json =
+            serde_json::from_str(&body(Value::Object(1, nested.to_string())).expect("a body")).expect("JSON");
+        assert_eq!(sent, json!({"auth": [{"password": "a \"quoted\" ü\n"}, {"key": "x-key-1"}]}));
+        let text = format!("apikey=secret-{RANDOM}-0001;secret-{RANDOM}-0001");
+        assert_eq!(body(Value::Text(text)), Ok("apikey=key-1;key-1".to_owned()));
+    }
+
+    #[test]
+    fn a_result_that_cannot_be_sent_is_an_error() {
+        let upper = format!("SECRET-{}-0000", RANDOM.to_uppercase());
+        let many = format!("secret-{RANDOM}-0000").repeat(20_000);
+        for (result, expected) in [
+            (Value::Nothing, "has no result"),
+            (Value::Null, "has no result"),
+            (Value::Number(1.0), "neither an object"),
+            (Value::Other, "neither an object"),
+            (Value::Text(format!("secret-{RANDOM}-0009")), "changes a secret"),
+            (Value::Text(format!("secret-{RANDOM}-00ü")), "changes a secret"),
+            (Value::Text(format!("secret-{RANDOM}-")), "changes a secret"),
+            (Value::Text(upper), "changes a secret"),
+            (Value::Text(RANDOM[..20].to_owned()), "changes a secret"),
+            (Value::Text(many), "more than 256 KiB"),
+        ] {
+            let error = body(result.clone()).expect_err("an error");
+            assert!(error.contains(expected), "{result:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_expression_that_was_not_evaluated_is_retried() {
+        let reason = |error| placeholders().0.body(Err(error)).expect_err("an error").reason;
+        assert_eq!(reason(ExpressionError::QueueTimedOut), Reason::RequestNotBuilt);
+        assert_eq!(reason(ExpressionError::OutOfMemory(24)), Reason::InvalidSpec);
+    }
+}
