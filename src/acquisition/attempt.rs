@@ -108,7 +108,7 @@ impl<'a> Attempt<'a> {
         let mut credentials = self.credentials.with_refresh_token(refresh_token.filter(|_| request.grant.is_refresh()));
         credentials.dpop_key.clone_from(&self.dpop_key);
         if self.uses_next_secret {
-            credentials = credentials.with_next_secret();
+            credentials.use_next_secret();
         }
         (request, credentials)
     }
@@ -303,10 +303,11 @@ fn refresh_token_expiry(
 /// The times of a token that the endpoint has returned again: it expires when it was known to expire, and the endpoint
 /// returns another one only after that. If it returns the same one even then, it extends its tokens.
 fn same_token(times: TokenTimes, before: TokenTimes, token_lifetime: Option<SignedDuration>) -> TokenTimes {
-    let is_assumed = matches!(before.warning, Some(Reason::TokenLifetimeUnknown | Reason::TokenLifetimeInvalid))
+    let is_default =
+        |times: TokenTimes| matches!(times.warning, Some(Reason::TokenLifetimeUnknown | Reason::TokenLifetimeInvalid));
+    let is_assumed = is_default(before)
         || token_lifetime.is_some_and(|wanted| before.expires_at.duration_since(before.issued_at) >= wanted);
-    let is_known = !matches!(times.warning, Some(Reason::TokenLifetimeUnknown | Reason::TokenLifetimeInvalid));
-    let is_extended = times.issued_at >= before.expires_at && is_known;
+    let is_extended = times.issued_at >= before.expires_at && !is_default(times);
     if is_assumed || is_extended {
         return times;
     }

@@ -127,12 +127,10 @@ impl Credentials {
         other
     }
 
-    /// The same with the next client secret in place of the current one.
-    #[must_use]
-    pub fn with_next_secret(&self) -> Self {
-        let mut other = self.clone();
-        other.set(Credential::ClientSecret, self.get(Credential::NextClientSecret).cloned());
-        other
+    /// Replaces the client secret with the next one.
+    pub fn use_next_secret(&mut self) {
+        let next = self.get(Credential::NextClientSecret).cloned();
+        self.set(Credential::ClientSecret, next);
     }
 
     /// All credentials that are set.
