@@ -12,6 +12,7 @@ use crate::decision::observed::{CredentialsState, Observed};
 use crate::fingerprint;
 use crate::oauth::credentials::{Credential, Credentials};
 use crate::oauth::error::RequestError;
+use crate::oauth::http::connections::certificate_expiry;
 use crate::oauth::lifetime;
 use crate::oauth::lifetime::{Known, Lifetime, TokenTimes};
 use crate::oauth::request::TokenRequest;
@@ -199,6 +200,8 @@ impl<'a> Attempt<'a> {
         if refresh_token.is_none() {
             times.refresh_token_expires_at = None;
         }
+        let certificate = credentials.get(Credential::TlsCertificate);
+        times.certificate_expires_at = certificate.and_then(|pem| certificate_expiry(pem.expose_secret()));
         let content = TargetContent {
             access_token: Some(access_token),
             refresh_token,
@@ -337,27 +340,10 @@ fn fallback_step<'a>(
         return Ok(Step::Fallback(fallback, rejected));
     }
     let required = fallback.required_credentials();
-    let names: Vec<&str> = required.iter().map(|credential| display_name(*credential)).collect();
+    let names: Vec<&str> = required.iter().map(|credential| credential.display_name()).collect();
     let message = format!("spec.renewal.fallback needs {}: add them to the credentials Secret", names.join(" and "));
     Err(match rejected {
         None => RequestError::new(Reason::CredentialsMissing, message),
         Some(rejected) => RequestError { message: format!("{}; {message}", rejected.message), ..rejected },
     })
-}
-
-/// The name of a credential in messages.
-const fn display_name(credential: Credential) -> &'static str {
-    match credential {
-        Credential::ClientId => "client ID",
-        Credential::ClientSecret => "client secret",
-        Credential::NextClientSecret => "next client secret",
-        Credential::Username => "username",
-        Credential::Password => "password",
-        Credential::RefreshToken => "refresh token",
-        Credential::PrivateKey => "private key",
-        Credential::TlsCertificate => "client certificate",
-        Credential::TlsKey => "its private key",
-        Credential::SubjectToken => "subject token",
-        Credential::ActorToken => "actor token",
-    }
 }

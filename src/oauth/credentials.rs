@@ -66,6 +66,26 @@ credentials! {
     ActorToken: "actorToken", "actor_token",
 }
 
+impl Credential {
+    /// Its name in messages.
+    #[must_use]
+    pub const fn display_name(self) -> &'static str {
+        match self {
+            Self::ClientId => "client ID",
+            Self::ClientSecret => "client secret",
+            Self::NextClientSecret => "next client secret",
+            Self::Username => "username",
+            Self::Password => "password",
+            Self::RefreshToken => "refresh token",
+            Self::PrivateKey => "private key",
+            Self::TlsCertificate => "client certificate",
+            Self::TlsKey => "its private key",
+            Self::SubjectToken => "subject token",
+            Self::ActorToken => "actor token",
+        }
+    }
+}
+
 /// The credentials of one request. `Debug` prints none of their values.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {

@@ -36,6 +36,7 @@ use crate::decision::plan::plan;
 use crate::decision::reads::{Reads, missing_reads};
 use crate::error_report::chain;
 use crate::failpoints::failpoint;
+use crate::spec::expiry::DeclaredExpiry;
 use crate::spec::validated::ValidatedSpec;
 use crate::target::annotations;
 
@@ -84,6 +85,7 @@ async fn read_missing(context: &Context, integration: &OAuthIntegration, observe
         // Whether a retained target is taken over depends on the credentials, so they are recorded first.
         if let Some(credentials) = credentials.transpose()? {
             observed.credentials = credentials;
+            observed.declared_expiry = known_credentials(context, secrets.namespace().unwrap_or_default(), &spec).1;
         }
         if let Some(target) = target.transpose()? {
             target::record(context, observed, &spec, target);
@@ -118,15 +120,13 @@ fn observe_cached(context: &Context, integration: &OAuthIntegration) -> Observed
         // Under the uid of this integration, but not its own: there is no other owner to name.
         Some(_) => TargetState::NotOwned(None),
     };
-    let version = spec.as_ref().ok().and_then(|spec| {
-        let Some(name) = spec.credentials.secret_name.clone() else { return Some(secrets::NO_SECRET.to_owned()) };
-        let secret: SecretRef = (namespace.clone(), name);
-        context.secret_references.version(&secret).map(|version| version.to_string())
-    });
+    let (version, declared_expiry) =
+        spec.as_ref().map_or((None, None), |spec| known_credentials(context, &namespace, spec));
     Observed {
         target_not_allowed: spec.as_ref().ok().and_then(|spec| context.target_policy.check(&spec.template).err()),
         spec,
         credentials: CredentialsState::NotRead(version),
+        declared_expiry,
         previous_targets,
         write_pending: has_pending_write(context, &uid, &target),
         target,
@@ -140,6 +140,20 @@ fn observe_cached(context: &Context, integration: &OAuthIntegration) -> Observed
         status: context.states.newest_status(&uid, annotations::version(&integration.metadata), &observed.status),
         ..observed
     }
+}
+
+/// The version of the credentials Secret, and what its annotation says about the expiry, as far as they are known.
+fn known_credentials(
+    context: &Context,
+    namespace: &str,
+    spec: &ValidatedSpec,
+) -> (Option<String>, Option<DeclaredExpiry>) {
+    let Some(name) = spec.credentials.secret_name.clone() else {
+        return (Some(secrets::NO_SECRET.to_owned()), Some(DeclaredExpiry::None));
+    };
+    let secret: SecretRef = (namespace.to_owned(), name);
+    let facts = context.secret_references.facts(&secret);
+    (facts.map(|facts| facts.version.to_string()), facts.map(|facts| facts.expiry))
 }
 
 /// Whether a pending write is still current: another replica may have written a newer token.
