@@ -85,7 +85,7 @@ fn expiring(name: &str, (at, source): (Timestamp, Source), now: Timestamp) -> Op
     let message = match source {
         Source::Certificate => format!("the client certificate in Secret {name} {ends}: replace it"),
         Source::Annotation => format!(
-            "the credentials in Secret {name} {end}, by its annotation {CREDENTIALS_EXPIRE_AT}: replace them, and set the annotation to the time at which the new ones expire"
+            "the credentials in Secret {name} {end} (annotation {CREDENTIALS_EXPIRE_AT}): replace them, and set the annotation to the time at which the new ones expire"
         ),
     };
     Some(ExpiryNote { reason: Reason::CredentialsExpiring, message })

@@ -11,6 +11,7 @@ mod crd;
 mod deletion;
 mod egress_and_isolation;
 mod examples;
+mod expiry;
 mod failures;
 mod health;
 mod identity_providers;

@@ -70,7 +70,7 @@ fn the_status_the_event_and_the_requeue_follow_from_the_remaining_time() {
             declared(14 * DAY + 10),
             None,
             Some(at(14 * DAY + 10)),
-            Some((expiring, "expire in less than 14 days, at 2027-01-29T08:00:10Z, by its annotation")),
+            Some((expiring, "expire in less than 14 days, at 2027-01-29T08:00:10Z (annotation")),
             at(11 * DAY + 10),
         ),
         case("a second more", declared(14 * DAY + 11), None, Some(at(14 * DAY + 11)), None, at(11)),
@@ -131,7 +131,7 @@ fn the_status_the_event_and_the_requeue_follow_from_the_remaining_time() {
             declared(DAY),
             Some(at(2 * DAY)),
             Some(at(DAY)),
-            Some((expiring, "by its annotation")),
+            Some((expiring, "(annotation oauth.evolutionx.io/credentials-expire-at)")),
             at(DAY),
         ),
         case(
