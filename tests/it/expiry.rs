@@ -136,7 +136,7 @@ async fn the_annotation_is_shown_and_each_threshold_is_reported_once_without_a_t
 
     // Soon: the next thresholds are reached while nothing else happens.
     let before = control_plane.calls().await;
-    let soon = from_now(days(3) + SignedDuration::from_secs(6));
+    let soon = from_now(days(3) + SignedDuration::from_secs(10));
     annotate(&world, "credentials", Some(&soon.to_string())).await;
     let first = format!("expire in less than 14 days, at {soon}");
     reported(&world, "it", "CredentialsExpiring", &first).await;
@@ -155,7 +155,7 @@ async fn the_annotation_is_shown_and_each_threshold_is_reported_once_without_a_t
     .await;
     metric_is(&world, "it", Some(soon)).await;
 
-    let past = from_now(SignedDuration::from_secs(4));
+    let past = from_now(SignedDuration::from_secs(8));
     annotate(&world, "credentials", Some(&past.to_string())).await;
     let notes = reported(&world, "it", "CredentialsExpiring", &format!("expired at {past}")).await;
     assert_eq!(notes.len(), 4, "one for each: {notes:?}");

@@ -1,6 +1,7 @@
 //! Credentials that expire are reported in time, once for each threshold, whatever else happens.
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use oauth_operator::api::reason::Reason;
 use oauth_operator::api::status::OAuthIntegrationStatus;
 use oauth_operator::decision::expiry::{CredentialsExpiry, credentials_expiry};
@@ -12,6 +13,7 @@ use oauth_operator::decision::status::time;
 use oauth_operator::oauth::error::RequestError;
 use oauth_operator::oauth::lifetime::TokenTimes;
 use oauth_operator::spec::expiry::DeclaredExpiry;
+use proptest::prelude::*;
 
 use super::{at, healthy, renew, wait, with_facts};
 
@@ -270,6 +272,22 @@ fn an_integration_without_a_valid_spec_or_a_secret_has_nothing_to_replace() {
     let settled = settle(&invalid, &plan(&invalid), &Outcome::Nothing, at(10));
     assert!(matches!(plan(&invalid), Plan::Stall { .. }) && settled.expiry_event.is_none());
     assert_eq!(settled.next, None);
+}
+
+proptest! {
+    #[test]
+    fn any_annotation_is_a_time_that_a_status_can_contain_or_invalid(
+        text in prop_oneof![".{0,40}", "[0-9]{4}-[0-9]{2}-[0-9]{2}", "[-+]?[0-9]{4,6}-[0-9]{2}-[0-9]{2}[Tt ][0-9:.]{2,12}[-+Zz0-9:]{0,6}"],
+    ) {
+        let annotations = [("oauth.evolutionx.io/credentials-expire-at".to_owned(), text)].into();
+        let declared = DeclaredExpiry::of(&ObjectMeta { annotations: Some(annotations), ..ObjectMeta::default() });
+        if let DeclaredExpiry::At(expires_at) = declared {
+            prop_assert_eq!(time(expires_at).0, expires_at, "a status has whole seconds");
+            prop_assert!(expires_at >= Timestamp::UNIX_EPOCH);
+        }
+        let settled = waited(&lasting(declared), at(10));
+        prop_assert!(settled.next.is_some_and(|next| next > at(10) && next <= at(60 * DAY)));
+    }
 }
 
 /// What users read in events.
