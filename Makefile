@@ -44,8 +44,9 @@ all-tests: lint
 	hack/image
 	@echo "==> unit tests, which need no server"
 	cargo test --locked --no-fail-fast --lib --bins --test unit
-	@echo "==> end-to-end tests, on real servers"
-	cargo test --locked --no-fail-fast --test it --test demo -- --test-threads=$(IT_THREADS)
+	@echo "==> end-to-end tests, on real servers, and beside them the demo; the output of each is printed at its end"
+	cargo test --locked --no-run --test it --test demo
+	$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target test-it demo
 	@echo "==> side by side, because the tests mostly wait; the output of each is printed at its end:"
 	@echo "    a release on real nodes with every command of the documentation, then fuzzing with a fixed number of inputs in a"
 	@echo "    fixed order (longer, with random inputs: make fuzz FUZZ_SECONDS=600);"
@@ -53,6 +54,10 @@ all-tests: lint
 	$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target nodes-and-fuzz attacks-and-faults
 	@echo "==> search the output of all tests for secrets"
 	cargo test --locked --test canary
+
+.PHONY: test-it
+test-it:
+	cargo test --locked --no-fail-fast --test it -- --test-threads=$(IT_THREADS) $(IT)
 
 .PHONY: nodes-and-fuzz
 nodes-and-fuzz:

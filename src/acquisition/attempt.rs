@@ -12,6 +12,7 @@ use crate::decision::observed::{CredentialsState, Observed};
 use crate::fingerprint;
 use crate::oauth::credentials::{Credential, Credentials};
 use crate::oauth::error::RequestError;
+use crate::oauth::http::connections::certificate_expiry;
 use crate::oauth::lifetime;
 use crate::oauth::lifetime::{Known, Lifetime, TokenTimes};
 use crate::oauth::request::TokenRequest;
@@ -108,7 +109,7 @@ impl<'a> Attempt<'a> {
         let mut credentials = self.credentials.with_refresh_token(refresh_token.filter(|_| request.grant.is_refresh()));
         credentials.dpop_key.clone_from(&self.dpop_key);
         if self.uses_next_secret {
-            credentials = credentials.with_next_secret();
+            credentials.use_next_secret();
         }
         (request, credentials)
     }
@@ -199,6 +200,8 @@ impl<'a> Attempt<'a> {
         if refresh_token.is_none() {
             times.refresh_token_expires_at = None;
         }
+        let certificate = credentials.get(Credential::TlsCertificate);
+        times.certificate_expires_at = certificate.and_then(|pem| certificate_expiry(pem.expose_secret()));
         let content = TargetContent {
             access_token: Some(access_token),
             refresh_token,
@@ -303,10 +306,11 @@ fn refresh_token_expiry(
 /// The times of a token that the endpoint has returned again: it expires when it was known to expire, and the endpoint
 /// returns another one only after that. If it returns the same one even then, it extends its tokens.
 fn same_token(times: TokenTimes, before: TokenTimes, token_lifetime: Option<SignedDuration>) -> TokenTimes {
-    let is_assumed = matches!(before.warning, Some(Reason::TokenLifetimeUnknown | Reason::TokenLifetimeInvalid))
+    let is_default =
+        |times: TokenTimes| matches!(times.warning, Some(Reason::TokenLifetimeUnknown | Reason::TokenLifetimeInvalid));
+    let is_assumed = is_default(before)
         || token_lifetime.is_some_and(|wanted| before.expires_at.duration_since(before.issued_at) >= wanted);
-    let is_known = !matches!(times.warning, Some(Reason::TokenLifetimeUnknown | Reason::TokenLifetimeInvalid));
-    let is_extended = times.issued_at >= before.expires_at && is_known;
+    let is_extended = times.issued_at >= before.expires_at && !is_default(times);
     if is_assumed || is_extended {
         return times;
     }
@@ -336,28 +340,10 @@ fn fallback_step<'a>(
         return Ok(Step::Fallback(fallback, rejected));
     }
     let required = fallback.required_credentials();
-    let names: Vec<&str> = required.iter().map(|credential| display_name(*credential)).collect();
+    let names: Vec<&str> = required.iter().map(|credential| credential.display_name()).collect();
     let message = format!("spec.renewal.fallback needs {}: add them to the credentials Secret", names.join(" and "));
     Err(match rejected {
         None => RequestError::new(Reason::CredentialsMissing, message),
         Some(rejected) => RequestError { message: format!("{}; {message}", rejected.message), ..rejected },
     })
-}
-
-/// The name of a credential in messages.
-const fn display_name(credential: Credential) -> &'static str {
-    match credential {
-        Credential::ClientId => "client ID",
-        Credential::ClientSecret => "client secret",
-        Credential::NextClientSecret => "next client secret",
-        Credential::Username => "username",
-        Credential::Password => "password",
-        Credential::RefreshToken => "refresh token",
-        Credential::PrivateKey => "private key",
-        Credential::TlsCertificate => "client certificate",
-        Credential::TlsKey => "its private key",
-        Credential::SubjectToken => "subject token",
-        Credential::ActorToken => "actor token",
-        Credential::Assertion => "assertion",
-    }
 }

@@ -88,11 +88,11 @@ pub fn content_with_rotated_refresh_token(
 /// The stored content with the renewal time of the current spec: the token stays the same.
 #[must_use]
 pub fn rescheduled(observed: &Observed, spec: &ValidatedSpec, content: &TargetContent) -> TargetContent {
-    let TokenTimes { issued_at, expires_at, refresh_token_expires_at, session_ends, warning, .. } = content.times;
+    let TokenTimes { issued_at, expires_at, warning, .. } = content.times;
     let lifetime: SignedDuration = expires_at.duration_since(issued_at);
     let scheduled = lifetime::schedule(&observed.uid, issued_at, lifetime, spec.renewal_time, Jitter::Narrow);
     let warning = warning.filter(|warning| *warning != Reason::RenewBeforeTooLong).or(scheduled.warning);
-    let times = TokenTimes { refresh_token_expires_at, session_ends, warning, ..scheduled };
+    let times = TokenTimes { renew_at: scheduled.renew_at, warning, ..content.times };
     TargetContent { times: in_time(observed, spec, times), ..content.clone() }
 }
 

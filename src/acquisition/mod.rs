@@ -2,7 +2,7 @@
 //! by `fetch`; independent of the cluster. May use `decision` and the layers below it.
 
 pub mod attempt;
-pub(crate) mod content;
+pub mod content;
 
 use jiff::SignedDuration;
 use secrecy::{ExposeSecret, SecretString};

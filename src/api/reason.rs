@@ -126,6 +126,11 @@ reasons! {
     RefreshTokenIgnored: NotAFailure,
     /// The refresh token expires within 7 days, and renewals do not extend it.
     RefreshTokenExpiring: NotAFailure,
+    /// The credentials expire in less than 14 days, in less than 3 days, or have expired, by the annotation
+    /// `oauth.evolutionx.io/credentials-expire-at` of their Secret or by the client certificate.
+    CredentialsExpiring: NotAFailure,
+    /// The annotation `oauth.evolutionx.io/credentials-expire-at` is neither a time nor a date, and is ignored.
+    CredentialsExpiryInvalid: NotAFailure,
     /// The refresh token was rejected, and the token was obtained with `spec.renewal.fallback`.
     FallbackUsed: NotAFailure,
     /// The client secret was rejected, and the token was obtained with the next one.

@@ -11,29 +11,22 @@ pub(crate) fn query(_: &mut SchemaGenerator) -> Schema {
     string_map(16, 512)
 }
 
-pub(crate) fn parameters_from(_: &mut SchemaGenerator) -> Schema {
-    secret_keys(16)
+pub(crate) fn parameters_from(generator: &mut SchemaGenerator) -> Schema {
+    secret_keys(generator, 16)
 }
 
-pub(crate) fn headers_from(_: &mut SchemaGenerator) -> Schema {
-    secret_keys(8)
+pub(crate) fn headers_from(generator: &mut SchemaGenerator) -> Schema {
+    secret_keys(generator, 8)
 }
 
 /// References to keys of the credentials Secret, by name.
-fn secret_keys(entries: u32) -> Schema {
+fn secret_keys(generator: &mut SchemaGenerator, entries: u32) -> Schema {
+    let mut key = secret_key(generator);
+    key.insert("description".to_owned(), "Its key in the credentials Secret. Required.".into());
     json_schema!({
         "type": "object",
         "maxProperties": entries,
-        "additionalProperties": {
-            "type": "object",
-            "required": ["key"],
-            "properties": {
-                "key": {
-                    "type": "string", "minLength": 1, "maxLength": 253, "pattern": "^[-._a-zA-Z0-9]+$",
-                    "description": "Its key in the credentials Secret. Required.",
-                },
-            },
-        },
+        "additionalProperties": {"type": "object", "required": ["key"], "properties": {"key": key}},
     })
 }
 

@@ -4,7 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-/// What the operator last observed and did. For users; the operator itself reads back only `lastFailure`.
+/// What the operator last observed and did. For users; the operator itself reads back only `lastFailure`, and from the
+/// condition `Ready` what it has reported about the expiry of credentials.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct OAuthIntegrationStatus {
@@ -40,6 +41,11 @@ pub struct OAuthIntegrationStatus {
     /// When the refresh token expires, if the endpoint says so, RFC 3339. Example: `2026-12-25T10:00:00Z`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh_token_expires_at: Option<Time>,
+    /// When the credentials expire at the provider, RFC 3339: by the annotation
+    /// `oauth.evolutionx.io/credentials-expire-at` of the credentials Secret, or by the client certificate with which the
+    /// token was requested; the earlier one if both are known. Example: `2027-03-01T00:00:00Z`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_expire_at: Option<Time>,
     /// The value of the annotation `oauth.evolutionx.io/renew-requested-at` for which the current token was requested:
     /// once it is the latest value, a forced renewal, also with new credentials, has succeeded. Example:
     /// `2026-11-25T10:00:00Z`.

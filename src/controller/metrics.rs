@@ -230,6 +230,14 @@ impl Collector for IntegrationMetrics {
             "When the refresh token expires, in Unix time, if the endpoint says so",
             refresh_token,
         )?;
+        let credentials =
+            |status: &OAuthIntegrationStatus| status.credentials_expire_at.as_ref().map(|at| at.0.as_second());
+        self.gauge(
+            &mut encoder,
+            "credentials_expiry_timestamp_seconds",
+            "When the credentials expire at the provider, in Unix time, if their Secret or their certificate says so",
+            credentials,
+        )?;
         let ready = |status: &OAuthIntegrationStatus| Some(i64::from(is_ready(status)));
         self.gauge(
             &mut encoder,

@@ -2,6 +2,7 @@
 //! a client for the API server.
 
 pub(crate) mod backoff;
+pub mod expiry;
 pub mod observed;
 pub mod outcome;
 pub mod plan;

@@ -16,6 +16,7 @@ use crate::limiter::types::Delay;
 use crate::oauth::credentials::Credentials;
 use crate::oauth::lifetime::{Jitter, TokenTimes};
 use crate::spec::credentials::Unresolved;
+use crate::spec::expiry::DeclaredExpiry;
 use crate::spec::validated::ValidatedSpec;
 use crate::target::content::TargetContent;
 use crate::target::snapshot::TargetSnapshot;
@@ -48,6 +49,8 @@ pub struct Observed {
     pub spec: Result<Arc<ValidatedSpec>, String>,
     /// The credentials Secret.
     pub credentials: CredentialsState,
+    /// What the annotation of the credentials Secret says about their expiry; `None` if the Secret has not been seen.
+    pub declared_expiry: Option<DeclaredExpiry>,
     /// Why the administrator does not allow this target; the message says what to change.
     pub target_not_allowed: Option<String>,
     /// Why the integrations that this one needs tokens from can never have any: a cycle.
@@ -197,6 +200,7 @@ impl Observed {
             renew_requested_at: annotations.as_ref().and_then(|all| all.get(RENEW_REQUESTED_AT)).cloned(),
             spec,
             credentials: CredentialsState::NotRead(None),
+            declared_expiry: None,
             target_not_allowed: None,
             dependency_cycle: None,
             initial_refresh_token: InitialRefreshToken::Unshared,

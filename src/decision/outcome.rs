@@ -38,6 +38,8 @@ pub struct Settled {
     pub status: OAuthIntegrationStatus,
     /// The event to publish.
     pub event: Option<EventDraft>,
+    /// The event about credentials that expire, if it is due: it is independent of the other one.
+    pub expiry_event: Option<EventDraft>,
     /// When to requeue; `None`: only when something changes.
     pub next: Option<Timestamp>,
 }

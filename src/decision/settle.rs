@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::api::reason::{FailureClass, Reason};
 use crate::api::status::{LastFailure, OAuthIntegrationStatus};
 use crate::decision::backoff::{TOO_MANY_REQUESTS, pause, pause_before_expiry};
+use crate::decision::expiry::{ExpiryNote, credentials_expiry};
 use crate::decision::observed::Observed;
 use crate::decision::outcome::{EventDraft, Outcome, Plan, Settled, Written};
 use crate::decision::status;
@@ -38,7 +39,7 @@ pub fn settle(observed: &Observed, plan: &Plan, outcome: &Outcome, now: Timestam
             Outcome::Nothing if matches!(plan, Plan::Revoke { .. }) => (Some(now + NO_PROGRESS_DELAY), None),
             Outcome::Nothing | Outcome::Written(_) => (None, None),
         };
-        return Settled { status: observed.status.clone(), event, next };
+        return Settled { status: observed.status.clone(), event, expiry_event: None, next };
     }
     // An integration that waits for a permit has nothing new to report until the token expires.
     if let Plan::Wait { reason: Reason::Queued | Reason::NamespaceThrottled, until } = plan
@@ -46,7 +47,7 @@ pub fn settle(observed: &Observed, plan: &Plan, outcome: &Outcome, now: Timestam
     {
         let expires_at = current_times(observed).map(|times| times.expires_at).filter(|at| *at > now);
         let next = [expires_at, *until].into_iter().flatten().min();
-        return Settled { status: observed.status.clone(), event: None, next };
+        return Settled { status: observed.status.clone(), event: None, expiry_event: None, next };
     }
     let times = match outcome {
         Outcome::Written(written) => Some(written.times),
@@ -54,14 +55,16 @@ pub fn settle(observed: &Observed, plan: &Plan, outcome: &Outcome, now: Timestam
     };
     let last_failure = last_failure(observed, plan, outcome, now);
     let problem = problem(observed, plan, last_failure.as_ref()).or_else(|| too_short(observed, times));
-    let status = status::build(observed, times, problem.as_ref(), last_failure, now);
+    let expiry = credentials_expiry(observed, times, now);
+    let status = status::build(observed, times, problem.as_ref(), last_failure, &expiry, now);
     let status = match outcome {
         Outcome::Written(Written { newly_issued: true, .. }) => status::with_renewal(status, observed, now),
         _ => status,
     };
     let event = event(observed, plan, outcome, &status);
-    let next = next(plan, outcome, &status, times, now);
-    Settled { status, event, next }
+    let expiry_event = expiry.note.and_then(|note| credentials_event(observed, note));
+    let next = [next(plan, outcome, &status, times, now), expiry.next].into_iter().flatten().min();
+    Settled { status, event, expiry_event, next }
 }
 
 /// The times of the stored token, if it is for the current spec.
@@ -281,6 +284,12 @@ fn expiry_event(observed: &Observed, status: &OAuthIntegrationStatus) -> Option<
         note: "the token expired and could not be renewed".to_owned(),
         is_routine: false,
     })
+}
+
+/// Reported once: as long as it is true, the condition `Ready` says it.
+fn credentials_event(observed: &Observed, ExpiryNote { reason, message }: ExpiryNote) -> Option<EventDraft> {
+    let is_news = !status::ready_says(&observed.status, &message);
+    is_news.then_some(EventDraft { warning: true, reason, trigger: reason, note: message, is_routine: false })
 }
 
 /// When to requeue: at the time of the plan, and no later than the time at which `Ready` changes.

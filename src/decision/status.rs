@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::api::reason::{FailureClass, Reason};
 use crate::api::status::{LastFailure, OAuthIntegrationStatus};
+use crate::decision::expiry::CredentialsExpiry;
 use crate::decision::observed::Observed;
 use crate::oauth::lifetime::TokenTimes;
 use crate::spec::advice;
@@ -43,10 +44,11 @@ pub fn build(
     times: Option<TokenTimes>,
     problem: Option<&Problem>,
     last_failure: Option<LastFailure>,
+    expiry: &CredentialsExpiry,
     now: Timestamp,
 ) -> OAuthIntegrationStatus {
     let secret_name = times.and(observed.template()).map(|template| template.secret_name.clone());
-    let mut conditions = vec![ready(observed, times, problem, now)];
+    let mut conditions = vec![with_note(ready(observed, times, problem, now), expiry)];
     conditions.extend(problem.and_then(progress_condition));
     if problem.is_none() && !conditions.iter().any(is_true) {
         let message = "waiting for a token".to_owned();
@@ -67,6 +69,7 @@ pub fn build(
         expires_at: times.map(|times| time(times.expires_at)),
         renew_at: times.map(|times| time(times.renew_at)),
         refresh_token_expires_at: times.and_then(|times| times.refresh_token_expires_at).map(time),
+        credentials_expire_at: expiry.at.map(time),
         last_handled_renew_request: observed.handled_renew_request().cloned(),
         last_renewal_time: observed.status.last_renewal_time.clone(),
         renewals: observed.status.renewals,
@@ -114,6 +117,17 @@ fn ready(observed: &Observed, times: Option<TokenTimes>, problem: Option<&Proble
     }
 }
 
+/// The condition with what users should know about the expiry of the credentials, which is always contained in full:
+/// this shows that it was reported.
+fn with_note(mut condition: Condition, expiry: &CredentialsExpiry) -> Condition {
+    if let Some(note) = &expiry.note {
+        truncate(&mut condition.message, MESSAGE_LENGTH.saturating_sub(note.message.chars().count() + 2));
+        condition.message += "; ";
+        condition.message += &note.message;
+    }
+    condition
+}
+
 /// When the refresh token expires, if it does so soon and renewals no longer extend it.
 #[must_use]
 pub fn expiring_refresh_token(times: TokenTimes) -> Option<Timestamp> {
@@ -142,9 +156,7 @@ fn progress_condition(problem: &Problem) -> Option<Condition> {
 }
 
 fn condition(type_: &str, status: bool, reason: Reason, mut message: String) -> Condition {
-    if let Some((end, _)) = message.char_indices().nth(MESSAGE_LENGTH) {
-        message.truncate(end);
-    }
+    truncate(&mut message, MESSAGE_LENGTH);
     Condition {
         type_: type_.to_owned(),
         status: if status { "True" } else { "False" }.to_owned(),
@@ -152,6 +164,12 @@ fn condition(type_: &str, status: bool, reason: Reason, mut message: String) -> 
         message,
         observed_generation: None,
         last_transition_time: time(Timestamp::UNIX_EPOCH),
+    }
+}
+
+fn truncate(message: &mut String, characters: usize) {
+    if let Some((end, _)) = message.char_indices().nth(characters) {
+        message.truncate(end);
     }
 }
 
@@ -192,6 +210,12 @@ pub fn has_true_condition(status: &OAuthIntegrationStatus, type_: &str, reason: 
 #[must_use]
 pub fn has_reason(status: &OAuthIntegrationStatus, type_: &str, reason: Reason) -> bool {
     find(status, type_).is_some_and(|condition| condition.reason == reason.as_str())
+}
+
+/// Whether the message of `Ready` contains a text.
+#[must_use]
+pub fn ready_says(status: &OAuthIntegrationStatus, text: &str) -> bool {
+    find(status, READY).is_some_and(|condition| condition.message.contains(text))
 }
 
 /// A time in whole seconds, as in a status, so that the value that is read back equals the written one.

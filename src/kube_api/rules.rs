@@ -5,6 +5,8 @@
 
 use http::{Method, Request};
 
+use crate::api::names::CREDENTIALS_EXPIRE_AT;
+
 /// The cost of a value in addition to its text.
 pub const NODE_COST: usize = 100;
 /// The maximum nesting depth, from the root of the response; well below the 128 levels of serde_json.
@@ -31,6 +33,8 @@ pub enum Annotations {
     None,
     /// Those of the operator's own API group.
     Own,
+    /// A single one.
+    Only(&'static str),
     /// All, within bounds.
     All,
 }
@@ -77,9 +81,9 @@ impl Rules {
         Self { managers: true, members: &["apiVersion", "kind", "metadata", "data", "type"], ..Self::GENERAL };
     const LISTED_SECRET: Self = Self { data_value: LISTED_DATA, data: LISTED_DATA, ..Self::SECRET };
     const CONFIG_MAP: Self = Self { annotations: Annotations::None, labels: false, ..Self::SECRET };
-    /// Only names and versions.
+    /// Names, versions, and the annotation that is used without reading the Secret.
     const IDENTITY: Self = Self {
-        annotations: Annotations::None,
+        annotations: Annotations::Only(CREDENTIALS_EXPIRE_AT),
         labels: false,
         owners: false,
         managers: false,
@@ -128,7 +132,6 @@ impl Reading {
         let accept = request.headers().get(http::header::ACCEPT).and_then(|accept| accept.to_str().ok());
         let metadata = accept.is_some_and(|accept| accept.contains("as=PartialObjectMetadata"));
         let rules = match (resource, call) {
-            // Lists and watches of the metadata of Secrets need only names and versions.
             ("secrets", Call::List | Call::Watch) if metadata => Rules::IDENTITY,
             ("secrets", Call::List | Call::Watch) => Rules::LISTED_SECRET,
             ("secrets", Call::Single) => Rules::SECRET,

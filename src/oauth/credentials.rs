@@ -68,6 +68,27 @@ credentials! {
     Assertion: "assertion", "assertion",
 }
 
+impl Credential {
+    /// Its name in messages.
+    #[must_use]
+    pub const fn display_name(self) -> &'static str {
+        match self {
+            Self::ClientId => "client ID",
+            Self::ClientSecret => "client secret",
+            Self::NextClientSecret => "next client secret",
+            Self::Username => "username",
+            Self::Password => "password",
+            Self::RefreshToken => "refresh token",
+            Self::PrivateKey => "private key",
+            Self::TlsCertificate => "client certificate",
+            Self::TlsKey => "its private key",
+            Self::SubjectToken => "subject token",
+            Self::ActorToken => "actor token",
+            Self::Assertion => "assertion",
+        }
+    }
+}
+
 /// The credentials of one request. `Debug` prints none of their values.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
@@ -131,12 +152,10 @@ impl Credentials {
         other
     }
 
-    /// The same with the next client secret in place of the current one.
-    #[must_use]
-    pub fn with_next_secret(&self) -> Self {
-        let mut other = self.clone();
-        other.set(Credential::ClientSecret, self.get(Credential::NextClientSecret).cloned());
-        other
+    /// Replaces the client secret with the next one.
+    pub fn use_next_secret(&mut self) {
+        let next = self.get(Credential::NextClientSecret).cloned();
+        self.set(Credential::ClientSecret, next);
     }
 
     /// All credentials that are set.

@@ -93,6 +93,8 @@ pub struct TokenTimes {
     pub renew_at: Timestamp,
     /// When the refresh token expires, if the endpoint says so.
     pub refresh_token_expires_at: Option<Timestamp>,
+    /// When the client certificate expires with which the token was requested, if there is one.
+    pub certificate_expires_at: Option<Timestamp>,
     /// Whether renewals with the refresh token no longer extend anything: the session at the endpoint ends.
     pub session_ends: bool,
     /// The warning about the lifetime for the author of the spec.
@@ -103,8 +105,15 @@ impl TokenTimes {
     /// Times without anything else.
     #[must_use]
     pub const fn new(issued_at: Timestamp, expires_at: Timestamp, renew_at: Timestamp) -> Self {
-        let (refresh_token_expires_at, session_ends, warning) = (None, false, None);
-        Self { issued_at, expires_at, renew_at, refresh_token_expires_at, session_ends, warning }
+        Self {
+            issued_at,
+            expires_at,
+            renew_at,
+            refresh_token_expires_at: None,
+            certificate_expires_at: None,
+            session_ends: false,
+            warning: None,
+        }
     }
 
     /// The same, but renewed before the refresh token expires, by a third of its lifetime, if a renewal can

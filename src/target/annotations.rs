@@ -23,6 +23,7 @@ pub(crate) const ISSUED_AT: &str = "oauth.evolutionx.io/issued-at";
 pub(crate) const EXPIRES_AT: &str = "oauth.evolutionx.io/expires-at";
 pub(crate) const RENEW_AT: &str = "oauth.evolutionx.io/renew-at";
 pub(crate) const REFRESH_TOKEN_EXPIRES_AT: &str = "oauth.evolutionx.io/refresh-token-expires-at";
+pub(crate) const CERTIFICATE_EXPIRES_AT: &str = "oauth.evolutionx.io/certificate-expires-at";
 /// Annotation `true` if renewals with the refresh token no longer extend anything.
 pub(crate) const SESSION_ENDS: &str = "oauth.evolutionx.io/session-ends";
 /// Annotation with the reason of a warning about the lifetime.
@@ -91,6 +92,7 @@ pub(crate) fn times(meta: &ObjectMeta) -> Option<TokenTimes> {
     let time = |name| annotation(meta, name)?.parse::<Timestamp>().ok();
     Some(TokenTimes {
         refresh_token_expires_at: time(REFRESH_TOKEN_EXPIRES_AT),
+        certificate_expires_at: time(CERTIFICATE_EXPIRES_AT),
         session_ends: annotation(meta, SESSION_ENDS) == Some("true"),
         warning: annotation(meta, LIFETIME_WARNING).and_then(Reason::parse),
         ..TokenTimes::new(time(ISSUED_AT)?, time(EXPIRES_AT)?, time(RENEW_AT)?)

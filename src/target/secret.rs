@@ -17,10 +17,10 @@ use crate::api::target::TargetKeys;
 use crate::fingerprint;
 use crate::oauth::lifetime::TokenTimes;
 use crate::target::annotations::{
-    ACCESS_TOKEN_HASH, BINDING_HASH, CLIENT_SECRET, CREDENTIALS_HASH, CREDENTIALS_NAME, CREDENTIALS_VERSION, DATA_HASH,
-    EXPIRES_AT, INTEGRATION_UID, ISSUED_AT, KEYS, LIFETIME_WARNING, MANAGED_BY, NEXT, REFRESH_TOKEN_EXPIRES_AT,
-    REFRESH_TOKEN_HASH, REFRESH_TOKEN_ROTATED, RENEW_AT, RETAINED_BY, RETAINED_FOR, SESSION_ENDS, SPEC_HASH,
-    TEMPLATE_HASH, WrittenKeys,
+    ACCESS_TOKEN_HASH, BINDING_HASH, CERTIFICATE_EXPIRES_AT, CLIENT_SECRET, CREDENTIALS_HASH, CREDENTIALS_NAME,
+    CREDENTIALS_VERSION, DATA_HASH, EXPIRES_AT, INTEGRATION_UID, ISSUED_AT, KEYS, LIFETIME_WARNING, MANAGED_BY, NEXT,
+    REFRESH_TOKEN_EXPIRES_AT, REFRESH_TOKEN_HASH, REFRESH_TOKEN_ROTATED, RENEW_AT, RETAINED_BY, RETAINED_FOR,
+    SESSION_ENDS, SPEC_HASH, TEMPLATE_HASH, WrittenKeys,
 };
 use crate::target::content::{Provenance, TargetContent};
 use crate::target::integrity::parts;
@@ -114,7 +114,15 @@ fn bookkeeping_annotations(
     written: &WrittenKeys,
     data: &BTreeMap<String, ByteString>,
 ) -> BTreeMap<String, String> {
-    let TokenTimes { issued_at, expires_at, renew_at, refresh_token_expires_at, session_ends, warning } = content.times;
+    let TokenTimes {
+        issued_at,
+        expires_at,
+        renew_at,
+        refresh_token_expires_at,
+        certificate_expires_at,
+        session_ends,
+        warning,
+    } = content.times;
     let Provenance {
         spec_hash,
         credentials_hash,
@@ -141,6 +149,7 @@ fn bookkeeping_annotations(
     ];
     let sometimes = [
         (REFRESH_TOKEN_EXPIRES_AT, refresh_token_expires_at.map(|at| at.to_string())),
+        (CERTIFICATE_EXPIRES_AT, certificate_expires_at.map(|at| at.to_string())),
         (SESSION_ENDS, session_ends.then(|| "true".to_owned())),
         (LIFETIME_WARNING, warning.map(|warning| warning.as_str().to_owned())),
         (ACCESS_TOKEN_HASH, access_token_hash.clone()),

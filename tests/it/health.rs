@@ -140,7 +140,15 @@ async fn the_crd_of_an_earlier_release_is_enough() {
     let control_plane = ControlPlane::start();
     manifests::install_crd(&control_plane);
     manifests::install_permissions(&control_plane);
-    let fields = ["ready", "reason", "refreshTokenExpiresAt", "lastHandledRenewRequest", "lastRenewalTime", "renewals"];
+    let fields = [
+        "ready",
+        "reason",
+        "refreshTokenExpiresAt",
+        "credentialsExpireAt",
+        "lastHandledRenewRequest",
+        "lastRenewalTime",
+        "renewals",
+    ];
     let at = "/spec/versions/0";
     let status = format!("{at}/schema/openAPIV3Schema/properties/status");
     let remove = |path: String| json!({"op": "remove", "path": path});

@@ -13,6 +13,7 @@ mod custom_requests;
 mod deletion;
 mod egress_and_isolation;
 mod examples;
+mod expiry;
 mod failures;
 mod health;
 mod identity_providers;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use oauth_operator::acquisition::attempt::{Attempt, IssuedToken, Progress};
+use oauth_operator::acquisition::content::rescheduled;
 use oauth_operator::api::reason::Reason;
 use oauth_operator::api::spec::OAuthIntegration;
 use oauth_operator::decision::observed::{CredentialsState, Observed, StoredTokens, TargetState};
@@ -102,6 +103,33 @@ fn a_stored_refresh_token_is_sent_and_kept_if_the_response_has_none() {
         let kept = issued.content.refresh_token.expect("a refresh token");
         assert_eq!(kept.expose_secret(), expected);
         assert_eq!(issued.warning, None);
+    }
+}
+
+/// A client certificate that ends on this day.
+fn certificate((year, month, day): (i32, u8, u8)) -> String {
+    let mut params = rcgen::CertificateParams::new(vec!["client".to_owned()]).expect("parameters");
+    params.not_after = rcgen::date_time_ymd(year, month, day);
+    params.self_signed(&rcgen::KeyPair::generate().expect("a key")).expect("a certificate").pem()
+}
+
+#[test]
+fn the_end_of_the_client_certificate_is_stored_with_the_token_and_stays_when_that_is_written_again() {
+    let with_certificate = json!({"clientAuthentication": {"method": "tls_client_auth"}});
+    let end = "2027-03-01T00:00:00Z".parse::<Timestamp>().expect("a time");
+    // RFC 5280, section 4.1.2.5: the last day of 9999 means no end.
+    for (last_day, expected) in [((2027, 3, 1), Some(end)), ((9999, 12, 31), None)] {
+        let pem = certificate(last_day);
+        let values = [CLIENT[0], (Credential::TlsCertificate, &pem), (Credential::TlsKey, "key")];
+        let (observed, spec) = observed(&with_certificate, &values, Some("stored"));
+        let mut attempt = Attempt::new(&observed, &spec, None).expect("an attempt");
+        let issued = done(attempt.record(Ok(token(None)), now(), SHORT_TIMEOUT)).expect("a token");
+        assert_eq!(issued.content.times.certificate_expires_at, expected);
+        let secret = build_secret("ns", &OwnerReference::default(), None, &spec.template, &issued.content);
+        let stored = TargetSnapshot::of(&secret).times.expect("times");
+        assert_eq!(stored, issued.content.times, "as it is read after a restart");
+        let again = rescheduled(&observed, &spec, &issued.content).times;
+        assert_eq!(again, TokenTimes { renew_at: again.renew_at, ..issued.content.times });
     }
 }
 

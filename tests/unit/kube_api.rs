@@ -14,7 +14,11 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 fn rules(uri: &str) -> Rules {
-    Reading::of(&http::Request::get(uri).header("accept", "application/json").body(()).expect("a request")).rules
+    accepted(uri, "application/json")
+}
+
+fn accepted(uri: &str, accept: &str) -> Rules {
+    Reading::of(&http::Request::get(uri).header("accept", accept).body(()).expect("a request")).rules
 }
 
 fn integrations() -> Rules {
@@ -23,6 +27,11 @@ fn integrations() -> Rules {
 
 fn secrets() -> Rules {
     rules("/api/v1/secrets?limit=5")
+}
+
+/// The list of the credentials Secrets.
+fn metadata_of_secrets() -> Rules {
+    accepted("/api/v1/secrets?limit=5", "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1")
 }
 
 /// The output of the filter for input in chunks of these sizes.
@@ -67,6 +76,10 @@ fn pruned_metadata(rules: &Rules, metadata: &Map<String, Value>) -> Value {
             let kept = value.as_object()?.iter().filter(|(name, _)| own(name));
             Some(kept.map(|(name, value)| (name.clone(), value.clone())).collect::<Map<_, _>>().into())
         }
+        "annotations" if let Annotations::Only(only) = rules.annotations => {
+            let kept = value.as_object()?.iter().filter(|(name, _)| *name == only);
+            Some(kept.map(|(name, value)| (name.clone(), value.clone())).collect::<Map<_, _>>().into())
+        }
         "managedFields" if rules.managers => {
             let entry = |entry: &Value| match entry["manager"].as_str() {
                 Some("oauth-operator") => json!({"manager": "oauth-operator", "operation": entry["operation"]}),
@@ -102,7 +115,11 @@ fn harmless() -> impl Strategy<Value = Value> {
 }
 
 fn metadata() -> impl Strategy<Value = Value> {
-    let key = prop_oneof!["oauth.evolutionx.io/[a-z]{1,5}", "[a-z]{1,4}/[a-z]{1,4}"];
+    let key = prop_oneof![
+        "oauth.evolutionx.io/[a-z]{1,5}",
+        "[a-z]{1,4}/[a-z]{1,4}",
+        "oauth.evolutionx.io/credentials-expire-at[a-z]?",
+    ];
     let texts = prop::collection::btree_map(key, ".{0,9}", 0..4);
     let manager = prop_oneof![Just("oauth-operator"), Just("kubectl"), Just("oauth-operator-2")];
     let entries = prop::collection::vec(
@@ -134,9 +151,8 @@ proptest! {
         objects in prop::collection::vec(object(), 0..4),
         sizes in prop::collection::vec(1_usize..40, 1..9),
         pretty: bool,
-        of_secrets: bool,
+        rules in prop::sample::select(vec![integrations(), secrets(), metadata_of_secrets()]),
     ) {
-        let rules = if of_secrets { secrets() } else { integrations() };
         let list = json!({"kind": "XList", "metadata": {"resourceVersion": "9", "continue": "c"}, "items": objects});
         let text = if pretty { serde_json::to_vec_pretty(&list) } else { serde_json::to_vec(&list) }.expect("JSON");
         // Numbers with many digits are parsed with a small rounding error.
@@ -218,6 +234,24 @@ fn hostile() -> impl Strategy<Value = String> {
         Just((r#""metadata":{"name":"hostile"},"kind":"#, "")),
     ];
     (place, value).prop_map(|((before, after), value)| format!("{{{before}{value}{after}}}"))
+}
+
+#[test]
+fn of_the_annotations_of_credentials_secrets_only_the_expiry_is_read() {
+    let list = |annotations: &Value| {
+        let items = [json!({"metadata": {"name": "it", "annotations": annotations}})];
+        let text = json!({"metadata": {}, "items": items}).to_string();
+        let out = filter(metadata_of_secrets(), text.as_bytes(), &[4_096]);
+        assert!(!String::from_utf8_lossy(&out).contains(LEFT_OUT), "the object stays readable");
+        serde_json::from_slice::<Value>(&out).expect("JSON")["items"][0]["metadata"]["annotations"].clone()
+    };
+    let expiry = "oauth.evolutionx.io/credentials-expire-at";
+    let read = list(&json!({expiry: "2027-03-01", "oauth.evolutionx.io/allowed-endpoints": "x", "a": "b"}));
+    assert_eq!(read, json!({expiry: "2027-03-01"}));
+    // The longest text that has a meaning, in its longest encoding; and what a tenant may write.
+    let long = "\u{1}".repeat(1 << 10);
+    assert_eq!(list(&json!({expiry: long})), json!({expiry: long}));
+    assert_eq!(list(&json!({expiry: "x".repeat(250 << 10)})), json!({}));
 }
 
 #[test]

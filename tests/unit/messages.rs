@@ -416,6 +416,8 @@ fn the_messages_are_documented_as_they_are() {
         Reason::RenewBeforeTooLong,
         Reason::RefreshTokenIgnored,
         Reason::RefreshTokenExpiring,
+        Reason::CredentialsExpiring,
+        Reason::CredentialsExpiryInvalid,
         Reason::FallbackUsed,
         Reason::NextClientSecretUsed,
         Reason::RevocationFailed,

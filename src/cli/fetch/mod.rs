@@ -27,6 +27,7 @@ use crate::cli::args::FetchArgs;
 use crate::cli::fetch::manifests::Manifests;
 use crate::clock::now;
 use crate::controller::error::Error;
+use crate::decision::expiry::{CredentialsExpiry, ExpiryNote, credentials_expiry};
 use crate::decision::observed::{CredentialsState, Observed};
 use crate::decision::outcome::Plan;
 use crate::decision::plan::plan;
@@ -37,7 +38,9 @@ use crate::oauth::credentials::{Credential, Credentials};
 use crate::oauth::error::RequestError;
 use crate::oauth::http::custom_ca::CustomCa;
 use crate::oauth::http::egress::EgressPolicy;
+use crate::oauth::lifetime::TokenTimes;
 use crate::spec::chain::ChainedToken;
+use crate::spec::expiry::DeclaredExpiry;
 use crate::spec::validated::ValidatedSpec;
 use crate::spec::{advice, chained_token, credentials};
 use crate::target::annotations::{MANAGED_BY, OWN_PREFIX, WrittenKeys};
@@ -58,6 +61,7 @@ pub async fn run(arguments: FetchArgs) -> ExitCode {
         requires_pin: egress.require_pin,
         targets: TargetPolicy::new(targets.allow_target_types, targets.allow_target_metadata),
         spends: write.is_some(),
+        explains: explain,
     };
     let work = async {
         let mut manifests = Manifests::default();
@@ -108,6 +112,8 @@ struct Settings {
     targets: TargetPolicy,
     /// Whether a refresh token from the files may be sent.
     spends: bool,
+    /// Whether the expiry of the credentials is printed, even if it is far away.
+    explains: bool,
 }
 
 /// The result for one integration.
@@ -176,6 +182,7 @@ async fn fetch(client: &Client, integration: &OAuthIntegration, manifests: &Mani
         }
     }
     let acquired = acquisition::acquire_token(client, &observed, spec, None).await.result;
+    print_expiry(&observed, acquired.as_ref().ok().map(|issued| issued.content.times), settings);
     let new_token = match &acquired {
         Ok(issued) => issued.content.refresh_token.as_ref(),
         Err(error) => error.refresh_token.as_ref().map(|token| &token.0),
@@ -190,6 +197,16 @@ async fn fetch(client: &Client, integration: &OAuthIntegration, manifests: &Mani
         secret::build_secret(&namespace, &owner, None, &spec.template, &issued.content)
     });
     Fetched { result, refresh_token }
+}
+
+fn print_expiry(observed: &Observed, times: Option<TokenTimes>, settings: &Settings) {
+    let CredentialsExpiry { at, note, next: _ } = credentials_expiry(observed, times, now());
+    if let Some(at) = at.filter(|_| settings.explains) {
+        eprintln!("# the credentials of {} expire at {at}", observed.name);
+    }
+    if let Some(ExpiryNote { reason, message }) = note {
+        eprintln!("warning: {}: {reason}: {message}", observed.name);
+    }
 }
 
 fn unspent_message(spec: &ValidatedSpec) -> String {
@@ -216,12 +233,24 @@ fn observed(integration: &OAuthIntegration, manifests: &Manifests, settings: &Se
         Ok(spec) => credentials_seen(spec, manifests),
         Err(_) => CredentialsState::NotRead(None),
     };
+    let secret_name = spec.as_ref().ok().and_then(|spec| spec.credentials.secret_name.as_ref());
+    let secret = secret_name.and_then(|name| manifests.secrets.get(name));
+    let declared_expiry = secret.map(|secret| DeclaredExpiry::of(&secret.metadata));
     let target_not_allowed = spec.as_ref().ok().and_then(|spec| settings.targets.check(&spec.template).err());
     let observed = Observed { target_not_allowed, ..Observed::new(integration, spec, now()) };
     let uid = if observed.uid.is_empty() { name } else { observed.uid };
     // The status in the file comes from a cluster, and does not apply here.
     let status = OAuthIntegrationStatus::default();
-    Observed { uid, deleting: false, finalizer: false, suspend: false, credentials, status, ..observed }
+    Observed {
+        uid,
+        deleting: false,
+        finalizer: false,
+        suspend: false,
+        credentials,
+        declared_expiry,
+        status,
+        ..observed
+    }
 }
 
 fn credentials_seen(spec: &ValidatedSpec, manifests: &Manifests) -> CredentialsState {

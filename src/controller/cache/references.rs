@@ -3,7 +3,11 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 use crate::controller::cache::lock::lock;
+use crate::spec::expiry::DeclaredExpiry;
+use crate::target::annotations;
 
 /// A Secret: its namespace and its name.
 pub type SecretRef = (String, String);
@@ -23,6 +27,24 @@ fn is_token(name: &str) -> bool {
 
 pub(crate) type NamespaceAndUid = (String, String);
 
+/// What is known about a Secret without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SecretFacts {
+    /// Its version.
+    pub version: u64,
+    /// What its annotation says about the expiry of the credentials in it. Users can write any text there, so only the
+    /// parsed time is kept.
+    pub expiry: DeclaredExpiry,
+}
+
+impl SecretFacts {
+    /// The facts in the metadata of a Secret.
+    #[must_use]
+    pub fn of(meta: &ObjectMeta) -> Self {
+        Self { version: annotations::version(meta), expiry: DeclaredExpiry::of(meta) }
+    }
+}
+
 /// The Secrets that integrations reference, with their versions.
 #[derive(Debug, Default)]
 pub struct SecretReferences {
@@ -40,7 +62,7 @@ struct ReferenceIndex {
 
 #[derive(Debug, Default)]
 struct ReferencedSecret {
-    version: Option<u64>,
+    facts: Option<SecretFacts>,
     /// Whether its deletion will be reported to its dependents.
     is_deletion_pending: bool,
     dependents: Vec<String>,
@@ -87,10 +109,10 @@ impl SecretReferences {
         lock(&self.inner).uids.contains(&(namespace.to_owned(), uid.to_owned()))
     }
 
-    /// Records the version of a Secret (`None` if it is unknown), and returns the integrations that reference it.
-    pub fn record_version(&self, secret: &SecretRef, version: Option<u64>) -> Vec<String> {
+    /// Records what a watch says about a Secret (`None` if it is gone), and returns the integrations that reference it.
+    pub fn record_watched(&self, secret: &SecretRef, facts: Option<SecretFacts>) -> Vec<String> {
         lock(&self.inner).by_secret.get_mut(secret).map_or_else(Vec::new, |referenced| {
-            referenced.version = version.max(version.and(referenced.version));
+            referenced.facts = facts.map(|facts| newest(referenced.facts, facts));
             referenced.dependents.clone()
         })
     }
@@ -101,7 +123,7 @@ impl SecretReferences {
     #[must_use]
     pub fn record_deletion(&self, secret: &SecretRef) -> bool {
         lock(&self.inner).by_secret.get_mut(secret).is_some_and(|referenced| {
-            referenced.version = None;
+            referenced.facts = None;
             !std::mem::replace(&mut referenced.is_deletion_pending, true)
         })
     }
@@ -115,17 +137,17 @@ impl SecretReferences {
         })
     }
 
-    /// Records the version of a Secret that was read.
-    pub fn record_read(&self, secret: &SecretRef, version: u64) {
+    /// Records a Secret that was read.
+    pub fn record_read(&self, secret: &SecretRef, facts: SecretFacts) {
         if let Some(referenced) = lock(&self.inner).by_secret.get_mut(secret) {
-            referenced.version = referenced.version.max(Some(version));
+            referenced.facts = Some(newest(referenced.facts, facts));
         }
     }
 
-    /// The version of a Secret, if it is known.
+    /// What is known about a Secret.
     #[must_use]
-    pub fn version(&self, secret: &SecretRef) -> Option<u64> {
-        lock(&self.inner).by_secret.get(secret)?.version
+    pub fn facts(&self, secret: &SecretRef) -> Option<SecretFacts> {
+        lock(&self.inner).by_secret.get(secret)?.facts
     }
 
     /// The integrations that reference something.
@@ -143,21 +165,52 @@ impl SecretReferences {
     }
 }
 
+/// A watch may be behind a read.
+fn newest(known: Option<SecretFacts>, found: SecretFacts) -> SecretFacts {
+    known.filter(|known| known.version > found.version).unwrap_or(found)
+}
+
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
+
+    fn facts(version: u64) -> SecretFacts {
+        let expiry = Timestamp::from_second(i64::try_from(version).unwrap_or_default());
+        SecretFacts { version, expiry: expiry.map_or(DeclaredExpiry::Invalid, DeclaredExpiry::At) }
+    }
+
+    #[test]
+    fn the_newest_version_counts_with_its_expiry_whether_it_was_read_or_watched() {
+        let (references, secret) = (SecretReferences::default(), ("a".to_owned(), "credentials".to_owned()));
+        references.record_read(&secret, facts(1));
+        assert_eq!(references.facts(&secret), None, "nothing references it, so nothing is kept");
+        references.set_references("a", "erp", HashSet::from(["credentials".to_owned()]));
+        references.record_read(&secret, facts(2));
+        assert_eq!(references.record_watched(&secret, Some(facts(1))), ["erp"]);
+        assert_eq!(references.facts(&secret), Some(facts(2)), "the watch is behind");
+        references.record_watched(&secret, Some(facts(3)));
+        references.record_read(&secret, facts(2));
+        assert_eq!(references.facts(&secret), Some(facts(3)));
+        let without = SecretFacts { version: 4, expiry: DeclaredExpiry::None };
+        references.record_watched(&secret, Some(without));
+        assert_eq!(references.facts(&secret), Some(without), "the annotation was removed");
+        references.record_watched(&secret, None);
+        assert_eq!(references.facts(&secret), None);
+    }
 
     #[test]
     fn a_secret_has_one_pending_deletion_at_a_time() {
         let (references, secret) = (SecretReferences::default(), ("a".to_owned(), "credentials".to_owned()));
         assert!(!references.record_deletion(&secret), "nothing references it");
         references.set_references("a", "erp", HashSet::from(["credentials".to_owned()]));
-        references.record_version(&secret, Some(1));
+        references.record_watched(&secret, Some(facts(1)));
         assert!(references.record_deletion(&secret));
-        assert_eq!(references.version(&secret), None);
-        references.record_version(&secret, Some(2));
+        assert_eq!(references.facts(&secret), None);
+        references.record_watched(&secret, Some(facts(2)));
         assert!(!references.record_deletion(&secret), "created and deleted again");
-        assert_eq!(references.version(&secret), None);
+        assert_eq!(references.facts(&secret), None);
         assert_eq!(references.end_deletion(&secret), ["erp"]);
         assert!(references.record_deletion(&secret), "the next deletion");
     }

@@ -38,7 +38,7 @@ pub(crate) fn version(context: &Context, namespace: &str, of_secret: &str, token
     let other = found.as_deref().and_then(parsed);
     let secret = other.and_then(|other| other.spec.credentials.as_ref()).map(|credentials| &credentials.secret_name);
     let secret: Option<SecretRef> = secret.map(|name| (namespace.to_owned(), name.clone()));
-    let of_owner = secret.and_then(|secret| context.secret_references.version(&secret));
+    let of_owner = secret.and_then(|secret| Some(context.secret_references.facts(&secret)?.version));
     let snapshot = other.and_then(|other| {
         let target = other.spec.target.secret_name.clone().unwrap_or_else(|| other.name_any());
         let known = context.targets.for_integration(namespace, &other.uid().unwrap_or_default());

@@ -26,7 +26,6 @@ use kube::{Api, ResourceExt};
 
 use crate::api::spec::OAuthIntegration;
 use crate::clock::now;
-use crate::controller::cache::references::SecretRef;
 use crate::controller::checks::Checked;
 use crate::controller::context::Context;
 use crate::controller::error::Error;
@@ -38,6 +37,7 @@ use crate::decision::plan::plan;
 use crate::decision::reads::{Reads, missing_reads};
 use crate::error_report::chain;
 use crate::failpoints::failpoint;
+use crate::spec::expiry::DeclaredExpiry;
 use crate::spec::validated::ValidatedSpec;
 use crate::target::annotations;
 
@@ -86,6 +86,7 @@ async fn read_missing(context: &Context, integration: &OAuthIntegration, observe
         // Whether a retained target is taken over depends on the credentials, so they are recorded first.
         if let Some(credentials) = credentials.transpose()? {
             observed.credentials = credentials;
+            observed.declared_expiry = known_credentials(context, secrets.namespace().unwrap_or_default(), &spec).1;
         }
         if let Some(target) = target.transpose()? {
             target::record(context, observed, &spec, target);
@@ -120,22 +121,14 @@ fn observe_cached(context: &Context, integration: &OAuthIntegration) -> Observed
         // Under the uid of this integration, but not its own: there is no other owner to name.
         Some(_) => TargetState::NotOwned(None),
     };
-    let version = spec.as_ref().ok().and_then(|spec| {
-        let version = match spec.credentials.secret_name.clone() {
-            Some(name) => {
-                let secret: SecretRef = (namespace.clone(), name);
-                context.secret_references.version(&secret)?.to_string()
-            }
-            None => secrets::NO_SECRET.to_owned(),
-        };
-        let chained = spec.credentials.chained.as_ref();
-        Some(chained.map_or_else(|| version.clone(), |token| chains::version(context, &namespace, &version, token)))
-    });
+    let (version, declared_expiry) =
+        spec.as_ref().map_or((None, None), |spec| known_credentials(context, &namespace, spec));
     Observed {
         dependency_cycle: chains::cycle(context, &namespace, integration),
         target_not_allowed: spec.as_ref().ok().and_then(|spec| context.target_policy.check(&spec.template).err()),
         spec,
         credentials: CredentialsState::NotRead(version),
+        declared_expiry,
         previous_targets,
         write_pending: has_pending_write(context, &uid, &target),
         target,
@@ -149,6 +142,26 @@ fn observe_cached(context: &Context, integration: &OAuthIntegration) -> Observed
         status: context.states.newest_status(&uid, annotations::version(&integration.metadata), &observed.status),
         ..observed
     }
+}
+
+/// The version of the credentials Secret, and what its annotation says about the expiry, as far as they are known.
+fn known_credentials(
+    context: &Context,
+    namespace: &str,
+    spec: &ValidatedSpec,
+) -> (Option<String>, Option<DeclaredExpiry>) {
+    let (version, expiry) = match spec.credentials.secret_name.clone() {
+        Some(name) => {
+            let facts = context.secret_references.facts(&(namespace.to_owned(), name));
+            (facts.map(|facts| facts.version.to_string()), facts.map(|facts| facts.expiry))
+        }
+        None => (Some(secrets::NO_SECRET.to_owned()), Some(DeclaredExpiry::None)),
+    };
+    let with_token = |version: String| match &spec.credentials.chained {
+        Some(token) => chains::version(context, namespace, &version, token),
+        None => version,
+    };
+    (version.map(with_token), expiry)
 }
 
 /// Whether a pending write is still current: another replica may have written a newer token.

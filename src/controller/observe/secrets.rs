@@ -11,6 +11,7 @@ use kube::{Api, ResourceExt};
 use secrecy::SecretString;
 
 use crate::api::connection::{CaBundle, CaBundleKind};
+use crate::controller::cache::references::SecretFacts;
 use crate::controller::context::Context;
 use crate::controller::error::Error;
 use crate::controller::observe::chains;
@@ -23,7 +24,6 @@ use crate::oauth::http::custom_ca::CustomCa;
 use crate::spec::advice;
 use crate::spec::validated::ValidatedSpec;
 use crate::spec::{credentials, sources};
-use crate::target::annotations;
 
 /// The version of credentials without a Secret.
 pub const NO_SECRET: &str = "none";
@@ -84,9 +84,9 @@ async fn read_all(
 async fn read_secret(context: &Context, secrets: &Api<Secret>, name: &str) -> Result<(Secret, String), ReadError> {
     match with_timeout(secrets.get_opt(name)).await {
         Ok(Some(secret)) => {
-            let version = annotations::version(&secret.metadata);
-            context.secret_references.record_read(&(secret.namespace().unwrap_or_default(), name.to_owned()), version);
-            Ok((secret, version.to_string()))
+            let facts = SecretFacts::of(&secret.metadata);
+            context.secret_references.record_read(&(secret.namespace().unwrap_or_default(), name.to_owned()), facts);
+            Ok((secret, facts.version.to_string()))
         }
         Ok(None) => Err(ReadError::missing(credentials::missing_secret_message(name))),
         Err(error) if is_forbidden(&error) => Err(ReadError::denied(format!(

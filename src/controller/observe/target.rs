@@ -91,7 +91,7 @@ pub(crate) fn record(context: &Context, observed: &mut Observed, spec: &Validate
 }
 
 /// The name of the existing integration that a Secret belongs to, if it is another one.
-pub(crate) fn other_owner(context: &Context, snapshot: &TargetSnapshot, observed: &Observed) -> Option<String> {
+fn other_owner(context: &Context, snapshot: &TargetSnapshot, observed: &Observed) -> Option<String> {
     let (_, uid) = snapshot.owner.as_ref().filter(|_| !snapshot.retained)?;
     let is_other = *uid != observed.uid && context.secret_references.has(&snapshot.namespace, uid);
     snapshot.owner_name().filter(|_| is_other)

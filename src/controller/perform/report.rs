@@ -30,7 +30,7 @@ use crate::target::annotations;
 /// of four.
 const ROUTINE_EVENT_INTERVAL: SignedDuration = SignedDuration::from_mins(30);
 
-/// Writes the status if it changed, then publishes the event. If the namespace has used up its budget and the status
+/// Writes the status if it changed, then publishes the events. If the namespace has used up its budget and the status
 /// can wait, nothing is written, and the time of the next try is returned.
 ///
 /// # Errors
@@ -42,7 +42,7 @@ pub async fn report(
     observed: &Observed,
     settled: &Settled,
 ) -> Result<Option<Timestamp>, Error> {
-    let Settled { status, event, next: _ } = settled;
+    let Settled { status, event, expiry_event, next: _ } = settled;
     if !context.leadership.is_leader() {
         return Ok(None);
     }
@@ -61,6 +61,9 @@ pub async fn report(
         if let InitialRefreshToken::Spent(sibling) = &observed.initial_refresh_token {
             publish_sibling_event(context, integration, sibling).await;
         }
+    }
+    if let Some(event) = expiry_event {
+        publish_event(context, integration, event, observed.now).await;
     }
     failpoint!("after-report");
     Ok(None)

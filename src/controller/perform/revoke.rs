@@ -165,17 +165,17 @@ fn revocation_job(
     let CredentialsState::Resolved(credentials, _) = &observed.credentials else { return None };
     let revocation = spec.revocation.as_ref()?;
     let endpoint = revocation.endpoint.clone();
+    let mut credentials = Arc::clone(credentials);
+    if latest.uses_next_secret {
+        Arc::make_mut(&mut credentials).use_next_secret();
+    }
     Some(RevocationJob {
         namespace: namespace.clone(),
         name: name.clone(),
         uid: observed.uid.clone(),
         // A DPoP proof belongs to a token request; a revocation endpoint does not require one.
         token_request: TokenRequest { format: revocation.format, dpop: false, ..spec.token_request.clone() },
-        credentials: if latest.uses_next_secret {
-            Arc::new(credentials.with_next_secret())
-        } else {
-            Arc::clone(credentials)
-        },
+        credentials,
         revocation: RevocationRequest { endpoint, token: token.clone(), hint },
     })
 }

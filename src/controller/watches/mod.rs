@@ -33,7 +33,7 @@ use kube::runtime::{WatchStreamExt, reflector};
 use crate::api::names::{MANAGER, RENEW_REQUESTED_AT};
 use crate::api::spec::OAuthIntegration;
 use crate::controller::cache::references;
-use crate::controller::cache::references::SecretRef;
+use crate::controller::cache::references::{SecretFacts, SecretRef};
 use crate::controller::cache::targets::Relist;
 use crate::controller::context::Context;
 use crate::controller::queue::{GuardedIntegration, Request};
@@ -41,7 +41,7 @@ use crate::controller::watches::restart::{after, api, with_backoff};
 use crate::controller::watches::share::Shares;
 use crate::kube_api::lenient::{Lenient, WatchedSecret};
 use crate::spec::chain;
-use crate::target::annotations;
+use crate::spec::expiry::DeclaredExpiry;
 use crate::target::annotations::MANAGED_BY;
 use crate::target::snapshot::TargetSnapshot;
 
@@ -217,6 +217,7 @@ fn targets(
     let secrets = api::<WatchedSecret>(&context.client, scope);
     with_backoff(watcher(secrets, config))
         .map_ok(move |event| {
+            let mut expiry = DeclaredExpiry::None;
             let touched: Vec<Arc<TargetSnapshot>> = match event {
                 Event::Init => {
                     relist = Some(Relist::begin(&context.targets, own_scope.as_deref()));
@@ -224,6 +225,7 @@ fn targets(
                 }
                 Event::InitApply(WatchedSecret { metadata, data }) => {
                     let snapshot = TargetSnapshot::read(&metadata, data.as_ref());
+                    expiry = DeclaredExpiry::of(&metadata);
                     if let Some(relist) = &mut relist {
                         relist.seen(&snapshot);
                     }
@@ -236,6 +238,7 @@ fn targets(
                 }
                 Event::Apply(WatchedSecret { metadata, data }) => {
                     let snapshot = TargetSnapshot::read(&metadata, data.as_ref());
+                    expiry = DeclaredExpiry::of(&metadata);
                     record_target(&context, &snapshot);
                     vec![Arc::new(snapshot)]
                 }
@@ -245,7 +248,7 @@ fn targets(
                     vec![Arc::new(snapshot)]
                 }
             };
-            let requests = touched.iter().flat_map(|snapshot| affected_integrations(&context, snapshot));
+            let requests = touched.iter().flat_map(|snapshot| affected_integrations(&context, snapshot, expiry));
             stream::iter(requests.map(Ok).collect::<Vec<_>>())
         })
         .try_flatten()
@@ -260,10 +263,12 @@ fn record_target(context: &Context, snapshot: &TargetSnapshot) {
     }
 }
 
-/// The owner of a Secret, and the integrations that reference it or the tokens of its owner.
-fn affected_integrations(context: &Context, snapshot: &TargetSnapshot) -> Vec<Request> {
+/// The owner of a Secret, and the integrations that reference it or the tokens of its owner: a target may also be the
+/// credentials of others.
+fn affected_integrations(context: &Context, snapshot: &TargetSnapshot, expiry: DeclaredExpiry) -> Vec<Request> {
     let secret: SecretRef = (snapshot.namespace.clone(), snapshot.name.clone());
-    let mut names = context.secret_references.record_version(&secret, Some(snapshot.version));
+    let facts = SecretFacts { version: snapshot.version, expiry };
+    let mut names = context.secret_references.record_watched(&secret, Some(facts));
     if let Some((owner, _)) = &snapshot.owner {
         let tokens = (snapshot.namespace.clone(), references::tokens_of(owner));
         names.extend(context.secret_references.dependents(&tokens));
@@ -290,34 +295,34 @@ fn credentials(
     let secrets = api::<PartialObjectMeta<Secret>>(&context.client, scope);
     with_backoff(watcher(secrets, config))
         .map_ok(move |event| {
-            let seen: Vec<(SecretRef, Option<u64>)> = match event {
+            let seen: Vec<(SecretRef, Option<SecretFacts>)> = match event {
                 Event::Init => {
                     unseen = context.secret_references.all(own_scope.as_deref());
                     vec![]
                 }
                 Event::InitApply(secret) => {
-                    let (secret, version) = reference_and_version(&secret);
+                    let (secret, facts) = reference_and_facts(&secret);
                     unseen.remove(&secret);
-                    vec![(secret, Some(version))]
+                    vec![(secret, Some(facts))]
                 }
                 Event::InitDone => {
                     context.cache_sync.done(&name);
                     std::mem::take(&mut unseen).into_iter().map(|secret| (secret, None)).collect()
                 }
                 Event::Apply(secret) => {
-                    let (secret, version) = reference_and_version(&secret);
-                    vec![(secret, Some(version))]
+                    let (secret, facts) = reference_and_facts(&secret);
+                    vec![(secret, Some(facts))]
                 }
                 Event::Delete(secret) => {
-                    let (secret, _) = reference_and_version(&secret);
+                    let (secret, _) = reference_and_facts(&secret);
                     if context.secret_references.record_deletion(&secret) {
                         tokio::spawn(reconcile_dependents_later(Arc::clone(&context), secret));
                     }
                     vec![]
                 }
             };
-            let reconcile_requests = seen.into_iter().flat_map(|(secret, version)| {
-                let mut names = context.secret_references.record_version(&secret, version);
+            let reconcile_requests = seen.into_iter().flat_map(|(secret, facts)| {
+                let mut names = context.secret_references.record_watched(&secret, facts);
                 // The annotation of the Secret also restricts where the tokens of its integrations may be sent.
                 let tokens = names.iter().map(|name| (secret.0.clone(), references::tokens_of(name)));
                 let dependents: Vec<String> =
@@ -339,6 +344,6 @@ async fn reconcile_dependents_later(context: Arc<Context>, secret: SecretRef) {
     }
 }
 
-fn reference_and_version(secret: &PartialObjectMeta<Secret>) -> (SecretRef, u64) {
-    ((secret.namespace().unwrap_or_default(), secret.name_any()), annotations::version(&secret.metadata))
+fn reference_and_facts(secret: &PartialObjectMeta<Secret>) -> (SecretRef, SecretFacts) {
+    ((secret.namespace().unwrap_or_default(), secret.name_any()), SecretFacts::of(&secret.metadata))
 }

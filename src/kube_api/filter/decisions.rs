@@ -85,12 +85,18 @@ impl Filter {
     }
 
     pub(crate) fn decide_annotation(&self) -> Decision {
-        let (wanted, spent, max) = if self.key.starts_with(OWN) {
-            (self.rules.annotations != Annotations::None, self.own_annotations, OWN_ANNOTATIONS)
-        } else {
-            (self.rules.annotations == Annotations::All, self.other_annotations, OTHER_ANNOTATIONS)
+        let is_own = self.key.starts_with(OWN);
+        let (wanted, max_cost) = match self.rules.annotations {
+            Annotations::None => (false, 0),
+            Annotations::Own => (is_own, ANNOTATION),
+            Annotations::Only(name) => {
+                (self.key.get(1..self.key.len().saturating_sub(1)) == Some(name.as_bytes()), SCALAR)
+            }
+            Annotations::All => (true, ANNOTATION),
         };
-        if wanted && spent < max { Decision::Keep(Location::Other, Some((ANNOTATION, false))) } else { Decision::Drop }
+        let (spent, max) =
+            if is_own { (self.own_annotations, OWN_ANNOTATIONS) } else { (self.other_annotations, OTHER_ANNOTATIONS) };
+        if wanted && spent < max { Decision::Keep(Location::Other, Some((max_cost, false))) } else { Decision::Drop }
     }
 }
 

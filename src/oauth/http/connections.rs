@@ -263,3 +263,13 @@ pub fn check_validity(pem: &str, now: Timestamp) -> Result<(), RequestError> {
     }
     Ok(())
 }
+
+/// When a certificate expires; `None` if it cannot be read, or says that it does not expire (RFC 5280, section
+/// 4.1.2.5).
+#[must_use]
+pub fn certificate_expiry(pem: &str) -> Option<Timestamp> {
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
+    let (_, certificate) = x509_parser::parse_x509_certificate(&der).ok()?;
+    let [_, ends] = validity(&certificate);
+    (ends < Timestamp::MAX).then_some(ends)
+}

@@ -110,6 +110,9 @@ pub struct Certificate {
     pub key: String,
 }
 
+/// When certificates end, unless a test needs another day.
+const LAST_DAY: &str = "2090-01-01";
+
 /// The host of the identity provider in the documentation.
 pub const LOGIN_HOST: &str = "login.example.com";
 
@@ -142,29 +145,36 @@ impl CertificateAuthority {
     pub fn server(&self) -> Certificate {
         self.issue(
             &["127.0.0.1", LOGIN_HOST, &crate::node::OUTSIDE.to_string()],
-            2090,
+            LAST_DAY,
             ExtendedKeyUsagePurpose::ServerAuth,
         )
     }
 
     /// A certificate for a client of this name.
     pub fn client(&self, name: &str) -> Certificate {
-        self.issue(&[name], 2090, ExtendedKeyUsagePurpose::ClientAuth)
+        self.client_until(name, LAST_DAY)
     }
 
     /// An expired client certificate.
     pub fn expired_client(&self, name: &str) -> Certificate {
-        self.issue(&[name], 2020, ExtendedKeyUsagePurpose::ClientAuth)
+        self.client_until(name, "2020-01-01")
     }
 
-    fn issue(&self, names: &[&str], last_year: i32, usage: ExtendedKeyUsagePurpose) -> Certificate {
+    /// A certificate for a client that ends at the begin of this day (UTC).
+    pub fn client_until(&self, name: &str, day: &str) -> Certificate {
+        self.issue(&[name], day, ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    fn issue(&self, names: &[&str], last_day: &str, usage: ExtendedKeyUsagePurpose) -> Certificate {
+        let numbers: Vec<i32> = last_day.split('-').map(|part| part.parse().expect("a number")).collect();
+        let small = |number: i32| u8::try_from(number).expect("a month or a day");
         let all = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let mut params = CertificateParams::new(all).expect("parameters");
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, names[0]);
         params.extended_key_usages = vec![usage];
         params.not_before = date_time_ymd(2019, 1, 1);
-        params.not_after = date_time_ymd(last_year, 1, 1);
+        params.not_after = date_time_ymd(numbers[0], small(numbers[1]), small(numbers[2]));
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         Certificate { pem: certificate.pem(), key: key.serialize_pem() }

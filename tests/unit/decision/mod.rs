@@ -1,5 +1,6 @@
 //! Guarantee: `plan` and `settle` decide as designed for every sequence of events.
 
+mod expiry;
 mod model;
 mod table;
 
@@ -169,6 +170,7 @@ pub fn cluster_messages() -> Vec<(&'static str, Reason, String)> {
         queued.reason,
         advice::explain(queued).message,
     ));
+    messages.extend(expiry::messages());
     let reverted = Observed { not_before: Some(at(20)), ..bare() };
     let (reason, message) = status_of(&reverted, &plan(&reverted), &Outcome::Nothing);
     messages.push(("writes of the target that something reverts", reason, message));

@@ -47,6 +47,32 @@ fn explain_prints_the_structure_of_a_response_and_the_result_of_each_expression(
 }
 
 #[test]
+fn the_expiry_of_the_credentials_is_explained_and_an_early_one_is_a_warning() {
+    let endpoint = Endpoint::start(|_| Reply::token(60));
+    let run = |expiry: &str, flags: &[&str]| {
+        let mut secret = credentials();
+        secret["metadata"]["annotations"] = json!({"oauth.evolutionx.io/credentials-expire-at": expiry});
+        let run = fetch(&[integration("erp", &endpoint.url(), &json!({})), secret], flags);
+        assert_eq!(run.code, 0, "{}", run.err);
+        run.err
+    };
+    let far = "# the credentials of erp expire at 2090-03-01T00:00:00Z\n";
+    assert!(run("2090-03-01", &["--explain"]).contains(far));
+    let without = run("2090-03-01", &[]);
+    assert!(!without.contains("expire"), "{without}");
+    for (expiry, says) in [
+        (
+            "2020-03-01",
+            "warning: erp: CredentialsExpiring: the credentials in Secret credentials expired at 2020-03-01",
+        ),
+        ("soon", "warning: erp: CredentialsExpiryInvalid: the annotation"),
+    ] {
+        let found = run(expiry, &[]);
+        assert!(found.contains(says), "{found}");
+    }
+}
+
+#[test]
 fn a_rejection_is_explained_too() {
     let endpoint = Endpoint::start(|_| Reply::json(401, &json!({"error": "invalid_client", "detail": CANARY})));
     let run = fetch(&[integration("erp", &endpoint.url(), &json!({})), credentials()], &["--explain"]);
