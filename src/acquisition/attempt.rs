@@ -354,6 +354,7 @@ const fn display_name(credential: Credential) -> &'static str {
         Credential::Password => "password",
         Credential::RefreshToken => "refresh token",
         Credential::PrivateKey => "private key",
+        Credential::PrivateKeyPassphrase => "passphrase of the private key",
         Credential::TlsCertificate => "client certificate",
         Credential::TlsKey => "its private key",
         Credential::SubjectToken => "subject token",

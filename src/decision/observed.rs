@@ -15,7 +15,7 @@ use crate::fingerprint;
 use crate::limiter::types::Delay;
 use crate::oauth::credentials::Credentials;
 use crate::oauth::lifetime::{Jitter, TokenTimes};
-use crate::spec::credentials::Unresolved;
+use crate::spec::secret_values::Unresolved;
 use crate::spec::validated::ValidatedSpec;
 use crate::target::content::TargetContent;
 use crate::target::snapshot::TargetSnapshot;

@@ -172,4 +172,28 @@ mod tests {
         assert_ne!(with(json!({"request": {"format": "json"}})), plain);
         assert_ne!(with(json!({"resource": {"key": "audience"}})), plain);
     }
+
+    #[test]
+    fn assertions_keep_the_hashes_of_earlier_versions() {
+        let all = json!({
+            "issuer": "https://app.example.com", "subject": "user@example.com", "audience": "https://login.example.com",
+            "claims": {"scope": ["a"]}, "algorithm": "PS256", "keyId": "key-2026", "type": "at+jwt", "lifetime": "5m",
+            "issuedAtSkew": "60s",
+        });
+        let mut of_client = all.clone();
+        merge(&mut of_client, &json!({"certificateThumbprint": true}));
+        let mut of_grant = all;
+        merge(&mut of_grant, &json!({"place": "AuthorizationHeader"}));
+        let cases = [
+            (json!({"clientAuthentication": {"method": "private_key_jwt"}}), "cb2aa4cdbfd614ce1365f5e8766f95b7"),
+            (json!({"clientAuthentication": {"method": "private_key_jwt", "assertion": {}}}), "bea8d0b65986b59f14c533174f47c108"),
+            (json!({"clientAuthentication": {"method": "private_key_jwt", "assertion": of_client}}), "eb76a1b6c25111930229dee978d1d698"),
+            (json!({"grantType": "jwt_bearer", "assertion": {}}), "6071a125c71f9ade5c512d4d4b9e9dfd"),
+            (json!({"grantType": "jwt_bearer", "assertion": {"issuer": "me", "place": "Body"}}), "83dd06dd09240b0a24e591192311057c"),
+            (json!({"grantType": "jwt_bearer", "assertion": of_grant}), "61921e136426bdd7243b3db325fa2dcb"),
+        ];
+        for (change, expected) in cases {
+            assert_eq!(hash(&change), expected, "{change}");
+        }
+    }
 }

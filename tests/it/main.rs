@@ -31,4 +31,5 @@ mod rotation;
 mod secret_values;
 mod servers;
 mod shared_refresh_tokens;
+mod signatures;
 mod tenants;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jiff::Timestamp;
-use oauth_operator::api::client_authentication::SigningAlgorithm;
+use oauth_operator::api::signed_jwt::SigningAlgorithm;
 use oauth_operator::oauth::body::JsonTypes;
 use oauth_operator::oauth::credentials::{Credential, Credentials};
 use oauth_operator::oauth::error::RequestError;
@@ -168,9 +168,10 @@ fn rfc_7523_assertion() {
         audience: "https://jwt-rp.example.net",
         lifetime: Duration::from_hours(1),
         issued_at_skew: Duration::ZERO,
+        not_before: false,
         others: others.as_object(),
     };
-    let header = JoseHeader { type_: None, key_id: Some("16"), certificate_thumbprint: None };
+    let header = JoseHeader { key_id: Some("16"), ..JoseHeader::default() };
     let assertion = jwt::sign(&key, None, &header, &claims, &fresh).expect("an assertion");
     let (header, claims) = parts(&assertion);
     assert_eq!(header, json!({"alg": "ES256", "kid": "16", "typ": "JWT"}));
