@@ -2,7 +2,8 @@
 
 use oauth_operator::api::signed_jwt::SigningAlgorithm;
 use oauth_operator::oauth::http::connections::{check_ca_bundle, check_validity};
-use oauth_operator::oauth::signing_key::{KeyError, SigningKey};
+use oauth_operator::oauth::key_error::KeyError;
+use oauth_operator::oauth::signing_key::SigningKey;
 
 use crate::{NOW, check_message};
 
@@ -19,7 +20,8 @@ pub fn keys(data: &[u8]) {
                 check_problem(&problem, pem);
             }
             // The two numbers of ECDSA have a fixed length (RFC 7518, section 3.4).
-            let lengths = [(SigningAlgorithm::ES256, 64), (SigningAlgorithm::ES384, 96), (SigningAlgorithm::ES512, 132)];
+            let lengths =
+                [(SigningAlgorithm::ES256, 64), (SigningAlgorithm::ES384, 96), (SigningAlgorithm::ES512, 132)];
             for (algorithm, length) in lengths {
                 if let Ok(signature) = key.sign(algorithm, b"message") {
                     assert_eq!(signature.len(), length);

@@ -10,7 +10,7 @@ use crate::api::client_authentication::ClientAuthenticationMethod;
 use crate::api::grant::GrantType;
 use crate::api::reason::Reason;
 use crate::oauth::credentials::Credential;
-use crate::oauth::signing_key::KeyError;
+use crate::oauth::key_error::KeyError;
 
 /// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -236,7 +236,9 @@ pub enum CredentialError {
     #[error("the client certificate is not valid before {0}: check the clocks")]
     CertificateNotYetValid(jiff::Timestamp),
     /// Certificate and key do not match.
-    #[error("the private key does not match the client certificate, or is none of RSA, EC P-256, EC P-384 and Ed25519 as PEM or PKCS#12")]
+    #[error(
+        "the private key does not match the client certificate, or is none of RSA, EC P-256, EC P-384 and Ed25519 as PEM or PKCS#12"
+    )]
     CertificateMismatch,
 }
 

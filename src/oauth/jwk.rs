@@ -14,7 +14,7 @@ use serde::de::IgnoredAny;
 use zeroize::Zeroizing;
 
 use crate::api::signed_jwt::SigningAlgorithm;
-use crate::oauth::signing_key::KeyError;
+use crate::oauth::key_error::KeyError;
 
 /// The maximum length of a `kid`, as of `keyId` in the spec.
 const MAX_KEY_ID: usize = 256;
@@ -136,7 +136,11 @@ pub(crate) fn parse(json: &str) -> Result<JsonKey<'_>, KeyError> {
     }
     // An algorithm of encryption, for example, does not say how to sign.
     let algorithm = alg.and_then(|alg| serde_json::from_value(alg.into()).ok());
-    Ok(JsonKey { material, key_id, algorithm: algorithm.filter(|algorithm: &SigningAlgorithm| !algorithm.is_symmetric()) })
+    Ok(JsonKey {
+        material,
+        key_id,
+        algorithm: algorithm.filter(|algorithm: &SigningAlgorithm| !algorithm.is_symmetric()),
+    })
 }
 
 impl Members<'_> {

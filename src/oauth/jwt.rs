@@ -13,7 +13,8 @@ use serde_json::{Map, Value, json};
 use sha2::{Sha256, Sha384, Sha512};
 
 use crate::api::signed_jwt::SigningAlgorithm;
-use crate::oauth::signing_key::{KeyError, SigningKey};
+use crate::oauth::key_error::KeyError;
+use crate::oauth::signing_key::SigningKey;
 
 /// The values that make each JWT unique.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,6 +11,7 @@ pub mod expression;
 pub mod http;
 pub mod jwk;
 pub mod jwt;
+pub mod key_error;
 pub mod key_file;
 pub mod lifetime;
 pub mod parameters;

@@ -20,9 +20,10 @@ use crate::oauth::credentials::{Credential, Credentials};
 use crate::oauth::error::{Advice, CredentialError, RequestError, UrlKind};
 use crate::oauth::jwt;
 use crate::oauth::jwt::{Claims, JoseHeader, JwtStamp};
+use crate::oauth::key_error::KeyError;
 use crate::oauth::request::{Grant, TokenRequest};
 use crate::oauth::revocation::RevocationRequest;
-use crate::oauth::signing_key::{KeyError, SigningKey};
+use crate::oauth::signing_key::SigningKey;
 
 /// The default lifetime of an assertion.
 const ASSERTION_LIFETIME: Duration = Duration::from_mins(1);

@@ -16,6 +16,7 @@ use crate::api::connection::CaBundleKind;
 use crate::oauth::allowed_endpoints::{ALLOW_CA_BUNDLE, ALLOWED_ENDPOINTS, AllowedEndpoints};
 use crate::oauth::credentials::{Credential, Credentials};
 use crate::oauth::request::TokenRequest;
+use crate::spec::key_files;
 use crate::spec::key_files::KeyFiles;
 use crate::spec::secret_values::{Unresolved, text};
 use crate::spec::sources::{CredentialRef, CredentialsSource};
@@ -66,6 +67,16 @@ pub fn resolve(source: &CredentialsSource, secret: Option<&Secret>) -> Result<Cr
     let bundle = source.ca_bundle.as_ref().filter(|bundle| bundle.kind == CaBundleKind::Secret);
     credentials.ca_bundle_owner = bundle.map(|bundle| bundle.name.clone());
     Ok(credentials)
+}
+
+/// Whether [`resolve`] derives keys from a passphrase, which takes long.
+#[must_use]
+pub fn derives_keys(source: &CredentialsSource, secret: Option<&Secret>) -> bool {
+    source
+        .fields
+        .iter()
+        .filter(|field| field.credential.is_key_file())
+        .any(|field| key_files::is_encrypted(field, secret))
 }
 
 /// A value that the request sends under a name of the spec.

@@ -32,6 +32,11 @@ struct Passphrase<'a> {
     value: Option<&'a str>,
 }
 
+/// Whether a value may be encrypted.
+pub(super) fn is_encrypted(field: &CredentialRef, secret: Option<&Secret>) -> bool {
+    key_file::format(bytes(&field.key, secret)).is_ok_and(|format| format != Format::Plain)
+}
+
 impl<'a> KeyFiles<'a> {
     /// Reads the passphrase.
     pub(super) fn new(source: &'a CredentialsSource, secret: Option<&'a Secret>) -> Result<Self, Unresolved> {

@@ -83,7 +83,8 @@ fn check_claims(spec: &OAuthIntegrationSpec) -> Result<(), String> {
     let grant = spec.assertion.iter().flat_map(|assertion| assertion.jwt.claims.values());
     check_size("spec.assertion.claims", grant)?;
     // The API server checks it for the client, whose algorithm depends on the method.
-    if spec.assertion.as_ref().and_then(|assertion| assertion.jwt.algorithm).is_some_and(SigningAlgorithm::is_symmetric) {
+    if spec.assertion.as_ref().and_then(|assertion| assertion.jwt.algorithm).is_some_and(SigningAlgorithm::is_symmetric)
+    {
         return Err("spec.assertion.algorithm must be one with a private key, such as RS256: change it".to_owned());
     }
     Ok(())

@@ -99,8 +99,7 @@ fn fields(spec: &OAuthIntegrationSpec, request: &TokenRequest, renewal: &Renewal
         let is_first_token = credential == Credential::RefreshToken && main.grant.is_refresh();
         let is_required = required.contains(&credential);
         // Whether a file needs it is known only after the file is read.
-        let is_passphrase =
-            credential == Credential::PrivateKeyPassphrase && used.iter().any(|one| one.is_key_file());
+        let is_passphrase = credential == Credential::PrivateKeyPassphrase && used.iter().any(|one| one.is_key_file());
         let is_used = is_first_token || is_passphrase || used.contains(&credential) || optional.contains(&credential);
         is_used.then(|| CredentialRef {
             credential,

@@ -410,7 +410,8 @@ async fn oidc_provider_accepts_a_client_certificate_in_pkcs12() {
     };
     let file = keys::pkcs12(&own.key, &own.pem, passphrase, &[]);
     write(&file, "kanarie-wrong-passphrase").await;
-    let mut spec = provider_spec(&world, provider, &json!({"clientAuthentication": {"method": "tls_client_auth"}})).await;
+    let mut spec =
+        provider_spec(&world, provider, &json!({"clientAuthentication": {"method": "tls_client_auth"}})).await;
     let names = json!({"tlsCertificate": "client.p12", "tlsKey": "client.p12", "privateKeyPassphrase": "password"});
     spec["credentials"]["keys"] = names;
     world.integration("it", &spec).await;

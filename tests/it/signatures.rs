@@ -58,10 +58,22 @@ fn cases() -> Vec<Case> {
     for (algorithm, key) in [("RS256", &rsa), ("ES256", &ec), ("ES384", &ec384), ("ES512", &ec521), ("EdDSA", &ed)] {
         let header = json!({"alg": algorithm, "typ": "JWT"});
         let file = pkcs12(&key.pem, &keys::self_signed(&key.pem, "it"), PASSPHRASE, &[]);
-        cases.push(case(&format!("{algorithm} encrypted"), key, json!({}), encrypted(&key.pem, PASSPHRASE, &[]), header.clone()));
+        cases.push(case(
+            &format!("{algorithm} encrypted"),
+            key,
+            json!({}),
+            encrypted(&key.pem, PASSPHRASE, &[]),
+            header.clone(),
+        ));
         cases.push(case(&format!("{algorithm} PKCS#12"), key, json!({}), file, header));
         let header = json!({"alg": algorithm, "typ": "JWT", "kid": "its-own"});
-        cases.push(case(&format!("{algorithm} JWK"), key, json!({}), private_jwk(key, &json!({"kid": "its-own"})), header));
+        cases.push(case(
+            &format!("{algorithm} JWK"),
+            key,
+            json!({}),
+            private_jwk(key, &json!({"kid": "its-own"})),
+            header,
+        ));
     }
     let header = json!({"alg": "PS512", "typ": "JWT", "kid": "of-the-spec"});
     let jwk = private_jwk(&rsa, &json!({"kid": "its-own", "alg": "PS512"}));
@@ -122,10 +134,8 @@ async fn another_implementation_verifies_each_algorithm_and_each_format_of_a_key
         .iter()
         .map(|request| (request.parameter("client_id"), request.parameter("client_assertion")))
         .collect();
-    let signed: Vec<Signed> = cases
-        .iter()
-        .map(|case| Signed { jwt: assertions[&case.name].clone(), key: case.key.clone() })
-        .collect();
+    let signed: Vec<Signed> =
+        cases.iter().map(|case| Signed { jwt: assertions[&case.name].clone(), key: case.key.clone() }).collect();
     for (case, (header, claims)) in cases.iter().zip(jose::verify(&signed)) {
         assert_eq!((&claims["iss"], &claims["sub"]), (&json!(case.name), &json!(case.name)));
         if case.key.is_some() {

@@ -3,7 +3,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use oauth_operator::api::signed_jwt::SigningAlgorithm;
-use oauth_operator::oauth::signing_key::{KeyError, SigningKey};
+use oauth_operator::oauth::key_error::KeyError;
+use oauth_operator::oauth::signing_key::SigningKey;
 use serde_json::{Value, json};
 use test_support::keys;
 

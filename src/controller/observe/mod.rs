@@ -12,6 +12,7 @@
 //! ```
 
 pub(crate) mod admission;
+pub(crate) mod key_files;
 pub(crate) mod secrets;
 pub(crate) mod target;
 

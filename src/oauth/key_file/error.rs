@@ -1,6 +1,6 @@
 //! Why a file with a key cannot be used.
 
-use crate::oauth::key_file::decryption::{MAX_ITERATIONS, MAX_TOTAL};
+use crate::oauth::key_file::bounds::{MAX_CERTIFICATES, MAX_FILE_KIB, MAX_ITERATIONS, MAX_PASSPHRASE, MAX_TOTAL};
 
 /// Converts a key of any format that OpenSSL reads.
 const CONVERT_PEM: &str = "openssl pkcs8 -topk8 -v2 aes-256-cbc -iter 2048 -in old.pem -out new.pem";
@@ -15,7 +15,7 @@ pub enum KeyFileError {
     #[error("is encrypted, and there is no passphrase for it")]
     PassphraseMissing,
     /// The passphrase is longer than any that is sensible.
-    #[error("cannot be decrypted: its passphrase is longer than 1024 bytes")]
+    #[error("cannot be decrypted: its passphrase is longer than {MAX_PASSPHRASE} bytes")]
     PassphraseTooLong,
     /// The result of the decryption is no key.
     #[error("cannot be decrypted: the passphrase is wrong, or the file is damaged")]
@@ -57,10 +57,12 @@ pub enum KeyFileError {
     )]
     Base64,
     /// The file cannot be parsed.
-    #[error("is not PEM, and not PKCS#12 either, or damaged: convert DER to PEM with `openssl pkey -inform DER` or `openssl x509 -inform DER`")]
+    #[error(
+        "is not PEM, and not PKCS#12 either, or damaged: convert DER to PEM with `openssl pkey -inform DER` or `openssl x509 -inform DER`"
+    )]
     Malformed,
     /// A file that is larger than any that is sensible.
-    #[error("has more than 64 KiB: keep one key and its certificates in it")]
+    #[error("has more than {MAX_FILE_KIB} KiB: keep one key and its certificates in it")]
     TooLarge,
     /// There is no key in the file.
     #[error("is PKCS#12 without a private key: export the key too, or name another value")]
@@ -72,7 +74,7 @@ pub enum KeyFileError {
     #[error("is PKCS#12 without a certificate: export the certificate too, or name another value")]
     NoCertificate,
     /// A file with more certificates than a chain has.
-    #[error("is PKCS#12 with more than 32 certificates: keep only those of the chain in it")]
+    #[error("is PKCS#12 with more than {MAX_CERTIFICATES} certificates: keep only those of the chain in it")]
     TooManyCertificates,
 }
 

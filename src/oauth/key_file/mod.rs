@@ -13,22 +13,20 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
+mod bounds;
 mod decryption;
 pub mod error;
 pub mod pkcs12;
 
 pub use decryption::Budget;
 
+use crate::oauth::key_file::bounds::{MAX_FILE_KIB, MAX_PASSPHRASE};
 use crate::oauth::key_file::error::KeyFileError;
 
 /// The label of an encrypted key in PEM (RFC 7468, section 11).
 const ENCRYPTED: &str = "ENCRYPTED PRIVATE KEY";
 /// The header of PEM that OpenSSL encrypts without PKCS#8 (RFC 1421, section 4.6.1.1).
 const LEGACY_ENCRYPTION: &str = "Proc-Type: 4,ENCRYPTED";
-/// The maximum size of a file that is decrypted, in bytes: the whole file is decrypted and searched on the main thread.
-const MAX_FILE: usize = 64 << 10;
-/// The same for a passphrase, in characters.
-const MAX_PASSPHRASE: usize = 1024;
 /// Characters on a line of PEM (RFC 7468, section 2).
 const LINE: usize = 64;
 
@@ -75,11 +73,7 @@ fn text_format(text: &str) -> Result<Format, KeyFileError> {
 /// # Errors
 ///
 /// Why it cannot be decrypted, without quoting it.
-pub fn decrypt_pem(
-    text: &str,
-    passphrase: Option<&str>,
-    budget: &mut Budget,
-) -> Result<SecretString, KeyFileError> {
+pub fn decrypt_pem(text: &str, passphrase: Option<&str>, budget: &mut Budget) -> Result<SecretString, KeyFileError> {
     // Line breaks are written out in the values of some tools.
     let der = section(&text.replace("\\n", "\n"), ENCRYPTED).ok_or(KeyFileError::Malformed)?;
     let passphrase = passphrase.ok_or(KeyFileError::PassphraseMissing)?;
@@ -90,7 +84,7 @@ pub fn decrypt_pem(
 
 fn check_sizes(file: &[u8], passphrase: &str) -> Result<(), KeyFileError> {
     match () {
-        () if file.len() > MAX_FILE => Err(KeyFileError::TooLarge),
+        () if file.len() > MAX_FILE_KIB << 10 => Err(KeyFileError::TooLarge),
         () if passphrase.len() > MAX_PASSPHRASE => Err(KeyFileError::PassphraseTooLong),
         () => Ok(()),
     }

@@ -11,12 +11,10 @@ use secrecy::SecretString;
 use x509_parser::certificate::X509Certificate;
 use zeroize::Zeroizing;
 
+use crate::oauth::key_file::bounds::MAX_CERTIFICATES;
 use crate::oauth::key_file::decryption::{self, Algorithm, Budget};
 use crate::oauth::key_file::error::KeyFileError;
 use crate::oauth::key_file::{check_sizes, pem};
-
-/// More than any chain has. They are compared with each other.
-const MAX_CERTIFICATES: usize = 32;
 
 const DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.1");
 const ENCRYPTED_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.6");
@@ -143,7 +141,8 @@ impl Pkcs12 {
     pub fn certificates(&self) -> Result<SecretString, KeyFileError> {
         let mut all = Vec::new();
         for bag in &self.certificates {
-            let (rest, certificate) = x509_parser::parse_x509_certificate(&bag.der).map_err(|_| KeyFileError::Malformed)?;
+            let (rest, certificate) =
+                x509_parser::parse_x509_certificate(&bag.der).map_err(|_| KeyFileError::Malformed)?;
             if !rest.is_empty() {
                 return Err(KeyFileError::Malformed);
             }
@@ -160,7 +159,9 @@ impl Pkcs12 {
         while let Some(index) = next {
             let (bag, certificate) = all.swap_remove(index);
             chain.push_str(&pem("CERTIFICATE", &bag.der));
-            next = all.iter().position(|(_, other)| !is_root(other) && other.subject().as_raw() == certificate.issuer().as_raw());
+            next = all
+                .iter()
+                .position(|(_, other)| !is_root(other) && other.subject().as_raw() == certificate.issuer().as_raw());
         }
         if chain.is_empty() { Err(KeyFileError::NoCertificate) } else { Ok(chain.as_str().into()) }
     }
