@@ -1,8 +1,9 @@
-//! Private keys and certificates, as users store them in Secrets. The input: PEM.
+//! Private keys and certificates, as users store them in Secrets. The input: PEM or a JWK.
 
-use oauth_operator::api::client_authentication::SigningAlgorithm;
+use oauth_operator::api::signed_jwt::SigningAlgorithm;
 use oauth_operator::oauth::http::connections::{check_ca_bundle, check_validity};
-use oauth_operator::oauth::signing_key::{KeyError, SigningKey};
+use oauth_operator::oauth::key_error::KeyError;
+use oauth_operator::oauth::signing_key::SigningKey;
 
 use crate::{NOW, check_message};
 
@@ -18,9 +19,13 @@ pub fn keys(data: &[u8]) {
             if let Err(problem) = signed {
                 check_problem(&problem, pem);
             }
-            // The two numbers of ES256 have a fixed length (RFC 7518, section 3.4).
-            if let Ok(signature) = key.sign(SigningAlgorithm::ES256, b"message") {
-                assert_eq!(signature.len(), 64);
+            // The two numbers of ECDSA have a fixed length (RFC 7518, section 3.4).
+            let lengths =
+                [(SigningAlgorithm::ES256, 64), (SigningAlgorithm::ES384, 96), (SigningAlgorithm::ES512, 132)];
+            for (algorithm, length) in lengths {
+                if let Ok(signature) = key.sign(algorithm, b"message") {
+                    assert_eq!(signature.len(), length);
+                }
             }
         }
         Err(problem) => check_problem(&problem, pem),

@@ -1,11 +1,12 @@
 //! The checks of the fuzz targets: besides the absence of panics, they check properties of each piece of code that
-//! reads untrusted input. Inputs are text, so that the corpora can be read and written by hand.
+//! reads untrusted input. Inputs are text, so that the corpora can be read and written by hand; only those of `key_files` are binary.
 
 mod api_responses;
 mod durations;
 mod egress_policy;
 mod expression;
 mod jwt_exp;
+mod key_files;
 mod keys;
 mod metadata;
 mod redaction;
@@ -27,6 +28,7 @@ pub use durations::durations;
 pub use egress_policy::egress_policy;
 pub use expression::expression;
 pub use jwt_exp::jwt_exp;
+pub use key_files::key_files;
 pub use keys::keys;
 pub use metadata::metadata;
 pub use redaction::redaction;

@@ -2,10 +2,10 @@
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use crate::api::duration::Duration;
-use crate::api::{schema, validation};
+use crate::api::signed_jwt::SignedJwt;
+use crate::api::validation;
 
 /// Client authentication.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -35,9 +35,10 @@ pub struct ClientAuthentication {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basic_encoding: Option<BasicEncoding>,
 
-    /// The assertion of `client_secret_jwt` and `private_key_jwt`. Default: the defaults of its fields. Example: `{audience: "https://login.example.com"}`.
+    /// The assertion of `client_secret_jwt` and `private_key_jwt`. Default: the defaults of its fields. Example:
+    /// `{audience: "https://login.example.com"}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub assertion: Option<ClientAssertion>,
+    pub assertion: Option<SignedJwt>,
 }
 
 /// How id and secret are encoded in the Authorization header: `form` (the default) or `raw`.
@@ -90,95 +91,6 @@ impl ClientAuthenticationMethod {
     #[must_use]
     pub const fn sends_assertion(self) -> bool {
         matches!(self, Self::ClientSecretJwt | Self::PrivateKeyJwt | Self::ServiceAccountToken)
-    }
-}
-
-/// The client assertion.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct ClientAssertion {
-    /// `aud`: the intended audience. Default: the issuer if `spec.issuer` is set, else the token endpoint. Example:
-    /// `https://login.example.com`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 2048))]
-    pub audience: Option<String>,
-    /// `alg`: the signature algorithm. Default: RS256, ES256, ES384 or EdDSA, depending on the type of the key; HS256
-    /// with `client_secret_jwt`. Example: `PS256`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub algorithm: Option<SigningAlgorithm>,
-    /// `kid`: the id of the key at the server. Optional: not sent if unset. Example: `key-2026`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256))]
-    pub key_id: Option<String>,
-    /// `typ`: the type of the JWT. Default: `JWT`. Example: `client-authentication+jwt`.
-    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64))]
-    pub type_: Option<String>,
-    /// `iss`: the issuer. Default: the client ID. Example: `https://app.example.com`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 2048))]
-    pub issuer: Option<String>,
-    /// `sub`: the subject. Default: the client ID. Example: `client-1234`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 2048))]
-    pub subject: Option<String>,
-    /// Additional claims, by name, with any JSON value; up to 16 KiB, nested up to 8 levels deep. They are not secret:
-    /// never put a credential here. Default: none. Example: `{scope: ["rest_webservices"]}`.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    #[schemars(schema_with = "schema::any_object")]
-    pub claims: Map<String, Value>,
-    /// `x5t#S256`: whether to send the SHA-256 thumbprint of the certificate under `credentials.keys.tlsCertificate`,
-    /// which Entra ID uses to find the key. Default: false. Example: `true`.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub certificate_thumbprint: bool,
-    /// Lifetime of the assertion, from 10s to 1h. Default: `60s`. Example: `5m`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    #[x_kube(validation = Rule::new(validation::ASSERTION_LIFETIME).message("clientAuthentication.assertion.lifetime must be a duration from 10s to 1h, such as 60s"))]
-    pub lifetime: Option<Duration>,
-    /// How far `iat` is in the past, up to 5m: servers whose clocks are behind reject a later one. `exp` stays the same, so
-    /// that the time between both is longer. Default: `0s`. Example: `60s`, as GitHub recommends.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    #[x_kube(validation = Rule::new(validation::ISSUED_AT_SKEW).message("clientAuthentication.assertion.issuedAtSkew must be a duration up to 5m, such as 60s"))]
-    pub issued_at_skew: Option<Duration>,
-}
-
-/// The JWS signature algorithm, `alg` (RFC 7518, section 3.1; RFC 8037). Default: RS256, ES256, ES384 or EdDSA,
-/// depending on the type of the key; HS256 with a secret. Example: `PS256`.
-#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SigningAlgorithm {
-    /// RSA with PKCS#1 v1.5 and SHA-256.
-    RS256,
-    /// RSA with PKCS#1 v1.5 and SHA-384.
-    RS384,
-    /// RSA with PKCS#1 v1.5 and SHA-512.
-    RS512,
-    /// RSA-PSS with SHA-256.
-    PS256,
-    /// RSA-PSS with SHA-384.
-    PS384,
-    /// RSA-PSS with SHA-512.
-    PS512,
-    /// ECDSA with P-256 and SHA-256.
-    ES256,
-    /// ECDSA with P-384 and SHA-384.
-    ES384,
-    /// Ed25519.
-    EdDSA,
-    /// HMAC with SHA-256.
-    HS256,
-    /// HMAC with SHA-384.
-    HS384,
-    /// HMAC with SHA-512.
-    HS512,
-}
-
-impl SigningAlgorithm {
-    /// Whether it signs with a secret, and not with a private key.
-    #[must_use]
-    pub const fn is_symmetric(self) -> bool {
-        matches!(self, Self::HS256 | Self::HS384 | Self::HS512)
     }
 }
 

@@ -53,16 +53,23 @@ pub struct CredentialKeys {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::secret_key")]
     pub refresh_token: Option<String>,
-    /// Key of the private key that signs assertions: PEM, PKCS#8, PKCS#1 (RSA) or SEC1 (EC), not encrypted; or the JSON
-    /// file of a Google service account. Default: `private_key`.
+    /// Key of the private key that signs assertions: PEM of PKCS#8, PKCS#1 (RSA) or SEC1 (EC); encrypted PKCS#8;
+    /// PKCS#12 (.p12, .pfx); a JWK; or the JSON file of a Google service account. Default: `private_key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::secret_key")]
     pub private_key: Option<String>,
-    /// Key of the client certificate and its chain, as PEM. Default: `tls.crt`.
+    /// Key of the passphrase of encrypted private keys and PKCS#12 files under `privateKey`, `tlsKey` and
+    /// `tlsCertificate`. Optional: read if it exists; a PKCS#12 file without it has an empty passphrase. Default:
+    /// `private_key_passphrase`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::secret_key")]
+    pub private_key_passphrase: Option<String>,
+    /// Key of the client certificate and its chain: PEM, or PKCS#12 (.p12, .pfx), for which `tlsKey` may be the same key.
+    /// Default: `tls.crt`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::secret_key")]
     pub tls_certificate: Option<String>,
-    /// Key of the client certificate's private key, as PEM. Default: `tls.key`.
+    /// Key of the client certificate's private key: PEM, encrypted PKCS#8, or PKCS#12 (.p12, .pfx). Default: `tls.key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::secret_key")]
     pub tls_key: Option<String>,

@@ -1,12 +1,14 @@
 //! The grant: `grantType`, and the settings of some grants: `assertion`, `tokenExchange`, `dpop`.
 
-use kube::KubeSchema;
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use std::fmt;
 
-use crate::api::client_authentication::SigningAlgorithm;
-use crate::api::duration::Duration;
-use crate::api::{schema, validation};
+use kube::KubeSchema;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeSeed, IntoDeserializer, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::api::signed_jwt::SignedJwt;
+use crate::api::validation;
 
 /// The grant, named as in the `grant_type` parameter of the request, where there is one.
 #[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,68 +53,27 @@ impl GrantType {
     }
 }
 
-/// The assertion of `grantType: jwt_bearer` (RFC 7523, section 2.1), signed with `credentials.keys.privateKey`. It
-/// always contains `iat`, `exp` and a unique `jti`.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+/// The assertion of `grantType: jwt_bearer` (RFC 7523, section 2.1), signed with `credentials.keys.privateKey`.
+#[derive(KubeSchema, Serialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new(validation::ASSERTION_FROM)
         .message("assertion.from is sent as it is: remove the fields of a signed assertion, such as issuer, audience and claims")
 )]
 pub struct Assertion {
-    /// `iss`: the issuer of the assertion. Default: the client ID. Example: `123456`, the id of a GitHub App.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 2048))]
-    pub issuer: Option<String>,
-    /// `sub`: the subject for whom the token is requested. Optional: not sent if unset. GitHub Apps need none.
-    /// Example: `user@example.com`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 2048))]
-    pub subject: Option<String>,
-    /// `aud`: the intended audience. Default: the issuer if `spec.issuer` is set, else the token endpoint. Example:
-    /// `https://login.example.com`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 2048))]
-    pub audience: Option<String>,
-    /// Additional claims, by name, with any JSON value; up to 16 KiB, nested up to 8 levels deep. They are not
-    /// secret: never put a credential here. Default: none. Example: `{scope:
-    /// "https://www.googleapis.com/auth/drive"}`.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    #[schemars(schema_with = "schema::any_object")]
-    pub claims: Map<String, Value>,
     /// Where the assertion is sent. `Body` (the default): as the parameter `assertion`, together with `grant_type`.
     /// `AuthorizationHeader`: as `Authorization: Bearer …`, without these two parameters, which GitHub Apps require
     /// for installation tokens.
     #[serde(default, skip_serializing_if = "AssertionLocation::is_body")]
     pub place: AssertionLocation,
-    /// `alg`: the signature algorithm, not HS256, HS384 or HS512. Default: RS256, ES256, ES384 or EdDSA, depending on the
-    /// type of the key. Example: `PS256`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub algorithm: Option<SigningAlgorithm>,
-    /// `kid`: the id of the key at the server. Optional: not sent if unset. Example: `key-2026`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256))]
-    pub key_id: Option<String>,
-    /// Lifetime of the assertion, from 10s to 1h. Default: `60s`. Example: `5m`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    #[x_kube(validation = Rule::new(validation::ASSERTION_LIFETIME).message("assertion.lifetime must be a duration from 10s to 1h, such as 60s"))]
-    pub lifetime: Option<Duration>,
-    /// `typ`: the type of the JWT. Default: `JWT`. Example: `at+jwt`.
-    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64))]
-    pub type_: Option<String>,
-    /// How far `iat` is in the past, up to 5m: servers whose clocks are behind reject a later one. `exp` stays the same, so
-    /// that the time between both is longer. Default: `0s`. Example: `60s`, as GitHub recommends.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    #[x_kube(validation = Rule::new(validation::ISSUED_AT_SKEW).message("assertion.issuedAtSkew must be a duration up to 5m, such as 60s"))]
-    pub issued_at_skew: Option<Duration>,
     /// A token of another integration that is sent as the assertion, instead of one that is signed here: on behalf of
     /// its user (Entra ID), for identity chaining, or, in the Authorization header, as the bearer token of this request.
     /// Its own credentials must allow this endpoint. Default: none. Example: `{integration: federated}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<TokenFrom>,
+    /// The JWT.
+    #[serde(flatten)]
+    pub jwt: SignedJwt,
 }
 
 /// A token of another integration of the same namespace, which is the input of this one. When it is renewed, so is the
@@ -168,6 +129,63 @@ impl TokenValue {
             Self::RefreshToken => "urn:ietf:params:oauth:token-type:refresh_token",
             Self::IdToken => "urn:ietf:params:oauth:token-type:id_token",
         }
+    }
+}
+
+/// Not derived: with `flatten`, serde drops unknown fields silently and loses the path of an error, and both are shown to
+/// users.
+impl<'de> Deserialize<'de> for Assertion {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut own = Own::default();
+        let jwt = deserializer.deserialize_map(AssertionVisitor(&mut own))?;
+        Ok(Self { place: own.place.unwrap_or_default(), from: own.from, jwt })
+    }
+}
+
+/// The members of an assertion other than those of the JWT.
+#[derive(Default)]
+struct Own {
+    place: Option<AssertionLocation>,
+    from: Option<TokenFrom>,
+}
+
+/// Reads a JWT from a map, and the other members from the same map.
+struct AssertionVisitor<'a>(&'a mut Own);
+
+impl<'de> Visitor<'de> for AssertionVisitor<'_> {
+    type Value = SignedJwt;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an assertion")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SignedJwt, A::Error> {
+        SignedJwt::deserialize(MapAccessDeserializer::new(OfJwt { map, own: self.0 }))
+    }
+}
+
+/// The members of a map that are those of the JWT.
+struct OfJwt<'a, A> {
+    map: A,
+    own: &'a mut Own,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for OfJwt<'_, A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+        while let Some(key) = self.map.next_key::<String>()? {
+            match key.as_str() {
+                "place" => self.own.place = Some(self.map.next_value()?),
+                "from" => self.own.from = self.map.next_value()?,
+                _ => return seed.deserialize(key.into_deserializer()).map(Some),
+            }
+        }
+        Ok(None)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        self.map.next_value_seed(seed)
     }
 }
 

@@ -15,6 +15,7 @@ pub mod request;
 pub(crate) mod response;
 pub(crate) mod revocation;
 pub(crate) mod schema;
+pub mod signed_jwt;
 pub mod spec;
 pub mod status;
 pub(crate) mod target;

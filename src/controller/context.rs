@@ -23,6 +23,7 @@ use crate::controller::revoker::Revoker;
 use crate::controller::slots::NamespaceSlots;
 use crate::controller::watches::share::Shares;
 use crate::election::leadership::Leadership;
+use crate::limiter::fair_queue::FairQueue;
 use crate::limiter::request_limiter::RequestLimiter;
 use crate::oauth::client as oauth_client;
 use crate::target::policy::TargetPolicy;
@@ -71,6 +72,8 @@ pub struct Context {
     pub slots: Option<Arc<NamespaceSlots>>,
     /// Memory for the responses of token endpoints, one slot per response.
     pub responses: Arc<NamespaceSlots>,
+    /// The turns of namespaces to derive keys from passphrases.
+    pub key_derivation: FairQueue,
     /// Triggers reconciliations.
     pub triggers: Arc<ReconcileTriggers>,
     /// The watched integrations.

@@ -18,6 +18,7 @@ use crate::controller::config::Config;
 use crate::controller::context::Context;
 use crate::controller::integrations::IntegrationStores;
 use crate::controller::metrics::Metrics;
+use crate::controller::observe::key_files;
 use crate::controller::queue::ReconcileTriggers;
 use crate::controller::readiness::CacheSync;
 use crate::controller::revoker::Revoker;
@@ -72,6 +73,7 @@ pub(crate) fn new_context(config: &Config, client: Client, oauth_client: oauth_c
         limiter,
         responses: Arc::new(responses),
         slots,
+        key_derivation: key_files::queue(),
         triggers,
         integrations,
     }

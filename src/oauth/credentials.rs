@@ -54,8 +54,10 @@ credentials! {
     Password: "password", "password",
     /// Refresh token (RFC 6749, section 1.5).
     RefreshToken: "refreshToken", "refresh_token",
-    /// Private key that signs assertions, as PEM.
+    /// Private key that signs assertions, as PEM or JSON.
     PrivateKey: "privateKey", "private_key",
+    /// Passphrase of both private keys. It is used to read them, and is not kept with the others.
+    PrivateKeyPassphrase: "privateKeyPassphrase", "private_key_passphrase",
     /// Client certificate with its chain, as PEM.
     TlsCertificate: "tlsCertificate", "tls.crt",
     /// Private key of the client certificate, as PEM.
@@ -80,6 +82,7 @@ impl Credential {
             Self::Password => "password",
             Self::RefreshToken => "refresh token",
             Self::PrivateKey => "private key",
+            Self::PrivateKeyPassphrase => "passphrase of the private key",
             Self::TlsCertificate => "client certificate",
             Self::TlsKey => "its private key",
             Self::SubjectToken => "subject token",
@@ -115,6 +118,14 @@ pub struct Credentials {
     /// Credentials that were read from another key of the Secret than the default one. The spec chooses that key, so
     /// the author of the spec could name the key of an unrelated secret.
     pub from_custom_keys: BTreeSet<Credential>,
+}
+
+impl Credential {
+    /// Whether its value is a key or a certificate, which may be encrypted or binary.
+    #[must_use]
+    pub const fn is_key_file(self) -> bool {
+        matches!(self, Self::PrivateKey | Self::TlsCertificate | Self::TlsKey)
+    }
 }
 
 impl Credentials {

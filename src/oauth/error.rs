@@ -10,7 +10,7 @@ use crate::api::client_authentication::ClientAuthenticationMethod;
 use crate::api::grant::GrantType;
 use crate::api::reason::Reason;
 use crate::oauth::credentials::Credential;
-use crate::oauth::signing_key::KeyError;
+use crate::oauth::key_error::KeyError;
 
 /// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -223,11 +223,14 @@ pub enum CredentialError {
     #[error("the {0} is missing, which tls_client_auth requires")]
     Missing(&'static str),
     /// The text is not a certificate.
-    #[error("the client certificate is not a certificate as PEM (-----BEGIN CERTIFICATE-----)")]
+    #[error("the client certificate is not a certificate as PEM (-----BEGIN CERTIFICATE-----) or PKCS#12")]
     NotCertificate,
     /// The certificate cannot be parsed.
     #[error("the client certificate cannot be parsed")]
     MalformedCertificate,
+    /// The chain is too long for a JWT.
+    #[error("the certificates have more than 16 KiB as x5c: leave out the root, or do not set certificateChain")]
+    CertificateChainTooLong,
     /// The certificate has expired.
     #[error("the client certificate expired at {0}: renew it")]
     CertificateExpired(jiff::Timestamp),
@@ -235,7 +238,9 @@ pub enum CredentialError {
     #[error("the client certificate is not valid before {0}: check the clocks")]
     CertificateNotYetValid(jiff::Timestamp),
     /// Certificate and key do not match.
-    #[error("the private key does not match the client certificate; both must be PEM")]
+    #[error(
+        "the private key does not match the client certificate, or is none of RSA, EC P-256, EC P-384 and Ed25519 as PEM or PKCS#12"
+    )]
     CertificateMismatch,
 }
 

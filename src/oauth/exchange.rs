@@ -31,11 +31,12 @@ use crate::oauth::http::connections::Connection;
 use crate::oauth::http::decode::DecodeError;
 use crate::oauth::http::errors::{SendError, no_response};
 use crate::oauth::jwt::JwtStamp;
+use crate::oauth::key_error::KeyError;
 use crate::oauth::parameters::{Authorization, RequestKind, RequestParts};
 use crate::oauth::request::TokenRequest;
 use crate::oauth::response::parse;
 use crate::oauth::response::raw::{HttpResponse, REMAINING, RESET};
-use crate::oauth::signing_key::{KeyError, SigningKey};
+use crate::oauth::signing_key::SigningKey;
 use crate::oauth::{body, jwt, parameters};
 
 /// A timeout that fires late by more than this was delayed: the process was frozen, or had no CPU time.

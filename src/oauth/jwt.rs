@@ -12,8 +12,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 use sha2::{Sha256, Sha384, Sha512};
 
-use crate::api::client_authentication::SigningAlgorithm;
-use crate::oauth::signing_key::{KeyError, SigningKey};
+use crate::api::signed_jwt::SigningAlgorithm;
+use crate::oauth::key_error::KeyError;
+use crate::oauth::signing_key::SigningKey;
 
 /// The values that make each JWT unique.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,25 +46,31 @@ pub struct Claims<'a> {
     pub lifetime: Duration,
     /// How far `iat` is in the past.
     pub issued_at_skew: Duration,
+    /// Whether to send `nbf`, the same as `iat`.
+    pub not_before: bool,
     /// Additional claims; those above take precedence.
     pub others: Option<&'a Map<String, Value>>,
 }
 
 impl Claims<'_> {
     fn json(&self, stamp: &JwtStamp) -> Value {
-        let Self { issuer, subject, audience, lifetime, issued_at_skew, others } = self;
+        let Self { issuer, subject, audience, lifetime, issued_at_skew, not_before, others } = self;
         let now = stamp.now.as_second();
         let seconds = |duration: &Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+        let issued_at = now.saturating_sub(seconds(issued_at_skew));
         let mut claims = others.cloned().unwrap_or_default();
         claims.extend([
             ("iss".to_owned(), json!(issuer)),
             ("aud".to_owned(), json!(audience)),
-            ("iat".to_owned(), json!(now.saturating_sub(seconds(issued_at_skew)))),
+            ("iat".to_owned(), json!(issued_at)),
             ("exp".to_owned(), json!(now.saturating_add(seconds(lifetime)))),
             ("jti".to_owned(), json!(stamp.id)),
         ]);
         if let Some(subject) = subject {
             claims.insert("sub".to_owned(), json!(subject));
+        }
+        if *not_before {
+            claims.insert("nbf".to_owned(), json!(issued_at));
         }
         Value::Object(claims)
     }
@@ -74,10 +81,14 @@ impl Claims<'_> {
 pub struct JoseHeader<'a> {
     /// `typ`. Default: `JWT`.
     pub type_: Option<&'a str>,
-    /// `kid`.
+    /// `kid`. Default: the id that is stored with the key.
     pub key_id: Option<&'a str>,
     /// `x5t#S256` (RFC 7515, section 4.1.8).
     pub certificate_thumbprint: Option<String>,
+    /// `x5t` (RFC 7515, section 4.1.7).
+    pub certificate_thumbprint_sha1: Option<String>,
+    /// `x5c` (RFC 7515, section 4.1.6).
+    pub certificate_chain: Option<Vec<String>>,
 }
 
 /// An assertion signed with a private key; `algorithm` defaults to the default algorithm of the key.
@@ -93,18 +104,23 @@ pub fn sign(
     stamp: &JwtStamp,
 ) -> Result<SecretString, KeyError> {
     let algorithm = algorithm.map_or_else(|| key.default_algorithm(), Ok)?;
-    compact(&header.json(algorithm), &claims.json(stamp), |message| key.sign(algorithm, message))
+    compact(&header.json(algorithm, key.key_id()), &claims.json(stamp), |message| key.sign(algorithm, message))
 }
 
 impl JoseHeader<'_> {
-    fn json(&self, algorithm: SigningAlgorithm) -> Value {
-        let Self { type_, key_id, certificate_thumbprint } = self;
+    fn json(&self, algorithm: SigningAlgorithm, id_of_key: Option<&str>) -> Value {
+        let Self { type_, key_id, certificate_thumbprint, certificate_thumbprint_sha1, certificate_chain } = self;
         let mut members = json!({"alg": format!("{algorithm:?}"), "typ": type_.unwrap_or("JWT")});
-        if let Some(key_id) = key_id {
-            members["kid"] = json!(key_id);
-        }
-        if let Some(thumbprint) = certificate_thumbprint {
-            members["x5t#S256"] = json!(thumbprint);
+        let optional = [
+            ("kid", key_id.or(id_of_key).map(Value::from)),
+            ("x5t#S256", certificate_thumbprint.clone().map(Value::from)),
+            ("x5t", certificate_thumbprint_sha1.clone().map(Value::from)),
+            ("x5c", certificate_chain.clone().map(Value::from)),
+        ];
+        for (name, value) in optional {
+            if let Some(value) = value {
+                members[name] = value;
+            }
         }
         members
     }
@@ -124,7 +140,7 @@ pub fn sign_with_secret(
 ) -> Result<SecretString, KeyError> {
     let algorithm = algorithm.unwrap_or(SigningAlgorithm::HS256);
     let key = secret.expose_secret().as_bytes();
-    compact(&header.json(algorithm), &claims.json(stamp), |message| match algorithm {
+    compact(&header.json(algorithm, None), &claims.json(stamp), |message| match algorithm {
         SigningAlgorithm::HS256 => mac::<Hmac<Sha256>>(key, message),
         SigningAlgorithm::HS384 => mac::<Hmac<Sha384>>(key, message),
         SigningAlgorithm::HS512 => mac::<Hmac<Sha512>>(key, message),

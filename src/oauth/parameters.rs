@@ -6,27 +6,29 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ring::digest;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretString};
-use sha2::{Digest, Sha256};
 
-use crate::api::client_authentication::{
-    BasicEncoding, ClientAssertion, ClientAuthenticationMethod as Method, SigningAlgorithm,
-};
-use crate::api::grant::{Assertion, AssertionLocation, SubjectTokenSource, TokenExchange};
+use crate::api::client_authentication::{BasicEncoding, ClientAuthenticationMethod as Method};
+use crate::api::grant::{AssertionLocation, SubjectTokenSource, TokenExchange};
 use crate::api::reason::Reason;
+use crate::api::signed_jwt::SignedJwt;
 use crate::oauth::body::Parameter;
 use crate::oauth::credentials::{Credential, Credentials};
 use crate::oauth::error::{Advice, CredentialError, RequestError, UrlKind};
 use crate::oauth::jwt;
 use crate::oauth::jwt::{Claims, JoseHeader, JwtStamp};
+use crate::oauth::key_error::KeyError;
 use crate::oauth::request::{Grant, TokenRequest};
 use crate::oauth::revocation::RevocationRequest;
-use crate::oauth::signing_key::{KeyError, SigningKey};
+use crate::oauth::signing_key::SigningKey;
 
 /// The default lifetime of an assertion.
 const ASSERTION_LIFETIME: Duration = Duration::from_mins(1);
+/// The maximum size of `x5c`, in characters, as of the additional claims: an assertion may be sent in a header.
+const MAX_CHAIN: usize = 16 << 10;
 /// The type of a client assertion (RFC 7523, section 2.2).
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// RFC 8693, section 3.
@@ -205,12 +207,11 @@ impl RequestBuilder<'_> {
             Method::ClientSecretBasic => RequestParts { parameters: vec![], authorization: self.basic()? },
             Method::ClientSecretJwt => {
                 let secret = self.required(Credential::ClientSecret)?;
-                let claims = self.client_claims(&assertion)?;
-                let header = self.client_header(&assertion)?;
+                let (header, claims) = (self.header(&assertion)?, self.claims(&assertion, true)?);
                 let signed = jwt::sign_with_secret(secret, assertion.algorithm, &header, &claims, self.stamp);
                 with_assertion(id, signed.map_err(|error| invalid_key(Credential::ClientSecret, error))?).into()
             }
-            Method::PrivateKeyJwt => with_assertion(id, self.client_assertion(&assertion)?).into(),
+            Method::PrivateKeyJwt => with_assertion(id, self.sign(&assertion, true)?).into(),
             Method::ServiceAccountToken => with_assertion(id, self.service_account_token()?).into(),
             Method::TlsClientAuth | Method::None => id.into(),
         })
@@ -237,52 +238,50 @@ impl RequestBuilder<'_> {
         Ok(id.map(|id: String| Authorization::Basic(STANDARD.encode(format!("{id}:{secret}")).into())))
     }
 
-    fn client_claims<'a>(&'a self, assertion: &'a ClientAssertion) -> Result<Claims<'a>, RequestError> {
-        let id = self.required(Credential::ClientId)?.expose_secret();
+    /// The claims of a client assertion, or of the assertion of a grant, whose subject is not the client.
+    fn claims<'a>(&'a self, jwt: &'a SignedJwt, is_client: bool) -> Result<Claims<'a>, RequestError> {
+        let id = || self.required(Credential::ClientId).map(ExposeSecret::expose_secret);
+        let subject = jwt.subject.as_deref().map(Ok).or_else(|| is_client.then(id));
         Ok(Claims {
-            issuer: assertion.issuer.as_deref().unwrap_or(id),
-            subject: Some(assertion.subject.as_deref().unwrap_or(id)),
-            audience: assertion.audience.as_deref().unwrap_or(&self.request.endpoint.audience),
-            lifetime: assertion.lifetime.map_or(ASSERTION_LIFETIME, Duration::from),
-            issued_at_skew: assertion.issued_at_skew.map(Duration::from).unwrap_or_default(),
-            others: Some(&assertion.claims),
+            issuer: jwt.issuer.as_deref().map_or_else(id, Ok)?,
+            subject: subject.transpose()?,
+            audience: jwt.audience.as_deref().unwrap_or(&self.request.endpoint.audience),
+            lifetime: jwt.lifetime.map_or(ASSERTION_LIFETIME, Duration::from),
+            issued_at_skew: jwt.issued_at_skew.map(Duration::from).unwrap_or_default(),
+            not_before: jwt.not_before,
+            others: Some(&jwt.claims),
         })
     }
 
-    fn client_header<'a>(&self, assertion: &'a ClientAssertion) -> Result<JoseHeader<'a>, RequestError> {
-        let thumbprint = assertion.certificate_thumbprint.then(|| self.certificate_thumbprint()).transpose()?;
+    fn header<'a>(&self, jwt: &'a SignedJwt) -> Result<JoseHeader<'a>, RequestError> {
+        let chain = if jwt.needs_certificate() { self.certificate_chain()? } else { Vec::new() };
+        let thumbprint = |algorithm| chain.first().map(|one| jwt::encode(digest::digest(algorithm, one).as_ref()));
         Ok(JoseHeader {
-            type_: assertion.type_.as_deref(),
-            key_id: assertion.key_id.as_deref(),
-            certificate_thumbprint: thumbprint,
+            type_: jwt.type_.as_deref(),
+            key_id: jwt.key_id.as_deref(),
+            certificate_thumbprint: jwt.certificate_thumbprint.then(|| thumbprint(&digest::SHA256)).flatten(),
+            certificate_thumbprint_sha1: jwt
+                .certificate_thumbprint_sha1
+                .then(|| thumbprint(&digest::SHA1_FOR_LEGACY_USE_ONLY))
+                .flatten(),
+            certificate_chain: jwt.certificate_chain.then(|| x5c(&chain)).transpose()?,
         })
-    }
-
-    fn client_assertion(&self, assertion: &ClientAssertion) -> Result<SecretString, RequestError> {
-        let header = self.client_header(assertion)?;
-        let claims = self.client_claims(assertion)?;
-        self.sign(assertion.algorithm, &header, &claims)
     }
 
     /// Signed with the private key of the credentials.
-    fn sign(
-        &self,
-        algorithm: Option<SigningAlgorithm>,
-        header: &JoseHeader<'_>,
-        claims: &Claims<'_>,
-    ) -> Result<SecretString, RequestError> {
+    fn sign(&self, jwt: &SignedJwt, is_client: bool) -> Result<SecretString, RequestError> {
+        let (header, claims) = (self.header(jwt)?, self.claims(jwt, is_client)?);
         let pem = self.required(Credential::PrivateKey)?;
         SigningKey::from_pem(pem.expose_secret())
-            .and_then(|key| jwt::sign(&key, algorithm, header, claims, self.stamp))
+            .and_then(|key| jwt::sign(&key, jwt.algorithm, &header, &claims, self.stamp))
             .map_err(|error| invalid_key(Credential::PrivateKey, error))
     }
 
-    fn certificate_thumbprint(&self) -> Result<String, RequestError> {
-        let pem = self.required(Credential::TlsCertificate)?;
-        let certificate = CertificateDer::from_pem_slice(pem.expose_secret().as_bytes()).map_err(|_| {
-            RequestError::invalid_credential(Credential::TlsCertificate, &CredentialError::NotCertificate)
-        })?;
-        Ok(jwt::encode(&Sha256::digest(&certificate)))
+    /// The certificate of the key, and those after it.
+    fn certificate_chain(&self) -> Result<Vec<CertificateDer<'static>>, RequestError> {
+        let pem = self.required(Credential::TlsCertificate)?.expose_secret().as_bytes();
+        let all = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+        all.ok().filter(|all| !all.is_empty()).ok_or_else(|| invalid_certificate(&CredentialError::NotCertificate))
     }
 
     fn service_account_token(&self) -> Result<SecretString, RequestError> {
@@ -303,7 +302,7 @@ impl RequestBuilder<'_> {
             Grant::JwtBearer(assertion) => {
                 let signed = match &assertion.from {
                     Some(_) => self.required(Credential::Assertion)?.clone(),
-                    None => self.assertion(assertion)?,
+                    None => self.sign(&assertion.jwt, false)?,
                 };
                 match assertion.place {
                     AssertionLocation::Body => vec![("assertion".to_owned(), signed)].into(),
@@ -312,27 +311,6 @@ impl RequestBuilder<'_> {
             }
             Grant::TokenExchange(exchange) => self.token_exchange(exchange)?.into(),
         })
-    }
-
-    fn assertion(&self, assertion: &Assertion) -> Result<SecretString, RequestError> {
-        let issuer = match &assertion.issuer {
-            Some(issuer) => issuer,
-            None => self.required(Credential::ClientId)?.expose_secret(),
-        };
-        let claims = Claims {
-            issuer,
-            subject: assertion.subject.as_deref(),
-            audience: assertion.audience.as_deref().unwrap_or(&self.request.endpoint.audience),
-            lifetime: assertion.lifetime.map_or(ASSERTION_LIFETIME, Duration::from),
-            issued_at_skew: assertion.issued_at_skew.map(Duration::from).unwrap_or_default(),
-            others: Some(&assertion.claims),
-        };
-        let header = JoseHeader {
-            type_: assertion.type_.as_deref(),
-            key_id: assertion.key_id.as_deref(),
-            certificate_thumbprint: None,
-        };
-        self.sign(assertion.algorithm, &header, &claims)
     }
 
     fn token_exchange(&self, exchange: &TokenExchange) -> Result<Vec<Parameter>, RequestError> {
@@ -376,6 +354,23 @@ impl RequestBuilder<'_> {
             .with_advice(Advice::AddCredential(credential))
         })
     }
+}
+
+/// The certificates as base64 of DER (RFC 7515, section 4.1.6). Only certificates are sent: the spec names the key of the
+/// Secret that is read.
+fn x5c(chain: &[CertificateDer<'_>]) -> Result<Vec<String>, RequestError> {
+    if chain.iter().any(|one| x509_parser::parse_x509_certificate(one).is_err()) {
+        return Err(invalid_certificate(&CredentialError::MalformedCertificate));
+    }
+    let encoded: Vec<String> = chain.iter().map(|one| STANDARD.encode(one)).collect();
+    if encoded.iter().map(String::len).sum::<usize>() > MAX_CHAIN {
+        return Err(invalid_certificate(&CredentialError::CertificateChainTooLong));
+    }
+    Ok(encoded)
+}
+
+fn invalid_certificate(error: &CredentialError) -> RequestError {
+    RequestError::invalid_credential(Credential::TlsCertificate, error)
 }
 
 fn invalid_key(credential: Credential, error: KeyError) -> RequestError {

@@ -4,6 +4,7 @@
 
 use crate::api::client_authentication::ClientAuthenticationMethod as Method;
 use crate::api::grant::{AssertionLocation, SubjectTokenSource};
+use crate::api::signed_jwt::SignedJwt;
 use crate::oauth::credentials::Credential;
 use crate::oauth::credentials::Credential::{
     ActorToken, Assertion, ClientId, ClientSecret, NextClientSecret, Password, PrivateKey, SubjectToken,
@@ -46,7 +47,8 @@ impl TokenRequest {
             Grant::JwtBearer(assertion) => {
                 required.push(PrivateKey);
                 // The default issuer of the assertion.
-                required.extend(assertion.issuer.is_none().then_some(ClientId));
+                required.extend(assertion.jwt.issuer.is_none().then_some(ClientId));
+                required.extend(assertion.jwt.needs_certificate().then_some(TlsCertificate));
             }
             Grant::TokenExchange(exchange) => {
                 required.extend((exchange.subject_token_source == SubjectTokenSource::Secret).then_some(SubjectToken));
@@ -71,8 +73,8 @@ impl TokenRequest {
             // The server may identify the client by the subject of the token.
             Method::ServiceAccountToken | Method::None => vec![],
         };
-        let thumbprint = self.client.assertion.as_ref().is_some_and(|assertion| assertion.certificate_thumbprint);
-        required.extend(thumbprint.then_some(TlsCertificate));
+        let needs_certificate = self.client.assertion.as_ref().is_some_and(SignedJwt::needs_certificate);
+        required.extend(needs_certificate.then_some(TlsCertificate));
         required
     }
 

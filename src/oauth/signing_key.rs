@@ -2,21 +2,24 @@
 
 #![deny(clippy::disallowed_methods)]
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use p521::ecdsa::signature::Signer;
+use p521::pkcs8::DecodePrivateKey;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{SignatureAlgorithm, SignatureScheme};
 use secrecy::SecretString;
-use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::api::client_authentication::SigningAlgorithm;
+use crate::api::signed_jwt::SigningAlgorithm;
+use crate::oauth::jwk;
+use crate::oauth::jwk::{JsonKey, Material};
+use crate::oauth::key_error::KeyError;
 
 /// The size of a coordinate, and of each of the two integers in an ES256 signature, in bytes.
 const P256_BYTES: usize = 32;
@@ -25,65 +28,50 @@ const P384_BYTES: usize = 48;
 
 /// A private key that signs.
 #[derive(Clone)]
-pub struct SigningKey(Arc<dyn rustls::sign::SigningKey>);
+pub struct SigningKey {
+    key: Key,
+    key_id: Option<String>,
+    algorithm: Option<SigningAlgorithm>,
+}
 
-/// Why a key is unusable. The messages never quote the key.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum KeyError {
-    /// PEM with a passphrase.
-    #[error("the private key is encrypted: store it without a passphrase")]
-    Encrypted,
-    /// The text is not a private key.
-    #[error(
-        "the value is not a private key as PEM (-----BEGIN PRIVATE KEY-----, RSA PRIVATE KEY or EC PRIVATE KEY) or in the JSON file of a Google service account"
-    )]
-    NotPem,
-    /// The type or size of the key is not supported.
-    #[error("the private key cannot be used for signing: use RSA of 2048 bits or more, EC P-256, EC P-384 or Ed25519")]
-    Unsupported,
-    /// An EC key on another curve.
-    #[error("the private key is an EC key on a curve other than P-256 and P-384: use one of these, or an RSA key")]
-    UnsupportedCurve,
-    /// DPoP proofs are signed with ES256.
-    #[error("the private key is not an EC key on P-256")]
-    NotP256,
-    /// The key cannot sign with the algorithm.
-    #[error("the private key is {kind}, which cannot sign with {algorithm:?}: change the algorithm, or remove it")]
-    AlgorithmMismatch {
-        /// The type of the key.
-        kind: &'static str,
-        /// The algorithm.
-        algorithm: SigningAlgorithm,
-    },
-    /// Signing failed.
-    #[error("signing with the private key failed: generate a new key")]
-    SignatureFailed,
-    /// No key could be generated.
-    #[error("the key could not be generated: the system does not provide random numbers")]
-    NoRandomNumbers,
+/// The implementation, which depends on the type of the key.
+#[derive(Clone)]
+enum Key {
+    /// RSA, P-256, P-384 and Ed25519.
+    Ring(Arc<dyn rustls::sign::SigningKey>),
+    /// P-521, which ring does not support.
+    P521(Arc<p521::ecdsa::SigningKey>),
 }
 
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SigningKey").field(&self.0.algorithm()).finish()
+        f.debug_tuple("SigningKey").field(&self.kind()).finish()
     }
 }
 
 impl SigningKey {
-    /// Reads a key: PEM of PKCS#8, PKCS#1 (RSA) or SEC1 (EC); or the JSON file of a Google service account.
+    /// Reads a key: PEM of PKCS#8, PKCS#1 (RSA) or SEC1 (EC); a JWK (RFC 7517); or the JSON file of a Google service
+    /// account.
     ///
     /// # Errors
     ///
     /// Why it cannot be used, without quoting it.
-    pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
-        let pem = pem_of(pem);
-        if pem.contains("ENCRYPTED") {
-            return Err(KeyError::Encrypted);
+    pub fn from_pem(text: &str) -> Result<Self, KeyError> {
+        if !text.trim_start().starts_with('{') {
+            return Ok(Self { key: Key::from_pem(text)?, key_id: None, algorithm: None });
         }
-        let der = PrivateKeyDer::from_pem_slice(pem.trim().as_bytes()).map_err(|_| KeyError::NotPem)?;
-        // The error is dropped because it may quote the key.
-        let key = rustls::crypto::ring::sign::any_supported_type(&der).map_err(|_| KeyError::Unsupported)?;
-        Ok(Self(key))
+        let JsonKey { material, key_id, algorithm } = jwk::parse(text)?;
+        let key = match material {
+            Material::Pem(pem) => Key::from_pem(&pem)?,
+            Material::Der(der) => Key::from_der(&der)?,
+        };
+        Ok(Self { key, key_id, algorithm })
+    }
+
+    /// `kid`: the id that is stored with the key.
+    #[must_use]
+    pub fn key_id(&self) -> Option<&str> {
+        self.key_id.as_deref()
     }
 
     /// Generates a P-256 key: PEM of PKCS#8.
@@ -105,14 +93,20 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// When it is an EC key on another curve than P-256 and P-384.
+    /// When it is an EC key on an unsupported curve.
     pub fn default_algorithm(&self) -> Result<SigningAlgorithm, KeyError> {
         const DEFAULTS: [SigningAlgorithm; 4] =
             [SigningAlgorithm::RS256, SigningAlgorithm::ES256, SigningAlgorithm::ES384, SigningAlgorithm::EdDSA];
-        let can_sign = |algorithm: &SigningAlgorithm| {
-            scheme(*algorithm).is_some_and(|scheme| self.0.choose_scheme(&[scheme]).is_some())
-        };
-        DEFAULTS.into_iter().find(can_sign).ok_or(KeyError::UnsupportedCurve)
+        match (&self.key, self.algorithm) {
+            (_, Some(algorithm)) => Ok(algorithm),
+            (Key::P521(_), None) => Ok(SigningAlgorithm::ES512),
+            (Key::Ring(key), None) => {
+                let can_sign = |algorithm: &SigningAlgorithm| {
+                    scheme(*algorithm).is_some_and(|scheme| key.choose_scheme(&[scheme]).is_some())
+                };
+                DEFAULTS.into_iter().find(can_sign).ok_or(KeyError::UnsupportedCurve)
+            }
+        }
     }
 
     /// Signs, and returns the signature in the format of JWS.
@@ -121,15 +115,14 @@ impl SigningKey {
     ///
     /// When the key cannot sign with the algorithm.
     pub fn sign(&self, algorithm: SigningAlgorithm, message: &[u8]) -> Result<Vec<u8>, KeyError> {
-        let kind = match self.0.algorithm() {
-            SignatureAlgorithm::RSA => "an RSA key",
-            SignatureAlgorithm::ECDSA => "an EC key",
-            SignatureAlgorithm::ED25519 => "an Ed25519 key",
-            _ => "another key",
+        let mismatch = KeyError::AlgorithmMismatch { kind: self.kind(), algorithm };
+        let key = match &self.key {
+            Key::Ring(key) => key,
+            Key::P521(key) if algorithm == SigningAlgorithm::ES512 => return sign_es512(key, message),
+            Key::P521(_) => return Err(mismatch),
         };
-        let mismatch = KeyError::AlgorithmMismatch { kind, algorithm };
         let scheme = scheme(algorithm);
-        let signer = scheme.and_then(|scheme| self.0.choose_scheme(&[scheme])).ok_or(mismatch)?;
+        let signer = scheme.and_then(|scheme| key.choose_scheme(&[scheme])).ok_or(mismatch)?;
         let signature = signer.sign(message).map_err(|_| KeyError::SignatureFailed)?;
         match algorithm {
             SigningAlgorithm::ES256 => der_to_fixed(&signature, P256_BYTES).ok_or(KeyError::SignatureFailed),
@@ -138,11 +131,24 @@ impl SigningKey {
         }
     }
 
+    fn kind(&self) -> &'static str {
+        match &self.key {
+            Key::P521(_) => "an EC key",
+            Key::Ring(key) => match key.algorithm() {
+                SignatureAlgorithm::RSA => "an RSA key",
+                SignatureAlgorithm::ECDSA => "an EC key",
+                SignatureAlgorithm::ED25519 => "an Ed25519 key",
+                _ => "another key",
+            },
+        }
+    }
+
     /// The two coordinates of the public point of a P-256 key.
     #[must_use]
     pub fn p256_coordinates(&self) -> Option<([u8; P256_BYTES], [u8; P256_BYTES])> {
-        self.0.choose_scheme(&[SignatureScheme::ECDSA_NISTP256_SHA256])?;
-        let public = self.0.public_key()?;
+        let Key::Ring(key) = &self.key else { return None };
+        key.choose_scheme(&[SignatureScheme::ECDSA_NISTP256_SHA256])?;
+        let public = key.public_key()?;
         // The SubjectPublicKeyInfo of a P-256 key ends with the uncompressed point: 4, x, y.
         let point = public.as_ref().last_chunk::<{ 1 + 2 * P256_BYTES }>().filter(|point| point[0] == 4)?;
         let x = point[1..=P256_BYTES].try_into().ok()?;
@@ -151,25 +157,38 @@ impl SigningKey {
     }
 }
 
-/// The member of a Google service account file that is a private key.
-#[derive(Deserialize)]
-struct ServiceAccountFile<'a> {
-    #[serde(borrow)]
-    private_key: Cow<'a, str>,
-}
+impl Key {
+    fn from_pem(pem: &str) -> Result<Self, KeyError> {
+        // Environment variables and JSON often contain `\n` in place of line breaks.
+        let pem = Zeroizing::new(pem.replace("\\n", "\n"));
+        if pem.contains("ENCRYPTED") {
+            return Err(KeyError::Encrypted);
+        }
+        Self::from_der(&PrivateKeyDer::from_pem_slice(pem.trim().as_bytes()).map_err(|_| KeyError::NotPem)?)
+    }
 
-/// The PEM in a value: that of a service account file, or with line breaks in place of `\n`, as which environment variables
-/// and JSON often contain them.
-fn pem_of(value: &str) -> Zeroizing<String> {
-    let file = Some(value).filter(|value| value.trim_start().starts_with('{'));
-    let file = file.and_then(|file| serde_json::from_str::<ServiceAccountFile<'_>>(file).ok());
-    match file {
-        Some(ServiceAccountFile { private_key }) => Zeroizing::new(private_key.into_owned()),
-        None => Zeroizing::new(value.replace("\\n", "\n")),
+    fn from_der(der: &PrivateKeyDer<'_>) -> Result<Self, KeyError> {
+        let p521 = match der {
+            PrivateKeyDer::Pkcs8(key) => p521::SecretKey::from_pkcs8_der(key.secret_pkcs8_der()).ok(),
+            PrivateKeyDer::Sec1(key) => p521::SecretKey::from_sec1_der(key.secret_sec1_der()).ok(),
+            _ => None,
+        };
+        if let Some(key) = p521 {
+            return Ok(Self::P521(Arc::new(key.into())));
+        }
+        // The error is dropped because it may quote the key.
+        rustls::crypto::ring::sign::any_supported_type(der).map(Self::Ring).map_err(|_| KeyError::Unsupported)
     }
 }
 
-/// The scheme of TLS with the same signatures; `None` for algorithms without a private key.
+/// RFC 7518, section 3.4. The nonce is derived from key and message (RFC 6979).
+fn sign_es512(key: &p521::ecdsa::SigningKey, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+    let signature: p521::ecdsa::Signature = key.try_sign(message).map_err(|_| KeyError::SignatureFailed)?;
+    Ok(signature.to_bytes().to_vec())
+}
+
+/// The scheme of TLS with the same signatures; `None` for those that ring does not implement, and those without a
+/// private key.
 const fn scheme(algorithm: SigningAlgorithm) -> Option<SignatureScheme> {
     Some(match algorithm {
         SigningAlgorithm::RS256 => SignatureScheme::RSA_PKCS1_SHA256,
@@ -181,7 +200,10 @@ const fn scheme(algorithm: SigningAlgorithm) -> Option<SignatureScheme> {
         SigningAlgorithm::ES256 => SignatureScheme::ECDSA_NISTP256_SHA256,
         SigningAlgorithm::ES384 => SignatureScheme::ECDSA_NISTP384_SHA384,
         SigningAlgorithm::EdDSA => SignatureScheme::ED25519,
-        SigningAlgorithm::HS256 | SigningAlgorithm::HS384 | SigningAlgorithm::HS512 => return None,
+        // TLS has a scheme for P-521, but ring does not implement it.
+        SigningAlgorithm::ES512 | SigningAlgorithm::HS256 | SigningAlgorithm::HS384 | SigningAlgorithm::HS512 => {
+            return None;
+        }
     })
 }
 

@@ -16,6 +16,9 @@ use crate::api::connection::CaBundleKind;
 use crate::oauth::allowed_endpoints::{ALLOW_CA_BUNDLE, ALLOWED_ENDPOINTS, AllowedEndpoints};
 use crate::oauth::credentials::{Credential, Credentials};
 use crate::oauth::request::TokenRequest;
+use crate::spec::key_files;
+use crate::spec::key_files::KeyFiles;
+use crate::spec::secret_values::{Unresolved, text};
 use crate::spec::sources::{CredentialRef, CredentialsSource};
 
 /// The maximum size of all values that are sent as parameters under names of the spec, one for each use, in bytes.
@@ -23,27 +26,22 @@ const MAX_PARAMETERS: usize = 64 << 10;
 /// The same for headers: many servers accept no more.
 const MAX_HEADERS: usize = 8 << 10;
 
-/// Why credentials cannot be used, with a message that says what to change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unresolved {
-    /// A value is missing.
-    Missing(String),
-    /// A value or an annotation cannot be read.
-    Invalid(String),
-}
-
 /// Reads the values for the grant from the Secret, which is `None` if the spec names none.
 ///
 /// # Errors
 ///
 /// A message that names the key to add or to fix.
 pub fn resolve(source: &CredentialsSource, secret: Option<&Secret>) -> Result<Credentials, Unresolved> {
-    let values = source.fields.iter().filter_map(|field| match value(source, field, secret) {
-        Ok(value) => Some(Ok((field.credential, value?))),
-        Err(message) => Some(Err(message)),
+    let mut files = KeyFiles::new(source, secret)?;
+    let values = source.fields.iter().filter_map(|field| {
+        let converted = if field.credential.is_key_file() { files.convert(field).transpose() } else { None };
+        let value = converted.or_else(|| value(source, field, secret).transpose());
+        Some(value?.map(|value| (field.credential, value)))
     });
     let inline = source.client_id.iter().map(|id| Ok((Credential::ClientId, id.as_str().into())));
     let mut credentials: Credentials = values.chain(inline).collect::<Result<_, _>>()?;
+    // Everything below sees what it has protected. Another passphrase does not mean another key.
+    credentials.set(Credential::PrivateKeyPassphrase, None);
     for (field, keys, max) in
         [("parametersFrom", &source.parameter_keys, MAX_PARAMETERS), ("headersFrom", &source.header_keys, MAX_HEADERS)]
     {
@@ -86,6 +84,16 @@ fn all_texts(secret: Option<&Secret>) -> Result<Vec<(String, SecretString)>, Unr
         )));
     }
     Ok(texts.into_iter().map(|(key, text)| (key.clone(), text.into())).collect())
+}
+
+/// Whether [`resolve`] derives keys from a passphrase, which takes long.
+#[must_use]
+pub fn derives_keys(source: &CredentialsSource, secret: Option<&Secret>) -> bool {
+    source
+        .fields
+        .iter()
+        .filter(|field| field.credential.is_key_file())
+        .any(|field| key_files::is_encrypted(field, secret))
 }
 
 /// A value that the request sends under a name of the spec.
@@ -153,15 +161,6 @@ pub fn forward(
         }
     }
     Ok(())
-}
-
-/// The value under a key; empty if there is none.
-fn text<'a>(source: &CredentialsSource, key: &str, secret: Option<&'a Secret>) -> Result<&'a str, Unresolved> {
-    let secret_name = source.secret_name.as_deref().unwrap_or_default();
-    let bytes = secret.and_then(|secret| secret.data.as_ref()?.get(key)).map_or(&[][..], |bytes| &bytes.0);
-    std::str::from_utf8(bytes).map_err(|_| {
-        Unresolved::Invalid(format!("key {key} of Secret {secret_name} is not UTF-8 text: write the value itself"))
-    })
 }
 
 fn value(

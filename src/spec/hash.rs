@@ -8,6 +8,24 @@ use crate::api::target::Target;
 use crate::fingerprint;
 use crate::spec::requests;
 
+/// The order in which the fields of a client assertion were hashed before it shared a type with the other assertion. The
+/// order of members is part of a hash.
+const CLIENT_ASSERTION: [&str; 10] = [
+    "audience",
+    "algorithm",
+    "keyId",
+    "type",
+    "issuer",
+    "subject",
+    "claims",
+    "certificateThumbprint",
+    "lifetime",
+    "issuedAtSkew",
+];
+/// The same for the assertion of a grant.
+const ASSERTION: [&str; 10] =
+    ["issuer", "subject", "audience", "claims", "place", "algorithm", "keyId", "lifetime", "type", "issuedAtSkew"];
+
 /// Hashes the fields that the token depends on. Times and metadata are excluded. The keys of the target are included,
 /// since no value is stored under a new key yet. Optional fields that are not set are not hashed, so that a new API
 /// field does not change existing hashes.
@@ -69,7 +87,7 @@ pub(crate) fn spec_hash(spec: &OAuthIntegrationSpec) -> String {
         "response": response,
         "targetKeys": keys,
     });
-    let given = json!({
+    let mut given = json!({
         "issuer": issuer,
         "clientId": client_id,
         "clientAuthentication": client_authentication,
@@ -87,9 +105,21 @@ pub(crate) fn spec_hash(spec: &OAuthIntegrationSpec) -> String {
         "clientCertificate": connection.as_ref().is_some_and(|one| one.client_certificate).then_some(true),
         "headersFrom": (!headers_from.is_empty()).then_some(headers_from),
     });
+    for (pointer, order) in [("/clientAuthentication/assertion", &CLIENT_ASSERTION), ("/assertion", &ASSERTION)] {
+        given.pointer_mut(pointer).into_iter().for_each(|assertion| put_in_order(assertion, order));
+    }
     let (Value::Object(all), Value::Object(given)) = (&mut parts, given) else { return fingerprint::unsalted(&parts) };
     all.extend(given.into_iter().filter(|(_, value)| !value.is_null()).collect::<Map<_, _>>());
     fingerprint::unsalted(&parts)
+}
+
+/// Puts the members of an object into an order; others follow by name.
+fn put_in_order(value: &mut Value, order: &[&str]) {
+    let Value::Object(members) = value else { return };
+    let position = |name: &str| order.iter().position(|known| *known == name).unwrap_or(order.len());
+    let mut sorted: Vec<(String, Value)> = std::mem::take(members).into_iter().collect();
+    sorted.sort_by(|(one, _), (other, _)| (position(one), one).cmp(&(position(other), other)));
+    members.extend(sorted);
 }
 
 #[cfg(test)]
@@ -128,6 +158,9 @@ mod tests {
             json!({"clientId": "client"}),
             json!({"clientAuthentication": {"method": "client_secret_basic"}}),
             json!({"assertion": {"issuer": "me"}}),
+            json!({"assertion": {"notBefore": true}}),
+            json!({"assertion": {"certificateChain": true}}),
+            json!({"clientAuthentication": {"assertion": {"certificateThumbprintSha1": true}}}),
             json!({"dpop": {}}),
             json!({"tokenLife": "90s"}),
             json!({"resource": {"key": "resource", "value": "orders"}}),
@@ -159,6 +192,7 @@ mod tests {
             json!({"request": {"method": "POST"}}),
             json!({"request": {"secretsInQuery": true}}),
             json!({"resource": null}),
+            json!({"credentials": {"keys": {"privateKeyPassphrase": "password"}}}),
             json!({"target": {"secretName": "tokens", "labels": {"team": "one"}, "annotations": {"team": "one"}}}),
         ];
         for change in &hashed {
@@ -181,5 +215,38 @@ mod tests {
         assert_eq!(with(json!({"resource": {"key": "resource"}})), plain);
         assert_ne!(with(json!({"request": {"format": "json"}})), plain);
         assert_ne!(with(json!({"resource": {"key": "audience"}})), plain);
+    }
+
+    #[test]
+    fn assertions_keep_the_hashes_of_earlier_versions() {
+        let all = json!({
+            "issuer": "https://app.example.com", "subject": "user@example.com", "audience": "https://login.example.com",
+            "claims": {"scope": ["a"]}, "algorithm": "PS256", "keyId": "key-2026", "type": "at+jwt", "lifetime": "5m",
+            "issuedAtSkew": "60s",
+        });
+        let mut of_client = all.clone();
+        merge(&mut of_client, &json!({"certificateThumbprint": true}));
+        let mut of_grant = all;
+        merge(&mut of_grant, &json!({"place": "AuthorizationHeader"}));
+        let cases = [
+            (json!({"clientAuthentication": {"method": "private_key_jwt"}}), "cb2aa4cdbfd614ce1365f5e8766f95b7"),
+            (
+                json!({"clientAuthentication": {"method": "private_key_jwt", "assertion": {}}}),
+                "bea8d0b65986b59f14c533174f47c108",
+            ),
+            (
+                json!({"clientAuthentication": {"method": "private_key_jwt", "assertion": of_client}}),
+                "eb76a1b6c25111930229dee978d1d698",
+            ),
+            (json!({"grantType": "jwt_bearer", "assertion": {}}), "6071a125c71f9ade5c512d4d4b9e9dfd"),
+            (
+                json!({"grantType": "jwt_bearer", "assertion": {"issuer": "me", "place": "Body"}}),
+                "83dd06dd09240b0a24e591192311057c",
+            ),
+            (json!({"grantType": "jwt_bearer", "assertion": of_grant}), "61921e136426bdd7243b3db325fa2dcb"),
+        ];
+        for (change, expected) in cases {
+            assert_eq!(hash(&change), expected, "{change}");
+        }
     }
 }

@@ -8,12 +8,13 @@ use std::time::Duration;
 use serde_json::Value;
 use url::Url;
 
-use crate::api::client_authentication::{ClientAuthenticationMethod, SigningAlgorithm};
+use crate::api::client_authentication::ClientAuthenticationMethod;
 use crate::api::grant::{AssertionLocation, GrantType};
 use crate::api::headers::{is_reserved as is_reserved_header, is_reserved_for_secrets};
 use crate::api::renewal::{Fallback, RefreshRequest};
 use crate::api::request::{Format, Method, Request, ScopeFormat, SecretKey};
 use crate::api::response::Response;
+use crate::api::signed_jwt::SigningAlgorithm;
 use crate::api::spec::OAuthIntegrationSpec;
 use crate::oauth::expression::error::InvalidExpression;
 use crate::oauth::expression::jsonata::Expression;
@@ -98,10 +99,11 @@ fn check_claims(spec: &OAuthIntegrationSpec) -> Result<(), String> {
     if let Some(assertion) = client {
         check_size("spec.clientAuthentication.assertion.claims", assertion.claims.values())?;
     }
-    let grant = spec.assertion.iter().flat_map(|assertion| assertion.claims.values());
+    let grant = spec.assertion.iter().flat_map(|assertion| assertion.jwt.claims.values());
     check_size("spec.assertion.claims", grant)?;
     // The API server checks it for the client, whose algorithm depends on the method.
-    if spec.assertion.as_ref().and_then(|assertion| assertion.algorithm).is_some_and(SigningAlgorithm::is_symmetric) {
+    if spec.assertion.as_ref().and_then(|assertion| assertion.jwt.algorithm).is_some_and(SigningAlgorithm::is_symmetric)
+    {
         return Err("spec.assertion.algorithm must be one with a private key, such as RS256: change it".to_owned());
     }
     Ok(())

@@ -109,7 +109,9 @@ fn fields(spec: &OAuthIntegrationSpec, request: &TokenRequest, renewal: &Renewal
         // After the first renewal the refresh token of the target Secret is used.
         let is_first_token = credential == Credential::RefreshToken && main.grant.is_refresh();
         let is_required = required.contains(&credential);
-        let is_used = is_first_token || used.contains(&credential) || optional.contains(&credential);
+        // Whether a file needs it is known only after the file is read.
+        let is_passphrase = credential == Credential::PrivateKeyPassphrase && used.iter().any(|one| one.is_key_file());
+        let is_used = is_first_token || is_passphrase || used.contains(&credential) || optional.contains(&credential);
         is_used.then(|| CredentialRef {
             credential,
             // The next client secret exists only during a rotation.
@@ -129,6 +131,7 @@ fn named(keys: &CredentialKeys, credential: Credential) -> Option<&String> {
         password,
         refresh_token,
         private_key,
+        private_key_passphrase,
         tls_certificate,
         tls_key,
         subject_token,
@@ -142,6 +145,7 @@ fn named(keys: &CredentialKeys, credential: Credential) -> Option<&String> {
         Credential::Password => password,
         Credential::RefreshToken => refresh_token,
         Credential::PrivateKey => private_key,
+        Credential::PrivateKeyPassphrase => private_key_passphrase,
         Credential::TlsCertificate => tls_certificate,
         Credential::TlsKey => tls_key,
         Credential::SubjectToken => subject_token,

@@ -101,6 +101,7 @@ async fn keycloak_verifies_each_signature_algorithm() {
     let keycloak = Keycloak::shared();
     let world = World::new("keycloak-algorithms").await;
     let (rsa, ec, ec384, ed) = (&keycloak.rsa.pem, &keycloak.ec.pem, &keycloak.ec384.pem, &keycloak.ed25519.pem);
+    let ec521 = &keycloak.ec521.pem;
     let by_key = [
         ("RS256", "rsa", rsa),
         ("RS384", "rsa", rsa),
@@ -110,6 +111,7 @@ async fn keycloak_verifies_each_signature_algorithm() {
         ("PS512", "rsa", rsa),
         ("ES256", "ec", ec),
         ("ES384", "ec384", ec384),
+        ("ES512", "ec521", ec521),
         ("EdDSA", "ed", ed),
     ];
     let mut clients: Vec<Client> = by_key
@@ -123,8 +125,9 @@ async fn keycloak_verifies_each_signature_algorithm() {
     clients.extend(["HS256", "HS384", "HS512"].map(|algorithm| {
         client("secret-jwt-any", "client_secret_jwt", json!({"algorithm": algorithm}), &[("client_secret", secret)])
     }));
-    // The default of a P-384 key.
+    // The defaults of these keys.
     clients.push(client("key-any", "private_key_jwt", json!({"keyId": "ec384"}), &[("private_key", ec384)]));
+    clients.push(client("key-any", "private_key_jwt", json!({"keyId": "ec521"}), &[("private_key", ec521)]));
     all_ready(&world, keycloak.issuer(), &clients, &json!({})).await;
 }
 
@@ -392,6 +395,41 @@ async fn oidc_provider_binds_a_token_to_a_client_certificate() {
     let token = claims(&world.value("it", "access_token").await);
     assert_eq!(token["aud"], "https://orders.example.com");
     assert_eq!(token["cnf"]["x5t#S256"], json!(keys::thumbprint(&own.pem)), "RFC 8705, section 3.1");
+}
+
+/// A PKCS#12 file under one key of the Secret is both certificate and key.
+#[tokio::test]
+async fn oidc_provider_accepts_a_client_certificate_in_pkcs12() {
+    let provider = OidcProvider::shared();
+    let world = World::new("provider-pkcs12").await;
+    let own = provider.ca.client("provider-client");
+    let passphrase = "kanarie-passphrase-of-pkcs12";
+    let write = async |file: &[u8], passphrase: &str| {
+        let values = [("client_id", &b"certificate"[..]), ("client.p12", file), ("password", passphrase.as_bytes())];
+        world.binary_secret("credentials", &values).await;
+    };
+    let file = keys::pkcs12(&own.key, &own.pem, passphrase, &[]);
+    write(&file, "kanarie-wrong-passphrase").await;
+    let mut spec =
+        provider_spec(&world, provider, &json!({"clientAuthentication": {"method": "tls_client_auth"}})).await;
+    let names = json!({"tlsCertificate": "client.p12", "tlsKey": "client.p12", "privateKeyPassphrase": "password"});
+    spec["credentials"]["keys"] = names;
+    world.integration("it", &spec).await;
+    let stalled = world.condition("it", "Stalled", "True", "CredentialsInvalid").await;
+    assert!(stalled.message.contains("check the passphrase under key password"), "{}", stalled.message);
+    write(&file, passphrase).await;
+    world.ready("it").await;
+    let token = world.value("it", "access_token").await;
+    assert_eq!(claims(&token)["cnf"]["x5t#S256"], json!(keys::thumbprint(&own.pem)), "RFC 8705, section 3.1");
+    // The same certificate in a legacy file with another passphrase is the same credential: no token is requested.
+    let requests = world.operator.sum("oauth_operator_token_requests_total", "");
+    let other = "kanarie-other-passphrase";
+    write(&keys::pkcs12(&own.key, &own.pem, other, &["-legacy"]), other).await;
+    world.change("it", &json!({"spec": {"renewBefore": "10s"}})).await;
+    world.ready("it").await;
+    assert_eq!(world.value("it", "access_token").await, token);
+    assert_eq!(world.operator.sum("oauth_operator_token_requests_total", ""), requests);
+    assert!(!world.observable_output().await.contains(passphrase));
 }
 
 #[tokio::test]

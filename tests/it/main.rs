@@ -34,4 +34,5 @@ mod rotation;
 mod secret_values;
 mod servers;
 mod shared_refresh_tokens;
+mod signatures;
 mod tenants;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jiff::Timestamp;
-use oauth_operator::api::client_authentication::SigningAlgorithm;
+use oauth_operator::api::signed_jwt::SigningAlgorithm;
 use oauth_operator::oauth::body::JsonTypes;
 use oauth_operator::oauth::credentials::{Credential, Credentials};
 use oauth_operator::oauth::error::RequestError;
@@ -168,9 +168,10 @@ fn rfc_7523_assertion() {
         audience: "https://jwt-rp.example.net",
         lifetime: Duration::from_hours(1),
         issued_at_skew: Duration::ZERO,
+        not_before: false,
         others: others.as_object(),
     };
-    let header = JoseHeader { type_: None, key_id: Some("16"), certificate_thumbprint: None };
+    let header = JoseHeader { key_id: Some("16"), ..JoseHeader::default() };
     let assertion = jwt::sign(&key, None, &header, &claims, &fresh).expect("an assertion");
     let (header, claims) = parts(&assertion);
     assert_eq!(header, json!({"alg": "ES256", "kid": "16", "typ": "JWT"}));
@@ -208,6 +209,8 @@ fn keys_are_parsed_in_all_formats_and_sign_with_their_algorithm() {
         ("EC as PKCS#8", pkcs8, SigningAlgorithm::ES256),
         ("EC with its parameters before it", format!("{}{}", EC_PARAMETERS, ec.pem), SigningAlgorithm::ES256),
         ("P-384 as PKCS#8", keys::ec384().pem, SigningAlgorithm::ES384),
+        ("P-521 as PKCS#8", keys::ec521().pem, SigningAlgorithm::ES512),
+        ("P-521 as SEC1", keys::openssl(&["ec"], &keys::ec521().pem), SigningAlgorithm::ES512),
         ("with the line breaks written out", rsa.pem.replace('\n', "\\n"), SigningAlgorithm::RS256),
         (
             "in the file of a Google service account",
@@ -236,7 +239,7 @@ const EC_PARAMETERS: &str = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n--
 fn an_invalid_key_is_reported_with_the_reason() {
     let (rsa, ec) = (keys::rsa(), keys::ec());
     let small = keys::openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024"], "");
-    let p521 = keys::openssl(&["ecparam", "-name", "secp521r1", "-genkey", "-noout"], "");
+    let other_curve = keys::openssl(&["ecparam", "-name", "secp256k1", "-genkey", "-noout"], "");
     let encrypted = keys::openssl(&["pkcs8", "-topk8", "-passout", "pass:word"], &rsa.pem);
     let public = keys::openssl(&["pkey", "-pubout"], &rsa.pem);
     let cut = rsa.pem[..400].to_owned();
@@ -250,7 +253,9 @@ fn an_invalid_key_is_reported_with_the_reason() {
         ("a public key", public, None, "is not a private key as PEM"),
         ("a key with a password", encrypted, None, "is encrypted"),
         ("an RSA key of 1024 bits", small, None, "cannot be used for signing"),
-        ("another curve", p521, None, "cannot be used for signing: use RSA of 2048 bits or more, EC P-256, EC P-384"),
+        ("another curve", other_curve, None, "cannot be used for signing: use RSA of 2048 to 4096 bits, EC P-256"),
+        ("ES256 with P-521", keys::ec521().pem, Some("ES256"), "is an EC key, which cannot sign with ES256"),
+        ("ES512 with P-256", ec.pem.clone(), Some("ES512"), "is an EC key, which cannot sign with ES512"),
         ("RS256 with an EC key", ec.pem, Some("RS256"), "is an EC key, which cannot sign with RS256"),
         ("ES256 with an RSA key", rsa.pem, Some("ES256"), "is an RSA key, which cannot sign with ES256"),
     ];
@@ -360,18 +365,50 @@ fn client_assertions_have_the_issuer_or_the_endpoint_as_audience() {
 }
 
 #[test]
-fn the_thumbprint_of_a_certificate_is_the_one_of_openssl() {
-    let (rsa, certificate) = (keys::rsa(), keys::CertificateAuthority::new().client("it"));
-    let spec = json!({"clientAuthentication": {
-        "method": "private_key_jwt", "assertion": {"algorithm": "PS256", "certificateThumbprint": true},
-    }});
-    let more = [(Credential::PrivateKey, rsa.pem.as_str()), (Credential::TlsCertificate, certificate.pem.as_str())];
-    let sent = prepared(spec, &more).expect("a request");
-    let header = parts(member(&sent, "client_assertion")).0;
-    let printed = keys::openssl(&["x509", "-noout", "-fingerprint", "-sha256"], &certificate.pem);
-    let hexadecimal = printed.trim().rsplit('=').next().expect("a fingerprint").replace(':', "");
-    let expected = jwt::encode(&hex::decode(hexadecimal).expect("hexadecimal"));
-    assert_eq!(header, json!({"alg": "PS256", "typ": "JWT", "x5t#S256": expected}));
+fn the_certificate_in_the_header_is_as_openssl_shows_it() {
+    let (rsa, authority) = (keys::rsa(), keys::CertificateAuthority::new());
+    let certificate = authority.client("it");
+    let chain = format!("{}{}", certificate.pem, authority.pem);
+    let assertion = json!({
+        "issuer": "it", "certificateThumbprint": true, "certificateThumbprintSha1": true, "certificateChain": true,
+        "notBefore": true, "issuedAtSkew": "60s",
+    });
+    let specs = [
+        ("client_assertion", json!({"clientAuthentication": {"method": "private_key_jwt", "assertion": assertion}})),
+        ("assertion", json!({"grantType": "jwt_bearer", "assertion": assertion})),
+    ];
+    let more = [(Credential::PrivateKey, rsa.pem.as_str()), (Credential::TlsCertificate, chain.as_str())];
+    let fingerprint = |hash: &str| {
+        let printed = keys::openssl(&["x509", "-noout", "-fingerprint", hash], &certificate.pem);
+        let hexadecimal = printed.trim().rsplit('=').next().expect("a fingerprint").replace(':', "");
+        jwt::encode(&hex::decode(hexadecimal).expect("hexadecimal"))
+    };
+    let base64 = |pem: &str| pem.lines().filter(|line| !line.starts_with('-')).collect::<String>();
+    for (name, spec) in specs {
+        let required = validated(spec.clone()).token_request.required_credentials();
+        assert!(required.contains(&Credential::TlsCertificate), "{name}: {required:?}");
+        let sent = prepared(spec.clone(), &more).expect("a request");
+        let (header, claims) = parts(member(&sent, name));
+        let expected = json!({
+            "alg": "RS256", "typ": "JWT", "x5t#S256": fingerprint("-sha256"), "x5t": fingerprint("-sha1"),
+            "x5c": [base64(&certificate.pem), base64(&authority.pem)],
+        });
+        assert_eq!(header, expected, "{name}");
+        assert_eq!((&claims["nbf"], &claims["iat"]), (&json!(1_799_999_940), &json!(1_799_999_940)), "{name}");
+        assert_eq!(claims["exp"], 1_800_000_060, "{name}");
+        // Nothing but certificates is sent, and not too many of them.
+        let other = keys::encrypted(&rsa.pem, "word", &[]).replace("ENCRYPTED PRIVATE KEY", "CERTIFICATE");
+        for (value, says) in [
+            ("kanarie-no-certificate", "is not a certificate as PEM"),
+            (other.as_str(), "the client certificate cannot be parsed"),
+            (chain.repeat(20).as_str(), "have more than 16 KiB as x5c"),
+        ] {
+            let failure = prepared(spec.clone(), &[more[0], (Credential::TlsCertificate, value)]).expect_err(says);
+            assert_eq!(failure.reason.as_str(), "CredentialsInvalid");
+            assert!(failure.message.contains(says), "{}", failure.message);
+            assert!(failure.message.contains("spec.credentials.keys.tlsCertificate"), "{}", failure.message);
+        }
+    }
 }
 
 #[test]

@@ -6,6 +6,8 @@ mod cookbook;
 mod decision;
 mod fetch;
 mod fields;
+mod json_keys;
+mod key_files;
 mod kube_api;
 mod layers;
 mod limiter;

@@ -20,7 +20,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use serde_json::{Value, json};
 use test_support::endpoint::{Endpoint, Reply, Request, canary};
-use test_support::keys::openssl;
+use test_support::keys::{self, encrypted, openssl};
 use test_support::messages::Message;
 use test_support::process::{Process, WorkDir, free_port};
 
@@ -149,6 +149,7 @@ fn over_tls(mistake: &'static str, name: &str, is_ca: bool, last_year: i32, sign
 fn cases(outdated_port: u16) -> Vec<Case> {
     let json_format = json!({"request": {"format": "json"}});
     let password = json!({"grantType": "password"});
+    let private_key_jwt = json!({"clientAuthentication": {"method": "private_key_jwt"}});
     let user = json!({"username": "erp", "password": "wrong-password-of-erp"});
     let mut cases = vec![
         case("the Secret has no client secret", json!({"credentials": {"secretName": "empty"}}), good),
@@ -253,7 +254,10 @@ fn cases(outdated_port: u16) -> Vec<Case> {
         case("a port on which nothing listens", json!({}), good),
         case("a host that does not exist", json!({}), good),
         case("a proxy that is not reachable", json!({"connection": {"proxy": "http://127.0.0.1:1"}}), good),
-        case("an unusable private key", json!({"clientAuthentication": {"method": "private_key_jwt"}}), good),
+        case("an unusable private key", private_key_jwt.clone(), good),
+        case("an encrypted private key without its passphrase", private_key_jwt.clone(), good),
+        case("an encrypted private key with a wrong passphrase", private_key_jwt.clone(), good),
+        case("an encrypted private key with an expensive key derivation", private_key_jwt, good),
         case(
             "metadata of another issuer",
             json!({}),
@@ -312,6 +316,15 @@ fn cases(outdated_port: u16) -> Vec<Case> {
         }
         if case.mistake == "an unusable private key" {
             case.values = json!({"private_key": "not PEM"});
+        }
+        if let Some(kind) = case.mistake.strip_prefix("an encrypted private key ") {
+            let options: &[&str] =
+                if kind.ends_with("key derivation") { &["-v2", "aes-256-cbc", "-iter", "600000"] } else { &[] };
+            let key = encrypted(&keys::ec().pem, "kanarie-passphrase", options);
+            case.values = json!({"private_key": key});
+            if !kind.starts_with("without") {
+                case.values["private_key_passphrase"] = json!("kanarie-another-passphrase");
+            }
         }
     }
     cases

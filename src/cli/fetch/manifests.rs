@@ -47,7 +47,9 @@ impl Manifests {
                 // The path of a wrong type, which the error itself does not name.
                 let mut track = serde_path_to_error::Track::new();
                 let deserializer = serde_path_to_error::Deserializer::new(document, &mut track);
-                let integration = serde_ignored::deserialize(deserializer, |path| unknown.push(path.to_string()));
+                // An optional object is `?` in a path.
+                let mut note = |path: serde_ignored::Path<'_>| unknown.push(path.to_string().replace(".?", ""));
+                let integration = serde_ignored::deserialize(deserializer, &mut note);
                 let integration =
                     integration.map_err(|error| format!("OAuthIntegration {name}: {}: {error}", track.path()))?;
                 // As kubectl reports them. A status is that of another version of the operator.

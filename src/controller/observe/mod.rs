@@ -13,6 +13,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod chains;
+pub(crate) mod key_files;
 pub(crate) mod read_error;
 pub(crate) mod secrets;
 pub(crate) mod target;

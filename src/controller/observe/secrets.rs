@@ -15,6 +15,7 @@ use crate::controller::cache::references::SecretFacts;
 use crate::controller::context::Context;
 use crate::controller::error::Error;
 use crate::controller::observe::chains;
+use crate::controller::observe::key_files;
 use crate::controller::observe::read_error::ReadError;
 use crate::decision::observed::CredentialsState;
 use crate::kube_api::call;
@@ -51,19 +52,16 @@ async fn read_all(
     spec: &ValidatedSpec,
 ) -> Result<(Credentials, String), ReadError> {
     let source = &spec.credentials;
-    let (mut secret, version) = match &source.secret_name {
+    let namespace = secrets.namespace().unwrap_or_default();
+    let (secret, version) = match &source.secret_name {
         Some(name) => {
             let (secret, version) = read_secret(context, secrets, name).await?;
             (Some(secret), version)
         }
         None => (None, NO_SECRET.to_owned()),
     };
-    let values = credentials::resolve(source, secret.as_ref());
-    if let Some(secret) = &mut secret {
-        call::wipe(secret);
-    }
+    let values = key_files::resolve(&context.key_derivation, namespace, source, secret).await;
     let mut values = values.map_err(|unresolved| ReadError::Unavailable(unresolved.into()))?;
-    let namespace = secrets.namespace().unwrap_or_default();
     namespace.clone_into(&mut values.tenant);
     if let Some(bundle) = &source.ca_bundle {
         values.ca_bundle = Some(read_ca_bundle(context, secrets, namespace, bundle).await?);

@@ -435,6 +435,13 @@ pub const RULES: &[Rule] = &[
             vec![
                 json!({"grantType": "jwt_bearer", "assertion": {"issuer": "x", "claims": {"a": {"b": [1]}}}}),
                 json!({
+                    "grantType": "jwt_bearer",
+                    "assertion": {
+                        "place": "AuthorizationHeader", "notBefore": true, "certificateThumbprint": true,
+                        "certificateThumbprintSha1": true, "certificateChain": true,
+                    },
+                }),
+                json!({
                     "grantType": "refresh_token", "assertion": {},
                     "renewal": {"fallback": {"grantType": "jwt_bearer"}},
                 }),
@@ -500,6 +507,7 @@ pub const RULES: &[Rule] = &[
                 signed("client_secret_jwt", "HS512"),
                 signed("private_key_jwt", "RS512"),
                 signed("private_key_jwt", "ES384"),
+                signed("private_key_jwt", "ES512"),
             ]
         },
         rejected: || vec![signed("client_secret_jwt", "RS256"), signed("private_key_jwt", "HS256")],
@@ -510,24 +518,16 @@ pub const RULES: &[Rule] = &[
         rejected: || vec![json!({"clientAuthentication": {"basicEncoding": "raw"}})],
     },
     Rule {
-        message: "clientAuthentication.assertion.issuedAtSkew must be a duration up to 5m",
-        accepted: || lifetimes(&["0s", "5m"], client_skew),
-        rejected: || lifetimes(&["301s", "-1s", "1d"], client_skew),
+        message: "issuedAtSkew of an assertion must be a duration up to 5m",
+        accepted: || [lifetimes(&["0s", "5m"], client_skew), lifetimes(&["0s", "60s"], skew)].concat(),
+        rejected: || [lifetimes(&["301s", "-1s", "1d"], client_skew), lifetimes(&["6m", ""], skew)].concat(),
     },
     Rule {
-        message: "assertion.issuedAtSkew must be a duration up to 5m",
-        accepted: || lifetimes(&["0s", "60s"], skew),
-        rejected: || lifetimes(&["6m", ""], skew),
-    },
-    Rule {
-        message: "clientAuthentication.assertion.lifetime must be a duration from 10s to 1h",
-        accepted: || lifetimes(&["10s", "1h"], client_assertion),
-        rejected: || lifetimes(&["9s", "61m", "1d"], client_assertion),
-    },
-    Rule {
-        message: "assertion.lifetime must be a duration from 10s to 1h",
-        accepted: || lifetimes(&["10s", "1h"], assertion),
-        rejected: || lifetimes(&["9s", "61m", ""], assertion),
+        message: "the lifetime of an assertion must be a duration from 10s to 1h",
+        accepted: || [lifetimes(&["10s", "1h"], client_assertion), lifetimes(&["10s", "1h"], assertion)].concat(),
+        rejected: || {
+            [lifetimes(&["9s", "61m", "1d"], client_assertion), lifetimes(&["9s", "61m", ""], assertion)].concat()
+        },
     },
     Rule {
         message: "connection.caBundle.name must be the name of",

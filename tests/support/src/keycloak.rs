@@ -4,7 +4,7 @@
 //! The realm is `keycloak-realm.json`: clients `service` (lifetime 60 s), `service-30` (30 s), `service-short` (10 s)
 //! `rotating` (10 s, with refresh tokens), each with the secret `<client>-secret`, and the user `ada` with the password `ada-password`; a
 //! client for each other authentication method: `secret-jwt`, `key-rs256`, `key-ps256`, `key-es256`, `key-eddsa`,
-//! `key-any` (all of these keys, and a P-384 key) and `secret-jwt-any` (any algorithm), `certificate` and `service-account`; and `exchange`, which may exchange tokens.
+//! `key-any` (all of these keys, a P-384 key and a P-521 key) and `secret-jwt-any` (any algorithm), `certificate` and `service-account`; and `exchange`, which may exchange tokens.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -37,6 +37,8 @@ pub struct Keycloak {
     pub ec: Key,
     /// A P-384 key of client `key-any`.
     pub ec384: Key,
+    /// A P-521 key of client `key-any`.
+    pub ec521: Key,
     /// The Ed25519 key of client `key-eddsa`.
     pub ed25519: Key,
     process: Process,
@@ -62,11 +64,11 @@ impl Keycloak {
     /// A separate Keycloak with an in-memory database.
     pub fn start(cluster: Option<&Cluster<'_>>) -> Self {
         let (ca, rsa, ed25519) = (CertificateAuthority::new(), keys::rsa(), keys::ed25519());
-        let (ec, ec384) = (keys::ec(), keys::ec384());
+        let (ec, ec384, ec521) = (keys::ec(), keys::ec384(), keys::ec521());
         let install = tools::install("keycloak");
         let work = WorkDir::new("keycloak");
         let home = work.path().join("home");
-        let realm = realm(&[&rsa, &ec, &ec384, &ed25519], cluster);
+        let realm = realm(&[&rsa, &ec, &ec384, &ec521, &ed25519], cluster);
         make_home(&home, &install, &realm)
             .unwrap_or_else(|error| panic!("{} cannot be created: {error}", home.display()));
         let (port, secure_port) = (free_port(), free_port());
@@ -95,7 +97,7 @@ impl Keycloak {
         let process = Process::start("keycloak", work, command);
         let realm = format!("http://127.0.0.1:{port}/realms/example");
         process.wait_until("the realm exists", BOOT, || http::get(&realm).0 == 200);
-        Self { realm, secure_port, ca, rsa, ec, ec384, ed25519, process }
+        Self { realm, secure_port, ca, rsa, ec, ec384, ec521, ed25519, process }
     }
 
     /// The issuer, over HTTP; its metadata contains the endpoints.

@@ -25,15 +25,39 @@ fn encode(bytes: &[u8]) -> String {
 
 /// Runs openssl, which the tests of the control plane need anyway.
 pub fn openssl(arguments: &[&str], input: &str) -> String {
+    String::from_utf8(openssl_bytes(arguments, input.as_bytes())).expect("text")
+}
+
+/// The same for binary input and output.
+pub fn openssl_bytes(arguments: &[&str], input: &[u8]) -> Vec<u8> {
     use std::io::Write;
     use std::process::Stdio;
     let mut command = Command::new("openssl");
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().expect("openssl is needed: sudo apt-get install openssl");
-    child.stdin.take().expect("standard input").write_all(input.as_bytes()).expect("written");
+    child.stdin.take().expect("standard input").write_all(input).expect("written");
     let output = child.wait_with_output().expect("openssl exits");
     assert!(output.status.success(), "openssl {arguments:?} failed");
-    String::from_utf8(output.stdout).expect("text")
+    output.stdout
+}
+
+/// A PKCS#12 file with a key and certificates, both as PEM.
+pub fn pkcs12(key: &str, certificates: &str, passphrase: &str, options: &[&str]) -> Vec<u8> {
+    let passphrase = format!("pass:{passphrase}");
+    let arguments = [&["pkcs12", "-export", "-passout", &passphrase], options].concat();
+    openssl_bytes(&arguments, format!("{key}{certificates}").as_bytes())
+}
+
+/// A private key as PEM of encrypted PKCS#8.
+pub fn encrypted(key: &str, passphrase: &str, options: &[&str]) -> String {
+    let passphrase = format!("pass:{passphrase}");
+    openssl(&[&["pkcs8", "-topk8", "-passout", &passphrase], options].concat(), key)
+}
+
+/// A self-signed certificate of a key, as PEM.
+pub fn self_signed(key: &str, name: &str) -> String {
+    let subject = format!("/CN={name}");
+    openssl(&["req", "-x509", "-new", "-key", "/dev/stdin", "-subj", &subject, "-days", "30"], key)
 }
 
 /// An RSA key of 2048 bits: PKCS#8.
@@ -80,6 +104,16 @@ pub fn ec384() -> Key {
         pem: pair.serialize_pem(),
         jwk: json!({"kty": "EC", "crv": "P-384", "x": x, "y": y, "kid": "ec384", "use": "sig"}),
     }
+}
+
+/// An EC key of P-521: PKCS#8.
+pub fn ec521() -> Key {
+    let sec1 = openssl(&["ecparam", "-name", "secp521r1", "-genkey", "-noout"], "");
+    let pem = openssl(&["pkcs8", "-topk8", "-nocrypt"], &sec1);
+    let der = openssl_bytes(&["pkey", "-pubout", "-outform", "DER"], pem.as_bytes());
+    // The SubjectPublicKeyInfo ends with the coordinates.
+    let (x, y) = der[der.len() - 132..].split_at(66);
+    Key { pem, jwk: json!({"kty": "EC", "crv": "P-521", "x": encode(x), "y": encode(y), "kid": "ec521", "use": "sig"}) }
 }
 
 /// The claims of a JWT, not verified.

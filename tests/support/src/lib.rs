@@ -12,6 +12,7 @@ pub mod docs;
 pub mod endpoint;
 pub mod http;
 pub mod hydra;
+pub mod jose;
 pub mod keycloak;
 pub mod keys;
 pub mod manifests;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -83,6 +85,15 @@ impl World {
     pub async fn secret(&self, name: &str, values: &[(&str, &str)]) {
         let data: BTreeMap<_, _> = values.iter().copied().collect();
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data});
+        let params = PatchParams::apply("test").force();
+        let written = self.secrets().patch(name, &params, &Patch::Apply(&secret)).await;
+        written.unwrap_or_else(|error| panic!("Secret {name} cannot be written: {error}"));
+    }
+
+    /// Creates or updates a Secret with values that may be binary.
+    pub async fn binary_secret(&self, name: &str, values: &[(&str, &[u8])]) {
+        let data: BTreeMap<_, _> = values.iter().map(|(key, value)| (*key, STANDARD.encode(value))).collect();
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data});
         let params = PatchParams::apply("test").force();
         let written = self.secrets().patch(name, &params, &Patch::Apply(&secret)).await;
         written.unwrap_or_else(|error| panic!("Secret {name} cannot be written: {error}"));

@@ -301,6 +301,12 @@ fn unknown_fields_and_wrong_types_are_named() {
         ),
         (json!({"scope": ["a", "b"]}), "erp: spec.scope: invalid type: sequence"),
         (json!({"tokenLife": 3600}), "erp: spec.tokenLife: invalid type: integer"),
+        (
+            json!({"grantType": "jwt_bearer", "assertion": {"place": "Body", "audiance": "x", "keyId": "y"}}),
+            "erp: unknown fields: spec.assertion.audiance",
+        ),
+        (json!({"assertion": {"keyId": "y", "lifetime": 60}}), "erp: spec.assertion.lifetime: invalid type: integer"),
+        (json!({"assertion": {"keyId": "y", "place": "Header"}}), "erp: spec.assertion.place: unknown variant"),
         (json!({"grantType": "authorization_code"}), "erp: spec.grantType: unknown variant"),
     ] {
         let run = fetch(&[integration("erp", &endpoint.url(), &changes), credentials()], &[]);
