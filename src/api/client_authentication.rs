@@ -97,8 +97,8 @@ impl ClientAuthenticationMethod {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientAssertion {
-    /// `aud`: the intended audience. Default: the issuer if `spec.issuer` is set, else the token endpoint. Example:
-    /// `https://login.example.com`.
+    /// `aud`: the intended audience. Default: the issuer if `spec.issuer` is set or
+    /// `spec.protectedResource` names one, else the token endpoint. Example: `https://login.example.com`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub audience: Option<String>,

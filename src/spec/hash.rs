@@ -18,6 +18,7 @@ pub(crate) fn spec_hash(spec: &OAuthIntegrationSpec) -> String {
     let OAuthIntegrationSpec {
         token_endpoint,
         issuer,
+        protected_resource,
         grant_type,
         client_id,
         client_authentication,
@@ -67,6 +68,7 @@ pub(crate) fn spec_hash(spec: &OAuthIntegrationSpec) -> String {
     });
     let given = json!({
         "issuer": issuer,
+        "protectedResource": protected_resource,
         "clientId": client_id,
         "clientAuthentication": client_authentication,
         "assertion": assertion,
@@ -118,6 +120,7 @@ mod tests {
         let hashed = [
             json!({"tokenEndpoint": "https://login.example.com/other"}),
             json!({"issuer": "https://login.example.com"}),
+            json!({"protectedResource": "https://mcp.example.com/mcp"}),
             json!({"grantType": "user_password"}),
             json!({"clientId": "client"}),
             json!({"clientAuthentication": {"method": "client_secret_basic"}}),
@@ -157,6 +160,13 @@ mod tests {
         for change in &not_hashed {
             assert_eq!(hash(change), plain, "{change}");
         }
+    }
+
+    #[test]
+    fn a_protected_resource_changes_the_default_format() {
+        let of = |format: &Value| hash(&json!({"protectedResource": "https://mcp.example.com", "request": format}));
+        assert_eq!(of(&json!({})), of(&json!({"format": "form"})));
+        assert_ne!(of(&json!({})), of(&json!({"format": "json"})));
     }
 
     #[test]

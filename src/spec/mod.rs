@@ -4,6 +4,7 @@ pub mod advice;
 pub(crate) mod binding;
 pub(crate) mod connection_settings;
 pub(crate) mod credentials;
+pub(crate) mod endpoint;
 pub(crate) mod hash;
 pub mod renewal;
 pub(crate) mod requests;
