@@ -10,8 +10,6 @@
 //! Every URL that is read must be allowed by the egress policy. Whether credentials may be sent to the endpoint is
 //! decided afterwards, as if the spec contained it; and, if only a protected resource names the server, also here.
 
-use std::borrow::Cow;
-
 use url::Url;
 
 use crate::api::reason::Reason;
@@ -63,13 +61,13 @@ impl MetadataCaches {
 
 /// Where a request is sent.
 #[derive(Debug)]
-pub(crate) struct Address<'a> {
+pub(crate) struct Address {
     /// The endpoint.
     pub(crate) url: Url,
-    /// The request, with the defaults of the protected resource.
-    pub(crate) request: Cow<'a, TokenRequest>,
+    /// The request with the defaults of the protected resource, if there is one.
+    pub(crate) request: Option<Box<TokenRequest>>,
     /// The metadata that names the endpoint.
-    pub(crate) source: Source,
+    pub(crate) source: Box<Source>,
 }
 
 /// Finds the endpoint of one request.
@@ -81,16 +79,15 @@ pub(crate) struct Finder<'a> {
     pub(crate) credentials: &'a Credentials,
 }
 
-impl<'a> Finder<'a> {
+impl Finder<'_> {
     /// The endpoint.
-    pub(crate) async fn find(&self, kind: &RequestKind<'_>) -> Result<Address<'a>, RequestError> {
+    pub(crate) async fn find(&self, kind: &RequestKind<'_>) -> Result<Address, RequestError> {
         let given = match kind {
             RequestKind::Token => &self.request.endpoint.url,
             RequestKind::Revocation(revocation) => &revocation.endpoint,
         };
-        let request = Cow::Borrowed(self.request);
         if let Some(url) = given {
-            return Ok(Address { url: url.clone(), request, source: Source::default() });
+            return Ok(Address { url: url.clone(), request: None, source: Box::default() });
         }
         let endpoint = &self.request.endpoint;
         // A stored token is revoked only at an endpoint that the issuer of the spec names.
@@ -107,10 +104,10 @@ impl<'a> Finder<'a> {
             RequestKind::Token => metadata.token_endpoint(self.request)?,
             RequestKind::Revocation(_) => metadata.revocation_endpoint(self.request)?,
         };
-        Ok(Address { url, request, source: Source { issuer: Some(key), resource: None } })
+        Ok(Address { url, request: None, source: Box::new(Source { issuer: Some(key), resource: None }) })
     }
 
-    async fn by_resource(&self, resource: &ProtectedResource) -> Result<Address<'a>, RequestError> {
+    async fn by_resource(&self, resource: &ProtectedResource) -> Result<Address, RequestError> {
         let is_confirmed = self.request.endpoint.issuer.is_some();
         let issuer = is_confirmed.then_some(self.request.endpoint.audience.as_str());
         let (ResourceMetadata { server, .. }, key) = self.resource_metadata(resource, issuer).await?;
@@ -136,7 +133,7 @@ impl<'a> Finder<'a> {
                 (url, self.for_smart(name)?)
             }
         };
-        Ok(Address { url, request: Cow::Owned(request), source })
+        Ok(Address { url, request: Some(Box::new(request)), source: Box::new(source) })
     }
 
     /// With an issuer, the author of the spec says whom to trust.

@@ -266,8 +266,9 @@ impl Client {
         let since = Stopwatch::now();
         let namespace = credentials.tenant.as_str();
         let finder = Finder { http: &self.http, metadata: &self.metadata, egress: &self.egress, request, credentials };
-        let Address { mut url, request, source } = finder.find(kind).await?;
-        let request = request.as_ref();
+        // Boxed, so that its memory is free again before the request is sent.
+        let Address { mut url, request: with_defaults, source } = Box::pin(finder.find(kind)).await?;
+        let request = with_defaults.as_deref().unwrap_or(request);
         if matches!(kind, RequestKind::Token) && !request.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&request.query);
         }

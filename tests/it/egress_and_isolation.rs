@@ -207,7 +207,7 @@ async fn refused_by_resource(env: &HostileEnv, evil: &str) {
         spec["credentials"] = json!({"secretName": "allowed-anywhere"});
         refused(env, name, &spec, name).await;
         let ready = condition(&env.world.get(name).await, "Ready").expect("a condition");
-        assert!(ready.message.contains("127.0.0.1 is a loopback"), "{name}: {}", ready.message);
+        assert!(ready.message.contains("is not allowed: 127.0.0.1 is "), "{name}: {}", ready.message);
     }
 }
 
