@@ -9,7 +9,7 @@ use oauth_operator::oauth::body::{JsonTypes, Parameter};
 use oauth_operator::oauth::credentials::{Credential, Credentials};
 use oauth_operator::oauth::jwt::JwtStamp;
 use oauth_operator::oauth::parameters::{RequestKind, build_request};
-use oauth_operator::oauth::request::TokenRequest;
+use oauth_operator::oauth::request::{Endpoint, TokenRequest};
 use oauth_operator::oauth::revocation::RevocationRequest;
 use oauth_operator::oauth::signing_key::SigningKey;
 use oauth_operator::spec::validated::ValidatedSpec;
@@ -74,8 +74,9 @@ fn check_request(token_request: &TokenRequest) {
 
 /// The endpoint is an http(s) URL without secrets.
 fn check_endpoint(token_request: &TokenRequest) {
-    for url in [&token_request.endpoint.url, &token_request.endpoint.issuer, &token_request.proxy].into_iter().flatten()
-    {
+    let Endpoint { url, issuer, resource, .. } = &token_request.endpoint;
+    let resource = resource.as_ref().map(|resource| &resource.url);
+    for url in [url, issuer, &token_request.proxy].into_iter().flatten().chain(resource) {
         assert!(matches!(url.scheme(), "https" | "http") && url.has_host(), "{url}");
         assert!(url.username().is_empty() && url.password().is_none() && url.fragment().is_none(), "{url}");
     }

@@ -206,8 +206,7 @@ impl<'a> Attempt<'a> {
             access_token: Some(access_token),
             refresh_token,
             token_type,
-            // If a response contains no scope, it is the requested one (RFC 6749, section 5.1).
-            scope: scope.or_else(|| request.scope.clone()),
+            scope,
             extra,
             dpop_key: dpop_key.clone(),
             times: in_time(observed, spec, times),

@@ -57,6 +57,13 @@ pub fn is_reserved(name: &str) -> bool {
     matches(name, reserved!()) || matches(name, "authorization|cookie.*")
 }
 
+/// Whether a header usually carries a credential. The API server rejects it in `request.headers`, but objects that are
+/// older than the rule may contain it.
+#[must_use]
+pub fn carries_credential(name: &str) -> bool {
+    matches(name, secret!())
+}
+
 /// Whether a spec is forbidden to set this header, also with a value of the credentials Secret.
 #[must_use]
 pub fn is_reserved_for_secrets(name: &str) -> bool {

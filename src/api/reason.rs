@@ -146,7 +146,8 @@ reasons! {
     EndpointNotAllowed: Configuration,
     /// A credential exists but is invalid: a key that cannot be parsed or does not match, or an expired certificate.
     CredentialsInvalid: Configuration,
-    /// The issuer's metadata cannot be used: it names another issuer, lacks an endpoint, or is not JSON.
+    /// The metadata of the issuer or of the protected resource cannot be used: it is for another one, lacks an
+    /// endpoint, or is not JSON.
     InvalidIssuerMetadata: Rejected,
     /// The endpoint rejected the request: an OAuth error, 401, 403 or another 4xx.
     RequestRejected: Rejected,

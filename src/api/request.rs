@@ -53,7 +53,7 @@ pub struct Request {
     /// unless the request sends no secret as a parameter. Default: false. Example: `true`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub secrets_in_query: bool,
-    /// Body format. Default: `form` if `issuer` is set, otherwise `json`. Example: `form`.
+    /// Body format. Default: `form` if `issuer` or `protectedResource` is set, otherwise `json`. Example: `form`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
     /// `Content-Type` of the request, for servers that require a media type of their own or a parameter. The body stays in
@@ -104,8 +104,8 @@ pub struct Request {
     pub scope_format: Option<ScopeFormat>,
     /// Extra headers, by name. Not allowed: credentials, headers that the request sets itself, and headers that make
     /// a gateway assume another path or client (`X-Original-URL`, `X-Forwarded-For`). If the credentials may be sent
-    /// only below a path, only a few headers are sent at all, such as `Accept` and `User-Agent`. At most 8 KiB in
-    /// total. Default: none. Example: `{Accept: application/json}`.
+    /// only below a path, only a few headers are sent at all, such as `Accept` and `User-Agent`. They are
+    /// also sent when metadata is read, except `Accept`. At most 8 KiB in total. Default: none. Example: `{Accept: application/json}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::headers")]
     #[x_kube(
@@ -180,8 +180,8 @@ pub enum Method {
 }
 
 /// Body format: `json` (`application/json`) or `form` (`application/x-www-form-urlencoded`, as RFC 6749 requires;
-/// Keycloak, Entra ID, Okta and most others accept only this one). Default of token requests: `form` if `issuer` is set, because a server with issuer metadata follows the RFC,
-/// otherwise `json`. Default of refresh requests: that of token requests. Default of revocation requests: `form`
+/// Keycloak, Entra ID, Okta and most others accept only this one). Default of token requests: `form` if `issuer` or `protectedResource` is set, because a server with metadata
+/// follows the RFC, otherwise `json`. Default of refresh requests: that of token requests. Default of revocation requests: `form`
 /// (RFC 7009).
 #[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "lowercase")]

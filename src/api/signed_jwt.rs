@@ -21,8 +21,8 @@ pub struct SignedJwt {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub subject: Option<String>,
-    /// `aud`: the intended audience. Default: the issuer if `spec.issuer` is set, else the token endpoint. Example:
-    /// `https://login.example.com`.
+    /// `aud`: the intended audience. Default: the issuer if `spec.issuer` is set or `spec.protectedResource` names one, else
+    /// the token endpoint. Example: `https://login.example.com`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub audience: Option<String>,

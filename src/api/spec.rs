@@ -57,8 +57,14 @@ use crate::api::validation;
     validation = Rule::new("!has(self.renewal) || !has(self.renewal.refresh) || self.grantType != 'refresh_token'")
         .message("renewal.refresh does not apply to grantType refresh_token, whose own request is the refresh request: remove it")
         .field_path(".renewal"),
-    validation = Rule::new("has(self.tokenEndpoint) || has(self.issuer)")
-        .message("tokenEndpoint or issuer is required: set the URL of the token endpoint, or the issuer whose metadata contains it"),
+    validation = Rule::new("has(self.tokenEndpoint) || has(self.issuer) || has(self.protectedResource)")
+        .message("tokenEndpoint, issuer or protectedResource is required: set the URL of the token endpoint, the issuer whose metadata contains it, or the protected resource whose metadata names the issuer"),
+    validation = Rule::new("!has(self.protectedResource) || !has(self.tokenEndpoint)")
+        .message("protectedResource does not apply with tokenEndpoint: remove one of them")
+        .field_path(".protectedResource"),
+    validation = Rule::new(validation::REFRESH_NEEDS_ISSUER)
+        .message("issuer is required if protectedResource is set and refresh tokens are sent (grantType refresh_token or renewal.strategy refresh_token): set it to the authorization server that issues them, because they are sent to no other one")
+        .field_path(".protectedResource"),
     validation = Rule::new("has(self.credentials) || !has(self.connection) || !has(self.connection.clientCertificate) || !self.connection.clientCertificate")
         .message("connection.clientCertificate needs credentials: set credentials.secretName"),
     validation = Rule::new(validation::CREDENTIALS_NEEDED_BY_REQUEST)
@@ -81,7 +87,7 @@ use crate::api::validation;
     validation = Rule::new("!has(self.clientAuthentication) || self.grantType != 'user_password'")
         .message("clientAuthentication is not sent by grantType user_password: remove it, or use grantType password")
         .field_path(".clientAuthentication"),
-    validation = Rule::new("!has(self.request) || !has(self.request.scopeFormat) || self.request.scopeFormat != 'list' || (has(self.request.format) ? self.request.format == 'json' : !has(self.issuer))")
+    validation = Rule::new("!has(self.request) || !has(self.request.scopeFormat) || self.request.scopeFormat != 'list' || (has(self.request.format) ? self.request.format == 'json' : !(has(self.issuer) || has(self.protectedResource)))")
         .message("request.scopeFormat list applies only to JSON bodies: remove it, or set request.format to json")
         .field_path(".request"),
     validation = Rule::new("!has(self.revocation) || has(self.revocation.endpoint) || has(self.issuer)")
@@ -99,8 +105,8 @@ use crate::api::validation;
 )]
 pub struct OAuthIntegrationSpec {
     /// URL of the token endpoint (RFC 6749, section 3.2), which receives the request (by default as POST). Absolute, http or
-    /// https, without username, password or fragment. Default: the one in the metadata of `issuer`. Example:
-    /// `https://login.example.com/oauth/token`.
+    /// https, without username, password or fragment. Default: the one in the metadata of `issuer`, or of the issuer that
+    /// `protectedResource` names. Example: `https://login.example.com/oauth/token`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     #[x_kube(validation = Rule::new(validation::ENDPOINT).message("tokenEndpoint must be an absolute http or https URL without username, password, fragment or whitespace, such as https://login.example.com/oauth/token"))]
@@ -108,12 +114,24 @@ pub struct OAuthIntegrationSpec {
 
     /// The issuer, whose metadata (OpenID Connect Discovery 1.0, RFC 8414) contains the endpoints: its
     /// `/.well-known/openid-configuration`, or `/.well-known/oauth-authorization-server`, must name exactly this
-    /// issuer. The metadata is read once an hour. Optional if `tokenEndpoint` is set. Example:
+    /// issuer. The metadata is read once an hour. Optional if `tokenEndpoint` or `protectedResource` is set. Example:
     /// `https://login.example.com/realms/erp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     #[x_kube(validation = Rule::new(validation::ENDPOINT).message("issuer must be an absolute http or https URL without username, password, fragment or whitespace, such as https://login.example.com"))]
     pub issuer: Option<String>,
+
+    /// The protected resource that the token is for, whose metadata (RFC 9728) names its authorization server: the
+    /// document below `/.well-known/oauth-protected-resource` of its host must be for exactly this URL. The metadata of
+    /// that server then contains the endpoints, as with `issuer`. If `issuer` is also set, it must be one of the servers
+    /// that the resource names. Without `issuer`, the resource server chooses where credentials are sent: then all of
+    /// them must have the annotation `oauth.evolutionx.io/allowed-endpoints`. Defaults from the metadata: `resource` is
+    /// this URL, and `scope` is all of `scopes_supported`. A FHIR server without this metadata is asked for its
+    /// `.well-known/smart-configuration`. Not together with `tokenEndpoint`. Example: `https://mcp.example.com/mcp`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    #[x_kube(validation = Rule::new(validation::ENDPOINT).message("protectedResource must be an absolute http or https URL without username, password, fragment or whitespace, such as https://mcp.example.com/mcp"))]
+    pub protected_resource: Option<String>,
 
     /// The grant, which determines the body of the request. Required. Example: `client_credentials`.
     /// `client_credentials` (RFC 6749, section 4.4) sends client ID and secret. `user_password` is for a custom login
@@ -134,7 +152,7 @@ pub struct OAuthIntegrationSpec {
     pub client_authentication: Option<ClientAuthentication>,
 
     /// The assertion of `grantType: jwt_bearer`. Default: issued by the client ID for the token endpoint, or for
-    /// `issuer` if it is set.
+    /// the issuer if `issuer` or `protectedResource` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assertion: Option<Assertion>,
 
@@ -178,18 +196,19 @@ pub struct OAuthIntegrationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Credentials>,
 
-    /// The resource that the token is for, and the body parameter that carries it. Optional: not sent if unset.
+    /// The resource that the token is for, and the body parameter that carries it. Default: `protectedResource` if its
+    /// metadata names the authorization server, else not sent.
     /// Example: `{key: audience, value: "https://api.example.com"}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource: Option<Resource>,
 
-    /// Scope of the access token (RFC 6749, section 3.3): space-separated names, sent unchanged. Optional: not sent
-    /// if unset. Example: `customer order add.order`.
+    /// Scope of the access token (RFC 6749, section 3.3): space-separated names, sent unchanged. Default:
+    /// `scopes_supported` of `protectedResource`, else not sent. Example: `customer order add.order`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub scope: Option<String>,
 
-    /// Format of the token request. Default: a form with `issuer`, else a JSON body, without extra parameters or headers,
+    /// Format of the token request. Default: a form with `issuer` or `protectedResource`, else a JSON body, without extra parameters or headers,
     /// and a timeout of 10s.
     #[serde(default)]
     pub request: Request,

@@ -26,6 +26,9 @@ pub(crate) const TIMEOUT: &str = r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))
 pub(crate) const SECRET_NAME: &str =
     r"self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')";
 
+/// A resource server could name another authorization server than the one that issued a refresh token.
+pub(crate) const REFRESH_NEEDS_ISSUER: &str = "!has(self.protectedResource) || has(self.issuer) || (self.grantType != 'refresh_token' && (!has(self.renewal) || !has(self.renewal.strategy) || self.renewal.strategy != 'refresh_token'))";
+
 /// Without credentials, no owner can allow a revocation endpoint with another origin.
 pub(crate) const REVOCATION_ORIGIN: &str = "has(self.credentials) || has(self.serviceAccountToken) || !has(self.revocation) || !has(self.revocation.endpoint)\
  || (has(self.tokenEndpoint) && self.revocation.endpoint.startsWith(self.tokenEndpoint.find('^https?://[^/?]+') + '/'))\

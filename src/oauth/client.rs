@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use url::Url;
 
 use crate::api::reason::Reason;
 use crate::clock::Stopwatch;
+use crate::oauth::address::{Address, Finder, MetadataCaches};
 use crate::oauth::body::Parameter;
 use crate::oauth::credentials::Credentials;
-use crate::oauth::error::{Advice, BuildError, RequestError, UrlKind};
+use crate::oauth::error::{BuildError, RequestError};
 use crate::oauth::exchange::Exchange;
 use crate::oauth::expression::error::CheckError;
 use crate::oauth::expression::error::{ExpressionError, InvalidExpression};
@@ -20,7 +20,6 @@ use crate::oauth::expression::sandbox::Sandbox;
 use crate::oauth::http::authorization::{Destination, Restrictions};
 use crate::oauth::http::connections::{HttpClients, Settings};
 use crate::oauth::http::custom_ca::CustomCa;
-use crate::oauth::http::discovery::{Discovery, MetadataKey};
 use crate::oauth::http::egress::EgressPolicy;
 use crate::oauth::http::errors::denied;
 use crate::oauth::http::name_resolution;
@@ -47,7 +46,7 @@ const MIN_EVALUATION: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub struct Client {
     http: HttpClients,
-    discovery: Discovery,
+    metadata: MetadataCaches,
     egress: Arc<EgressPolicy>,
     sandbox: Sandbox,
     /// The maximum size of a token response, in bytes.
@@ -62,7 +61,18 @@ pub struct Received {
     response: HttpResponse,
     /// The values that were sent, which must be redacted.
     sent: Vec<Parameter>,
+    /// The scope that was requested: that of the spec, or the default of the protected resource.
+    scope: Option<String>,
     started: Stopwatch,
+}
+
+/// The response to a request.
+struct Exchanged {
+    response: HttpResponse,
+    /// The values that were sent, which must be redacted.
+    sent: Vec<Parameter>,
+    /// The scope that was requested.
+    scope: Option<String>,
 }
 
 impl Received {
@@ -92,7 +102,7 @@ impl Client {
         let egress = Arc::new(egress);
         Ok(Self {
             http: HttpClients::new(Arc::clone(&egress))?,
-            discovery: Discovery::default(),
+            metadata: MetadataCaches::default(),
             egress,
             sandbox: Sandbox::new(),
             max_response_size: MAX_RESPONSE_SIZE,
@@ -160,8 +170,8 @@ impl Client {
     pub async fn send(&self, request: &TokenRequest, credentials: &Credentials) -> Result<Received, RequestError> {
         let started = Stopwatch::now();
         let exchange = self.exchange(request, credentials, &RequestKind::Token);
-        let (response, sent) = name_resolution::on_behalf_of(&credentials.tenant, exchange).await?;
-        Ok(Received { response, sent, started })
+        let Exchanged { response, sent, scope } = name_resolution::on_behalf_of(&credentials.tenant, exchange).await?;
+        Ok(Received { response, sent, scope, started })
     }
 
     /// Parses a token response: evaluates the expressions of the spec and checks their results.
@@ -176,7 +186,7 @@ impl Client {
         received: Received,
     ) -> Result<TokenResponse, RequestError> {
         let is_success = received.is_success();
-        let Received { response, sent, started } = received;
+        let Received { response, sent, scope, started } = received;
         let mut evaluated = EvaluatedExpressions::read(&response.body, &request.expressions);
         if is_success || self.observer.is_some() || request.expressions.of_failure().next().is_some() {
             let time = request.max_duration().saturating_sub(started.elapsed()).max(MIN_EVALUATION);
@@ -186,7 +196,9 @@ impl Client {
         if let Some(observer) = &self.observer {
             observer(request, &response, &evaluated);
         }
-        parse::parse_token_response(&response, request, &sent, Timestamp::now(), &evaluated)
+        let token = parse::parse_token_response(&response, request, &sent, Timestamp::now(), &evaluated)?;
+        // If a response contains no scope, it is the requested one (RFC 6749, section 5.1).
+        Ok(TokenResponse { scope: token.scope.or(scope), ..token })
     }
 
     /// Evaluates the expressions other than paths, in the sandbox.
@@ -238,7 +250,8 @@ impl Client {
     ) -> Result<(), RequestError> {
         let kind = RequestKind::Revocation(revocation);
         let exchange = self.exchange(request, credentials, &kind);
-        let (response, sent) = name_resolution::on_behalf_of(&credentials.tenant, exchange).await?;
+        let Exchanged { response, sent, scope: _ } =
+            name_resolution::on_behalf_of(&credentials.tenant, exchange).await?;
         parse::parse_revocation_response(&response, &sent)
     }
 
@@ -249,10 +262,13 @@ impl Client {
         request: &TokenRequest,
         credentials: &Credentials,
         kind: &RequestKind<'_>,
-    ) -> Result<(HttpResponse, Vec<Parameter>), RequestError> {
+    ) -> Result<Exchanged, RequestError> {
         let since = Stopwatch::now();
         let namespace = credentials.tenant.as_str();
-        let (mut url, discovery) = self.address(request, credentials, kind).await?;
+        let finder = Finder { http: &self.http, metadata: &self.metadata, egress: &self.egress, request, credentials };
+        // Boxed, so that its memory is free again before the request is sent.
+        let Address { mut url, request: with_defaults, source } = Box::pin(finder.find(kind)).await?;
+        let request = with_defaults.as_deref().unwrap_or(request);
         if matches!(kind, RequestKind::Token) && !request.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&request.query);
         }
@@ -286,7 +302,7 @@ impl Client {
         let (mut response, mut sent) = first.inspect_err(|error| {
             // The endpoint may have moved.
             if error.reason == Reason::EndpointUnreachable {
-                self.forget_metadata(namespace, discovery.as_ref());
+                self.metadata.forget(namespace, &source);
             }
         })?;
         let offered =
@@ -307,54 +323,9 @@ impl Client {
             }
         }
         if matches!(response.status, 300..400 | 404 | 405 | 410) {
-            self.forget_metadata(namespace, discovery.as_ref());
+            self.metadata.forget(namespace, &source);
         }
-        Ok((response, sent))
-    }
-
-    /// Removes issuer metadata whose endpoint did not work, so that the next request reads it again.
-    fn forget_metadata(&self, namespace: &str, discovered: Option<&MetadataKey>) {
-        if let Some(key) = discovered {
-            self.discovery.forget(namespace, key);
-        }
-    }
-
-    /// The URL of the endpoint. If the spec does not set it, it is discovered from the issuer, and the key of the
-    /// metadata is also returned.
-    async fn address(
-        &self,
-        request: &TokenRequest,
-        credentials: &Credentials,
-        kind: &RequestKind<'_>,
-    ) -> Result<(Url, Option<MetadataKey>), RequestError> {
-        let given = match kind {
-            RequestKind::Token => &request.endpoint.url,
-            RequestKind::Revocation(revocation) => &revocation.endpoint,
-        };
-        if let Some(url) = given {
-            return Ok((url.clone(), None));
-        }
-        let Some(issuer) = &request.endpoint.issuer else {
-            let error = RequestError::new(Reason::InvalidSpec, "neither an endpoint nor an issuer is set");
-            return Err(error.with_advice(Advice::SetTokenEndpointOrIssuer));
-        };
-        let to = Destination::new(issuer, request, credentials);
-        let authorized = self.egress.authorize_discovery(&to, &Restrictions::of(credentials));
-        authorized.map_err(|why| denied(UrlKind::Issuer, &why))?;
-        let (namespace, name) = (credentials.tenant.as_str(), request.endpoint.audience.as_str());
-        let settings = Settings::anonymous(request, credentials);
-        let key = (settings.fingerprint(), issuer.clone());
-        let metadata = if let Some(metadata) = self.discovery.cached(namespace, &key, name) {
-            metadata
-        } else {
-            let connection = self.http.connection(&settings, namespace).await?;
-            self.discovery.request(namespace, &key, &connection, name, request.timeout).await?
-        };
-        let url = match kind {
-            RequestKind::Token => metadata.token_endpoint(request)?,
-            RequestKind::Revocation(_) => metadata.revocation_endpoint(request)?,
-        };
-        Ok((url, Some(key)))
+        Ok(Exchanged { response, sent, scope: request.scope.clone() })
     }
 }
 

@@ -84,6 +84,8 @@ pub enum UrlKind {
     RevocationEndpoint,
     /// The issuer.
     Issuer,
+    /// The protected resource.
+    ProtectedResource,
     /// The proxy.
     Proxy,
 }
@@ -94,6 +96,7 @@ impl fmt::Display for UrlKind {
             Self::TokenEndpoint(_) => "the token endpoint",
             Self::RevocationEndpoint => "the revocation endpoint",
             Self::Issuer => "the issuer",
+            Self::ProtectedResource => "the protected resource",
             Self::Proxy => "the proxy",
         })
     }
@@ -134,6 +137,18 @@ pub enum Advice {
     CheckUrlOrSizeLimit(UrlKind),
     /// Set the token endpoint or the issuer: neither is set.
     SetTokenEndpointOrIssuer,
+    /// The resource names no authorization server: name it in the spec.
+    NameServer,
+    /// The resource names several authorization servers: select one.
+    SelectIssuer,
+    /// Only the resource names this authorization server: name it in the spec, or have the owner allow it.
+    ConfirmIssuer,
+    /// Only the resource names this token endpoint: name it in the spec, or have the owner allow it.
+    ConfirmTokenEndpoint,
+    /// Name the token endpoint in the spec instead of the resource.
+    NameTokenEndpoint,
+    /// Set a scope.
+    SetScope,
     /// Set an endpoint that the issuer's metadata does not contain.
     SetUrl(UrlKind),
     /// Set the endpoint to the target of its redirects.

@@ -29,6 +29,7 @@ use crate::oauth::expression::jsonata::Expression;
 use crate::oauth::expression::sandbox::Sandbox;
 use crate::oauth::http::connections::Connection;
 use crate::oauth::http::decode::DecodeError;
+use crate::oauth::http::documents::parse_header;
 use crate::oauth::http::errors::{SendError, no_response};
 use crate::oauth::jwt::JwtStamp;
 use crate::oauth::key_error::KeyError;
@@ -150,8 +151,7 @@ impl Exchange<'_> {
             headers.insert(CONTENT_TYPE, own.parse().map_err(|_| invalid("the content type is not valid"))?);
         }
         for (name, value) in &self.request.headers {
-            let name: HeaderName = name.parse().map_err(|_| invalid("a header name is not valid"))?;
-            let value = value.parse().map_err(|_| invalid(&format!("the value of header {name} is not valid")))?;
+            let (name, value) = parse_header(name, value)?;
             headers.insert(name, value);
         }
         for (name, key) in &self.request.headers_from {

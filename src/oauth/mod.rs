@@ -1,6 +1,7 @@
 //! OAuth 2.0: token and revocation requests, and the responses. Independent of Kubernetes: uses neither kube nor
 //! k8s-openapi. May use `api` for the types of the spec, `limiter`, and the modules below.
 
+pub(crate) mod address;
 pub mod allowed_endpoints;
 pub mod body;
 pub mod client;

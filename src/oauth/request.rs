@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   TokenRequest + Credentials ──► discovery ──► parameters ──► exchange ──► response ──► TokenResponse
-//!                                  issuer only   pure           HTTP         pure
+//!                                  see `address` pure           HTTP         pure
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,7 +74,8 @@ impl TokenRequest {
         self.client_certificate || self.client.method == Method::TlsClientAuth
     }
 
-    /// The maximum duration, including the discovery of the endpoint and a second request if the server requires a
+    /// The maximum duration, including the discovery of the endpoint, from an issuer or from a protected resource and the
+    /// issuer that it names, and a second request if the server requires a
     /// DPoP nonce. Each of them has the full timeout, so that earlier requests never shorten the timeout of one that
     /// sends a refresh token.
     #[must_use]
@@ -82,7 +83,7 @@ impl TokenRequest {
         let requests = 1 + u32::from(self.dpop);
         let bodies = if self.body.is_some() { requests } else { 0 };
         let evaluations = bodies + u32::from(!self.expressions.are_simple_paths());
-        self.timeout * (requests + u32::from(self.endpoint.url.is_none())) + sandbox::MAX_DURATION * evaluations
+        self.timeout * (requests + self.endpoint.discoveries()) + sandbox::MAX_DURATION * evaluations
     }
 
     /// All expressions that a worker must be able to parse, by their field in the spec.
@@ -120,10 +121,22 @@ pub struct Endpoint {
     pub url: Option<Url>,
     /// The issuer, whose metadata contains the endpoints that the spec does not set.
     pub issuer: Option<Url>,
-    /// The default audience of assertions: the issuer or the token endpoint, exactly as in the spec.
+    /// The protected resource, whose metadata names the authorization server.
+    pub resource: Option<ProtectedResource>,
+    /// The default audience of assertions: the issuer or the token endpoint, exactly as in the spec. If both are unknown
+    /// before discovery, the protected resource.
     pub audience: String,
     /// The field of the spec to check when the endpoint does not work.
     pub field: &'static str,
+}
+
+/// A protected resource (RFC 9728).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProtectedResource {
+    /// Its URL.
+    pub url: Url,
+    /// Exactly as in the spec.
+    pub name: String,
 }
 
 impl Endpoint {
@@ -133,10 +146,29 @@ impl Endpoint {
         UrlKind::TokenEndpoint(self.field)
     }
 
-    /// The URL that is known without discovery: the endpoint itself, or its issuer.
+    /// The URL that is known without discovery: the endpoint itself, its issuer, or the protected resource.
     #[must_use]
     pub fn known(&self) -> Option<&Url> {
-        self.url.as_ref().or(self.issuer.as_ref())
+        self.url.as_ref().or(self.issuer.as_ref()).or(self.resource.as_ref().map(|resource| &resource.url))
+    }
+
+    /// What names the endpoint, for errors.
+    #[must_use]
+    pub const fn named_by(&self) -> UrlKind {
+        match (&self.url, &self.issuer) {
+            (Some(_), _) => self.kind(),
+            (None, Some(_)) => UrlKind::Issuer,
+            (None, None) => UrlKind::ProtectedResource,
+        }
+    }
+
+    /// How many metadata documents name the endpoint. Each is read within the timeout of a request.
+    fn discoveries(&self) -> u32 {
+        match (&self.url, &self.resource) {
+            (Some(_), _) => 0,
+            (None, None) => 1,
+            (None, Some(_)) => 2,
+        }
     }
 
     /// Scheme, host and port: endpoints of the same origin share limits.

@@ -1,9 +1,12 @@
 //! Turns the advice of an error into text that names the fields of the spec. Pure.
 
 use crate::api::reason::Reason;
-use crate::oauth::allowed_endpoints::ALLOW_CA_BUNDLE;
+use crate::oauth::allowed_endpoints::{ALLOW_CA_BUNDLE, ALLOWED_ENDPOINTS};
 use crate::oauth::error::{Advice, RequestError, ResponseField, UrlKind};
 use crate::oauth::expression::error::InvalidExpression;
+
+/// The field that names the endpoint of a spec with neither an endpoint nor an issuer.
+const PROTECTED_RESOURCE: &str = "spec.protectedResource";
 
 /// The error with its advice as part of the message.
 #[must_use]
@@ -29,11 +32,35 @@ fn text(advice: &Advice) -> String {
         Advice::CheckUrl(url) => format!("check {}", field(*url)),
         Advice::CheckUrlOrTimeout(url) => format!("check {}, or raise spec.request.timeout", field(*url)),
         Advice::CheckUrlOrSizeLimit(url) => format!("check {}, or raise --max-response-size", field(*url)),
-        Advice::SetTokenEndpointOrIssuer => "set spec.tokenEndpoint or spec.issuer".to_owned(),
+        Advice::SetTokenEndpointOrIssuer => {
+            "set spec.tokenEndpoint, spec.issuer or spec.protectedResource".to_owned()
+        }
+        Advice::NameServer => "set spec.issuer or spec.tokenEndpoint instead of spec.protectedResource".to_owned(),
+        Advice::SelectIssuer => "set spec.issuer to one of them".to_owned(),
+        Advice::ConfirmIssuer => format!(
+            "if it is the right authorization server, set spec.issuer to it, or let the owner of the credentials allow its token endpoint with the annotation {ALLOWED_ENDPOINTS}"
+        ),
+        Advice::ConfirmTokenEndpoint => format!(
+            "if it is the right endpoint, set spec.tokenEndpoint to it instead of spec.protectedResource, or let the owner of the credentials allow it with the annotation {ALLOWED_ENDPOINTS}"
+        ),
+        Advice::NameTokenEndpoint => {
+            "if it is the right endpoint, set spec.tokenEndpoint to it instead of spec.protectedResource".to_owned()
+        }
+        Advice::SetScope => "set spec.scope".to_owned(),
+        // A resource does not go with an endpoint.
+        Advice::SetUrl(UrlKind::TokenEndpoint(PROTECTED_RESOURCE)) => {
+            "set spec.tokenEndpoint instead of spec.protectedResource".to_owned()
+        }
+        Advice::SetFinalUrl(UrlKind::TokenEndpoint(PROTECTED_RESOURCE)) => {
+            "set spec.tokenEndpoint to the final address instead of spec.protectedResource".to_owned()
+        }
         // The endpoint itself, even if it is discovered from the issuer.
         Advice::SetUrl(UrlKind::TokenEndpoint(_)) => "set spec.tokenEndpoint".to_owned(),
         Advice::SetUrl(url) => format!("set {}", field(*url)),
         Advice::SetFinalUrl(url) => format!("set {} to the final address", field(*url)),
+        Advice::CheckTokenEndpoint(UrlKind::ProtectedResource | UrlKind::TokenEndpoint(PROTECTED_RESOURCE)) => {
+            "check that the metadata of spec.protectedResource names the right authorization server".to_owned()
+        }
         Advice::CheckTokenEndpoint(UrlKind::Issuer) => "check that spec.issuer is the token endpoint's issuer".to_owned(),
         Advice::CheckTokenEndpoint(url) => format!("check that {} is the token endpoint", field(*url)),
         Advice::ChangeAuthenticationMethod => "change spec.clientAuthentication.method".to_owned(),
@@ -110,6 +137,7 @@ const fn field(url: UrlKind) -> &'static str {
         UrlKind::TokenEndpoint(field) => field,
         UrlKind::RevocationEndpoint => "spec.revocation.endpoint",
         UrlKind::Issuer => "spec.issuer",
+        UrlKind::ProtectedResource => PROTECTED_RESOURCE,
         UrlKind::Proxy => "spec.connection.proxy, or HTTPS_PROXY of the operator",
     }
 }

@@ -15,7 +15,7 @@ use crate::fingerprint;
 /// Fingerprint of the destination of stored tokens, and of the connection to it.
 ///
 /// It includes the origins of the endpoints (scheme, host and port), so that a server may change its paths; the whole
-/// issuer, since its metadata names the endpoints; the proxy and the reference to the CA bundle; and the
+/// issuer and the whole protected resource, since their metadata names the endpoints; the proxy and the reference to the CA bundle; and the
 /// ServiceAccount. It excludes:
 /// - the revocation endpoint, which must have the same origin, see [`foreign_revocation`];
 /// - the endpoint of `renewal.fallback`, to which no stored token is sent;
@@ -23,14 +23,19 @@ use crate::fingerprint;
 pub(crate) fn binding(spec: &OAuthIntegrationSpec) -> String {
     let connection = spec.connection.as_ref();
     let refresh = spec.renewal.refresh.as_ref().and_then(|refresh| refresh.token_endpoint.as_deref());
-    fingerprint::unsalted(&json!({
+    let mut parts = json!({
         "tokenEndpoint": spec.token_endpoint.as_deref().map(origin),
         "issuer": spec.issuer,
         "refreshEndpoint": refresh.map(origin),
         "proxy": connection.and_then(|connection| connection.proxy.as_ref()),
         "caBundle": connection.and_then(|connection| connection.ca_bundle.as_ref()),
         "serviceAccount": spec.service_account_token.as_ref().map(|token| &token.service_account_name),
-    }))
+    });
+    // Only if it is set, so that the bindings of existing tokens stay the same.
+    if let Some(resource) = &spec.protected_resource {
+        parts["protectedResource"] = json!(resource);
+    }
+    fingerprint::unsalted(&parts)
 }
 
 /// The origin of the revocation endpoint, if it is neither that of the token endpoint nor that of the issuer. Only

@@ -36,6 +36,7 @@ pub(crate) fn spec_hash(spec: &OAuthIntegrationSpec) -> String {
     let OAuthIntegrationSpec {
         token_endpoint,
         issuer,
+        protected_resource,
         grant_type,
         client_id,
         client_authentication,
@@ -89,6 +90,7 @@ pub(crate) fn spec_hash(spec: &OAuthIntegrationSpec) -> String {
     });
     let mut given = json!({
         "issuer": issuer,
+        "protectedResource": protected_resource,
         "clientId": client_id,
         "clientAuthentication": client_authentication,
         "assertion": assertion,
@@ -154,6 +156,7 @@ mod tests {
         let hashed = [
             json!({"tokenEndpoint": "https://login.example.com/other"}),
             json!({"issuer": "https://login.example.com"}),
+            json!({"protectedResource": "https://mcp.example.com/mcp"}),
             json!({"grantType": "user_password"}),
             json!({"clientId": "client"}),
             json!({"clientAuthentication": {"method": "client_secret_basic"}}),
@@ -201,6 +204,13 @@ mod tests {
         for change in &not_hashed {
             assert_eq!(hash(change), plain, "{change}");
         }
+    }
+
+    #[test]
+    fn a_protected_resource_changes_the_default_format() {
+        let of = |format: &Value| hash(&json!({"protectedResource": "https://mcp.example.com", "request": format}));
+        assert_eq!(of(&json!({})), of(&json!({"format": "form"})));
+        assert_ne!(of(&json!({})), of(&json!({"format": "json"})));
     }
 
     #[test]

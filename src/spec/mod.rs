@@ -6,6 +6,7 @@ pub mod chain;
 pub mod chained_token;
 pub(crate) mod connection_settings;
 pub(crate) mod credentials;
+pub(crate) mod endpoint;
 pub mod expiry;
 pub(crate) mod hash;
 pub(crate) mod key_files;

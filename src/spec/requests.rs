@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
-use url::Url;
 
 use crate::api::client_authentication::ClientAuthenticationMethod;
 use crate::api::grant::{AssertionLocation, GrantType};
@@ -19,8 +18,9 @@ use crate::api::spec::OAuthIntegrationSpec;
 use crate::oauth::expression::error::InvalidExpression;
 use crate::oauth::expression::jsonata::Expression;
 use crate::oauth::expression::set::ResponseMapping;
-use crate::oauth::request::{Endpoint, Grant, TokenRequest};
+use crate::oauth::request::{Grant, TokenRequest};
 use crate::spec::advice;
+use crate::spec::endpoint::{endpoint, parse_http_url, with_token_endpoint};
 
 /// The bounds of `spec.request.timeout`, which the API server also checks.
 const MIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -72,15 +72,16 @@ pub(crate) fn grant_request(spec: &OAuthIntegrationSpec) -> Result<TokenRequest,
     })
 }
 
-/// The body format of the grant. Servers with issuer metadata follow RFC 6749, whose requests are forms. A query is
-/// encoded like a form, and a body of the spec is built from JSON.
+/// The body format of the grant. Servers with metadata follow RFC 6749, whose requests are forms. A query is encoded like a
+/// form, and a body of the spec is built from JSON.
 pub(crate) fn format(spec: &OAuthIntegrationSpec) -> Format {
     match &spec.request {
         Request { method: Some(Method::Get), .. } => return Format::Form,
         Request { body: Some(_), .. } => return Format::Json,
         _ => {}
     }
-    spec.request.format.unwrap_or(if spec.issuer.is_some() { Format::Form } else { Format::Json })
+    let has_metadata = spec.issuer.is_some() || spec.protected_resource.is_some();
+    spec.request.format.unwrap_or(if has_metadata { Format::Form } else { Format::Json })
 }
 
 /// The API server also rejects this; files are checked only here.
@@ -189,27 +190,6 @@ pub(crate) fn fallback_request(
     })
 }
 
-fn endpoint(spec: &OAuthIntegrationSpec) -> Result<Endpoint, String> {
-    let audience = spec.issuer.as_ref().or(spec.token_endpoint.as_ref());
-    let Some(audience) = audience.cloned() else {
-        return Err("spec.tokenEndpoint or spec.issuer must be set".to_owned());
-    };
-    let field = if spec.token_endpoint.is_some() { "spec.tokenEndpoint" } else { "spec.issuer" };
-    Ok(Endpoint {
-        url: spec.token_endpoint.as_deref().map(|text| parse_http_url("spec.tokenEndpoint", text)).transpose()?,
-        issuer: spec.issuer.as_deref().map(|text| parse_http_url("spec.issuer", text)).transpose()?,
-        audience,
-        field,
-    })
-}
-
-/// The same endpoint, or another one of the same issuer.
-fn with_token_endpoint(endpoint: &Endpoint, field: &'static str, text: Option<&str>) -> Result<Endpoint, String> {
-    let Some(text) = text else { return Ok(endpoint.clone()) };
-    let audience = if endpoint.issuer.is_some() { endpoint.audience.clone() } else { text.to_owned() };
-    Ok(Endpoint { url: Some(parse_http_url(field, text)?), issuer: endpoint.issuer.clone(), audience, field })
-}
-
 /// The texts of parameters. The API server cannot bound the size of values of any type.
 fn parameters(field: &str, parameters: &BTreeMap<String, Value>) -> Result<BTreeMap<String, String>, String> {
     if parameters.values().map(nesting).max().unwrap_or_default() > MAX_DEPTH {
@@ -280,18 +260,6 @@ fn headers_from(spec: &OAuthIntegrationSpec) -> Result<BTreeMap<String, String>,
         );
     }
     Ok(keys(from))
-}
-
-pub(crate) fn parse_http_url(field: &str, text: &str) -> Result<Url, String> {
-    let problem = |why: String| format!("{field} {why}: write an absolute http or https URL");
-    let url = Url::parse(text).map_err(|error| problem(format!("is not a URL ({error})")))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(problem(format!("has the scheme {}", url.scheme())));
-    }
-    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
-        return Err(problem("contains a username, a password or a fragment".to_owned()));
-    }
-    Ok(url)
 }
 
 /// A worker checks whether it is valid before anything is sent.

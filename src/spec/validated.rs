@@ -16,6 +16,7 @@ use crate::api::target::DeletionPolicy;
 use crate::limiter::types::{HostKey, PrivateSettings};
 use crate::oauth::lifetime::RenewalTime;
 use crate::oauth::request::TokenRequest;
+use crate::spec::endpoint::parse_http_url;
 use crate::spec::hash::spec_hash;
 use crate::spec::renewal::Renewal;
 use crate::spec::sources::CredentialsSource;
@@ -163,8 +164,7 @@ fn revocation(spec: &OAuthIntegrationSpec) -> Result<Option<RevocationPolicy>, S
             "spec.revocation.afterRenewal must be shorter than spec.serviceAccountToken.lifetime ({lifetime:?}): the client authenticates with that token"
         ));
     }
-    let endpoint =
-        endpoint.as_deref().map(|text| requests::parse_http_url("spec.revocation.endpoint", text)).transpose()?;
+    let endpoint = endpoint.as_deref().map(|text| parse_http_url("spec.revocation.endpoint", text)).transpose()?;
     if endpoint.is_none() && spec.issuer.is_none() {
         return Err("spec.revocation.endpoint is required unless spec.issuer is set".to_owned());
     }

@@ -10,6 +10,7 @@ mod http;
 mod limiter;
 mod listener;
 mod one_object;
+mod protected_resource;
 mod siege;
 mod targets;
 

@@ -173,6 +173,44 @@ async fn a_forbidden_address_is_blocked_in_every_notation() {
     env.assert_healthy().await;
 }
 
+/// The protected resource itself, the issuer that it names, and the endpoint in its SMART configuration. The owner of the
+/// credentials allows everything, so that only the address is a reason to reject it.
+async fn refused_by_resource(env: &HostileEnv, evil: &str) {
+    let by_issuer = Endpoint::start_at(ALLOWED, {
+        let evil = evil.to_owned();
+        move |request: &Request| {
+            let own = format!("http://{}", request.headers["host"]);
+            Reply::json(200, &json!({"resource": own, "authorization_servers": [evil]}))
+        }
+    });
+    let by_endpoint = Endpoint::start_at(ALLOWED, {
+        let evil = evil.to_owned();
+        move |request: &Request| match request.path.as_str() {
+            "/.well-known/smart-configuration" => Reply::json(200, &json!({"token_endpoint": format!("{evil}/token")})),
+            _ => Reply::text(404, ""),
+        }
+    });
+    let origin = |endpoint: &Endpoint| format!("http://{}", endpoint.address());
+    env.world.secret("allowed-anywhere", &[("client_id", "c"), ("client_secret", CANARY)]).await;
+    let resources = [
+        ("resource", evil.to_owned()),
+        ("resource-issuer", origin(&by_issuer)),
+        ("resource-endpoint", origin(&by_endpoint)),
+    ];
+    let allowed: Vec<&str> = resources.iter().map(|(_, resource)| resource.as_str()).collect();
+    env.world.pin("allowed-anywhere", &allowed.join(" ")).await;
+    for (name, resource) in &resources {
+        let mut spec = client_credentials("");
+        spec.as_object_mut().expect("an object").remove("tokenEndpoint");
+        spec["protectedResource"] = json!(resource);
+        spec["scope"] = json!("read");
+        spec["credentials"] = json!({"secretName": "allowed-anywhere"});
+        refused(env, name, &spec, name).await;
+        let ready = condition(&env.world.get(name).await, "Ready").expect("a condition");
+        assert!(ready.message.contains("is not allowed: 127.0.0.1 is "), "{name}: {}", ready.message);
+    }
+}
+
 #[tokio::test]
 async fn a_forbidden_address_is_blocked_in_every_field() {
     let (env, honeypot) = (HostileEnv::new("fields").await, Honeypot::new());
@@ -205,6 +243,7 @@ async fn a_forbidden_address_is_blocked_in_every_field() {
     refused(&env, "metadata", &by_issuer(&issuer), "the metadata of an issuer").await;
     refused(&env, "proxy", &with(json!({"connection": {"proxy": evil}})), "a proxy").await;
     let world = &env.world;
+    refused_by_resource(&env, &evil).await;
     world.integration("redirected", &client_credentials(&redirecting.url())).await;
     world.condition("redirected", "Ready", "False", "UnexpectedRedirect").await;
     // Refresh, fallback and revocation requests are sent to other endpoints than the first request.

@@ -20,6 +20,7 @@ mod identity_providers;
 mod leader_election;
 mod notes;
 mod packaging;
+mod protected_resource;
 mod providers;
 mod rbac;
 mod recipes;

@@ -24,7 +24,7 @@ fn blocks(page: &str) -> Vec<Vec<Value>> {
 /// Replaces the endpoint of a manifest: another host, the same path.
 pub fn moved(documents: &mut [Value], to: &str) {
     pinned(documents, to);
-    for field in ["tokenEndpoint", "issuer"] {
+    for field in ["tokenEndpoint", "issuer", "protectedResource"] {
         for document in documents.iter_mut().filter(|document| document["spec"][field].is_string()) {
             let url = Url::parse(document["spec"][field].as_str().expect("a text")).expect("a URL");
             document["spec"][field] = json!(format!("{to}{}", url.path()));

@@ -1,5 +1,6 @@
 //! Guarantee: each recipe in `docs/providers` that shows the request and the response of the provider sends exactly
-//! this request, and reads this response. Its manifest is applied with only its host and its keys replaced.
+//! this request, and reads this response. Its manifest is applied with only its host and its keys replaced. A page may
+//! also show metadata, as `GET https://…` and its JSON: it is served at that path.
 
 use std::collections::BTreeMap;
 
@@ -29,6 +30,16 @@ struct Recipe {
     request: ExpectedRequest,
     status: u16,
     response: Value,
+    metadata: Vec<Metadata>,
+}
+
+/// A metadata document as a page shows it.
+#[derive(Clone)]
+struct Metadata {
+    /// Scheme and host of its URL.
+    origin: String,
+    path: String,
+    text: String,
 }
 
 /// The request as the page shows it.
@@ -53,7 +64,14 @@ fn recipe(file: &str) -> Option<Recipe> {
     let text = std::fs::read_to_string(tools::root().join(&path)).expect("a page");
     let (_, returns) = text.split_once("What the endpoint returns")?;
     let status = returns.strip_prefix(", with ").map_or("200", |rest| &rest[..3]);
-    let block = |language: &str| docs::blocks(&path, language).into_iter().next();
+    let metadata = metadata(&text);
+    let (before, _) = text.split_at(text.len() - returns.len());
+    assert_eq!(before.matches("```json").count(), metadata.len(), "{file}: JSON that is not metadata");
+    let block = |language: &str| {
+        // Before the response, there are only metadata documents.
+        let first = if language == "json" { metadata.len() } else { 0 };
+        docs::blocks(&path, language).into_iter().nth(first)
+    };
     let block = |language: &str| block(language).unwrap_or_else(|| panic!("{file}: no {language} block"));
     let name = file.trim_end_matches(".md");
     // Two integrations must not have the same refresh token.
@@ -64,7 +82,38 @@ fn recipe(file: &str) -> Option<Recipe> {
         request: expected_request(&block("text")),
         status: status.parse().unwrap_or_else(|_| panic!("{file}: status {status}")),
         response: serde_json::from_str(&block("json")).unwrap_or_else(|error| panic!("{file}: {error}")),
+        metadata,
     })
+}
+
+/// The documents of a page, each after a line that ends with its URL.
+fn metadata(text: &str) -> Vec<Metadata> {
+    let document = |rest: &str| {
+        let (url, rest) = rest.split_once("`:\n\n```json\n").expect("a URL, and its document");
+        let url = url::Url::parse(url).expect("a URL");
+        let (text, _) = rest.split_once("```").expect("a document");
+        let origin = url.origin().ascii_serialization();
+        Metadata { origin, path: url.path().to_owned(), text: text.to_owned() }
+    };
+    text.split("`GET ").skip(1).map(document).collect()
+}
+
+/// Serves the metadata of a page with its hosts replaced by that of this server; `None` for another request.
+fn served(metadata: &[Metadata], request: &Request) -> Option<Reply> {
+    if request.method != "GET" {
+        return None;
+    }
+    let own = format!("http://{}", request.headers["host"]);
+    let found = metadata.iter().find(|document| document.path == request.path);
+    Some(found.map_or_else(
+        || Reply::text(404, ""),
+        |found| Reply::json(200, &serde_json::from_str(&local(metadata, &found.text, &own)).expect("JSON")),
+    ))
+}
+
+/// A text with the hosts of the metadata replaced.
+fn local(metadata: &[Metadata], text: &str, own: &str) -> String {
+    metadata.iter().fold(text.to_owned(), |text, document| text.replace(&document.origin, own))
 }
 
 fn expected_request(text: &str) -> ExpectedRequest {
@@ -110,7 +159,9 @@ fn is_expected(actual: &str, expected: &str, key: &Key) -> bool {
     true
 }
 
-fn assert_request(name: &str, request: &Request, expected: &ExpectedRequest, key: &Key) {
+fn assert_request(recipe: &Recipe, request: &Request, key: &Key) {
+    let Recipe { name, request: expected, metadata, .. } = recipe;
+    let own = format!("http://{}", request.headers["host"]);
     assert_eq!((&request.method, &request.path), (&expected.method, &expected.target), "{name}");
     for (header, value) in &expected.headers {
         let actual = request.headers.get(header).unwrap_or_else(|| panic!("{name}: no header {header}"));
@@ -131,6 +182,7 @@ fn assert_request(name: &str, request: &Request, expected: &ExpectedRequest, key
     let names = |pairs: &[(String, String)]| pairs.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
     assert_eq!(names(&actual), names(&shown), "{name}");
     for ((parameter, actual), (_, shown)) in actual.iter().zip(&shown) {
+        let shown = &local(metadata, shown, &own);
         assert!(is_expected(actual, shown, key), "{name}: {parameter} is {actual:?}, not {shown:?}");
     }
 }
@@ -165,8 +217,12 @@ async fn each_recipe_sends_the_request_that_its_page_shows_and_reads_the_respons
     let accounts = Api::<ServiceAccount>::namespaced(world.client.clone(), &world.namespace);
     let mut applied = Vec::new();
     for mut recipe in recipes() {
-        let (status, response) = (recipe.status, recipe.response.clone());
-        let endpoint = Endpoint::start(move |_| Reply::json(status, &response));
+        let (status, response, metadata) = (recipe.status, recipe.response.clone(), recipe.metadata.clone());
+        let is_discovered = !metadata.is_empty();
+        let endpoint = Endpoint::start(move |request| {
+            let document = is_discovered.then(|| served(&metadata, request)).flatten();
+            document.unwrap_or_else(|| Reply::json(status, &response))
+        });
         moved(&mut recipe.documents, &format!("http://{}", endpoint.address()));
         keyed(&mut recipe.documents, &key, "");
         certified(&mut recipe.documents, &ca);
@@ -181,10 +237,16 @@ async fn each_recipe_sends_the_request_that_its_page_shows_and_reads_the_respons
         applied.push((recipe, endpoint));
     }
     assert!(applied.len() >= 20, "{} recipes", applied.len());
-    for (Recipe { name, request, .. }, endpoint) in &applied {
+    for (recipe, endpoint) in &applied {
+        let Recipe { name, metadata, .. } = recipe;
         eprintln!("==> {name}");
         world.ready(name).await;
-        assert_request(name, &endpoint.requests()[0], request, &key);
+        let requests = endpoint.requests();
+        let (reads, sent): (Vec<&Request>, Vec<&Request>) =
+            requests.iter().partition(|request| metadata.iter().any(|document| document.path == request.path));
+        assert_eq!(reads.len(), metadata.len(), "{name}: each document is read once");
+        let sent = sent.into_iter().find(|request| metadata.is_empty() || request.method == "POST");
+        assert_request(recipe, sent.expect("a request"), &key);
         assert!(!world.value(&format!("{name}-token"), "access_token").await.is_empty(), "{name}");
     }
 }

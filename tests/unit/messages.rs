@@ -44,9 +44,14 @@ struct Case {
     endpoint: Endpoint,
     /// Other manifests.
     others: Vec<Value>,
-    /// The scheme and host of the token endpoint, if it is not the endpoint itself.
+    /// The scheme and host of the token endpoint, if it is not the endpoint itself; [`BY_ISSUER`] or [`BY_RESOURCE`].
     url: Option<String>,
 }
+
+/// The endpoint is the issuer.
+const BY_ISSUER: &str = "issuer";
+/// The endpoint is the protected resource.
+const BY_RESOURCE: &str = "protectedResource";
 
 fn case(mistake: &'static str, changes: Value, reply: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Case {
     let endpoint = Endpoint::start(reply);
@@ -55,6 +60,14 @@ fn case(mistake: &'static str, changes: Value, reply: impl Fn(&Request) -> Reply
 
 fn token(body: Value) -> impl Fn(&Request) -> Reply + Send + Sync + 'static {
     move |_| Reply::json(200, &body)
+}
+
+/// The metadata of a protected resource.
+fn resource(name: &'static str, servers: Value) -> impl Fn(&Request) -> Reply + Send + Sync + 'static {
+    move |request| {
+        let name = name.replace("HOST", &request.headers["host"]);
+        Reply::json(200, &json!({"resource": name, "authorization_servers": servers}))
+    }
 }
 
 fn error(status: u16, code: &'static str, text: &'static str) -> impl Fn(&Request) -> Reply + Send + Sync + 'static {
@@ -263,6 +276,32 @@ fn cases(outdated_port: u16) -> Vec<Case> {
             json!({}),
             token(json!({"issuer": "https://login.example.com/realms/other"})),
         ),
+        case("a protected resource without metadata", json!({}), |_| Reply::text(404, "")),
+        case("metadata of another protected resource", json!({}), resource("http://HOST/", json!([]))),
+        case("a protected resource that names no authorization server", json!({}), resource("http://HOST", json!([]))),
+        case(
+            "a protected resource with several authorization servers",
+            json!({}),
+            resource("http://HOST", json!(["https://one.example.com", "https://two.example.com"])),
+        ),
+        case(
+            "an issuer that the protected resource does not name",
+            json!({"issuer": "https://other.example.com"}),
+            resource("http://HOST", json!(["https://one.example.com"])),
+        ),
+        case(
+            "a server that only the protected resource names, and credentials without annotation",
+            json!({}),
+            resource("http://HOST", json!(["https://one.example.com"])),
+        ),
+        case(
+            "a FHIR server as the protected resource, and no scope",
+            json!({"credentials": {"secretName": "pinned"}}),
+            |request| match request.path.ends_with("smart-configuration") {
+                true => Reply::json(200, &json!({"token_endpoint": "https://login.example.com/token"})),
+                false => Reply::text(404, ""),
+            },
+        ),
         case(
             "a refresh token that was already used",
             json!({"grantType": "refresh_token"}),
@@ -295,7 +334,8 @@ fn cases(outdated_port: u16) -> Vec<Case> {
         case.url = match case.mistake {
             "https to a port without TLS" => Some(secure_url(&case.endpoint)),
             "a port on which nothing listens" => Some(format!("http://127.0.0.1:{}/token", free_port())),
-            "metadata of another issuer" => Some(String::new()),
+            "metadata of another issuer" => Some(BY_ISSUER.to_owned()),
+            mistake if mistake.contains("protected resource") => Some(BY_RESOURCE.to_owned()),
             "a host that does not exist" => Some("http://login.example.invalid/token".to_owned()),
             _ => case.url.take(),
         };
@@ -338,12 +378,16 @@ fn read(case: Case) -> Entry {
     values.as_object_mut().expect("an object").extend(case.values.as_object().expect("an object").clone());
     let url = case.url.clone().unwrap_or_else(|| case.endpoint.url());
     let mut integration = integration_of("orders", &url, &changes);
-    if url.is_empty() {
+    let is_discovered = url == BY_ISSUER || url == BY_RESOURCE;
+    if is_discovered {
         integration["spec"].as_object_mut().expect("an object").remove("tokenEndpoint");
-        integration["spec"]["issuer"] = json!(format!("http://{}", case.endpoint.address()));
+        integration["spec"][&url] = json!(format!("http://{}", case.endpoint.address()));
     }
     let mut documents = vec![integration, credentials_of("credentials", &values)];
     documents.push(credentials_of("empty", &json!({"client_id": "erp-client"})));
+    let mut pinned = credentials_of("pinned", &values);
+    pinned["metadata"]["annotations"] = json!({"oauth.evolutionx.io/allowed-endpoints": "https://login.example.com"});
+    documents.push(pinned);
     documents.extend(case.others);
     let flags: &[&str] = match case.mistake {
         "an endpoint without TLS" => &["--allow-cidr=127.0.0.0/8"],
@@ -357,7 +401,7 @@ fn read(case: Case) -> Entry {
     let line = line.unwrap_or_else(|| panic!("{}: {error:?}", case.mistake));
     let (reason, message) = line["error: orders: ".len()..].split_once(": ").expect("a reason");
     let port = url.rsplit(':').next().and_then(|rest| rest.split('/').next()).unwrap_or_default();
-    let port = if url.is_empty() { case.endpoint.address().port().to_string() } else { port.to_owned() };
+    let port = if is_discovered { case.endpoint.address().port().to_string() } else { port.to_owned() };
     let message = message
         .replace(&format!("127.0.0.1:{port}"), "login.example.com:443")
         .replace("127.0.0.1:1", "proxy.example.com:3128")

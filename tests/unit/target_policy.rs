@@ -74,6 +74,7 @@ fn a_binding_changes_only_with_fields_that_determine_where_a_token_is_sent() {
         json!({"tokenEndpoint": "http://login.example.com/token"}),
         json!({"tokenEndpoint": "https://login.example.com:8443/token"}),
         json!({"issuer": "https://login.example.com/realms/other"}),
+        json!({"tokenEndpoint": null, "protectedResource": "https://mcp.example.com/mcp"}),
         json!({"connection": {"proxy": "http://proxy.example.com"}}),
         json!({"connection": {"caBundle": {"name": "ca"}}}),
         json!({"renewal": {"strategy": "refresh_token", "refresh": {"tokenEndpoint": "https://evil.example.com/refresh"}}}),

@@ -63,8 +63,6 @@ mod tests {
     const ENCRYPTED: &str = include_str!("../../../fuzz/corpus/key_files/encrypted_pem");
 
     fn source() -> CredentialsSource {
-            all_keys: false,
-            chained: None,
         let field =
             |credential: Credential| CredentialRef { credential, key: credential.key().to_owned(), required: true };
         CredentialsSource {
@@ -75,6 +73,8 @@ mod tests {
             client_id: None,
             ca_bundle: None,
             service_account: None,
+            all_keys: false,
+            chained: None,
         }
     }
 

@@ -67,6 +67,21 @@ impl<'a> Restrictions<'a> {
         Self { pins, unpinned, not_forwarded: not_forwarded.as_deref(), ca_owner: ca_bundle_owner.as_deref() }
     }
 
+    /// Whether credentials may be sent to an authorization server that only the metadata of a protected resource names.
+    /// A compromised resource server could name its own, so the owners of all credentials must say where they may be
+    /// sent. This does not depend on where the server is: on the host of the resource, a compromised resource server can
+    /// also serve what it likes.
+    ///
+    /// # Errors
+    ///
+    /// Why it is denied. `server` is shown.
+    pub fn authorize_unconfirmed(&self, server: &str, is_endpoint: bool) -> Result<(), Denied> {
+        match self.unpinned.first() {
+            Some(owner) => Err(Denied::Unconfirmed { owner: owner.clone(), server: server.to_owned(), is_endpoint }),
+            None => Ok(()),
+        }
+    }
+
     /// Whether there is neither a credentials Secret nor a ServiceAccount.
     const fn is_anonymous(&self) -> bool {
         self.pins.is_empty() && self.unpinned.is_empty() && self.not_forwarded.is_none()

@@ -90,6 +90,18 @@ pub enum Denied {
         "credentials with the annotation allowed-endpoints cannot be sent through a proxy over plain http: the proxy could read them"
     )]
     ProxySeesCredentials,
+    /// Only the protected resource names the server, and the credentials have no annotation.
+    #[error(
+        "{owner} does not restrict where it may be sent, and only the protected resource names {server}, so nothing was sent there"
+    )]
+    Unconfirmed {
+        /// The object without the annotation.
+        owner: String,
+        /// The issuer or the token endpoint.
+        server: String,
+        /// Whether it is a token endpoint.
+        is_endpoint: bool,
+    },
     /// The credentials have no annotation, and the administrator requires one.
     #[error(
         "{owner} does not restrict where it may be sent, and --require-allowed-endpoints is set: add the annotation {ALLOWED_ENDPOINTS} with {origin}"

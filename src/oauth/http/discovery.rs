@@ -1,30 +1,19 @@
 //! Issuer metadata (OpenID Connect Discovery 1.0, RFC 8414): read within bounds, reduced to the fields that are used,
 //! and cached per namespace.
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
-use http::header::{ACCEPT, HeaderMap, HeaderValue};
-use http::{Method as HttpMethod, StatusCode};
-use serde::de::{SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use url::Url;
-use zeroize::Zeroizing;
 
-use crate::api::client_authentication::ClientAuthenticationMethod as Method;
 use crate::api::reason::Reason;
 use crate::oauth::error::{Advice, RequestError, UrlKind};
+use crate::oauth::http::auth_methods::AuthMethods;
 use crate::oauth::http::cache::{Bounds, NamespacedCache};
-use crate::oauth::http::connections::Connection;
-use crate::oauth::http::decode::DecodeError;
-use crate::oauth::http::errors;
-use crate::oauth::redaction::redact;
+use crate::oauth::http::documents;
+use crate::oauth::http::documents::{MAX_URL, MetadataKey, Reader, UrlProblem, named_url, printable, unavailable};
 use crate::oauth::request::TokenRequest;
 
-/// The maximum size of a document, in bytes. Those of large providers have up to 10 KiB.
-const MAX_DOCUMENT: usize = 64 << 10;
-/// The maximum length of a URL, in bytes, as in the spec.
-const MAX_URL: usize = 2_048;
 /// Metadata is cached for an hour. An entry usually has 300 bytes, and never more than about 8 KiB.
 const BOUNDS: Bounds = Bounds { per_namespace: 32, total: 1_024, ttl: Duration::from_hours(1) };
 /// OpenID Connect Discovery 1.0, section 4: appended to the issuer.
@@ -51,52 +40,6 @@ struct Aliases {
     revocation_endpoint: Option<String>,
 }
 
-/// The client authentication methods that the issuer supports, as far as they are known here.
-#[derive(Clone, Debug, Default)]
-struct AuthMethods(Vec<&'static str>);
-
-/// OpenID Connect Core 1.0, section 9; RFC 8705, section 2.
-const KNOWN_METHODS: [&str; 7] = [
-    "client_secret_post",
-    "client_secret_basic",
-    "client_secret_jwt",
-    "private_key_jwt",
-    "tls_client_auth",
-    "self_signed_tls_client_auth",
-    "none",
-];
-
-impl<'de> Deserialize<'de> for AuthMethods {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct List;
-        impl<'de> Visitor<'de> for List {
-            type Value = AuthMethods;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of client authentication methods")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<AuthMethods, A::Error> {
-                let mut methods = AuthMethods::default();
-                while let Some(name) = list.next_element::<std::borrow::Cow<'de, str>>()? {
-                    let known = KNOWN_METHODS.into_iter().find(|known| *known == name);
-                    methods.0.extend(known.filter(|known| !methods.0.contains(known)));
-                }
-                Ok(methods)
-            }
-
-            fn visit_unit<E>(self) -> Result<AuthMethods, E> {
-                Ok(AuthMethods::default())
-            }
-        }
-        deserializer.deserialize_seq(List)
-    }
-}
-
-/// The settings of the connection, and the issuer: with a tenant's own proxy or CA, the same URL may lead to another
-/// server.
-pub type MetadataKey = (Option<[u8; 32]>, Url);
-
 /// The metadata of issuers, by namespace. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Discovery {
@@ -117,8 +60,7 @@ impl Discovery {
         self.cache.get(namespace, key, Instant::now()).filter(|metadata| metadata.issuer == name)
     }
 
-    /// Requests the metadata of an issuer. `connection` must not present a client certificate: whether it may be sent
-    /// to the endpoint is known only after discovery.
+    /// Requests the metadata of an issuer.
     ///
     /// # Errors
     ///
@@ -127,13 +69,10 @@ impl Discovery {
         &self,
         namespace: &str,
         key: &MetadataKey,
-        connection: &Connection,
+        reader: &Reader<'_>,
         name: &str,
-        timeout: Duration,
     ) -> Result<Metadata, RequestError> {
-        let (_, issuer) = key;
-        let request = request(connection, issuer, name);
-        let metadata = tokio::time::timeout(timeout, request).await.map_err(|_| timed_out(issuer, timeout))??;
+        let metadata = reader.within_timeout(&key.url, request(reader, &key.url, name)).await?;
         self.cache.insert(namespace, key.clone(), metadata.clone(), Instant::now());
         Ok(metadata)
     }
@@ -182,7 +121,9 @@ impl Metadata {
     ///
     /// When the issuer has none, or does not support the client authentication method.
     pub fn token_endpoint(&self, request: &TokenRequest) -> Result<Url, RequestError> {
-        self.check_method(request.client.method)?;
+        if let Some(methods) = &self.token_endpoint_auth_methods_supported {
+            methods.check(request.client.method, UrlKind::Issuer)?;
+        }
         let alias = self.aliases(request).and_then(|aliases| aliases.token_endpoint.as_ref());
         self.endpoint("token_endpoint", request.endpoint.kind(), alias.or(self.token_endpoint.as_ref()))
     }
@@ -201,41 +142,16 @@ impl Metadata {
         self.mtls_endpoint_aliases.as_ref().filter(|_| request.presents_certificate())
     }
 
-    /// A server that lists no methods may support all; a list is assumed to be complete.
-    fn check_method(&self, method: Method) -> Result<(), RequestError> {
-        let wanted = match method {
-            // To the server, the token is an assertion signed by another issuer.
-            Method::ServiceAccountToken => "private_key_jwt",
-            method => method.as_str(),
-        };
-        match self.token_endpoint_auth_methods_supported.as_ref().map(|methods| &methods.0) {
-            // A self-signed certificate is sent in the same way (RFC 8705, section 2.2).
-            Some(offered) if method == Method::TlsClientAuth && offered.contains(&"self_signed_tls_client_auth") => {
-                Ok(())
-            }
-            Some(offered) if method != Method::None && !offered.contains(&wanted) => Err(RequestError::new(
-                Reason::InvalidSpec,
-                format!("the issuer offers {} and not {wanted}", printable(&offered.join(", "))),
-            )
-            .with_advice(Advice::ChangeAuthenticationMethod)),
-            _ => Ok(()),
-        }
-    }
-
     fn endpoint(&self, name: &str, kind: UrlKind, text: Option<&String>) -> Result<Url, RequestError> {
         let unusable = |problem: &str| {
             let message = format!("the metadata of the issuer {problem}");
             RequestError::new(Reason::InvalidIssuerMetadata, message).with_advice(Advice::SetUrl(kind))
         };
         let text = text.ok_or_else(|| unusable(&format!("does not contain {name}")))?;
-        let url = Url::parse(text).map_err(|_| unusable(&format!("contains a {name} that is not a URL")))?;
-        let is_secure = url.scheme() == "https" || (url.scheme() == "http" && self.issuer.starts_with("http:"));
-        if is_secure && url.username().is_empty() && url.password().is_none() {
-            Ok(url)
-        } else {
-            let problem = format!("contains a {name} that is not an https URL: nothing was sent there");
-            Err(invalid(&format!("the metadata of the issuer {problem}")))
-        }
+        named_url(text, self.issuer.starts_with("http:")).map_err(|problem| match problem {
+            UrlProblem::Insecure => invalid(&format!("the metadata of the issuer contains a {name} that {problem}")),
+            UrlProblem::TooLong | UrlProblem::Malformed => unusable(&format!("contains a {name} that {problem}")),
+        })
     }
 }
 
@@ -247,62 +163,18 @@ fn metadata_urls(issuer: &Url) -> [String; 2] {
     [format!("{text}{OPENID}"), format!("{host}{OAUTH}{path}")]
 }
 
-async fn request(connection: &Connection, issuer: &Url, name: &str) -> Result<Metadata, RequestError> {
+async fn request(reader: &Reader<'_>, issuer: &Url, name: &str) -> Result<Metadata, RequestError> {
     let [openid, oauth] = metadata_urls(issuer);
-    match read(connection, issuer, &openid).await? {
+    match reader.read(issuer, &openid).await? {
         Ok(body) => Metadata::parse(name, &body),
-        Err(400..500) => match read(connection, issuer, &oauth).await? {
+        Err(400..500) => match reader.read(issuer, &oauth).await? {
             Ok(body) => Metadata::parse(name, &body),
-            Err(status) => Err(unavailable(status)),
+            Err(status) => Err(unavailable(UrlKind::Issuer, status)),
         },
-        Err(status) => Err(unavailable(status)),
-    }
-}
-
-/// The body, or the status if it is not 200.
-async fn read(
-    connection: &Connection,
-    issuer: &Url,
-    url_text: &str,
-) -> Result<Result<Zeroizing<Vec<u8>>, u16>, RequestError> {
-    let url = Url::parse(url_text).map_err(|_| invalid("the metadata of the issuer has no URL"))?;
-    let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
-    let is_ok = |status| status == StatusCode::OK;
-    let response = connection.send(HttpMethod::GET, &url, headers, String::new(), MAX_DOCUMENT, is_ok).await;
-    let response = response.map_err(|error| errors::no_response(&error, issuer, UrlKind::Issuer, &[]))?;
-    if !is_ok(response.status) {
-        return Ok(Err(response.status.as_u16()));
-    }
-    match response.error {
-        None => Ok(Ok(response.body)),
-        Some(DecodeError::TooLarge) => Err(invalid("the metadata of the issuer is larger than 64 KiB")),
-        Some(error) => Err(invalid(&format!("the metadata of the issuer {error}"))),
+        Err(status) => Err(unavailable(UrlKind::Issuer, status)),
     }
 }
 
 fn invalid(message: &str) -> RequestError {
-    RequestError::new(Reason::InvalidIssuerMetadata, message).with_advice(Advice::CheckUrl(UrlKind::Issuer))
-}
-
-fn unavailable(status: u16) -> RequestError {
-    let message = format!("the issuer responded with {status} instead of its metadata");
-    match status {
-        408 | 429 | 500.. => {
-            RequestError::new(Reason::EndpointUnavailable, message).with_advice(Advice::CheckUrl(UrlKind::Issuer))
-        }
-        _ => invalid(&message),
-    }
-}
-
-fn timed_out(issuer: &Url, timeout: Duration) -> RequestError {
-    let host = issuer.host_str().unwrap_or_default();
-    RequestError::new(
-        Reason::RequestTimedOut,
-        format!("{host} did not return the issuer's metadata within {timeout:?}"),
-    )
-    .with_advice(Advice::CheckUrlOrTimeout(UrlKind::Issuer))
-}
-
-fn printable(text: &str) -> String {
-    redact::redact(text, &[])
+    documents::invalid(UrlKind::Issuer, message)
 }

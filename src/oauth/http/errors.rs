@@ -21,6 +21,8 @@ pub(crate) fn denied(url: UrlKind, denied: &Denied) -> RequestError {
         Denied::Header { origin, .. } => Some(Advice::RemoveHeader { origin: origin.clone() }),
         Denied::ForeignCa { .. } => Some(Advice::ChangeCaBundle),
         Denied::ProxySeesCredentials => Some(Advice::UseHttpsWithProxy),
+        Denied::Unconfirmed { is_endpoint: true, .. } => Some(Advice::ConfirmTokenEndpoint),
+        Denied::Unconfirmed { is_endpoint: false, .. } => Some(Advice::ConfirmIssuer),
         // Their messages already contain the advice.
         Denied::Anonymous { .. } | Denied::Unrestricted { .. } | Denied::NotForwarded { .. } | Denied::PlainHttp => {
             None

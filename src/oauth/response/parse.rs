@@ -5,7 +5,7 @@ use url::Url;
 
 use crate::api::reason::Reason;
 use crate::oauth::body::Parameter;
-use crate::oauth::error::{Advice, RequestError, ResponseField, RotatedRefreshToken, UrlKind};
+use crate::oauth::error::{Advice, RequestError, ResponseField, RotatedRefreshToken};
 use crate::oauth::expression::jsonata::Expression;
 use crate::oauth::expression::set::ResponseMapping;
 use crate::oauth::expression::value::Value;
@@ -218,9 +218,8 @@ fn not_json(raw: &HttpResponse, request: &TokenRequest, error: ErrorResponse<'_>
         }
         _ => format!("is not JSON{error}"),
     };
-    let url = if request.endpoint.url.is_some() { request.endpoint.kind() } else { UrlKind::Issuer };
     RequestError::new(Reason::InvalidResponse, format!("the response body ({}) {what}", raw.status))
-        .with_advice(Advice::CheckTokenEndpoint(url))
+        .with_advice(Advice::CheckTokenEndpoint(request.endpoint.named_by()))
 }
 
 /// Whether a text has the form of a media type, so that it says nothing else.

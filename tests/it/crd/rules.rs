@@ -340,9 +340,57 @@ pub const RULES: &[Rule] = &[
         rejected: || pairs_of_equal_keys(),
     },
     Rule {
-        message: "tokenEndpoint or issuer is required",
-        accepted: || vec![json!({"tokenEndpoint": null, "issuer": "https://login.example.com"})],
+        message: "tokenEndpoint, issuer or protectedResource is required",
+        accepted: || {
+            vec![
+                json!({"tokenEndpoint": null, "issuer": "https://login.example.com"}),
+                by_resource(&json!({})),
+                by_resource(&json!({"issuer": "https://login.example.com"})),
+            ]
+        },
         rejected: || vec![json!({"tokenEndpoint": null})],
+    },
+    Rule {
+        message: "protectedResource must be an absolute http or https URL",
+        accepted: || {
+            ["https://mcp.example.com", "https://fhir.example.com/r4/", "http://127.0.0.1:8080/mcp?tenant=1"]
+                .map(|url| by_resource(&json!({"protectedResource": url})))
+                .into()
+        },
+        rejected: || {
+            ["mcp.example.com", "https://u:p@example.com", "https://example.com#f", "urn:example:orders"]
+                .map(|url| by_resource(&json!({"protectedResource": url})))
+                .into()
+        },
+    },
+    Rule {
+        message: "protectedResource does not apply with tokenEndpoint",
+        accepted: || vec![by_resource(&json!({}))],
+        rejected: || {
+            vec![
+                json!({"protectedResource": "https://mcp.example.com/mcp"}),
+                json!({"protectedResource": "https://mcp.example.com/mcp", "issuer": "https://login.example.com"}),
+            ]
+        },
+    },
+    Rule {
+        message: "issuer is required if protectedResource is set and refresh tokens are sent",
+        accepted: || {
+            let issuer = "https://login.example.com";
+            vec![
+                by_resource(&json!({"issuer": issuer, "grantType": "refresh_token"})),
+                by_resource(
+                    &json!({"issuer": issuer, "grantType": "password", "renewal": {"strategy": "refresh_token"}}),
+                ),
+                by_resource(&json!({"grantType": "password", "renewal": {"strategy": "grant"}})),
+            ]
+        },
+        rejected: || {
+            vec![
+                by_resource(&json!({"grantType": "refresh_token"})),
+                by_resource(&json!({"grantType": "password", "renewal": {"strategy": "refresh_token"}})),
+            ]
+        },
     },
     Rule {
         message: "issuer must be an absolute http or https URL",
@@ -584,12 +632,14 @@ pub const RULES: &[Rule] = &[
                 json!({"request": {"scopeFormat": "list"}}),
                 json!({"request": {"scopeFormat": "text", "format": "form"}}),
                 json!({"request": {"scopeFormat": "list", "format": "json"}, "issuer": "https://login.example.com"}),
+                by_resource(&json!({"request": {"scopeFormat": "list", "format": "json"}})),
             ]
         },
         rejected: || {
             vec![
                 json!({"request": {"scopeFormat": "list", "format": "form"}}),
                 json!({"request": {"scopeFormat": "list"}, "issuer": "https://login.example.com"}),
+                by_resource(&json!({"request": {"scopeFormat": "list"}})),
             ]
         },
     },
@@ -627,9 +677,13 @@ pub const RULES: &[Rule] = &[
             vec![
                 json!({"revocation": {"endpoint": "https://login.example.com/revoke", "onDeletion": true}}),
                 json!({"issuer": "https://login.example.com", "revocation": {"onDeletion": true}}),
+                by_resource(&json!({"issuer": "https://login.example.com", "revocation": {"onDeletion": true}})),
+                by_resource(&json!({"revocation": {"endpoint": "https://login.example.com/revoke"}})),
             ]
         },
-        rejected: || vec![json!({"revocation": {"onDeletion": true}})],
+        rejected: || {
+            vec![json!({"revocation": {"onDeletion": true}}), by_resource(&json!({"revocation": {"onDeletion": true}}))]
+        },
     },
     Rule {
         message: "revocation.endpoint must have the origin (scheme, host and port) of tokenEndpoint or issuer",
@@ -679,6 +733,15 @@ pub const RULES: &[Rule] = &[
         rejected: || lifetimes(&["999ms", "25h"], after_renewal),
     },
 ];
+
+/// A protected resource instead of an endpoint.
+fn by_resource(more: &Value) -> Value {
+    let mut spec = json!({"tokenEndpoint": null, "protectedResource": "https://mcp.example.com/mcp"});
+    for (field, value) in more.as_object().into_iter().flatten() {
+        spec[field] = value.clone();
+    }
+    spec
+}
 
 fn without_credentials(revocation: &str, more: &Value) -> Value {
     let mut change = json!({

@@ -106,6 +106,13 @@ impl World {
         pinned.unwrap_or_else(|error| panic!("Secret {secret} cannot be pinned: {error}"));
     }
 
+    /// Allows integrations to use a custom CA bundle with a Secret.
+    pub async fn allow_ca_bundle(&self, secret: &str) {
+        let patch = json!({"metadata": {"annotations": {"oauth.evolutionx.io/allow-ca-bundle": "true"}}});
+        let allowed = self.secrets().patch(secret, &PatchParams::default(), &Patch::Merge(&patch)).await;
+        allowed.unwrap_or_else(|error| panic!("Secret {secret} cannot be changed: {error}"));
+    }
+
     /// Creates a ConfigMap with one value.
     pub async fn config_map(&self, name: &str, key: &str, value: &str) {
         let config_map = json!({

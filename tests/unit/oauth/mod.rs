@@ -3,6 +3,7 @@
 mod decode;
 mod durations;
 mod egress;
+mod endpoints;
 mod expressions;
 mod lifetime;
 mod redaction;
