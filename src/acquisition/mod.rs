@@ -16,6 +16,9 @@ use crate::limiter::request_limiter::Permit;
 use crate::limiter::types::HostOutcome;
 use crate::oauth::client::Client;
 use crate::oauth::error::RequestError;
+use crate::oauth::jwt::JwtStamp;
+use crate::oauth::request::Grant;
+use crate::oauth::self_signed;
 use crate::oauth::signing_key::SigningKey;
 use crate::spec::advice;
 use crate::spec::validated::ValidatedSpec;
@@ -57,6 +60,13 @@ pub(crate) async fn acquire_token(
     let result = loop {
         let (request, credentials) = attempt.next_request();
         let sent_at = now();
+        if let Grant::SelfSignedJwt(jwt) = &request.grant {
+            let signed = self_signed::sign(jwt, &credentials, &JwtStamp::new(sent_at)).map_err(advice::explain);
+            match attempt.record(signed, sent_at, begun.elapsed()) {
+                Progress::Done(result) => break result,
+                Progress::Continue => continue,
+            }
+        }
         let response = match client.send(request, &credentials).await {
             Ok(received) => {
                 if received.is_success() {

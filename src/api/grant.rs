@@ -26,6 +26,8 @@ pub enum GrantType {
     JwtBearer,
     /// RFC 8693: another token is exchanged.
     TokenExchange,
+    /// No request: the token is a JWT that is signed here (RFC 7519).
+    SelfSignedJwt,
 }
 
 impl GrantType {
@@ -39,6 +41,7 @@ impl GrantType {
             Self::Password => "password",
             Self::JwtBearer => "jwt_bearer",
             Self::TokenExchange => "token_exchange",
+            Self::SelfSignedJwt => "self_signed_jwt",
         }
     }
 
@@ -53,7 +56,8 @@ impl GrantType {
     }
 }
 
-/// The assertion of `grantType: jwt_bearer` (RFC 7523, section 2.1), signed with `credentials.keys.privateKey`.
+/// The assertion of `grantType: jwt_bearer` (RFC 7523, section 2.1), or the token of `grantType: self_signed_jwt`. Signed with
+/// `credentials.keys.privateKey`.
 #[derive(KubeSchema, Serialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(

@@ -22,7 +22,7 @@ pub struct SignedJwt {
     #[schemars(length(min = 1, max = 2048))]
     pub subject: Option<String>,
     /// `aud`: the intended audience. Default: the issuer if `spec.issuer` is set or `spec.protectedResource` names one, else
-    /// the token endpoint. Example: `https://login.example.com`.
+    /// the token endpoint; with `grantType: self_signed_jwt` not sent. Example: `https://login.example.com`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub audience: Option<String>,
@@ -44,7 +44,7 @@ pub struct SignedJwt {
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub type_: Option<String>,
-    /// Lifetime of the assertion, from 10s to 1h. Default: `60s`. Example: `5m`.
+    /// Lifetime of the JWT, from 10s to 1h. Default: `60s`; `20m` with `grantType: self_signed_jwt`. Example: `5m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new(validation::ASSERTION_LIFETIME).message("the lifetime of an assertion must be a duration from 10s to 1h, such as 60s"))]
@@ -82,7 +82,7 @@ impl SignedJwt {
 }
 
 /// `alg`: the JWS signature algorithm (RFC 7518, section 3.1; RFC 8037). HS256, HS384 and HS512 apply only to
-/// `client_secret_jwt`. Default: the `alg` of the key if it is a JWK that has one, or else that of its type: RS256, ES256,
+/// `client_secret_jwt` and to `grantType: self_signed_jwt`. Default: the `alg` of the key if it is a JWK that has one, or else that of its type: RS256, ES256,
 /// ES384, ES512 or EdDSA; HS256 with `client_secret_jwt`. Example: `PS256`.
 #[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SigningAlgorithm {

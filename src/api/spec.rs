@@ -57,7 +57,7 @@ use crate::api::validation;
     validation = Rule::new("!has(self.renewal) || !has(self.renewal.refresh) || self.grantType != 'refresh_token'")
         .message("renewal.refresh does not apply to grantType refresh_token, whose own request is the refresh request: remove it")
         .field_path(".renewal"),
-    validation = Rule::new("has(self.tokenEndpoint) || has(self.issuer) || has(self.protectedResource)")
+    validation = Rule::new("has(self.tokenEndpoint) || has(self.issuer) || has(self.protectedResource) || self.grantType == 'self_signed_jwt'")
         .message("tokenEndpoint, issuer or protectedResource is required: set the URL of the token endpoint, the issuer whose metadata contains it, or the protected resource whose metadata names the issuer"),
     validation = Rule::new("!has(self.protectedResource) || !has(self.tokenEndpoint)")
         .message("protectedResource does not apply with tokenEndpoint: remove one of them")
@@ -76,9 +76,13 @@ use crate::api::validation;
         .message("credentials is required: set credentials.secretName. It may be omitted only if clientAuthentication.method is service_account_token or none and the grant sends no other secret (client_credentials, token_exchange of a ServiceAccount token, or a token of another integration)"),
     validation = Rule::new(validation::TOKEN_OF_ANOTHER)
         .message("tokenExchange.subjectTokenFrom applies only to grantType token_exchange, and assertion.from only to jwt_bearer, not to a fallback: remove it, or change grantType"),
-    validation = Rule::new("!has(self.assertion) || self.grantType == 'jwt_bearer' || (has(self.renewal) && has(self.renewal.fallback) && self.renewal.fallback.grantType == 'jwt_bearer')")
-        .message("assertion applies only to grantType jwt_bearer: remove it, or change grantType")
+    validation = Rule::new("!has(self.assertion) || self.grantType in ['jwt_bearer', 'self_signed_jwt'] || (has(self.renewal) && has(self.renewal.fallback) && self.renewal.fallback.grantType == 'jwt_bearer')")
+        .message("assertion applies only to grantType jwt_bearer and self_signed_jwt: remove it, or change grantType")
         .field_path(".assertion"),
+    validation = Rule::new(validation::SELF_SIGNED)
+        .message("grantType self_signed_jwt sends no request: remove tokenEndpoint, issuer, protectedResource, clientAuthentication, serviceAccountToken, connection, dpop, resource, scope, revocation, assertion.place and assertion.from"),
+    validation = Rule::new("!has(self.assertion) || !has(self.assertion.algorithm) || self.grantType == 'self_signed_jwt' || !(self.assertion.algorithm in ['HS256', 'HS384', 'HS512'])")
+        .message("assertion.algorithm must be one with a private key, such as RS256: HS256, HS384 and HS512 apply only to grantType self_signed_jwt"),
     validation = Rule::new("!has(self.tokenExchange) || self.grantType == 'token_exchange' || (has(self.renewal) && has(self.renewal.fallback) && self.renewal.fallback.grantType == 'token_exchange')")
         .message("tokenExchange applies only to grantType token_exchange: remove it, or change grantType")
         .field_path(".tokenExchange"),
@@ -138,7 +142,9 @@ pub struct OAuthIntegrationSpec {
     /// endpoint outside of RFC 6749: it sends only username and password. `refresh_token` (RFC 6749, section 6) sends
     /// client ID, client secret and the refresh token. `password` (RFC 6749, section 4.3) sends client ID, client
     /// secret, username and password. `jwt_bearer` (RFC 7523, section 2.1) sends an assertion that is signed with a
-    /// private key, see `assertion`. `token_exchange` (RFC 8693) sends another token, see `tokenExchange`.
+    /// private key, see `assertion`. `token_exchange` (RFC 8693) sends another token, see `tokenExchange`. `self_signed_jwt`
+    /// sends nothing: the token is a JWT that is signed with a private key (or, with HS256, HS384 or HS512, with the client
+    /// secret), see `assertion`.
     pub grant_type: GrantType,
 
     /// Client ID (RFC 6749, section 2.2), if it is not stored in the credentials Secret. It is not secret. Default:

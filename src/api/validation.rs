@@ -11,6 +11,8 @@ pub(crate) const CREDENTIALS_NEEDED: &str = "has(self.credentials)\
  || (self.grantType == 'jwt_bearer' && has(self.assertion) && has(self.assertion.from) && has(self.assertion.place) && self.assertion.place == 'AuthorizationHeader')";
 /// A token of another integration is the input of the grant itself, which depends on it.
 pub(crate) const TOKEN_OF_ANOTHER: &str = "(!has(self.tokenExchange) || !has(self.tokenExchange.subjectTokenFrom) || self.grantType == 'token_exchange') && (!has(self.assertion) || !has(self.assertion.from) || self.grantType == 'jwt_bearer')";
+/// Nothing is sent.
+pub(crate) const SELF_SIGNED: &str = "self.grantType != 'self_signed_jwt' || (!has(self.tokenEndpoint) && !has(self.issuer) && !has(self.protectedResource) && !has(self.clientAuthentication) && !has(self.serviceAccountToken) && !has(self.connection) && !has(self.dpop) && !has(self.resource) && !has(self.scope) && !has(self.revocation) && (!has(self.assertion) || (!has(self.assertion.place) && !has(self.assertion.from))))";
 /// Nothing is signed.
 pub(crate) const ASSERTION_FROM: &str = "!has(self.from) || (!has(self.issuer) && !has(self.subject) && !has(self.audience) && !has(self.claims) && !has(self.algorithm) && !has(self.keyId) && !has(self.lifetime) && !has(self.type) && !has(self.issuedAtSkew) && !has(self.notBefore) && !has(self.certificateThumbprint) && !has(self.certificateThumbprintSha1) && !has(self.certificateChain))";
 pub(crate) const SERVICE_ACCOUNT_TOKEN_GIVEN: &str = "has(self.serviceAccountToken) == ((has(self.clientAuthentication) && self.clientAuthentication.method == 'service_account_token') || (has(self.tokenExchange) && self.tokenExchange.subjectTokenSource == 'ServiceAccount'))";

@@ -41,7 +41,7 @@ pub struct Claims<'a> {
     /// `sub`.
     pub subject: Option<&'a str>,
     /// `aud`.
-    pub audience: &'a str,
+    pub audience: Option<&'a str>,
     /// The time until `exp`.
     pub lifetime: Duration,
     /// How far `iat` is in the past.
@@ -61,13 +61,14 @@ impl Claims<'_> {
         let mut claims = others.cloned().unwrap_or_default();
         claims.extend([
             ("iss".to_owned(), json!(issuer)),
-            ("aud".to_owned(), json!(audience)),
             ("iat".to_owned(), json!(issued_at)),
             ("exp".to_owned(), json!(now.saturating_add(seconds(lifetime)))),
             ("jti".to_owned(), json!(stamp.id)),
         ]);
-        if let Some(subject) = subject {
-            claims.insert("sub".to_owned(), json!(subject));
+        for (name, value) in [("aud", audience), ("sub", subject)] {
+            if let Some(value) = value {
+                claims.insert(name.to_owned(), json!(value));
+            }
         }
         if *not_before {
             claims.insert("nbf".to_owned(), json!(issued_at));

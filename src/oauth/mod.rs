@@ -22,4 +22,6 @@ pub mod request;
 pub(crate) mod requirements;
 pub mod response;
 pub mod revocation;
+pub mod self_signed;
+pub(crate) mod signer;
 pub mod signing_key;

@@ -2,33 +2,22 @@
 
 #![deny(clippy::disallowed_methods)]
 
-use std::time::Duration;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ring::digest;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::api::client_authentication::{BasicEncoding, ClientAuthenticationMethod as Method};
 use crate::api::grant::{AssertionLocation, SubjectTokenSource, TokenExchange};
 use crate::api::reason::Reason;
-use crate::api::signed_jwt::SignedJwt;
 use crate::oauth::body::Parameter;
 use crate::oauth::credentials::{Credential, Credentials};
-use crate::oauth::error::{Advice, CredentialError, RequestError, UrlKind};
-use crate::oauth::jwt;
-use crate::oauth::jwt::{Claims, JoseHeader, JwtStamp};
-use crate::oauth::key_error::KeyError;
+use crate::oauth::error::{Advice, RequestError, UrlKind};
+use crate::oauth::jwt::JwtStamp;
 use crate::oauth::request::{Grant, TokenRequest};
 use crate::oauth::revocation::RevocationRequest;
-use crate::oauth::signing_key::SigningKey;
+use crate::oauth::signer;
+use crate::oauth::signer::{JwtUse, Signer};
 
-/// The default lifetime of an assertion.
-const ASSERTION_LIFETIME: Duration = Duration::from_mins(1);
-/// The maximum size of `x5c`, in characters, as of the additional claims: an assertion may be sent in a header.
-const MAX_CHAIN: usize = 16 << 10;
 /// The type of a client assertion (RFC 7523, section 2.2).
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// RFC 8693, section 3.
@@ -190,6 +179,11 @@ impl RequestBuilder<'_> {
         Ok(parts)
     }
 
+    const fn signer(&self) -> Signer<'_> {
+        let audience = Some(self.request.endpoint.audience.as_str());
+        Signer { credentials: self.credentials, audience, stamp: self.stamp }
+    }
+
     fn parameters_for(&self, credentials: &[Credential]) -> Vec<Parameter> {
         let value =
             |credential: &Credential| Some((credential.key().to_owned(), self.credentials.get(*credential)?.clone()));
@@ -206,12 +200,9 @@ impl RequestBuilder<'_> {
             Method::ClientSecretPost => self.parameters_for(&[Credential::ClientId, Credential::ClientSecret]).into(),
             Method::ClientSecretBasic => RequestParts { parameters: vec![], authorization: self.basic()? },
             Method::ClientSecretJwt => {
-                let secret = self.required(Credential::ClientSecret)?;
-                let (header, claims) = (self.header(&assertion)?, self.claims(&assertion, true)?);
-                let signed = jwt::sign_with_secret(secret, assertion.algorithm, &header, &claims, self.stamp);
-                with_assertion(id, signed.map_err(|error| invalid_key(Credential::ClientSecret, error))?).into()
+                with_assertion(id, self.signer().sign_with_secret(&assertion, JwtUse::Client)?).into()
             }
-            Method::PrivateKeyJwt => with_assertion(id, self.sign(&assertion, true)?).into(),
+            Method::PrivateKeyJwt => with_assertion(id, self.signer().sign(&assertion, JwtUse::Client)?).into(),
             Method::ServiceAccountToken => with_assertion(id, self.service_account_token()?).into(),
             Method::TlsClientAuth | Method::None => id.into(),
         })
@@ -238,52 +229,6 @@ impl RequestBuilder<'_> {
         Ok(id.map(|id: String| Authorization::Basic(STANDARD.encode(format!("{id}:{secret}")).into())))
     }
 
-    /// The claims of a client assertion, or of the assertion of a grant, whose subject is not the client.
-    fn claims<'a>(&'a self, jwt: &'a SignedJwt, is_client: bool) -> Result<Claims<'a>, RequestError> {
-        let id = || self.required(Credential::ClientId).map(ExposeSecret::expose_secret);
-        let subject = jwt.subject.as_deref().map(Ok).or_else(|| is_client.then(id));
-        Ok(Claims {
-            issuer: jwt.issuer.as_deref().map_or_else(id, Ok)?,
-            subject: subject.transpose()?,
-            audience: jwt.audience.as_deref().unwrap_or(&self.request.endpoint.audience),
-            lifetime: jwt.lifetime.map_or(ASSERTION_LIFETIME, Duration::from),
-            issued_at_skew: jwt.issued_at_skew.map(Duration::from).unwrap_or_default(),
-            not_before: jwt.not_before,
-            others: Some(&jwt.claims),
-        })
-    }
-
-    fn header<'a>(&self, jwt: &'a SignedJwt) -> Result<JoseHeader<'a>, RequestError> {
-        let chain = if jwt.needs_certificate() { self.certificate_chain()? } else { Vec::new() };
-        let thumbprint = |algorithm| chain.first().map(|one| jwt::encode(digest::digest(algorithm, one).as_ref()));
-        Ok(JoseHeader {
-            type_: jwt.type_.as_deref(),
-            key_id: jwt.key_id.as_deref(),
-            certificate_thumbprint: jwt.certificate_thumbprint.then(|| thumbprint(&digest::SHA256)).flatten(),
-            certificate_thumbprint_sha1: jwt
-                .certificate_thumbprint_sha1
-                .then(|| thumbprint(&digest::SHA1_FOR_LEGACY_USE_ONLY))
-                .flatten(),
-            certificate_chain: jwt.certificate_chain.then(|| x5c(&chain)).transpose()?,
-        })
-    }
-
-    /// Signed with the private key of the credentials.
-    fn sign(&self, jwt: &SignedJwt, is_client: bool) -> Result<SecretString, RequestError> {
-        let (header, claims) = (self.header(jwt)?, self.claims(jwt, is_client)?);
-        let pem = self.required(Credential::PrivateKey)?;
-        SigningKey::from_pem(pem.expose_secret())
-            .and_then(|key| jwt::sign(&key, jwt.algorithm, &header, &claims, self.stamp))
-            .map_err(|error| invalid_key(Credential::PrivateKey, error))
-    }
-
-    /// The certificate of the key, and those after it.
-    fn certificate_chain(&self) -> Result<Vec<CertificateDer<'static>>, RequestError> {
-        let pem = self.required(Credential::TlsCertificate)?.expose_secret().as_bytes();
-        let all = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-        all.ok().filter(|all| !all.is_empty()).ok_or_else(|| invalid_certificate(&CredentialError::NotCertificate))
-    }
-
     fn service_account_token(&self) -> Result<SecretString, RequestError> {
         self.credentials.service_account_token.clone().ok_or_else(|| {
             RequestError::new(Reason::CredentialsMissing, "there is no ServiceAccount token")
@@ -302,7 +247,7 @@ impl RequestBuilder<'_> {
             Grant::JwtBearer(assertion) => {
                 let signed = match &assertion.from {
                     Some(_) => self.required(Credential::Assertion)?.clone(),
-                    None => self.sign(&assertion.jwt, false)?,
+                    None => self.signer().sign(&assertion.jwt, JwtUse::Grant)?,
                 };
                 match assertion.place {
                     AssertionLocation::Body => vec![("assertion".to_owned(), signed)].into(),
@@ -310,6 +255,8 @@ impl RequestBuilder<'_> {
                 }
             }
             Grant::TokenExchange(exchange) => self.token_exchange(exchange)?.into(),
+            // It has no request.
+            Grant::SelfSignedJwt(_) => RequestParts::default(),
         })
     }
 
@@ -346,35 +293,8 @@ impl RequestBuilder<'_> {
     }
 
     fn required(&self, credential: Credential) -> Result<&SecretString, RequestError> {
-        self.credentials.get(credential).ok_or_else(|| {
-            RequestError::new(
-                Reason::CredentialsMissing,
-                format!("the credentials do not contain {}", credential.key()),
-            )
-            .with_advice(Advice::AddCredential(credential))
-        })
+        signer::required(self.credentials, credential)
     }
-}
-
-/// The certificates as base64 of DER (RFC 7515, section 4.1.6). Only certificates are sent: the spec names the key of the
-/// Secret that is read.
-fn x5c(chain: &[CertificateDer<'_>]) -> Result<Vec<String>, RequestError> {
-    if chain.iter().any(|one| x509_parser::parse_x509_certificate(one).is_err()) {
-        return Err(invalid_certificate(&CredentialError::MalformedCertificate));
-    }
-    let encoded: Vec<String> = chain.iter().map(|one| STANDARD.encode(one)).collect();
-    if encoded.iter().map(String::len).sum::<usize>() > MAX_CHAIN {
-        return Err(invalid_certificate(&CredentialError::CertificateChainTooLong));
-    }
-    Ok(encoded)
-}
-
-fn invalid_certificate(error: &CredentialError) -> RequestError {
-    RequestError::invalid_credential(Credential::TlsCertificate, error)
-}
-
-fn invalid_key(credential: Credential, error: KeyError) -> RequestError {
-    RequestError::invalid_credential(credential, &error.into())
 }
 
 fn with_assertion(mut parameters: Vec<Parameter>, assertion: SecretString) -> Vec<Parameter> {

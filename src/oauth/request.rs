@@ -13,6 +13,7 @@ use url::Url;
 use crate::api::client_authentication::{ClientAuthentication, ClientAuthenticationMethod as Method};
 use crate::api::grant::{Assertion, AssertionLocation, GrantType, TokenExchange};
 use crate::api::request::{Format, Method as HttpMethod};
+use crate::api::signed_jwt::SignedJwt;
 use crate::oauth::error::UrlKind;
 use crate::oauth::expression::jsonata::Expression;
 use crate::oauth::expression::sandbox;
@@ -80,6 +81,9 @@ impl TokenRequest {
     /// sends a refresh token.
     #[must_use]
     pub fn max_duration(&self) -> Duration {
+        if matches!(self.grant, Grant::SelfSignedJwt(_)) {
+            return self.timeout;
+        }
         let requests = 1 + u32::from(self.dpop);
         let bodies = if self.body.is_some() { requests } else { 0 };
         let evaluations = bodies + u32::from(!self.expressions.are_simple_paths());
@@ -105,7 +109,7 @@ impl TokenRequest {
     #[must_use]
     pub fn has_secret_parameters(&self) -> bool {
         let by_grant = match &self.grant {
-            Grant::ClientCredentials => false,
+            Grant::ClientCredentials | Grant::SelfSignedJwt(_) => false,
             Grant::JwtBearer(assertion) => assertion.place == AssertionLocation::Body,
             Grant::UserPassword | Grant::RefreshToken | Grant::Password | Grant::TokenExchange(_) => true,
         };
@@ -193,6 +197,8 @@ pub enum Grant {
     JwtBearer(Box<Assertion>),
     /// RFC 8693.
     TokenExchange(TokenExchange),
+    /// No request: the JWT is the token.
+    SelfSignedJwt(Box<SignedJwt>),
 }
 
 impl Grant {
@@ -206,6 +212,7 @@ impl Grant {
             Self::Password => GrantType::Password,
             Self::JwtBearer(_) => GrantType::JwtBearer,
             Self::TokenExchange(_) => GrantType::TokenExchange,
+            Self::SelfSignedJwt(_) => GrantType::SelfSignedJwt,
         }
     }
 

@@ -4,7 +4,7 @@
 
 use crate::api::client_authentication::ClientAuthenticationMethod as Method;
 use crate::api::grant::{AssertionLocation, SubjectTokenSource};
-use crate::api::signed_jwt::SignedJwt;
+use crate::api::signed_jwt::{SignedJwt, SigningAlgorithm};
 use crate::oauth::credentials::Credential;
 use crate::oauth::credentials::Credential::{
     ActorToken, Assertion, ClientId, ClientSecret, NextClientSecret, Password, PrivateKey, SubjectToken,
@@ -18,7 +18,7 @@ impl TokenRequest {
     #[must_use]
     pub fn authenticates_client(&self) -> bool {
         match &self.grant {
-            Grant::UserPassword => false,
+            Grant::UserPassword | Grant::SelfSignedJwt(_) => false,
             Grant::JwtBearer(assertion) => assertion.place == AssertionLocation::Body,
             _ => true,
         }
@@ -49,6 +49,12 @@ impl TokenRequest {
                 // The default issuer of the assertion.
                 required.extend(assertion.jwt.issuer.is_none().then_some(ClientId));
                 required.extend(assertion.jwt.needs_certificate().then_some(TlsCertificate));
+            }
+            Grant::SelfSignedJwt(jwt) => {
+                let is_symmetric = jwt.algorithm.is_some_and(SigningAlgorithm::is_symmetric);
+                required.push(if is_symmetric { ClientSecret } else { PrivateKey });
+                required.extend(jwt.issuer.is_none().then_some(ClientId));
+                required.extend(jwt.needs_certificate().then_some(TlsCertificate));
             }
             Grant::TokenExchange(exchange) => {
                 required.extend((exchange.subject_token_source == SubjectTokenSource::Secret).then_some(SubjectToken));

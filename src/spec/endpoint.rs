@@ -11,6 +11,9 @@ use crate::oauth::request::{Endpoint, ProtectedResource};
 
 /// The endpoint of the grant.
 pub(crate) fn endpoint(spec: &OAuthIntegrationSpec) -> Result<Endpoint, String> {
+    if spec.grant_type == GrantType::SelfSignedJwt {
+        return no_endpoint(spec);
+    }
     let (field, audience) = match (&spec.token_endpoint, &spec.issuer, &spec.protected_resource) {
         (Some(_), _, Some(_)) => {
             return Err("spec.protectedResource does not apply with spec.tokenEndpoint: remove one of them".to_owned());
@@ -36,6 +39,18 @@ pub(crate) fn endpoint(spec: &OAuthIntegrationSpec) -> Result<Endpoint, String> 
         audience: audience.clone(),
         field,
     })
+}
+
+/// Nothing is sent, so there is no endpoint. The API server also checks this.
+fn no_endpoint(spec: &OAuthIntegrationSpec) -> Result<Endpoint, String> {
+    let fields = [&spec.token_endpoint, &spec.issuer, &spec.protected_resource];
+    if fields.into_iter().any(Option::is_some) {
+        return Err(
+            "spec.grantType self_signed_jwt sends no request: remove tokenEndpoint, issuer and protectedResource"
+                .to_owned(),
+        );
+    }
+    Ok(Endpoint { url: None, issuer: None, resource: None, audience: String::new(), field: "spec.assertion" })
 }
 
 fn protected_resource(text: &str) -> Result<ProtectedResource, String> {

@@ -103,9 +103,12 @@ fn check_claims(spec: &OAuthIntegrationSpec) -> Result<(), String> {
     let grant = spec.assertion.iter().flat_map(|assertion| assertion.jwt.claims.values());
     check_size("spec.assertion.claims", grant)?;
     // The API server checks it for the client, whose algorithm depends on the method.
-    if spec.assertion.as_ref().and_then(|assertion| assertion.jwt.algorithm).is_some_and(SigningAlgorithm::is_symmetric)
-    {
-        return Err("spec.assertion.algorithm must be one with a private key, such as RS256: change it".to_owned());
+    let algorithm = spec.assertion.as_ref().and_then(|assertion| assertion.jwt.algorithm);
+    if spec.grant_type != GrantType::SelfSignedJwt && algorithm.is_some_and(SigningAlgorithm::is_symmetric) {
+        return Err(
+            "spec.assertion.algorithm must be one with a private key, such as RS256: change it, or use grantType self_signed_jwt"
+                .to_owned(),
+        );
     }
     Ok(())
 }
@@ -139,6 +142,7 @@ fn grant_of(grant: GrantType, spec: &OAuthIntegrationSpec) -> Grant {
         GrantType::Password => Grant::Password,
         GrantType::JwtBearer => Grant::JwtBearer(Box::new(spec.assertion.clone().unwrap_or_default())),
         GrantType::TokenExchange => Grant::TokenExchange(spec.token_exchange.clone().unwrap_or_default()),
+        GrantType::SelfSignedJwt => Grant::SelfSignedJwt(Box::new(spec.assertion.clone().unwrap_or_default().jwt)),
     }
 }
 

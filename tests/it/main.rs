@@ -33,6 +33,7 @@ mod restart;
 mod revocation;
 mod rotation;
 mod secret_values;
+mod self_signed;
 mod servers;
 mod shared_refresh_tokens;
 mod signatures;

@@ -165,7 +165,7 @@ fn rfc_7523_assertion() {
     let claims = Claims {
         issuer: "https://jwt-idp.example.com",
         subject: Some("mailto:mike@example.com"),
-        audience: "https://jwt-rp.example.net",
+        audience: Some("https://jwt-rp.example.net"),
         lifetime: Duration::from_hours(1),
         issued_at_skew: Duration::ZERO,
         not_before: false,

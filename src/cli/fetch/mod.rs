@@ -174,7 +174,9 @@ async fn fetch(client: &Client, integration: &OAuthIntegration, manifests: &Mani
         return RequestError::new(Reason::InvalidSpec, unspent_message(spec)).into();
     }
     if let (false, CredentialsState::Resolved(credentials, _)) = (settings.requires_pin, &observed.credentials) {
-        for secret in &credentials.unpinned {
+        // Without an endpoint, nothing is sent anyway.
+        let sends = spec.token_request.endpoint.known().is_some();
+        for secret in credentials.unpinned.iter().filter(|_| sends) {
             eprintln!(
                 "warning: {}: {secret} has no annotation {ALLOWED_ENDPOINTS}: an operator with --require-allowed-endpoints, the default of the chart, sends nothing",
                 integration.name_any()

@@ -27,10 +27,10 @@ use crate::spec::validated::ValidatedSpec;
 pub enum Reserved {
     /// For a token request.
     Request {
-        /// The permission to send it.
-        permit: Permit,
+        /// The permission to send it; `None` if nothing is sent.
+        permit: Option<Permit>,
         /// Memory for its response, which may contain the only copy of a refresh token.
-        memory: Slot,
+        memory: Option<Slot>,
         /// For the initial refresh token, if that is sent.
         claim: Option<TokenClaim>,
     },
@@ -132,7 +132,9 @@ fn reserve_request(
         name: integration.name_any(),
         uid: observed.uid.clone(),
     };
-    let host = spec.host_key(&waiter.namespace)?;
+    let Some(host) = spec.host_key(&waiter.namespace) else {
+        return Some(Reserved::Request { permit: None, memory: None, claim: None });
+    };
     match context.limiter.acquire(&waiter, &host, observed.token_expiry()) {
         Admission::Granted(permit) => {
             let memory = context.responses.try_acquire(&waiter.namespace, &waiter.name);
@@ -140,7 +142,7 @@ fn reserve_request(
                 context.budgets.refund(&waiter.namespace, Instant::now());
                 observed.delayed = Some(Delay::NoMemory);
             }
-            memory.map(|memory| Reserved::Request { permit, memory, claim: None })
+            memory.map(|memory| Reserved::Request { permit: Some(permit), memory: Some(memory), claim: None })
         }
         Admission::Queued(delay) => {
             observed.delayed = Some(delay);

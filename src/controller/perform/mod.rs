@@ -82,8 +82,7 @@ async fn renew(work: &Work<'_>, reason: Reason, reserved: Option<Reserved>) -> O
         return Outcome::Nothing;
     };
     failpoint!("before-request");
-    let Acquired { result, requests } =
-        acquisition::acquire_token(&context.oauth_client, observed, spec, Some(permit)).await;
+    let Acquired { result, requests } = acquisition::acquire_token(&context.oauth_client, observed, spec, permit).await;
     drop(memory);
     failpoint!("after-response");
     for request in &requests {

@@ -143,7 +143,9 @@ pub(crate) fn advice(status: u16, error: ErrorResponse<'_>, request: &TokenReque
         (_, Some("invalid_grant")) => advice.push(match request.grant {
             Grant::RefreshToken => Advice::ReplaceRefreshToken,
             Grant::Password | Grant::UserPassword => Advice::CheckUser,
-            Grant::ClientCredentials | Grant::JwtBearer(_) | Grant::TokenExchange(_) => Advice::CheckGrantToken,
+            Grant::ClientCredentials | Grant::JwtBearer(_) | Grant::TokenExchange(_) | Grant::SelfSignedJwt(_) => {
+                Advice::CheckGrantToken
+            }
         }),
         (_, Some("invalid_client" | "unauthorized_client")) | (401, _) => advice.extend(client_advice(request)),
         (404 | 405, _) => advice.push(Advice::CheckUrl(request.endpoint.kind())),

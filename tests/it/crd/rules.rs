@@ -42,6 +42,15 @@ fn with_token_of_another(changes: &Value) -> Value {
     spec
 }
 
+/// A JWT as the token, with these changes.
+fn self_signed(changes: &Value) -> Value {
+    let mut spec = json!({"grantType": "self_signed_jwt", "tokenEndpoint": null});
+    for (field, value) in changes.as_object().into_iter().flatten() {
+        spec[field] = value.clone();
+    }
+    spec
+}
+
 pub const RULES: &[Rule] = &[
     Rule {
         message: "tokenEndpoint must be an absolute http or https URL",
@@ -346,9 +355,43 @@ pub const RULES: &[Rule] = &[
                 json!({"tokenEndpoint": null, "issuer": "https://login.example.com"}),
                 by_resource(&json!({})),
                 by_resource(&json!({"issuer": "https://login.example.com"})),
+                self_signed(&json!({})),
             ]
         },
         rejected: || vec![json!({"tokenEndpoint": null})],
+    },
+    Rule {
+        message: "grantType self_signed_jwt sends no request",
+        accepted: || {
+            vec![
+                self_signed(&json!({"assertion": {"issuer": "i", "algorithm": "ES256", "claims": {"a": 1}}})),
+                self_signed(&json!({"renewBefore": "10s", "target": {"keys": {"accessToken": "jwt"}}})),
+            ]
+        },
+        rejected: || {
+            vec![
+                self_signed(&json!({"tokenEndpoint": "https://login.example.com/token"})),
+                self_signed(&json!({"issuer": "https://login.example.com"})),
+                self_signed(&json!({"protectedResource": "https://mcp.example.com"})),
+                self_signed(&json!({"clientAuthentication": {"method": "none"}})),
+                self_signed(&json!({"scope": "orders"})),
+                self_signed(&json!({"dpop": {}})),
+                self_signed(&json!({"connection": {"proxy": "http://proxy.example.com:3128"}})),
+                self_signed(&json!({"resource": {"value": "orders"}})),
+                self_signed(&json!({"assertion": {"place": "Body"}})),
+                self_signed(&json!({"assertion": {"from": {"integration": "other"}}})),
+            ]
+        },
+    },
+    Rule {
+        message: "assertion.algorithm must be one with a private key",
+        accepted: || {
+            vec![
+                self_signed(&json!({"assertion": {"algorithm": "HS512"}})),
+                json!({"grantType": "jwt_bearer", "assertion": {"algorithm": "ES512"}}),
+            ]
+        },
+        rejected: || vec![json!({"grantType": "jwt_bearer", "assertion": {"algorithm": "HS256"}})],
     },
     Rule {
         message: "protectedResource must be an absolute http or https URL",
@@ -478,7 +521,7 @@ pub const RULES: &[Rule] = &[
         },
     },
     Rule {
-        message: "assertion applies only to grantType jwt_bearer",
+        message: "assertion applies only to grantType jwt_bearer and self_signed_jwt",
         accepted: || {
             vec![
                 json!({"grantType": "jwt_bearer", "assertion": {"issuer": "x", "claims": {"a": {"b": [1]}}}}),
