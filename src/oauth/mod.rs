@@ -3,6 +3,7 @@
 
 pub mod allowed_endpoints;
 pub mod body;
+pub mod certificate_header;
 pub mod client;
 pub mod credentials;
 pub mod error;

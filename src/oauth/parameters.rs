@@ -6,9 +6,6 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ring::digest;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::api::client_authentication::{BasicEncoding, ClientAuthenticationMethod as Method};
@@ -16,8 +13,9 @@ use crate::api::grant::{AssertionLocation, SubjectTokenSource, TokenExchange};
 use crate::api::reason::Reason;
 use crate::api::signed_jwt::SignedJwt;
 use crate::oauth::body::Parameter;
+use crate::oauth::certificate_header::CertificateHeader;
 use crate::oauth::credentials::{Credential, Credentials};
-use crate::oauth::error::{Advice, CredentialError, RequestError, UrlKind};
+use crate::oauth::error::{Advice, RequestError, UrlKind};
 use crate::oauth::jwt;
 use crate::oauth::jwt::{Claims, JoseHeader, JwtStamp};
 use crate::oauth::key_error::KeyError;
@@ -27,8 +25,6 @@ use crate::oauth::signing_key::SigningKey;
 
 /// The default lifetime of an assertion.
 const ASSERTION_LIFETIME: Duration = Duration::from_mins(1);
-/// The maximum size of `x5c`, in characters, as of the additional claims: an assertion may be sent in a header.
-const MAX_CHAIN: usize = 16 << 10;
 /// The type of a client assertion (RFC 7523, section 2.2).
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// RFC 8693, section 3.
@@ -254,18 +250,13 @@ impl RequestBuilder<'_> {
     }
 
     fn header<'a>(&self, jwt: &'a SignedJwt) -> Result<JoseHeader<'a>, RequestError> {
-        let chain = if jwt.needs_certificate() { self.certificate_chain()? } else { Vec::new() };
-        let thumbprint = |algorithm| chain.first().map(|one| jwt::encode(digest::digest(algorithm, one).as_ref()));
-        Ok(JoseHeader {
-            type_: jwt.type_.as_deref(),
-            key_id: jwt.key_id.as_deref(),
-            certificate_thumbprint: jwt.certificate_thumbprint.then(|| thumbprint(&digest::SHA256)).flatten(),
-            certificate_thumbprint_sha1: jwt
-                .certificate_thumbprint_sha1
-                .then(|| thumbprint(&digest::SHA1_FOR_LEGACY_USE_ONLY))
-                .flatten(),
-            certificate_chain: jwt.certificate_chain.then(|| x5c(&chain)).transpose()?,
-        })
+        let mut certificate = CertificateHeader::default();
+        if jwt.needs_certificate() {
+            let pem = self.required(Credential::TlsCertificate)?.expose_secret();
+            certificate = CertificateHeader::of(jwt, pem)
+                .map_err(|error| RequestError::invalid_credential(Credential::TlsCertificate, &error))?;
+        }
+        Ok(JoseHeader { type_: jwt.type_.as_deref(), key_id: jwt.key_id.as_deref(), certificate })
     }
 
     /// Signed with the private key of the credentials.
@@ -275,13 +266,6 @@ impl RequestBuilder<'_> {
         SigningKey::from_pem(pem.expose_secret())
             .and_then(|key| jwt::sign(&key, jwt.algorithm, &header, &claims, self.stamp))
             .map_err(|error| invalid_key(Credential::PrivateKey, error))
-    }
-
-    /// The certificate of the key, and those after it.
-    fn certificate_chain(&self) -> Result<Vec<CertificateDer<'static>>, RequestError> {
-        let pem = self.required(Credential::TlsCertificate)?.expose_secret().as_bytes();
-        let all = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-        all.ok().filter(|all| !all.is_empty()).ok_or_else(|| invalid_certificate(&CredentialError::NotCertificate))
     }
 
     fn service_account_token(&self) -> Result<SecretString, RequestError> {
@@ -345,23 +329,6 @@ impl RequestBuilder<'_> {
             .with_advice(Advice::AddCredential(credential))
         })
     }
-}
-
-/// The certificates as base64 of DER (RFC 7515, section 4.1.6). Only certificates are sent: the spec names the key of the
-/// Secret that is read.
-fn x5c(chain: &[CertificateDer<'_>]) -> Result<Vec<String>, RequestError> {
-    if chain.iter().any(|one| x509_parser::parse_x509_certificate(one).is_err()) {
-        return Err(invalid_certificate(&CredentialError::MalformedCertificate));
-    }
-    let encoded: Vec<String> = chain.iter().map(|one| STANDARD.encode(one)).collect();
-    if encoded.iter().map(String::len).sum::<usize>() > MAX_CHAIN {
-        return Err(invalid_certificate(&CredentialError::CertificateChainTooLong));
-    }
-    Ok(encoded)
-}
-
-fn invalid_certificate(error: &CredentialError) -> RequestError {
-    RequestError::invalid_credential(Credential::TlsCertificate, error)
 }
 
 fn invalid_key(credential: Credential, error: KeyError) -> RequestError {
