@@ -40,8 +40,10 @@ fn check_decision(url: &Url, pin: AllowedEndpoints, is_admitted: bool) {
     let proxy = Url::parse("http://proxy.example.com/").expect("a URL");
     let is_pinned = pin.admits(url);
     let (pins, unpinned, headers) = ([pin], ["Secret other".to_owned()], BTreeMap::new());
-    for bits in 0..16_u8 {
-        let [has_proxy, has_custom_ca, has_unpinned, require_pin] = [1, 2, 4, 8].map(|bit| bits & bit != 0);
+    let pins_query = pins[0].pins_query(url);
+    for bits in 0..64_u8 {
+        let [has_proxy, has_custom_ca, has_unpinned, require_pin, extends_query, is_foreign_token] =
+            [1, 2, 4, 8, 16, 32].map(|bit| bits & bit != 0);
         let policy = EgressPolicy { require_pin, ..EgressPolicy::default() };
         let to = Destination {
             url,
@@ -49,11 +51,14 @@ fn check_decision(url: &Url, pin: AllowedEndpoints, is_admitted: bool) {
             headers: &headers,
             secret_headers: &headers,
             has_custom_ca,
+            extends_query,
         };
+        let not_forwarded = is_foreign_token.then_some("Secret other");
         let unpinned = if has_unpinned { &unpinned[..] } else { &[] };
-        let decision = policy.authorize(&to, &Restrictions { pins: &pins, unpinned, ca_owner: None });
-        let expected = is_admitted && is_pinned && !has_custom_ca && !(has_unpinned && require_pin);
-        assert_eq!(decision.is_ok(), expected, "{url}: {decision:?} by {bits:04b}");
+        let decision = policy.authorize(&to, &Restrictions { pins: &pins, unpinned, not_forwarded, ca_owner: None });
+        let is_allowed = !has_custom_ca && !(has_unpinned && require_pin) && !is_foreign_token;
+        let expected = is_admitted && is_pinned && is_allowed && !(extends_query && pins_query);
+        assert_eq!(decision.is_ok(), expected, "{url}: {decision:?} by {bits:06b}");
     }
 }
 

@@ -1,5 +1,8 @@
 //! The settings of a JWT that the operator signs: `clientAuthentication.assertion` and `assertion`.
 
+// For the whole file, because a derive copies the struct without its attributes.
+#![allow(clippy::struct_excessive_bools, reason = "independent fields of the API")]
+
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

@@ -164,6 +164,7 @@ impl Members<'_> {
         }
     }
 
+    #[expect(clippy::many_single_char_names, reason = "the names of RFC 7518, section 6.3")]
     fn rsa(&self) -> Result<PrivateKeyDer<'static>, KeyError> {
         let numbers = [&self.n, &self.e, &self.d, &self.p, &self.q, &self.dp, &self.dq, &self.qi];
         let numbers = numbers.map(|number| bytes(number.as_ref()));

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Sha256, Sha384, Sha512};
 
 use crate::api::signed_jwt::SigningAlgorithm;
+use crate::oauth::certificate_header::CertificateHeader;
 use crate::oauth::key_error::KeyError;
 use crate::oauth::signing_key::SigningKey;
 
@@ -84,12 +85,8 @@ pub struct JoseHeader<'a> {
     pub type_: Option<&'a str>,
     /// `kid`. Default: the id that is stored with the key.
     pub key_id: Option<&'a str>,
-    /// `x5t#S256` (RFC 7515, section 4.1.8).
-    pub certificate_thumbprint: Option<String>,
-    /// `x5t` (RFC 7515, section 4.1.7).
-    pub certificate_thumbprint_sha1: Option<String>,
-    /// `x5c` (RFC 7515, section 4.1.6).
-    pub certificate_chain: Option<Vec<String>>,
+    /// The certificate of the key.
+    pub certificate: CertificateHeader,
 }
 
 /// An assertion signed with a private key; `algorithm` defaults to the default algorithm of the key.
@@ -110,13 +107,13 @@ pub fn sign(
 
 impl JoseHeader<'_> {
     fn json(&self, algorithm: SigningAlgorithm, id_of_key: Option<&str>) -> Value {
-        let Self { type_, key_id, certificate_thumbprint, certificate_thumbprint_sha1, certificate_chain } = self;
+        let Self { type_, key_id, certificate: CertificateHeader { thumbprint, thumbprint_sha1, chain } } = self;
         let mut members = json!({"alg": format!("{algorithm:?}"), "typ": type_.unwrap_or("JWT")});
         let optional = [
             ("kid", key_id.or(id_of_key).map(Value::from)),
-            ("x5t#S256", certificate_thumbprint.clone().map(Value::from)),
-            ("x5t", certificate_thumbprint_sha1.clone().map(Value::from)),
-            ("x5c", certificate_chain.clone().map(Value::from)),
+            ("x5t#S256", thumbprint.clone().map(Value::from)),
+            ("x5t", thumbprint_sha1.clone().map(Value::from)),
+            ("x5c", chain.clone().map(Value::from)),
         ];
         for (name, value) in optional {
             if let Some(value) = value {

@@ -4,6 +4,7 @@
 pub(crate) mod address;
 pub mod allowed_endpoints;
 pub mod body;
+pub mod certificate_header;
 pub mod client;
 pub mod credentials;
 pub mod custom_body;

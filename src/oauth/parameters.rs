@@ -239,7 +239,8 @@ impl RequestBuilder<'_> {
     /// The parameters of the grant, or the token that it sends in the Authorization header.
     fn grant(&self) -> Result<RequestParts, RequestError> {
         Ok(match &self.request.grant {
-            Grant::ClientCredentials => RequestParts::default(),
+            // A self-signed JWT has no request.
+            Grant::ClientCredentials | Grant::SelfSignedJwt(_) => RequestParts::default(),
             Grant::UserPassword | Grant::Password => {
                 self.parameters_for(&[Credential::Username, Credential::Password]).into()
             }
@@ -255,8 +256,6 @@ impl RequestBuilder<'_> {
                 }
             }
             Grant::TokenExchange(exchange) => self.token_exchange(exchange)?.into(),
-            // It has no request.
-            Grant::SelfSignedJwt(_) => RequestParts::default(),
         })
     }
 

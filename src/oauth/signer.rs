@@ -4,24 +4,17 @@
 
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use ring::digest;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::api::reason::Reason;
 use crate::api::signed_jwt::SignedJwt;
+use crate::oauth::certificate_header::CertificateHeader;
 use crate::oauth::credentials::{Credential, Credentials};
-use crate::oauth::error::{Advice, CredentialError, RequestError};
+use crate::oauth::error::{Advice, RequestError};
 use crate::oauth::jwt;
 use crate::oauth::jwt::{Claims, JoseHeader, JwtStamp};
 use crate::oauth::key_error::KeyError;
 use crate::oauth::signing_key::SigningKey;
-
-/// The maximum size of `x5c`, in characters, as of the additional claims: an assertion may be sent in a header.
-const MAX_CHAIN: usize = 16 << 10;
 
 /// What a JWT is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,25 +88,13 @@ impl Signer<'_> {
     }
 
     fn header<'a>(&self, jwt: &'a SignedJwt) -> Result<JoseHeader<'a>, RequestError> {
-        let chain = if jwt.needs_certificate() { self.certificate_chain()? } else { Vec::new() };
-        let thumbprint = |algorithm| chain.first().map(|one| jwt::encode(digest::digest(algorithm, one).as_ref()));
-        Ok(JoseHeader {
-            type_: jwt.type_.as_deref(),
-            key_id: jwt.key_id.as_deref(),
-            certificate_thumbprint: jwt.certificate_thumbprint.then(|| thumbprint(&digest::SHA256)).flatten(),
-            certificate_thumbprint_sha1: jwt
-                .certificate_thumbprint_sha1
-                .then(|| thumbprint(&digest::SHA1_FOR_LEGACY_USE_ONLY))
-                .flatten(),
-            certificate_chain: jwt.certificate_chain.then(|| x5c(&chain)).transpose()?,
-        })
-    }
-
-    /// The certificate of the key, and those after it.
-    fn certificate_chain(&self) -> Result<Vec<CertificateDer<'static>>, RequestError> {
-        let pem = self.required(Credential::TlsCertificate)?.expose_secret().as_bytes();
-        let all = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-        all.ok().filter(|all| !all.is_empty()).ok_or_else(|| invalid_certificate(&CredentialError::NotCertificate))
+        let mut certificate = CertificateHeader::default();
+        if jwt.needs_certificate() {
+            let pem = self.required(Credential::TlsCertificate)?.expose_secret();
+            certificate = CertificateHeader::of(jwt, pem)
+                .map_err(|error| RequestError::invalid_credential(Credential::TlsCertificate, &error))?;
+        }
+        Ok(JoseHeader { type_: jwt.type_.as_deref(), key_id: jwt.key_id.as_deref(), certificate })
     }
 
     fn required(&self, credential: Credential) -> Result<&SecretString, RequestError> {
@@ -131,23 +112,6 @@ pub(crate) fn required(credentials: &Credentials, credential: Credential) -> Res
         RequestError::new(Reason::CredentialsMissing, format!("the credentials do not contain {}", credential.key()))
             .with_advice(Advice::AddCredential(credential))
     })
-}
-
-/// The certificates as base64 of DER (RFC 7515, section 4.1.6). Only certificates are sent: the spec names the key of the
-/// Secret that is read.
-fn x5c(chain: &[CertificateDer<'_>]) -> Result<Vec<String>, RequestError> {
-    if chain.iter().any(|one| x509_parser::parse_x509_certificate(one).is_err()) {
-        return Err(invalid_certificate(&CredentialError::MalformedCertificate));
-    }
-    let encoded: Vec<String> = chain.iter().map(|one| STANDARD.encode(one)).collect();
-    if encoded.iter().map(String::len).sum::<usize>() > MAX_CHAIN {
-        return Err(invalid_certificate(&CredentialError::CertificateChainTooLong));
-    }
-    Ok(encoded)
-}
-
-fn invalid_certificate(error: &CredentialError) -> RequestError {
-    RequestError::invalid_credential(Credential::TlsCertificate, error)
 }
 
 fn invalid_key(credential: Credential, error: KeyError) -> RequestError {

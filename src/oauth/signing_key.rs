@@ -14,7 +14,7 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{SignatureAlgorithm, SignatureScheme};
 use secrecy::SecretString;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::api::signed_jwt::SigningAlgorithm;
 use crate::oauth::jwk;
@@ -63,7 +63,7 @@ impl SigningKey {
         let JsonKey { material, key_id, algorithm } = jwk::parse(text)?;
         let key = match material {
             Material::Pem(pem) => Key::from_pem(&pem)?,
-            Material::Der(der) => Key::from_der(&der)?,
+            Material::Der(der) => Key::from_der(der)?,
         };
         Ok(Self { key, key_id, algorithm })
     }
@@ -164,10 +164,16 @@ impl Key {
         if pem.contains("ENCRYPTED") {
             return Err(KeyError::Encrypted);
         }
-        Self::from_der(&PrivateKeyDer::from_pem_slice(pem.trim().as_bytes()).map_err(|_| KeyError::NotPem)?)
+        Self::from_der(PrivateKeyDer::from_pem_slice(pem.trim().as_bytes()).map_err(|_| KeyError::NotPem)?)
     }
 
-    fn from_der(der: &PrivateKeyDer<'_>) -> Result<Self, KeyError> {
+    fn from_der(mut der: PrivateKeyDer<'static>) -> Result<Self, KeyError> {
+        let key = Self::parse(&der);
+        der.zeroize();
+        key
+    }
+
+    fn parse(der: &PrivateKeyDer<'_>) -> Result<Self, KeyError> {
         let p521 = match der {
             PrivateKeyDer::Pkcs8(key) => p521::SecretKey::from_pkcs8_der(key.secret_pkcs8_der()).ok(),
             PrivateKeyDer::Sec1(key) => p521::SecretKey::from_sec1_der(key.secret_sec1_der()).ok(),

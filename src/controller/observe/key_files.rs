@@ -78,10 +78,10 @@ mod tests {
         }
     }
 
-    fn secret(key: &str) -> Option<Secret> {
+    fn secret(key: &str) -> Secret {
         let values = [(Credential::PrivateKey, key), (Credential::PrivateKeyPassphrase, "word")];
         let data = values.map(|(credential, value)| (credential.key().to_owned(), ByteString(value.into())));
-        Some(Secret { data: Some(data.into()), ..Secret::default() })
+        Secret { data: Some(data.into()), ..Secret::default() }
     }
 
     #[test]
@@ -92,14 +92,14 @@ mod tests {
         let (queue, source) = (queue(), source());
         runtime.block_on(async {
             let blocked = tokio::task::spawn_blocking(move || occupied.recv());
-            let mallory = || Box::pin(resolve(&queue, "mallory", &source, secret(ENCRYPTED)));
+            let mallory = || Box::pin(resolve(&queue, "mallory", &source, Some(secret(ENCRYPTED))));
             let mut attack = [mallory(), mallory(), mallory()];
             for one in &mut attack {
                 assert!(futures::poll!(one).is_pending(), "derived in the main thread");
             }
-            let mut bob = Box::pin(resolve(&queue, "bob", &source, secret(ENCRYPTED)));
+            let mut bob = Box::pin(resolve(&queue, "bob", &source, Some(secret(ENCRYPTED))));
             assert!(futures::poll!(&mut bob).is_pending(), "derived in the main thread");
-            let mut plain = Box::pin(resolve(&queue, "carol", &source, secret("not encrypted")));
+            let mut plain = Box::pin(resolve(&queue, "carol", &source, Some(secret("not encrypted"))));
             assert!(futures::poll!(&mut plain).is_ready(), "what is not encrypted does not wait");
             assert_eq!((queue.pending("mallory"), queue.pending("bob"), queue.pending("carol")), (3, 1, 0));
             release.send(()).expect("the blocking thread waits");

@@ -187,8 +187,8 @@ fn pkcs12_scheme(
     let Pkcs12Parameters { salt, iterations } = parameters(algorithm)?;
     let iterations = budget.take(iterations)?;
     // With the two zero bytes that end it (RFC 7292, appendix B.1).
-    let units = passphrase.encode_utf16().chain([0]);
-    let password = Zeroizing::new(units.flat_map(u16::to_be_bytes).collect::<Vec<u8>>());
+    let mut password = Zeroizing::new(Vec::with_capacity(2 * passphrase.len() + 2));
+    password.extend(passphrase.encode_utf16().chain([0]).flat_map(u16::to_be_bytes));
     let key = derive(Purpose::Key, &password, salt.as_bytes(), iterations, key_size);
     let iv = derive(Purpose::Iv, &password, salt.as_bytes(), iterations, BLOCK);
     if algorithm.oid == SHA1_3DES {
@@ -231,9 +231,13 @@ fn derive(purpose: Purpose, password: &[u8], salt: &[u8], iterations: NonZeroU32
     /// The block size of SHA-1, in bytes.
     const V: usize = 64;
     let hash = |data: &[u8]| digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, data);
-    let filled = |text: &[u8]| text.iter().copied().cycle().take(text.len().next_multiple_of(V)).collect::<Vec<u8>>();
     // D || I, of which I = S || P changes with each block of the result.
-    let mut input = Zeroizing::new([vec![purpose as u8; V], filled(salt), filled(password)].concat());
+    let size_of_input = V + salt.len().next_multiple_of(V) + password.len().next_multiple_of(V);
+    let mut input = Zeroizing::new(Vec::with_capacity(size_of_input));
+    input.extend([purpose as u8; V]);
+    for text in [salt, password] {
+        input.extend(text.iter().copied().cycle().take(text.len().next_multiple_of(V)));
+    }
     let mut result = Zeroizing::new(Vec::with_capacity(size + V));
     loop {
         let a = (1..iterations.get()).fold(hash(&input), |a, _| hash(a.as_ref()));
