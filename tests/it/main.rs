@@ -22,6 +22,7 @@ mod notes;
 mod packaging;
 mod providers;
 mod rbac;
+mod recipe_pages;
 mod recipes;
 mod reconciliation;
 mod refresh_token_safety;

@@ -1,12 +1,11 @@
 //! Guarantee: each recipe in `docs/providers` that shows requests and responses of the provider sends exactly these
 //! requests, and reads these responses. Its manifests are applied with only hosts, keys and times replaced.
 
-use std::collections::BTreeMap;
 use std::slice;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Api;
 use kube::api::PostParams;
@@ -14,144 +13,16 @@ use ring::signature::{
     RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256,
 };
 use serde_json::{Value, json};
-use test_support::docs::Block;
 use test_support::endpoint::{Endpoint, Reply, Request};
 use test_support::keys::{self, CertificateAuthority, Key};
 use test_support::manifests::{apply, install_permissions_with_service_accounts};
-use test_support::{ControlPlane, World, docs, tools};
+use test_support::{ControlPlane, World};
 
 use crate::providers::{keyed, moved, pinned, verified};
+use crate::recipe_pages::{Exchange, ExpectedRequest, Recipe, Response, recipe, recipes};
 
 /// Stands for any signed JWT in a recipe.
 const JWT: &str = "JWT";
-/// The line before a response.
-const RETURNS: &str = "What the endpoint returns";
-
-/// The times of the pages, an hour after the token was issued. The test replaces them by an hour from now.
-const EXPIRY: [&str; 3] = ["2030-01-01T01:00:00", "1893459600", "1.8934596E9"];
-
-/// A page with the requests and responses of its integrations.
-struct Recipe {
-    name: String,
-    documents: Vec<Value>,
-    exchanges: Vec<Exchange>,
-}
-
-/// What one integration of a page sends and receives.
-struct Exchange {
-    request: ExpectedRequest,
-    response: Response,
-    /// When the token expires, if the response says it as a time.
-    expires_at: Option<Timestamp>,
-}
-
-/// The request as the page shows it.
-struct ExpectedRequest {
-    method: String,
-    target: String,
-    headers: BTreeMap<String, String>,
-    body: String,
-}
-
-/// The response as the page shows it.
-#[derive(Clone)]
-struct Response {
-    status: u16,
-    headers: Vec<(String, String)>,
-    body: String,
-}
-
-/// The recipes that show the responses of the provider.
-fn recipes() -> Vec<Recipe> {
-    let entries = std::fs::read_dir(tools::root().join("docs/providers")).expect("the recipes");
-    let mut files: Vec<String> =
-        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
-    files.sort();
-    files.iter().filter(|file| *file != "README.md").filter_map(|file| recipe(file)).collect()
-}
-
-/// The manifests of a page before the last response that it shows. The exchanges are in the order of the integrations.
-fn recipe(file: &str) -> Option<Recipe> {
-    let name = file.trim_end_matches(".md");
-    let mut blocks = docs::all_blocks(&format!("docs/providers/{file}"));
-    blocks.truncate(blocks.iter().rposition(|block| block.title.starts_with(RETURNS))? + 1);
-    for block in &mut blocks {
-        // Two integrations must not have the same refresh token.
-        block.text = block.text.replace("first-refresh-token", &format!("{name}-refresh-token"));
-    }
-    let titled = |title: &'static str| blocks.iter().filter(move |block| block.title.starts_with(title));
-    let manifests = blocks.iter().filter(|block| block.language == "yaml");
-    let documents = manifests.flat_map(|block| {
-        serde_saphyr::from_multiple::<Value>(&block.text).unwrap_or_else(|error| panic!("{file}: {error}"))
-    });
-    let exchange = |(sent, returned): (&Block, &Block)| {
-        let (response, expires_at) = response(file, returned);
-        Exchange { request: expected_request(&sent.text), response, expires_at }
-    };
-    let exchanges: Vec<Exchange> = titled("What is sent").zip(titled(RETURNS)).map(exchange).collect();
-    let documents: Vec<Value> = documents.collect();
-    let integrations = documents.iter().filter(|document| document["kind"] == "OAuthIntegration").count();
-    let counts = (titled("What is sent").count(), titled(RETURNS).count());
-    assert_eq!(counts, (integrations, integrations), "{file}: requests and responses");
-    Some(Recipe { name: name.to_owned(), documents, exchanges })
-}
-
-/// The response of a block: a body, or a whole response with its headers. And when its token expires.
-fn response(file: &str, block: &Block) -> (Response, Option<Timestamp>) {
-    let status = block.title.strip_prefix(&format!("{RETURNS}, with ")).map_or("200", |rest| &rest[..3]);
-    let (mut status, mut headers) = (status.to_owned(), Vec::new());
-    let mut body = block.text.trim_end().to_owned();
-    if let Some(whole) = block.text.strip_prefix("HTTP/1.1 ") {
-        let (head, rest) = whole.split_once("\n\n").unwrap_or_else(|| panic!("{file}: a response without a body"));
-        let mut lines = head.lines();
-        status = lines.next().expect("a status").chars().take(3).collect();
-        let header = |line: &str| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned()));
-        headers = lines.filter_map(header).collect();
-        body = rest.trim_end().to_owned();
-    } else {
-        let subtype = if block.language == "text" { "plain" } else { &block.language };
-        let kind = if block.language == "json" { "application" } else { "text" };
-        headers.push(("Content-Type".to_owned(), format!("{kind}/{subtype}")));
-    }
-    let in_an_hour = Timestamp::from_second(Timestamp::now().as_second() + 3600).expect("a time");
-    let seconds = in_an_hour.as_second().to_string();
-    let has_expiry = EXPIRY.iter().any(|time| body.contains(time));
-    let times = [
-        in_an_hour.strftime("%Y-%m-%dT%H:%M:%S").to_string(),
-        seconds.clone(),
-        format!("{}.{}E9", &seconds[..1], &seconds[1..]),
-    ];
-    for (shown, time) in EXPIRY.iter().zip(&times) {
-        body = body.replace(shown, time);
-    }
-    let status = status.parse().unwrap_or_else(|_| panic!("{file}: status {status}"));
-    (Response { status, headers, body }, has_expiry.then_some(in_an_hour))
-}
-
-fn expected_request(text: &str) -> ExpectedRequest {
-    let (head, body) = text.split_once("\n\n").unwrap_or((text, ""));
-    let mut lines = head.lines();
-    let (method, target) = lines.next().and_then(|line| line.split_once(' ')).expect("a request line");
-    let header = |line: &str| {
-        let (name, value) = line.split_once(": ").unwrap_or_else(|| panic!("a header: {line}"));
-        (name.to_ascii_lowercase(), encoded(value))
-    };
-    ExpectedRequest {
-        method: method.to_owned(),
-        target: target.to_owned(),
-        headers: lines.map(header).collect(),
-        body: body.trim().to_owned(),
-    }
-}
-
-/// The value of a header, in which `base64(…)` stands for the encoded text.
-fn encoded(value: &str) -> String {
-    match value.split_once("base64(").and_then(|(before, rest)| Some((before, rest.strip_suffix(')')?))) {
-        Some((before, text)) => format!("{before}{}", STANDARD.encode(text)),
-        None => value.to_owned(),
-    }
-}
-
 /// Whether a text is what the recipe shows; a JWT must have a valid signature, or be a token of a ServiceAccount.
 fn is_expected(actual: &str, expected: &str, key: &Key) -> bool {
     let Some((before, _)) = expected.split_once(JWT) else { return actual == expected };
@@ -306,5 +177,64 @@ async fn each_recipe_sends_the_requests_that_its_page_shows_and_reads_the_respon
         for ((document, exchange), endpoint) in integrations.zip(exchanges).zip(endpoints) {
             assert_exchange(&world, document, exchange, endpoint, &key).await;
         }
+    }
+}
+
+/// Providers that respond with status 200 although they reject the request.
+#[tokio::test]
+async fn an_error_in_a_200_response_is_a_rejection() {
+    let world = World::new("recipe-errors").await;
+    let endpoint = Endpoint::start(|request| {
+        Reply::json(
+            200,
+            &match request.path.split('?').next().unwrap_or_default() {
+                "/web/session/authenticate" => {
+                    json!({"jsonrpc": "2.0", "id": null, "error": {"code": 200, "data": {"message": "Access Denied"}}})
+                }
+                "/api/v2/token/refresh" => json!({"code": 36_004_004, "message": "the seller has withdrawn it"}),
+                _ => json!({"errcode": 40_013, "errmsg": "invalid appid"}),
+            },
+        )
+    });
+    for (page, name, expected) in [
+        ("odoo", "odoo", "Access Denied"),
+        ("tiktok-shop", "tiktok-shop", "the seller has withdrawn it"),
+        ("wechat", "wechat", "invalid appid"),
+        ("wechat", "wechat-stable", "invalid appid"),
+    ] {
+        let mut recipe = recipe(&format!("{page}.md")).expect("a recipe");
+        moved(&mut recipe.documents, &format!("http://{}", endpoint.address()));
+        let text: Vec<String> = recipe.documents.iter().map(ToString::to_string).collect();
+        apply(ControlPlane::shared(), &world.namespace, &text.join("\n---\n"));
+        let ready = world.condition(name, "Ready", "False", "RequestRejected").await;
+        assert!(ready.message.contains(expected), "{name}: {}", ready.message);
+    }
+}
+
+/// The token of Meta is its own refresh token: each one is exchanged for the next.
+#[tokio::test]
+async fn a_long_lived_token_is_exchanged_for_the_next_one() {
+    let world = World::new("recipe-meta").await;
+    let issued = AtomicUsize::new(0);
+    let endpoint = Endpoint::start(move |_| {
+        let token = format!("long-lived-{}", issued.fetch_add(1, Ordering::Relaxed));
+        Reply::json(200, &json!({"access_token": token, "token_type": "bearer", "expires_in": 5_183_944}))
+    });
+    let mut recipe = recipe("meta.md").expect("a recipe");
+    recipe
+        .documents
+        .retain(|document| document["metadata"]["name"].as_str().is_some_and(|name| name.starts_with("instagram")));
+    moved(&mut recipe.documents, &format!("http://{}", endpoint.address()));
+    let text: Vec<String> = recipe.documents.iter().map(ToString::to_string).collect();
+    apply(ControlPlane::shared(), &world.namespace, &text.join("\n---\n"));
+    world.ready("instagram").await;
+    for round in 0..2 {
+        let token = world.value("instagram-token", "access_token").await;
+        assert_eq!(token, format!("long-lived-{round}"));
+        assert_eq!(world.value("instagram-token", "refresh_token").await, token);
+        let now = json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": format!("{round}")}}});
+        world.change("instagram", &now).await;
+        world.wait_for_change("instagram-token", "access_token", &token).await;
+        assert_eq!(endpoint.requests()[round + 1].query()["access_token"], token);
     }
 }
