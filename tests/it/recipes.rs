@@ -15,6 +15,7 @@ use ring::signature::{
 use serde_json::{Value, json};
 use test_support::endpoint::{Endpoint, Reply, Request};
 use test_support::keys::{self, CertificateAuthority, Key};
+use test_support::keystone::Keystone;
 use test_support::manifests::{apply, install_permissions_with_service_accounts};
 use test_support::{ControlPlane, World};
 
@@ -237,4 +238,33 @@ async fn a_long_lived_token_is_exchanged_for_the_next_one() {
         world.wait_for_change("instagram-token", "access_token", &token).await;
         assert_eq!(endpoint.requests()[round + 1].query()["access_token"], token);
     }
+}
+
+/// The real server: its user and its application credential, everything else is as on the page.
+#[tokio::test]
+async fn keystone_issues_tokens_for_the_manifests_of_its_page() {
+    let keystone = Keystone::shared();
+    let world = World::new("recipe-keystone").await;
+    let mut recipe = recipe("keystone.md").expect("a recipe");
+    moved(&mut recipe.documents, keystone.origin());
+    for document in recipe.documents.iter_mut().filter(|document| document["kind"] == "Secret") {
+        document["stringData"] = json!({
+            "client_id": "orders", "client_secret": "orders-secret", "username": "admin", "password": "admin-password",
+        });
+    }
+    let text: Vec<String> = recipe.documents.iter().map(ToString::to_string).collect();
+    // The page has a project of its own.
+    apply(ControlPlane::shared(), &world.namespace, &text.join("\n---\n").replace(r#"\"demo\""#, r#"\"admin\""#));
+    for name in ["keystone", "keystone-password"] {
+        world.ready(name).await;
+        let token = world.value(&format!("{name}-token"), "access_token").await;
+        assert!(keystone.is_active(&token), "{name}");
+        assert!(!keystone.is_active(&format!("{token}x")), "{name}");
+        let status = world.get(name).await.status.expect("a status");
+        let lifetime = status.expires_at.expect("an expiry").0 - jiff::Timestamp::now();
+        assert!((3400..=3600).contains(&lifetime.get_seconds()), "{name}: {lifetime}");
+    }
+    world.secret("keystone-credentials", &[("client_id", "orders"), ("client_secret", "wrong-secret")]).await;
+    let ready = world.condition("keystone", "Ready", "True", "RequestRejected").await;
+    assert!(ready.message.contains("401"), "{}", ready.message);
 }

@@ -14,6 +14,7 @@ pub mod http;
 pub mod hydra;
 pub mod keycloak;
 pub mod keys;
+pub mod keystone;
 pub mod manifests;
 pub mod messages;
 pub mod node;
