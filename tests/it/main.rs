@@ -23,6 +23,7 @@ mod packaging;
 mod protected_resource;
 mod providers;
 mod rbac;
+mod recipe_pages;
 mod recipes;
 mod reconciliation;
 mod refresh_token_safety;

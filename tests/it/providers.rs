@@ -33,7 +33,7 @@ pub fn moved(documents: &mut [Value], to: &str) {
 }
 
 /// Replaces the allowed endpoints of the manifests.
-fn pinned(documents: &mut [Value], to: &str) {
+pub fn pinned(documents: &mut [Value], to: &str) {
     for document in documents {
         let pin = &mut document["metadata"]["annotations"]["oauth.evolutionx.io/allowed-endpoints"];
         if pin.is_string() {

@@ -1,6 +1,7 @@
-//! Guarantee: no link of the documentation leads nowhere, and each table is one on GitHub.
+//! Guarantee: no link of the documentation leads nowhere, each table is one on GitHub, and what pages count is counted
+//! correctly.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -86,6 +87,41 @@ fn every_table_has_a_header() {
             previous = line;
         }
     }
+}
+
+/// The numbers above the table of providers are those of its rows.
+#[test]
+fn the_coverage_of_providers_is_counted_correctly() {
+    let page = read("docs/providers-coverage.md");
+    let mut providers: BTreeMap<usize, Vec<&str>> = BTreeMap::new();
+    for line in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| provider ")) {
+        let cells: Vec<&str> = line.split(" | ").collect();
+        let [name, verdict, _] = cells[..] else { panic!("not three cells: {line}") };
+        let number = name.trim_start_matches("| ").split_once(". ").and_then(|(number, _)| number.parse().ok());
+        providers.entry(number.unwrap_or_else(|| panic!("no number: {line}"))).or_default().push(verdict);
+    }
+    let count = |verdict: &str| providers.values().flatten().filter(|found| **found == verdict).count();
+    let (yes, partly, no) = (count("yes"), count("partly"), count("no"));
+    let rows: usize = providers.values().map(Vec::len).sum();
+    assert_eq!(yes + partly + no, rows, "another verdict");
+    let that = |is: fn(&[&str]) -> bool| providers.values().filter(|verdicts| is(verdicts)).count();
+    let expressible = that(|verdicts| verdicts.contains(&"yes"));
+    let entirely = that(|verdicts| verdicts.iter().all(|verdict| *verdict == "yes"));
+    let none = that(|verdicts| verdicts.iter().all(|verdict| *verdict == "no"));
+    let total = providers.len();
+    assert_eq!(providers.keys().copied().collect::<Vec<_>>(), (1..=total).collect::<Vec<_>>(), "the numbers");
+    let doubtful = total - expressible - none;
+    for expected in [
+        format!("{rows} rows: {yes} `yes`, {partly} `partly`, {no} `no`."),
+        format!(
+            "{total} providers: {expressible} expressible, {entirely} of them in every way that is listed; \
+             {doubtful} only in part or with a doubt; {none} not."
+        ),
+        format!("{total} providers and groups of providers"),
+    ] {
+        assert!(page.contains(&expected), "the page does not say: {expected}");
+    }
+    assert!(expressible >= 68, "only {expressible} providers are expressible");
 }
 
 /// The threat model names the tests that cover it; a long name may end with an ellipsis.

@@ -19,6 +19,11 @@ pub fn get_with_token(url: &str, token: Option<&str>) -> (u16, String) {
     })
 }
 
+/// Sends a GET request with a header.
+pub fn get_with_header(url: &str, name: &str, value: &str) -> (u16, String) {
+    call(|client| client.get(url).header(name, value))
+}
+
 /// Posts a form and returns status and body.
 pub fn post_form(url: &str, members: &[(&str, &str)]) -> (u16, String) {
     call(|client| form(client.post(url), members))

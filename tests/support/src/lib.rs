@@ -15,6 +15,7 @@ pub mod hydra;
 pub mod jose;
 pub mod keycloak;
 pub mod keys;
+pub mod keystone;
 pub mod manifests;
 pub mod messages;
 pub mod node;
