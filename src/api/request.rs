@@ -82,9 +82,9 @@ pub struct Request {
     pub parameters_from: BTreeMap<String, SecretKey>,
     /// JSONata expression that builds the whole body, for endpoints whose JSON is nested: the last resort. `$members`
     /// is the JSON object that would have been sent otherwise, `$credentials` has a member for each key of the
-    /// credentials Secret. An object or a list is sent as JSON; a text is sent as it is (see `contentType`). Secret
-    /// values can be placed anywhere, but not read or changed: the expression sees placeholders, which are replaced
-    /// afterwards. Evaluated in the sandbox; the result has at most 256 KiB. It also applies to refreshes and
+    /// credentials Secret, and `$grant` is the grant. An object or a list is sent as JSON; a text is sent as it is (see
+    /// `contentType`). Texts of `$members` and `$credentials` can be placed anywhere, but not read or changed: the
+    /// expression sees placeholders, which are replaced afterwards. Evaluated in the sandbox; the result has at most 256 KiB. It also applies to refreshes and
     /// fallbacks. Default: the parameters as a JSON object. Example: `{"auth": {"identity": $members}}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]

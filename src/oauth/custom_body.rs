@@ -2,15 +2,17 @@
 //!
 //! The author of a spec is not necessarily allowed to read the credentials, but can see whether a request succeeds. An
 //! expression that compares or cuts a secret would reveal it, one request after the other. It therefore never sees
-//! one: while it is evaluated, each secret is a placeholder, and the secrets are inserted into its result.
+//! one: while it is evaluated, each text is a placeholder, and the texts are inserted into its result. This includes
+//! texts of the spec: if only secrets were replaced, a text that equals a secret would show it.
 
 #![deny(clippy::disallowed_methods)]
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
+use crate::api::grant::GrantType;
 use crate::api::reason::Reason;
 use crate::api::request::Format;
 use crate::oauth::body;
@@ -42,8 +44,8 @@ impl Placeholders {
         Self { random, secrets: Vec::new() }
     }
 
-    /// The evaluation of an expression on the parameters of a request and on the credentials. Values in `public` are
-    /// visible to the expression.
+    /// The evaluation of an expression on the parameters of a request and on the credentials. Only the grant, and
+    /// parameters of the spec that are JSON, are visible to the expression.
     #[must_use]
     pub fn evaluation(
         &mut self,
@@ -51,13 +53,13 @@ impl Placeholders {
         parameters: &[Parameter],
         types: JsonTypes<'_>,
         credentials: &BTreeMap<String, SecretString>,
-        public: &HashSet<&str>,
+        grant: GrantType,
     ) -> EvaluationRequest {
         let parameters: Vec<Parameter> = parameters
             .iter()
             .map(|(name, value)| {
-                let is_public = public.contains(value.expose_secret());
-                (name.clone(), if is_public { value.clone() } else { self.placeholder(value).into() })
+                let is_json = types.json.contains(&name.as_str());
+                (name.clone(), if is_json { value.clone() } else { self.placeholder(value).into() })
             })
             .collect();
         let members = body::encode(Format::Json, &parameters, types);
@@ -68,7 +70,10 @@ impl Placeholders {
             expressions: vec![expression.to_owned()],
             public: 0,
             status: 0,
-            headers: vec![("credentials".to_owned(), serde_json::json!(credentials).to_string())],
+            headers: vec![
+                ("credentials".to_owned(), serde_json::json!(credentials).to_string()),
+                ("grant".to_owned(), serde_json::json!(grant.as_str()).to_string()),
+            ],
             body: String::from_utf8_lossy(&members).into_owned(),
         }
     }
@@ -147,7 +152,7 @@ fn unusable(problem: &str) -> RequestError {
 }
 
 fn changed() -> RequestError {
-    unusable("changes a secret value, which it can only place as a whole")
+    unusable("changes a text of $members or $credentials, which it can only place as a whole")
 }
 
 fn evaluation_failed(error: &ExpressionError) -> RequestError {
@@ -170,12 +175,13 @@ mod tests {
     fn placeholders() -> (Placeholders, EvaluationRequest) {
         let mut placeholders = Placeholders::new(RANDOM.to_owned());
         let parameters = [
+            ("limits".to_owned(), SecretString::from("{\"days\": 7}")),
             ("grant_type".to_owned(), "password".into()),
             ("password".to_owned(), SecretString::from("a \"quoted\" ü\n")),
         ];
         let credentials = BTreeMap::from([("api_key".to_owned(), SecretString::from("key-1"))]);
-        let public = HashSet::from(["password"]);
-        let job = placeholders.evaluation("$members", &parameters, JsonTypes::default(), &credentials, &public);
+        let types = JsonTypes { lists: &[], json: &["limits"] };
+        let job = placeholders.evaluation("$members", &parameters, types, &credentials, GrantType::Password);
         (placeholders, job)
     }
 
@@ -185,37 +191,40 @@ mod tests {
     }
 
     #[test]
-    fn an_expression_sees_no_secret() {
+    fn an_expression_sees_no_text() {
         let (_, job) = placeholders();
         let members: Json = serde_json::from_str(&job.body).expect("JSON");
-        assert_eq!(members, json!({"grant_type": "password", "password": format!("secret-{RANDOM}-0000")}));
-        assert_eq!(job.headers[0].1, json!({"api_key": format!("secret-{RANDOM}-0001")}).to_string());
+        let placeholder = |index| format!("secret-{RANDOM}-000{index}");
+        let expected = json!({"limits": {"days": 7}, "grant_type": placeholder(0), "password": placeholder(1)});
+        assert_eq!(members, expected);
+        let variables = [("credentials", json!({"api_key": placeholder(2)})), ("grant", json!("password"))];
+        assert_eq!(job.headers, variables.map(|(name, value)| (name.to_owned(), value.to_string())));
     }
 
     #[test]
     fn secrets_are_inserted_into_the_result() {
-        let nested = json!({"auth": [{"password": format!("secret-{RANDOM}-0000")}, {"key": format!("x-secret-{RANDOM}-0001")}]});
+        let nested = json!({"auth": [{"password": format!("secret-{RANDOM}-0001")}, {"key": format!("x-secret-{RANDOM}-0002")}]});
         let sent: Json =
             serde_json::from_str(&body(Value::Object(1, nested.to_string())).expect("a body")).expect("JSON");
         assert_eq!(sent, json!({"auth": [{"password": "a \"quoted\" ü\n"}, {"key": "x-key-1"}]}));
-        let text = format!("apikey=secret-{RANDOM}-0001;secret-{RANDOM}-0001");
+        let text = format!("apikey=secret-{RANDOM}-0002;secret-{RANDOM}-0002");
         assert_eq!(body(Value::Text(text)), Ok("apikey=key-1;key-1".to_owned()));
     }
 
     #[test]
     fn a_result_that_cannot_be_sent_is_an_error() {
-        let upper = format!("SECRET-{}-0000", RANDOM.to_uppercase());
-        let many = format!("secret-{RANDOM}-0000").repeat(20_000);
+        let upper = format!("SECRET-{}-0001", RANDOM.to_uppercase());
+        let many = format!("secret-{RANDOM}-0001").repeat(20_000);
         for (result, expected) in [
             (Value::Nothing, "has no result"),
             (Value::Null, "has no result"),
             (Value::Number(1.0), "neither an object"),
             (Value::Other, "neither an object"),
-            (Value::Text(format!("secret-{RANDOM}-0009")), "changes a secret"),
-            (Value::Text(format!("secret-{RANDOM}-00ü")), "changes a secret"),
-            (Value::Text(format!("secret-{RANDOM}-")), "changes a secret"),
-            (Value::Text(upper), "changes a secret"),
-            (Value::Text(RANDOM[..20].to_owned()), "changes a secret"),
+            (Value::Text(format!("secret-{RANDOM}-0009")), "changes a text"),
+            (Value::Text(format!("secret-{RANDOM}-00ü")), "changes a text"),
+            (Value::Text(format!("secret-{RANDOM}-")), "changes a text"),
+            (Value::Text(upper), "changes a text"),
+            (Value::Text(RANDOM[..20].to_owned()), "changes a text"),
             (Value::Text(many), "more than 256 KiB"),
         ] {
             let error = body(result.clone()).expect_err("an error");

@@ -1,14 +1,9 @@
 //! One request to an endpoint: builds it, sends it within its deadline, and receives the response.
 
-use std::collections::HashSet;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use base64::Engine;
-use base64::alphabet;
-use base64::engine::general_purpose::GeneralPurpose;
-use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
 use bytes::Bytes;
 use http::Method;
 use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -22,7 +17,7 @@ use crate::api::reason::Reason;
 use crate::api::request::Format;
 use crate::clock::Stopwatch;
 use crate::oauth::body::{JsonTypes, Parameter};
-use crate::oauth::credentials::{Credential, Credentials};
+use crate::oauth::credentials::Credentials;
 use crate::oauth::custom_body::Placeholders;
 use crate::oauth::error::{Advice, RequestError, UrlKind};
 use crate::oauth::expression::jsonata::Expression;
@@ -37,6 +32,7 @@ use crate::oauth::parameters::{Authorization, RequestKind, RequestParts};
 use crate::oauth::request::TokenRequest;
 use crate::oauth::response::parse;
 use crate::oauth::response::raw::{HttpResponse, REMAINING, RESET};
+use crate::oauth::sent_values::values_to_redact;
 use crate::oauth::signing_key::SigningKey;
 use crate::oauth::{body, jwt, parameters};
 
@@ -49,24 +45,6 @@ const OWN_HEADERS: [&str; 7] =
     ["content-type", "date", "dpop-nonce", "location", "ratelimit", "retry-after", "www-authenticate"];
 /// RFC 9449, section 4.1.
 const DPOP: HeaderName = HeaderName::from_static("dpop");
-
-/// A value that the spec sends under a name of its own, and the password in it if it is a whole header for HTTP Basic.
-fn sensitive_parts(value: &str) -> Vec<Parameter> {
-    let rest = value.split_once(' ').map(|(_, rest)| rest.trim());
-    let decoded = Zeroizing::new(LENIENT.decode(rest.unwrap_or_default()).unwrap_or_default());
-    let password = std::str::from_utf8(&decoded).ok().and_then(|text| Some(text.split_once(':')?.1));
-    [Some(value), rest, password]
-        .into_iter()
-        .flatten()
-        .map(|text| ("value".to_owned(), SecretString::from(text)))
-        .collect()
-}
-
-/// Base64 with or without padding.
-const LENIENT: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
 
 /// One request, which may need to be sent a second time.
 pub(crate) struct Exchange<'a> {
@@ -89,7 +67,7 @@ impl Exchange<'_> {
         let stamp = JwtStamp::new(Timestamp::now());
         let parts = parameters::build_request(self.request, self.credentials, self.kind, &stamp)?;
         let dpop_proof = self.dpop_proof(nonce, &stamp)?;
-        let sent = self.values_to_redact(&parts, dpop_proof.as_ref());
+        let sent = values_to_redact(self.request, self.credentials, self.kind, &parts, dpop_proof.as_ref());
         let headers = self.headers(&parts, dpop_proof.as_ref())?;
         let message = self.message(&parts).await?;
         match self.send_with_deadline(message, headers).await {
@@ -179,52 +157,6 @@ impl Exchange<'_> {
         Ok(headers)
     }
 
-    /// The secrets that were sent or used to sign, which must not be shown when the response repeats them. Values of
-    /// the spec are not secret: users who can read the status can also read the spec.
-    fn values_to_redact(&self, parts: &RequestParts, dpop_proof: Option<&SecretString>) -> Vec<Parameter> {
-        // Under a custom key, even a client ID may be a secret that the author of the spec must not see.
-        let name = |credential: Credential| {
-            if self.credentials.from_custom_keys.contains(&credential) { "value" } else { credential.key() }
-        };
-        let mut sent: Vec<Parameter> =
-            self.credentials.iter().map(|(credential, value)| (name(credential).to_owned(), value.clone())).collect();
-        sent.extend(self.credentials.others.values().flat_map(|value| sensitive_parts(value.expose_secret())));
-        sent.extend(parts.authorization.iter().map(|header| ("authorization".to_owned(), header.secret().clone())));
-        sent.extend(dpop_proof.iter().map(|proof| ("dpop".to_owned(), (*proof).clone())));
-        // The other values are assertions signed here, tokens requested for this request, or values of the spec. The
-        // spec chooses their names, so the names do not show what the values are.
-        let in_spec = self.in_spec();
-        let is_known =
-            |value: &SecretString| sent.iter().any(|(_, known)| known.expose_secret() == value.expose_secret());
-        let others = parts.parameters.iter().filter(|(_, value)| {
-            let text = value.expose_secret();
-            !in_spec.contains(text) && !text.starts_with("urn:ietf:params:oauth:") && !is_known(value)
-        });
-        let others: Vec<Parameter> = others
-            .map(|(name, value)| {
-                let name =
-                    if self.request.parameter_names.values().any(|other| other == name) { "value" } else { name };
-                (name.to_owned(), value.clone())
-            })
-            .collect();
-        sent.extend(others);
-        sent
-    }
-
-    /// The values of the body that the spec itself contains.
-    fn in_spec(&self) -> HashSet<&str> {
-        let TokenRequest { resource, scope, parameters, grant, .. } = self.request;
-        let resources = resource.iter().flat_map(|(_, values)| values);
-        let scopes = scope.iter().flat_map(|scope| scope.split_whitespace().chain([scope.as_str()]));
-        let mut values: HashSet<&str> =
-            parameters.values().chain(resources).map(String::as_str).chain(scopes).collect();
-        values.insert(grant.kind().parameter());
-        if let RequestKind::Revocation(revocation) = self.kind {
-            values.insert(revocation.hint);
-        }
-        values
-    }
-
     /// The timeout is enforced here and not by the HTTP client: if the process was frozen, the response may have
     /// arrived although the timeout has passed, and it may contain the only copy of a refresh token.
     async fn send_with_deadline(&self, message: Message, headers: HeaderMap) -> Sent {
@@ -274,7 +206,8 @@ impl Exchange<'_> {
     ) -> Result<Zeroizing<Vec<u8>>, RequestError> {
         let mut placeholders = Placeholders::new(hex::encode(rand::random::<[u8; 16]>()));
         let Credentials { others, tenant, .. } = self.credentials;
-        let job = placeholders.evaluation(expression.text(), &parts.parameters, types, others, &self.in_spec());
+        let grant = self.request.grant.kind();
+        let job = placeholders.evaluation(expression.text(), &parts.parameters, types, others, grant);
         placeholders.body(self.sandbox.evaluate(tenant, &job).await)
     }
 

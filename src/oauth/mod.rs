@@ -24,5 +24,6 @@ pub(crate) mod requirements;
 pub mod response;
 pub mod revocation;
 pub mod self_signed;
+pub(crate) mod sent_values;
 pub(crate) mod signer;
 pub mod signing_key;

@@ -27,13 +27,13 @@ async fn an_expression_builds_the_body_from_the_parameters_and_the_credentials()
     let world = World::new("custom-body").await;
     write_credentials(&world).await;
     let body = r#"{"auth": {"user": $members.client_id, "password": "x-" & $members.client_secret}, "scope": $members.scope,
-        "days": $members.limits.days + 1, "project": $credentials.project}"#;
+        "days": $members.limits.days + 1, "project": $credentials.project, "grant": $grant}"#;
     world.integration("it", &with_body(&endpoint, body)).await;
     world.ready("it").await;
     let request = endpoint.requests().remove(0);
     let expected = json!({
         "auth": {"user": "the-client", "password": format!("x-{PASSWORD}")}, "scope": "orders", "days": 8,
-        "project": "kanarie-project-of-credentials",
+        "grant": "client_credentials", "project": "kanarie-project-of-credentials",
     });
     assert_eq!(request.json(), expected);
     assert_eq!((request.method.as_str(), request.headers["content-type"].as_str()), ("POST", "application/json"));
@@ -66,17 +66,24 @@ async fn an_expression_learns_nothing_about_a_secret() {
     let world = World::new("custom-body-secrets").await;
     write_credentials(&world).await;
     let body = r#"{"length": $length($members.client_secret), "is_k": $substring($members.client_secret, 0, 1) = "k",
-        "known": $contains($members.client_secret, "kanarie")}"#;
-    world.integration("it", &with_body(&endpoint, body)).await;
+        "known": $contains($members.client_secret, "kanarie"), "guessed": $members.client_secret = $members.scope,
+        "seen": $members.scope = "orders"}"#;
+    let mut spec = with_body(&endpoint, body);
+    // Also not by a text of the spec that equals it.
+    spec["scope"] = json!(PASSWORD);
+    spec["resource"] = json!({"value": "orders"});
+    world.integration("it", &spec).await;
     world.ready("it").await;
     let seen = endpoint.requests()[0].json();
-    assert_eq!((&seen["is_k"], &seen["known"]), (&json!(false), &json!(false)), "{seen}");
+    for member in ["is_k", "known", "guessed", "seen"] {
+        assert_eq!(seen[member], json!(false), "{seen}");
+    }
     assert_ne!(seen["length"], json!(PASSWORD.len()), "the length of the placeholder");
     // A part of a secret cannot be sent either.
     let part = r#"{"first": $substring($members.client_secret, 0, 20)}"#;
     world.integration("part", &with_body(&endpoint, part)).await;
     let stalled = world.condition("part", "Ready", "False", "InvalidSpec").await;
-    assert!(stalled.message.contains("changes a secret value"), "{}", stalled.message);
+    assert!(stalled.message.contains("changes a text of $members or $credentials"), "{}", stalled.message);
     assert!(stalled.message.contains("correct spec.request.body"), "{}", stalled.message);
     assert_eq!(endpoint.count(), 1, "nothing was sent for it");
 }
