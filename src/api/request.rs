@@ -84,8 +84,8 @@ pub struct Request {
     /// is the JSON object that would have been sent otherwise, `$credentials` has a member for each key of the
     /// credentials Secret, and `$grant` is the grant. An object or a list is sent as JSON; a text is sent as it is (see
     /// `contentType`). Texts of `$members` and `$credentials` can be placed anywhere, but not read or changed: the
-    /// expression sees placeholders, which are replaced afterwards. Evaluated in the sandbox; the result has at most 256 KiB. It also applies to refreshes and
-    /// fallbacks. Default: the parameters as a JSON object. Example: `{"auth": {"identity": $members}}`.
+    /// expression sees placeholders, which are replaced afterwards. Evaluated in the sandbox; at most 16 texts are
+    /// placed, and the rest has at most 256 KiB. It also applies to refreshes and fallbacks. Default: the parameters as a JSON object. Example: `{"auth": {"identity": $members}}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub body: Option<String>,

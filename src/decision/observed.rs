@@ -15,6 +15,7 @@ use crate::fingerprint;
 use crate::limiter::types::Delay;
 use crate::oauth::credentials::Credentials;
 use crate::oauth::lifetime::{Jitter, TokenTimes};
+use crate::spec::chain;
 use crate::spec::expiry::DeclaredExpiry;
 use crate::spec::secret_values::Unresolved;
 use crate::spec::validated::ValidatedSpec;
@@ -309,7 +310,7 @@ impl Observed {
     pub fn inputs_hash(&self) -> String {
         let mut text = fingerprint::unsalted(&serde_json::json!([
             self.generation,
-            self.credentials.version(),
+            chain::without_token(self.credentials.version()),
             self.renew_requested_at,
             &*self.settings_hash,
         ]));

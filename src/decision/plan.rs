@@ -17,6 +17,7 @@ use crate::fingerprint;
 use crate::limiter::types::Delay;
 use crate::oauth::credentials::{Credential, Credentials};
 use crate::oauth::lifetime::TokenTimes;
+use crate::spec::chain;
 use crate::target::annotations::ADOPT_BY;
 
 /// The minimum interval between a failure and an attempt with changed inputs, so that a Secret that is constantly
@@ -245,8 +246,9 @@ fn credentials_changed(observed: &Observed) -> Option<Plan> {
         CredentialsState::NotRead(version) => {
             version.as_ref().is_none_or(|version| *version != provenance.credentials_version)
         }
-        CredentialsState::Resolved(credentials, _) => {
+        CredentialsState::Resolved(credentials, version) => {
             !fingerprint::matches(&provenance.credentials_hash, &credentials.hashed_parts())
+                || chain::token_part(version) != chain::token_part(&provenance.credentials_version)
                 || has_new_initial_refresh_token(credentials, provenance.refresh_token_hash.as_deref())
         }
         CredentialsState::Missing(_)

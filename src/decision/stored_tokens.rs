@@ -131,7 +131,7 @@ impl Observed {
     #[must_use]
     pub fn is_pinned(&self) -> bool {
         let CredentialsState::Resolved(credentials, _) = &self.credentials else { return false };
-        !credentials.pins.is_empty() && credentials.unpinned.is_empty()
+        !credentials.pins.is_empty() && credentials.unpinned.is_empty() && credentials.not_forwarded.is_none()
     }
 
     /// Whether a Secret was retained by an integration with the same name and may be taken over: its owner allows it,

@@ -52,7 +52,9 @@ fn x5c(chain: &[CertificateDer<'_>]) -> Result<Vec<String>, CredentialError> {
     if encoded.iter().map(String::len).sum::<usize>() > MAX_CHAIN {
         return Err(CredentialError::CertificateChainTooLong);
     }
-    if chain.iter().any(|one| x509_parser::parse_x509_certificate(one).is_err()) {
+    let is_certificate =
+        |der: &CertificateDer<'_>| x509_parser::parse_x509_certificate(der).is_ok_and(|(rest, _)| rest.is_empty());
+    if !chain.iter().all(is_certificate) {
         return Err(CredentialError::MalformedCertificate);
     }
     Ok(encoded)

@@ -109,6 +109,8 @@ pub struct Credentials {
     pub unpinned: Vec<String>,
     /// The owner of a token of another integration, if its annotation does not say where the token may be sent.
     pub not_forwarded: Option<String>,
+    /// The credential that is a token of another integration.
+    pub chained: Option<Credential>,
     /// The Secret that contains the CA bundle.
     pub ca_bundle_owner: Option<String>,
     /// The namespace of the integration.
@@ -175,7 +177,7 @@ impl Credentials {
     }
 
     /// The values that are hashed to detect whether a token was issued with these credentials: all except the refresh
-    /// token, which is tracked separately. Client and user credentials come first, each at a fixed position, so that
+    /// token and the token of another integration, which are tracked separately. Client and user credentials come first, each at a fixed position, so that
     /// no value can be mistaken for another.
     #[must_use]
     pub fn hashed_parts(&self) -> Vec<&str> {
@@ -184,7 +186,8 @@ impl Credentials {
         let text = |credential| self.get(credential).map_or("", |value| value.expose_secret());
         let others = self
             .iter()
-            .filter(|(credential, _)| !FIXED.contains(credential) && *credential != Credential::RefreshToken);
+            .filter(|(credential, _)| !FIXED.contains(credential) && *credential != Credential::RefreshToken)
+            .filter(|(credential, _)| self.chained != Some(*credential));
         FIXED
             .into_iter()
             .map(text)

@@ -22,12 +22,22 @@ use crate::oauth::expression::error::ExpressionError;
 use crate::oauth::expression::protocol::{EvaluationRequest, EvaluationResult, Task};
 use crate::oauth::expression::value::Value;
 
-/// The maximum size of a body, in bytes.
-const MAX_BODY: usize = 256 << 10;
+/// The maximum number of texts that are placed. A limit of the size would reveal how long they are; without them, the result
+/// has at most [`MAX_VALUES`](crate::oauth::expression::worker::MAX_VALUES).
+const MAX_PLACED: usize = 16;
 /// The number of characters of the random part of placeholders, by which a changed one is recognized.
 const RECOGNIZED: usize = 8;
 /// The number of digits of the index in a placeholder.
 const INDEX_DIGITS: usize = 4;
+
+/// A body, and the texts that were placed in it.
+#[derive(Debug)]
+pub struct CustomBody {
+    /// The body.
+    pub body: Zeroizing<Vec<u8>>,
+    /// The texts, for redaction.
+    pub placed: Vec<SecretString>,
+}
 
 /// The secrets of one request, and their placeholders.
 #[derive(Debug)]
@@ -93,10 +103,7 @@ impl Placeholders {
     /// # Errors
     ///
     /// A [`RequestError`] without secrets if the result cannot be sent.
-    pub fn body(
-        &self,
-        results: Result<Vec<EvaluationResult>, ExpressionError>,
-    ) -> Result<Zeroizing<Vec<u8>>, RequestError> {
+    pub fn body(&self, results: Result<Vec<EvaluationResult>, ExpressionError>) -> Result<CustomBody, RequestError> {
         let value = results.and_then(|results| results.into_iter().next().unwrap_or(Ok(Value::Nothing)));
         match value.map_err(|error| evaluation_failed(&error))? {
             Value::Text(text) => self.insert(&text, |secret| Zeroizing::new(secret.to_owned())),
@@ -109,33 +116,32 @@ impl Placeholders {
     }
 
     /// Inserts the secrets, encoded, in place of the placeholders.
-    fn insert(&self, text: &str, encode: fn(&str) -> Zeroizing<String>) -> Result<Zeroizing<Vec<u8>>, RequestError> {
+    fn insert(&self, text: &str, encode: fn(&str) -> Zeroizing<String>) -> Result<CustomBody, RequestError> {
         let prefix = self.prefix();
         let mut parts = text.split(prefix.as_str());
         let first = parts.next().unwrap_or_default();
-        let mut pieces = vec![(Zeroizing::default(), first)];
-        let mut size = first.len();
+        let (mut pieces, mut placed) = (vec![(Zeroizing::default(), first)], Vec::new());
         for part in parts {
             let (digits, rest) = part.split_at_checked(INDEX_DIGITS).ok_or_else(changed)?;
             let secret = digits.parse::<usize>().ok().and_then(|index| self.secrets.get(index)).ok_or_else(changed)?;
-            let secret = encode(secret.expose_secret());
-            // Checked each time: a placeholder may occur many times.
-            size += secret.len() + rest.len();
-            if size > MAX_BODY {
-                return Err(unusable(&format!("results in more than {} KiB", MAX_BODY >> 10)));
+            placed.push(secret.clone());
+            if placed.len() > MAX_PLACED {
+                return Err(unusable(&format!("places more than {MAX_PLACED} texts")));
             }
-            pieces.push((secret, rest));
+            pieces.push((encode(secret.expose_secret()), rest));
         }
         let recognized = &self.random[..RECOGNIZED.min(self.random.len())];
         if pieces.iter().any(|(_, plain)| plain.to_ascii_lowercase().contains(recognized)) {
             return Err(changed());
         }
+        // Allocated at full size, because a reallocation would leave a copy in memory.
+        let size = pieces.iter().map(|(secret, plain)| secret.len() + plain.len()).sum();
         let mut body = Zeroizing::new(Vec::with_capacity(size));
         for (secret, plain) in &pieces {
             body.extend_from_slice(secret.as_bytes());
             body.extend_from_slice(plain.as_bytes());
         }
-        Ok(body)
+        Ok(CustomBody { body, placed })
     }
 }
 
@@ -156,7 +162,9 @@ fn changed() -> RequestError {
 }
 
 fn evaluation_failed(error: &ExpressionError) -> RequestError {
-    if error.is_not_evaluated() {
+    // A slow machine, or one without memory, is no mistake of the spec. A loop costs two seconds every five minutes.
+    let is_limit = matches!(error, ExpressionError::TimedOut(_) | ExpressionError::OutOfMemory(_));
+    if error.is_not_evaluated() || is_limit {
         let message = format!("the expression for the body of the request results in {error}");
         return RequestError::new(Reason::RequestNotBuilt, message);
     }
@@ -187,7 +195,7 @@ mod tests {
 
     fn body(result: Value) -> Result<String, String> {
         let body = placeholders().0.body(Ok(vec![Ok(result)]));
-        body.map(|body| String::from_utf8(body.to_vec()).expect("UTF-8")).map_err(|error| error.message)
+        body.map(|built| String::from_utf8(built.body.to_vec()).expect("UTF-8")).map_err(|error| error.message)
     }
 
     #[test]
@@ -225,7 +233,7 @@ mod tests {
             (Value::Text(format!("secret-{RANDOM}-")), "changes a text"),
             (Value::Text(upper), "changes a text"),
             (Value::Text(RANDOM[..20].to_owned()), "changes a text"),
-            (Value::Text(many), "more than 256 KiB"),
+            (Value::Text(many), "more than 16 texts"),
         ] {
             let error = body(result.clone()).expect_err("an error");
             assert!(error.contains(expected), "{result:?}: {error}");
@@ -236,6 +244,7 @@ mod tests {
     fn an_expression_that_was_not_evaluated_is_retried() {
         let reason = |error| placeholders().0.body(Err(error)).expect_err("an error").reason;
         assert_eq!(reason(ExpressionError::QueueTimedOut), Reason::RequestNotBuilt);
-        assert_eq!(reason(ExpressionError::OutOfMemory(24)), Reason::InvalidSpec);
+        assert_eq!(reason(ExpressionError::OutOfMemory(24)), Reason::RequestNotBuilt);
+        assert_eq!(reason(ExpressionError::Failed(None)), Reason::InvalidSpec);
     }
 }

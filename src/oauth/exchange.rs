@@ -18,7 +18,7 @@ use crate::api::request::Format;
 use crate::clock::Stopwatch;
 use crate::oauth::body::{JsonTypes, Parameter};
 use crate::oauth::credentials::Credentials;
-use crate::oauth::custom_body::Placeholders;
+use crate::oauth::custom_body::{CustomBody, Placeholders};
 use crate::oauth::error::{Advice, RequestError, UrlKind};
 use crate::oauth::expression::jsonata::Expression;
 use crate::oauth::expression::sandbox::Sandbox;
@@ -26,13 +26,14 @@ use crate::oauth::http::connections::Connection;
 use crate::oauth::http::decode::DecodeError;
 use crate::oauth::http::documents::parse_header;
 use crate::oauth::http::errors::{SendError, no_response};
+use crate::oauth::http::send::Reading;
 use crate::oauth::jwt::JwtStamp;
 use crate::oauth::key_error::KeyError;
 use crate::oauth::parameters::{Authorization, RequestKind, RequestParts};
 use crate::oauth::request::TokenRequest;
 use crate::oauth::response::parse;
 use crate::oauth::response::raw::{HttpResponse, REMAINING, RESET};
-use crate::oauth::sent_values::values_to_redact;
+use crate::oauth::sent_values::{sensitive_parts, values_to_redact};
 use crate::oauth::signing_key::SigningKey;
 use crate::oauth::{body, jwt, parameters};
 
@@ -67,9 +68,10 @@ impl Exchange<'_> {
         let stamp = JwtStamp::new(Timestamp::now());
         let parts = parameters::build_request(self.request, self.credentials, self.kind, &stamp)?;
         let dpop_proof = self.dpop_proof(nonce, &stamp)?;
-        let sent = values_to_redact(self.request, self.credentials, self.kind, &parts, dpop_proof.as_ref());
         let headers = self.headers(&parts, dpop_proof.as_ref())?;
         let message = self.message(&parts).await?;
+        let mut sent = values_to_redact(self.request, self.credentials, self.kind, &parts, dpop_proof.as_ref());
+        sent.extend(message.placed.iter().flat_map(|text| sensitive_parts(text.expose_secret())));
         match self.send_with_deadline(message, headers).await {
             Sent::Received(raw) => Ok((raw, sent)),
             Sent::Incomplete(beginning, error) => Err(self.incomplete(&beginning, &error)),
@@ -189,12 +191,16 @@ impl Exchange<'_> {
         let types = JsonTypes { lists, json: &json };
         match &self.request.body {
             Some(expression) if self.is_token_request() => {
-                Ok(Message { url: self.url.clone(), body: self.custom_body(expression, parts, types).await? })
+                let CustomBody { body, placed } = self.custom_body(expression, parts, types).await?;
+                Ok(Message { url: self.url.clone(), body, placed })
             }
             _ if self.sends_query() => {
-                Ok(Message { url: with_query(self.url, &parts.parameters), body: Zeroizing::default() })
+                Ok(Message { url: with_query(self.url, &parts.parameters), body: Zeroizing::default(), placed: vec![] })
             }
-            _ => Ok(Message { url: self.url.clone(), body: body::encode(*format, &parts.parameters, types) }),
+            _ => {
+                let body = body::encode(*format, &parts.parameters, types);
+                Ok(Message { url: self.url.clone(), body, placed: vec![] })
+            }
         }
     }
 
@@ -203,7 +209,7 @@ impl Exchange<'_> {
         expression: &Expression,
         parts: &RequestParts,
         types: JsonTypes<'_>,
-    ) -> Result<Zeroizing<Vec<u8>>, RequestError> {
+    ) -> Result<CustomBody, RequestError> {
         let mut placeholders = Placeholders::new(hex::encode(rand::random::<[u8; 16]>()));
         let Credentials { others, tenant, .. } = self.credentials;
         let grant = self.request.grant.kind();
@@ -218,10 +224,11 @@ impl Exchange<'_> {
         started: Stopwatch,
         timeout: Duration,
     ) -> Result<Sent, SendError> {
-        let Message { url, body } = message;
+        let Message { url, body, placed: _ } = message;
         let body = DeadlineBody { bytes: Some(Bytes::from_owner(ZeroizedBytes(body))), started, timeout };
-        let max = self.max_response_size;
-        let response = self.connection.send(self.method(), &url, headers, body, max, |_| true).await?;
+        let reading = Reading { max_body: self.max_response_size, reads: |_| true };
+        let in_time = || started.elapsed() <= timeout;
+        let response = self.connection.send(self.method(), &url, headers, body, in_time, reading).await?;
         let headers = self.headers_of(&response.headers);
         let raw = HttpResponse { status: response.status.as_u16(), headers, body: response.body };
         Ok(match response.error {
@@ -273,6 +280,8 @@ impl Exchange<'_> {
 struct Message {
     url: Url,
     body: Zeroizing<Vec<u8>>,
+    /// The texts that an expression has placed in the body.
+    placed: Vec<SecretString>,
 }
 
 /// The URL with the parameters in its query. It must not be shown.

@@ -31,7 +31,10 @@ pub(crate) fn values_to_redact(
     };
     let mut sent: Vec<Parameter> =
         credentials.iter().map(|(credential, value)| (name(credential).to_owned(), value.clone())).collect();
-    sent.extend(credentials.others.values().flat_map(|value| sensitive_parts(value.expose_secret())));
+    // For an expression, all values of the Secret are read, but not all are sent.
+    let named: Vec<&String> = request.parameters_from.values().chain(request.headers_from.values()).collect();
+    let others = credentials.others.iter().filter(|(key, _)| named.contains(key));
+    sent.extend(others.flat_map(|(_, value)| sensitive_parts(value.expose_secret())));
     sent.extend(parts.authorization.iter().map(|header| ("authorization".to_owned(), header.secret().clone())));
     sent.extend(dpop_proof.iter().map(|proof| ("dpop".to_owned(), (*proof).clone())));
     // The other values are assertions signed here, tokens requested for this request, or values of the spec. The
@@ -65,8 +68,8 @@ fn in_spec<'a>(request: &'a TokenRequest, kind: &RequestKind<'a>) -> HashSet<&'a
     values
 }
 
-/// A value that the spec sends under a name of its own, and the password in it if it is a whole header for HTTP Basic.
-fn sensitive_parts(value: &str) -> Vec<Parameter> {
+/// A value of the Secret that is sent under a name of the spec, and the password in it if it is a whole header for HTTP Basic.
+pub(crate) fn sensitive_parts(value: &str) -> Vec<Parameter> {
     let rest = value.split_once(' ').map(|(_, rest)| rest.trim());
     let decoded = Zeroizing::new(LENIENT.decode(rest.unwrap_or_default()).unwrap_or_default());
     let password = std::str::from_utf8(&decoded).ok().and_then(|text| Some(text.split_once(':')?.1));

@@ -12,7 +12,7 @@ use crate::spec::renewal::Renewal;
 use crate::target::snapshot::TargetSnapshot;
 
 /// The maximum number of integrations in a chain.
-const MAX_LENGTH: usize = 8;
+pub const MAX_LENGTH: usize = 8;
 
 /// A token of another integration that a grant needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ pub fn cycle(name: &str, first: Option<&str>, dependency_of: impl Fn(&str) -> Op
         names.push(dependency.clone());
         if names.len() > MAX_LENGTH {
             return Some(format!(
-                "more than {MAX_LENGTH} integrations need tokens from each other: {}: shorten the chain",
+                "the chain {} has more than {MAX_LENGTH} integrations: shorten it",
                 names.join(" → ")
             ));
         }
@@ -74,11 +74,38 @@ pub fn cycle(name: &str, first: Option<&str>, dependency_of: impl Fn(&str) -> Op
     None
 }
 
-/// The version of the input that a token with these times is.
+/// The version of credentials together with the other integration's token, and with the credentials Secret of that
+/// integration, whose annotation restricts where the token may be sent.
 #[must_use]
-pub fn version(snapshot: Option<&TargetSnapshot>) -> String {
-    let times = snapshot.and_then(|snapshot| snapshot.times);
-    times.map_or_else(|| "none".to_owned(), |times| times.issued_at.as_millisecond().to_string())
+pub fn version(of_secret: &str, token: Option<&TargetSnapshot>, of_owner: Option<u64>) -> String {
+    format!("{of_secret}+{}+{}", token_of(token), of_owner.unwrap_or_default())
+}
+
+/// What identifies a token. Not its times, which change when the clock is set.
+fn token_of(token: Option<&TargetSnapshot>) -> &str {
+    token.and_then(|snapshot| snapshot.provenance.access_token_hash.as_deref()).unwrap_or("none")
+}
+
+/// The part of a version that identifies the token of the other integration; `None` without one.
+#[must_use]
+pub fn token_part(version: &str) -> Option<&str> {
+    version.split('+').nth(1)
+}
+
+/// A version without the token of the other integration, whose renewals must not end a back-off.
+#[must_use]
+pub fn without_token(version: &str) -> String {
+    let mut parts: Vec<&str> = version.split('+').collect();
+    if parts.len() > 1 {
+        parts.remove(1);
+    }
+    parts.join("+")
+}
+
+/// Whether a token was obtained with the token that another integration has now.
+#[must_use]
+pub fn is_in_step(dependent: &TargetSnapshot, input: &TargetSnapshot) -> bool {
+    token_part(&dependent.provenance.credentials_version) == Some(token_of(Some(input)))
 }
 
 #[cfg(test)]
@@ -104,7 +131,7 @@ mod tests {
     fn a_chain_has_a_maximum_length() {
         let names: Vec<String> = (0..20).map(|number| format!("n{number}")).collect();
         let edges: Vec<(&str, &str)> = names.windows(2).map(|pair| (pair[0].as_str(), pair[1].as_str())).collect();
-        assert!(found("n0", &edges).is_some_and(|message| message.contains("more than 8")));
+        assert!(found("n0", &edges).is_some_and(|message| message.contains("has more than 8 integrations")));
         assert_eq!(found("n12", &edges), None, "8 integrations");
     }
 }

@@ -11,41 +11,49 @@ use crate::spec::validated::ValidatedSpec;
 use crate::target::read;
 use crate::target::snapshot::TargetSnapshot;
 
-/// Reads the token from the target Secret of the other integration, which `spec` describes. `uid` is that of the
-/// integration; `None`: without a cluster, Secrets have no owners.
+/// Checks that the target Secret of another integration, which `spec` describes, holds a token for its current spec and
+/// credentials. `uid` is that of the integration. With `now`, the token must not have expired.
 ///
 /// # Errors
 ///
-/// A message that says why there is no token.
-pub fn read(
+/// A message that says why there is none.
+pub fn check(
     from: &TokenFrom,
-    uid: Option<&str>,
+    uid: &str,
     spec: &ValidatedSpec,
-    secret: &Secret,
-    now: Timestamp,
-) -> Result<SecretString, String> {
-    let name = &from.integration;
-    let (snapshot, target) = (TargetSnapshot::of(secret), &spec.template.secret_name);
-    if let Some(uid) = uid {
-        let provenance = &snapshot.provenance;
-        if !snapshot.is_owned_by(uid) {
-            return Err(format!("Secret {target} does not belong to OAuthIntegration {name}: see its condition Ready"));
-        }
-        // The owner of other credentials has not allowed this endpoint.
-        if provenance.spec_hash != spec.spec_hash || provenance.credentials_name != spec.credentials_name {
-            return Err(format!("OAuthIntegration {name} has no token for its current spec: see its condition Ready"));
-        }
-        match snapshot.times {
-            Some(times) if times.expires_at > now || from.value == TokenValue::RefreshToken => {}
-            _ => return Err(format!("the token of OAuthIntegration {name} has expired: see its condition Ready")),
-        }
+    snapshot: &TargetSnapshot,
+    now: Option<Timestamp>,
+) -> Result<(), String> {
+    let (name, provenance) = (&from.integration, &snapshot.provenance);
+    if !snapshot.is_owned_by(uid) {
+        let target = &spec.template.secret_name;
+        return Err(format!("Secret {target} does not belong to OAuthIntegration {name}: see its condition Ready"));
     }
-    let value = read::read_value(secret, &spec.template.keys, |keys| {
-        Some(match from.value {
-            TokenValue::AccessToken => keys.access_token.clone(),
-            TokenValue::RefreshToken => keys.refresh_token.clone(),
-            TokenValue::IdToken => TokenValue::IdToken.as_str().to_owned(),
-        })
+    // The owner of other credentials has not allowed this endpoint.
+    if provenance.spec_hash != spec.spec_hash || provenance.credentials_name != spec.credentials_name {
+        return Err(format!("OAuthIntegration {name} has no token for its current spec: see its condition Ready"));
+    }
+    let is_used = now.filter(|_| from.value != TokenValue::RefreshToken);
+    match (snapshot.times, is_used) {
+        (_, None) => Ok(()),
+        (Some(times), Some(now)) if times.expires_at > now => Ok(()),
+        _ => Err(format!("the token of OAuthIntegration {name} has expired: see its condition Ready")),
+    }
+}
+
+/// Reads the token from the target Secret of another integration.
+///
+/// # Errors
+///
+/// A message that says why there is none.
+pub fn read(from: &TokenFrom, spec: &ValidatedSpec, secret: &Secret) -> Result<SecretString, String> {
+    let (name, target) = (&from.integration, &spec.template.secret_name);
+    // Only a value that the operator has written.
+    let stores_id_token = spec.token_request.expressions.extra.contains_key(TokenValue::IdToken.as_str());
+    let value = read::read_value(secret, &spec.template.keys, |keys| match from.value {
+        TokenValue::AccessToken => Some(keys.access_token.clone()),
+        TokenValue::RefreshToken => Some(keys.refresh_token.clone()),
+        TokenValue::IdToken => stores_id_token.then(|| TokenValue::IdToken.as_str().to_owned()),
     });
     value.ok_or_else(|| match from.value {
         TokenValue::IdToken => format!(

@@ -138,7 +138,7 @@ pub fn apply_allowed_endpoints(
 }
 
 /// Restricts a token of another integration to the endpoints that the owners of its credentials allow: (name for
-/// messages, name of the Secret, metadata) of each.
+/// messages, name of the Secret, metadata) of each. Without any, the owners of its own input decide, if it `is_chained`.
 ///
 /// # Errors
 ///
@@ -147,8 +147,9 @@ pub fn forward(
     credentials: &mut Credentials,
     integration: &str,
     owners: &[(String, Option<&str>, ObjectMeta)],
+    is_chained: bool,
 ) -> Result<(), String> {
-    if owners.is_empty() {
+    if owners.is_empty() && !is_chained {
         credentials.not_forwarded =
             Some(format!("OAuthIntegration {integration}, which has no credentials of its own"));
     }

@@ -184,6 +184,46 @@ async fn a_token_is_sent_only_where_the_owner_of_its_credentials_allows() {
     assert_eq!(thief.count(), 0);
 }
 
+/// A tenant's own integration in between does not hide the owner of the token at its beginning.
+#[tokio::test]
+async fn the_owners_of_all_links_of_a_chain_must_allow_the_endpoint() {
+    let (source, exchange, thief) = (issuing(), issuing(), issuing());
+    let world = World::new("chain-links").await;
+    world.credentials().await;
+    world.pin("credentials", &format!("{} {}", source.url(), exchange.url())).await;
+    world.integration("first", &client_credentials(&source.url())).await;
+    // The tenant's own credentials may be sent anywhere.
+    world.secret("own", &[("client_id", "thief"), ("client_secret", "kanarie-secret-of-thief")]).await;
+    world.pin("own", &format!("{} {}", exchange.url(), thief.url())).await;
+    let middle = json!({
+        "tokenEndpoint": exchange.url(), "grantType": "token_exchange", "credentials": {"secretName": "own"},
+        "tokenExchange": {"subjectTokenFrom": {"integration": "first"}},
+    });
+    world.integration("middle", &middle).await;
+    world.ready("middle").await;
+    let last = json!({
+        "tokenEndpoint": thief.url(), "grantType": "jwt_bearer",
+        "assertion": {"from": {"integration": "middle"}, "place": "AuthorizationHeader"},
+    });
+    world.integration("last", &last).await;
+    let denied = world.condition("last", "Ready", "False", "EndpointNotAllowed").await;
+    assert!(denied.message.contains("Secret credentials of OAuthIntegration first"), "{}", denied.message);
+    // Its credentials are exchanged for the tenant's own, and renewals of the token in between fail from now on.
+    exchange.respond(|_| Reply::rejected(400, "invalid_grant", ""));
+    world.change("first", &json!({"spec": {"credentials": {"secretName": "own"}}})).await;
+    world.pin("own", &format!("{} {} {}", source.url(), exchange.url(), thief.url())).await;
+    world.condition("middle", "Ready", "True", "RequestRejected").await;
+    world.change("last", &json!({"spec": {"scope": "orders"}})).await;
+    let missing = world.condition("last", "Stalled", "True", "DependencyMissing").await;
+    assert!(missing.message.contains("has been renewed, and those that depend on it have not"), "{}", missing.message);
+    assert_eq!(thief.count(), 0);
+    // With the consent of all owners, the token is sent.
+    exchange.respond(|_| Reply::token(3600));
+    world.change("middle", &json!({"spec": {"scope": "orders"}})).await;
+    world.ready("last").await;
+    assert_eq!(thief.count(), 1);
+}
+
 #[tokio::test]
 async fn an_expired_input_is_not_sent() {
     let (source, endpoint) = (Endpoint::start(|_| Reply::token(5)), issuing());

@@ -93,16 +93,17 @@ async fn an_expression_without_a_usable_result_sends_nothing() {
     let endpoint = Endpoint::start(|_| Reply::token(3600));
     let world = World::new("custom-body-unusable").await;
     write_credentials(&world).await;
-    for (name, body, expected) in [
-        ("syntax", "{\"a\": ", "spec.request.body is not a JSONata expression"),
-        ("nothing", "$members.nothing", "has no result"),
-        ("number", "1 + 1", "neither an object nor a list nor a text"),
-        ("failing", "$error($members.client_secret)", "results in JSONata error D3137"),
-        ("endless", "($f := function($n) { $f($n + 1) }; $f(1))", "results in"),
-        ("large", "$pad(\"x\", 2000000000)", "memory limit"),
+    for (name, body, reason, expected) in [
+        ("syntax", "{\"a\": ", "InvalidSpec", "spec.request.body is not a JSONata expression"),
+        ("nothing", "$members.nothing", "InvalidSpec", "has no result"),
+        ("number", "1 + 1", "InvalidSpec", "neither an object nor a list nor a text"),
+        ("failing", "$error($members.client_secret)", "InvalidSpec", "results in JSONata error D3137"),
+        ("endless", "($f := function($n) { 1 + $f($n + 1) }; $f(1))", "InvalidSpec", "results in"),
+        ("many", "$join([1..20].($string($) & $$.client_secret))", "InvalidSpec", "places more than 16 texts"),
+        ("large", "$pad(\"x\", 2000000000)", "RequestNotBuilt", "memory limit"),
     ] {
         world.integration(name, &with_body(&endpoint, body)).await;
-        let ready = world.condition(name, "Ready", "False", "InvalidSpec").await;
+        let ready = world.condition(name, "Ready", "False", reason).await;
         assert!(ready.message.contains(expected), "{name}: {}", ready.message);
     }
     assert_eq!(endpoint.count(), 0);

@@ -3,6 +3,7 @@
 mod attempt;
 mod client_assertions;
 mod cookbook;
+mod deadline;
 mod decision;
 mod fetch;
 mod fields;

@@ -3,6 +3,7 @@
 //! The quickest way to try a configuration: the same parsing, planning, request and rendering as in the operator,
 //! with files instead of the API server and standard output instead of the target Secret.
 
+pub(crate) mod chained;
 pub(crate) mod explain;
 pub(crate) mod manifests;
 
@@ -34,15 +35,14 @@ use crate::decision::plan::plan;
 use crate::error_report;
 use crate::oauth::allowed_endpoints::ALLOWED_ENDPOINTS;
 use crate::oauth::client::Client;
-use crate::oauth::credentials::{Credential, Credentials};
+use crate::oauth::credentials::Credential;
 use crate::oauth::error::RequestError;
 use crate::oauth::http::custom_ca::CustomCa;
 use crate::oauth::http::egress::EgressPolicy;
 use crate::oauth::lifetime::TokenTimes;
-use crate::spec::chain::ChainedToken;
 use crate::spec::expiry::DeclaredExpiry;
 use crate::spec::validated::ValidatedSpec;
-use crate::spec::{advice, chained_token, credentials};
+use crate::spec::{advice, credentials};
 use crate::target::annotations::{MANAGED_BY, OWN_PREFIX, WrittenKeys};
 use crate::target::policy::TargetPolicy;
 use crate::target::secret;
@@ -279,33 +279,11 @@ fn credentials_seen(spec: &ValidatedSpec, manifests: &Manifests) -> CredentialsS
         Err(message) => return CredentialsState::Missing(message),
     }
     if let Some(token) = &source.chained
-        && let Err(message) = add_chained(&mut values, token, manifests)
+        && let Err(message) = chained::add(&mut values, token, manifests)
     {
         return CredentialsState::DependencyMissing(message);
     }
     CredentialsState::Resolved(Arc::new(values), "file".to_owned())
-}
-
-/// Adds the token of another integration in the files, with the restrictions of its owner.
-fn add_chained(values: &mut Credentials, token: &ChainedToken, manifests: &Manifests) -> Result<(), String> {
-    let ChainedToken { credential, from } = token;
-    let name = &from.integration;
-    let other = manifests.integrations.iter().find(|other| other.name_any() == *name);
-    let other = other.ok_or_else(|| {
-        format!("OAuthIntegration {name}, whose token is needed, is not in the given files: pass its manifest too")
-    })?;
-    let spec = ValidatedSpec::parse(name, &other.spec)?;
-    let secret = manifests.secrets.get(&spec.template.secret_name).ok_or_else(|| {
-        format!("there is no token of OAuthIntegration {name}: put its manifest before this one, or pass its Secret")
-    })?;
-    values.set(*credential, Some(chained_token::read(from, None, &spec, secret, now())?));
-    let owner = spec.credentials.secret_name.as_deref();
-    let owner = owner.and_then(|owner| Some((owner, manifests.secrets.get(owner)?)));
-    let owners: Vec<_> = owner
-        .map(|(name, secret)| (format!("Secret {name}"), Some(name), secret.metadata.clone()))
-        .into_iter()
-        .collect();
-    credentials::forward(values, name, &owners)
 }
 
 /// The Secret as YAML, its data as text; tokens are masked unless `show_tokens` is set.

@@ -1,5 +1,6 @@
 //! Reads the token of another integration that a grant needs, and where its owner allows it to be sent.
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DeserializeGuard;
@@ -44,11 +45,7 @@ pub(crate) fn version(context: &Context, namespace: &str, of_secret: &str, token
         let known = context.targets.for_integration(namespace, &other.uid().unwrap_or_default());
         known.into_iter().find(|snapshot| snapshot.name == target)
     });
-    joined(of_secret, snapshot.as_deref(), of_owner)
-}
-
-fn joined(of_secret: &str, token: Option<&TargetSnapshot>, of_owner: Option<u64>) -> String {
-    format!("{of_secret}+{}+{}", chain::version(token), of_owner.unwrap_or_default())
+    chain::version(of_secret, snapshot.as_deref(), of_owner)
 }
 
 fn parsed(watched: &GuardedIntegration) -> Option<&OAuthIntegration> {
@@ -56,8 +53,21 @@ fn parsed(watched: &GuardedIntegration) -> Option<&OAuthIntegration> {
     found.as_ref().ok()
 }
 
-/// Adds the token of the other integration to the credentials, with the restrictions of its owner, and returns the
-/// version of all of them. Two calls; three if the other integration also uses a ServiceAccount.
+/// The target of another integration, as it was read.
+struct Link {
+    spec: ValidatedSpec,
+    secret: Secret,
+    snapshot: TargetSnapshot,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        call::wipe(&mut self.secret);
+    }
+}
+
+/// Adds the token of the other integration to the credentials, with the restrictions of its owners, and returns the
+/// version of all of them. Two calls for each integration in the chain; three if it also uses a ServiceAccount.
 pub(crate) async fn read(
     context: &Context,
     secrets: &Api<Secret>,
@@ -66,11 +76,41 @@ pub(crate) async fn read(
     token: &ChainedToken,
 ) -> Result<String, ReadError> {
     let ChainedToken { credential, from } = token;
+    let first = load(context, secrets, from, Some(now())).await?;
+    let value = chained_token::read(from, &first.spec, &first.secret).map_err(ReadError::dependency_missing)?;
+    values.set(*credential, Some(value));
+    values.chained = Some(*credential);
+    let of_owner = restrict(context, secrets, values, &first.spec, from).await?;
+    let version = chain::version(version, Some(&first.snapshot), of_owner);
+    // The token may come from the token of yet another integration, whose owners have not allowed more than they say.
+    let mut link = first;
+    for _ in 0..chain::MAX_LENGTH {
+        let Some(ChainedToken { from: next, .. }) = link.spec.credentials.chained.clone() else { return Ok(version) };
+        let input = load(context, secrets, &next, None).await?;
+        if !chain::is_in_step(&link.snapshot, &input.snapshot) {
+            return Err(ReadError::dependency_missing(format!(
+                "the token of OAuthIntegration {} has been renewed, and those that depend on it have not: see their condition Ready",
+                next.integration
+            )));
+        }
+        restrict(context, secrets, values, &input.spec, &next).await?;
+        link = input;
+    }
+    Err(ReadError::dependency_missing(format!("the chain has more than {} integrations", chain::MAX_LENGTH)))
+}
+
+/// Reads the target of another integration, and checks that it holds a token; with `now`, one that has not expired.
+async fn load(
+    context: &Context,
+    secrets: &Api<Secret>,
+    from: &TokenFrom,
+    now: Option<Timestamp>,
+) -> Result<Link, ReadError> {
     let (name, namespace) = (&from.integration, secrets.namespace().unwrap_or_default());
     let found = context.integrations.find(namespace, name);
     let Some(other) = found.as_deref().and_then(parsed) else {
         return Err(ReadError::dependency_missing(format!(
-            "OAuthIntegration {name} does not exist in this namespace: create it, or name another one"
+            "OAuthIntegration {name} does not exist in this namespace, or is not managed by this operator: create it, or name another one"
         )));
     };
     let spec = ValidatedSpec::parse(name, &other.spec).map_err(|_| {
@@ -81,17 +121,14 @@ pub(crate) async fn read(
     let target = &spec.template.secret_name;
     let failed = |source: ApiError| Error::ReadTarget { name: target.clone(), source: Box::new(source) };
     let secret = with_timeout(secrets.get_opt(target)).await.map_err(|error| ReadError::Failed(failed(error)))?;
-    let Some(mut secret) = secret else {
-        return Err(ReadError::dependency_missing(format!(
-            "OAuthIntegration {name} has no token yet: see its condition Ready"
-        )));
-    };
-    let value = chained_token::read(from, Some(&other.uid().unwrap_or_default()), &spec, &secret, now());
+    let secret = secret.ok_or_else(|| {
+        ReadError::dependency_missing(format!("OAuthIntegration {name} has no token yet: see its condition Ready"))
+    })?;
     let snapshot = TargetSnapshot::of(&secret);
-    call::wipe(&mut secret);
-    values.set(*credential, Some(value.map_err(ReadError::dependency_missing)?));
-    let of_owner = restrict(context, secrets, values, &spec, from).await?;
-    Ok(joined(version, Some(&snapshot), of_owner))
+    let link = Link { spec, secret, snapshot };
+    let uid = other.uid().unwrap_or_default();
+    chained_token::check(from, &uid, &link.spec, &link.snapshot, now).map_err(ReadError::dependency_missing)?;
+    Ok(link)
 }
 
 /// A token may be sent where the owners of the credentials with which it was obtained allow it, and nowhere else: an
@@ -127,6 +164,7 @@ async fn restrict(
         let found = found.map_err(|error| unavailable(&account.name, error))?;
         owners.push((format!("ServiceAccount {}", account.name), None, found.ok_or_else(missing)?.metadata));
     }
-    credentials::forward(values, &from.integration, &owners).map_err(ReadError::invalid)?;
+    let is_chained = spec.credentials.chained.is_some();
+    credentials::forward(values, &from.integration, &owners, is_chained).map_err(ReadError::invalid)?;
     Ok(version)
 }

@@ -31,6 +31,7 @@ use crate::controller::checks::Checked;
 use crate::controller::context::Context;
 use crate::controller::error::Error;
 use crate::controller::observe::admission::Reserved;
+use crate::controller::observe::secrets::Purpose;
 use crate::decision::backoff;
 use crate::decision::observed::{CredentialsState, Observed, TargetState};
 use crate::decision::outcome::Plan;
@@ -79,9 +80,12 @@ pub async fn observe(context: &Context, integration: &OAuthIntegration) -> Resul
 async fn read_missing(context: &Context, integration: &OAuthIntegration, observed: &mut Observed) -> Result<(), Error> {
     let Ok(spec) = observed.spec.clone() else { return Ok(()) };
     let secrets = Api::<Secret>::namespaced(context.client.clone(), &integration.namespace().unwrap_or_default());
-    while let Some(Reads { credentials, target, previous_target }) = missing_reads(observed, &plan(observed)) {
+    loop {
+        let plan = plan(observed);
+        let Some(Reads { credentials, target, previous_target }) = missing_reads(observed, &plan) else { break };
+        let purpose = if matches!(plan, Plan::Revoke { .. }) { Purpose::Revocation } else { Purpose::Request };
         let (credentials, target) = tokio::join!(
-            OptionFuture::from(credentials.then(|| secrets::read(context, &secrets, &spec))),
+            OptionFuture::from(credentials.then(|| secrets::read(context, &secrets, &spec, purpose))),
             OptionFuture::from(target.then(|| target::get(&secrets, &spec.template.secret_name))),
         );
         // Whether a retained target is taken over depends on the credentials, so they are recorded first.

@@ -29,6 +29,15 @@ use crate::spec::{credentials, sources};
 /// The version of credentials without a Secret.
 pub const NO_SECRET: &str = "none";
 
+/// What the inputs are read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A token request.
+    Request,
+    /// The revocation of stored tokens.
+    Revocation,
+}
+
 /// Reads the inputs, with one call for each object that the spec references.
 ///
 /// # Errors
@@ -38,8 +47,9 @@ pub(crate) async fn read(
     context: &Context,
     secrets: &Api<Secret>,
     spec: &ValidatedSpec,
+    purpose: Purpose,
 ) -> Result<CredentialsState, Error> {
-    match read_all(context, secrets, spec).await {
+    match read_all(context, secrets, spec, purpose).await {
         Ok((values, version)) => Ok(CredentialsState::Resolved(Arc::new(values), version)),
         Err(ReadError::Unavailable(state)) => Ok(state),
         Err(ReadError::Failed(error)) => Err(error),
@@ -50,6 +60,7 @@ async fn read_all(
     context: &Context,
     secrets: &Api<Secret>,
     spec: &ValidatedSpec,
+    purpose: Purpose,
 ) -> Result<(Credentials, String), ReadError> {
     let source = &spec.credentials;
     let namespace = secrets.namespace().unwrap_or_default();
@@ -72,11 +83,14 @@ async fn read_all(
         let name = format!("ServiceAccount {}", account.name);
         credentials::apply_allowed_endpoints(&mut values, &name, None, &meta).map_err(ReadError::invalid)?;
     }
-    let version = match &source.chained {
-        Some(token) => chains::read(context, secrets, &mut values, &version, token).await?,
-        None => version,
-    };
-    Ok((values, version))
+    let Some(token) = &source.chained else { return Ok((values, version)) };
+    // Boxed, because few integrations need it.
+    match Box::pin(chains::read(context, secrets, &mut values, &version, token)).await {
+        Ok(version) => Ok((values, version)),
+        // A revocation does not send it.
+        Err(ReadError::Unavailable(_)) if purpose == Purpose::Revocation => Ok((values, version)),
+        Err(error) => Err(error),
+    }
 }
 
 async fn read_secret(context: &Context, secrets: &Api<Secret>, name: &str) -> Result<(Secret, String), ReadError> {

@@ -269,14 +269,17 @@ fn affected_integrations(context: &Context, snapshot: &TargetSnapshot, expiry: D
     let secret: SecretRef = (snapshot.namespace.clone(), snapshot.name.clone());
     let facts = SecretFacts { version: snapshot.version, expiry };
     let mut names = context.secret_references.record_watched(&secret, Some(facts));
-    if let Some((owner, _)) = &snapshot.owner {
-        let tokens = (snapshot.namespace.clone(), references::tokens_of(owner));
-        names.extend(context.secret_references.dependents(&tokens));
-        names.push(owner.clone());
-    }
+    names.extend(snapshot.owner.as_ref().map(|(owner, _)| owner.clone()));
+    names.extend(dependents_of(context, &snapshot.namespace, &names));
     names.sort();
     names.dedup();
     names.into_iter().map(|name| request(&snapshot.namespace, &name)).collect()
+}
+
+/// The integrations that need the tokens of these.
+fn dependents_of(context: &Context, namespace: &str, names: &[String]) -> Vec<String> {
+    let tokens = names.iter().map(|name| (namespace.to_owned(), references::tokens_of(name)));
+    tokens.flat_map(|tokens| context.secret_references.dependents(&tokens)).collect()
 }
 
 pub(crate) fn request(namespace: &str, name: &str) -> Request {
@@ -324,10 +327,7 @@ fn credentials(
             let reconcile_requests = seen.into_iter().flat_map(|(secret, facts)| {
                 let mut names = context.secret_references.record_watched(&secret, facts);
                 // The annotation of the Secret also restricts where the tokens of its integrations may be sent.
-                let tokens = names.iter().map(|name| (secret.0.clone(), references::tokens_of(name)));
-                let dependents: Vec<String> =
-                    tokens.flat_map(|tokens| context.secret_references.dependents(&tokens)).collect();
-                names.extend(dependents);
+                names.extend(dependents_of(&context, &secret.0, &names));
                 names.into_iter().map(move |name| request(&secret.0, &name))
             });
             stream::iter(reconcile_requests.map(Ok).collect::<Vec<_>>())

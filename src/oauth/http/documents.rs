@@ -15,6 +15,7 @@ use crate::oauth::error::{Advice, RequestError, UrlKind};
 use crate::oauth::http::connections::{Connection, Settings};
 use crate::oauth::http::decode::DecodeError;
 use crate::oauth::http::errors;
+use crate::oauth::http::send::Reading;
 use crate::oauth::redaction::redact;
 use crate::oauth::request::TokenRequest;
 
@@ -63,8 +64,9 @@ impl Reader<'_> {
         let of = self.of;
         let url = Url::parse(url_text).map_err(|_| invalid(of, &format!("the metadata of {of} has no URL")))?;
         let headers = headers(&self.request.headers)?;
-        let is_ok = |status| status == StatusCode::OK;
-        let response = self.connection.send(HttpMethod::GET, &url, headers, String::new(), MAX_DOCUMENT, is_ok).await;
+        let is_ok: fn(StatusCode) -> bool = |status| status == StatusCode::OK;
+        let reading = Reading { max_body: MAX_DOCUMENT, reads: is_ok };
+        let response = self.connection.send(HttpMethod::GET, &url, headers, String::new(), || true, reading).await;
         let response = response.map_err(|error| errors::no_response(&error, host, of, &[]))?;
         if !is_ok(response.status) {
             return Ok(Err(response.status.as_u16()));

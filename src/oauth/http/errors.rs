@@ -65,6 +65,7 @@ pub(crate) fn no_response(error: &SendError, url: &Url, kind: UrlKind, sent: &[P
             let place = host_and_port(url);
             let (message, advice) = match (tls_error(error).and_then(|tls| explain(tls, &place)), error) {
                 (Some(explained), _) => explained,
+                (None, SendError::DeadlineExceeded) => (format!("nothing was sent to {place}: {error}"), None),
                 (None, SendError::Broken(_)) => {
                     (format!("the connection to {place} was closed unexpectedly: {}", chain(error)), None)
                 }
@@ -146,6 +147,9 @@ pub enum SendError {
         /// What failed.
         error: Box<SendError>,
     },
+    /// Nothing was sent, because the deadline had passed.
+    #[error("the deadline of the request passed before it was sent")]
+    DeadlineExceeded,
     /// The connection ended before the response did, or the response was not HTTP or too large.
     #[error(transparent)]
     Broken(#[from] hyper::Error),

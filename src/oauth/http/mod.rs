@@ -18,6 +18,6 @@ pub(crate) mod errors;
 pub mod name_resolution;
 pub(crate) mod nonces;
 pub mod protected_resource;
-pub(crate) mod send;
+pub mod send;
 pub(crate) mod server_certificate;
 pub(crate) mod trust_stores;

@@ -34,10 +34,19 @@ pub struct Response {
     pub error: Option<DecodeError>,
 }
 
+/// How much of a response is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// The maximum size of the body, in bytes, also after decompression.
+    pub max_body: usize,
+    /// Decides by the status whether the body is read.
+    pub reads: fn(StatusCode) -> bool,
+}
+
 impl Connection {
     /// Sends a request. Redirects are not followed, nothing is retried, and the connection is closed afterwards, or
-    /// at once when this future is dropped. `reads` decides by the status whether the body is read, up to `max_body`
-    /// bytes, also after decompression.
+    /// at once when this future is dropped. `may_send` is asked once there is a connection, because a request without a
+    /// body has nothing else that could stop it.
     ///
     /// # Errors
     ///
@@ -48,8 +57,8 @@ impl Connection {
         url: &Url,
         headers: HeaderMap,
         body: B,
-        max_body: usize,
-        reads: fn(StatusCode) -> bool,
+        may_send: impl Fn() -> bool,
+        Reading { max_body, reads }: Reading,
     ) -> Result<Response, SendError>
     where
         B: Body<Data = Bytes> + Send + 'static,
@@ -58,6 +67,9 @@ impl Connection {
         let proxy = self.dialer.proxies.of(url)?;
         let request = request(method, url, headers, body, proxy.as_ref())?;
         let stream = self.dialer.connect(url, proxy.as_ref(), max_body).await?;
+        if !may_send() {
+            return Err(SendError::DeadlineExceeded);
+        }
         exchange(stream, request, max_body, reads).await
     }
 }

@@ -1,0 +1,60 @@
+//! The token of another integration in the files.
+
+use kube::ResourceExt;
+
+use crate::cli::fetch::manifests::Manifests;
+use crate::oauth::credentials::Credentials;
+use crate::spec::chain::{ChainedToken, MAX_LENGTH};
+use crate::spec::validated::ValidatedSpec;
+use crate::spec::{chained_token, credentials};
+
+/// Adds the token of another integration to the credentials, with the restrictions of its owners.
+///
+/// # Errors
+///
+/// A message that says what to add to the files.
+pub(crate) fn add(values: &mut Credentials, token: &ChainedToken, manifests: &Manifests) -> Result<(), String> {
+    let ChainedToken { credential, from } = token;
+    let spec = spec_of(&from.integration, manifests)?;
+    let secret = manifests.secrets.get(&spec.template.secret_name).ok_or_else(|| {
+        format!(
+            "there is no token of OAuthIntegration {}: put its manifest before this one, or pass its Secret",
+            from.integration
+        )
+    })?;
+    values.set(*credential, Some(chained_token::read(from, &spec, secret)?));
+    values.chained = Some(*credential);
+    restrict(values, &from.integration, &spec, manifests)?;
+    // The token may come from the token of yet another integration.
+    let mut next = spec.credentials.chained;
+    for _ in 0..MAX_LENGTH {
+        let Some(ChainedToken { from, .. }) = next else { return Ok(()) };
+        let spec = spec_of(&from.integration, manifests)?;
+        restrict(values, &from.integration, &spec, manifests)?;
+        next = spec.credentials.chained;
+    }
+    Err(format!("the chain has more than {MAX_LENGTH} integrations: shorten it"))
+}
+
+fn spec_of(name: &str, manifests: &Manifests) -> Result<ValidatedSpec, String> {
+    let other = manifests.integrations.iter().find(|other| other.name_any() == name);
+    let other = other.ok_or_else(|| {
+        format!("OAuthIntegration {name}, whose token is needed, is not in the given files: pass its manifest too")
+    })?;
+    ValidatedSpec::parse(name, &other.spec)
+}
+
+fn restrict(
+    values: &mut Credentials,
+    integration: &str,
+    spec: &ValidatedSpec,
+    manifests: &Manifests,
+) -> Result<(), String> {
+    let owner = spec.credentials.secret_name.as_deref();
+    let owner = owner.and_then(|owner| Some((owner, manifests.secrets.get(owner)?)));
+    let owners: Vec<_> = owner
+        .map(|(name, secret)| (format!("Secret {name}"), Some(name), secret.metadata.clone()))
+        .into_iter()
+        .collect();
+    credentials::forward(values, integration, &owners, spec.credentials.chained.is_some())
+}
