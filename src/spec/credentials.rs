@@ -242,7 +242,7 @@ pub fn basic_encoding_hint(request: &TokenRequest, credentials: &Credentials) ->
     let is_changed =
         |credential| credentials.get(credential).is_some_and(|value| !value.expose_secret().bytes().all(is_unchanged));
     if encodes && (is_changed(Credential::ClientId) || is_changed(Credential::ClientSecret)) {
-        "; client ID or client secret contain characters that are form-encoded (RFC 6749): if the server does not decode them, set spec.clientAuthentication.basicEncoding: raw"
+        "; the client ID or the client secret contains characters that are form-encoded (RFC 6749): if the server does not decode them, set spec.clientAuthentication.basicEncoding: raw"
     } else {
         ""
     }

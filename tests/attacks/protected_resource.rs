@@ -117,7 +117,7 @@ async fn a_compromised_resource_server_receives_no_credentials() {
         let by_issuer = token_request(&resource, Some(origin(&honest)));
         let named = request_token(&client(), &by_issuer, &credentials(&[])).await;
         let message = named.expect_err(lie).message;
-        let reasons = ["and not the issuer", "which does not match", "has not the origin of the issuer"];
+        let reasons = ["and not the issuer", "which does not match", "does not have the origin of the issuer"];
         assert!(reasons.iter().any(|reason| message.contains(reason)), "{lie}: {message}");
         assert_eq!(evil.count(), 0, "{lie}");
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use oauth_operator::acquisition::attempt::{Attempt, IssuedToken, Progress};
-use oauth_operator::acquisition::content::rescheduled;
+use oauth_operator::acquisition::content::{content_with_rotated_refresh_token, rescheduled};
 use oauth_operator::api::reason::Reason;
 use oauth_operator::api::spec::OAuthIntegration;
 use oauth_operator::decision::observed::{CredentialsState, Observed, StoredTokens, TargetState};
@@ -130,6 +130,25 @@ fn the_end_of_the_client_certificate_is_stored_with_the_token_and_stays_when_tha
         assert_eq!(stored, issued.content.times, "as it is read after a restart");
         let again = rescheduled(&observed, &spec, &issued.content).times;
         assert_eq!(again, TokenTimes { renew_at: again.renew_at, ..issued.content.times });
+    }
+}
+
+/// Of a response that is otherwise unusable, the new refresh token is kept. It belongs to the credentials that were sent: under
+/// the name of others, it would be withheld from these, and sent with those.
+#[test]
+fn a_rotated_refresh_token_is_stored_with_the_credentials_that_obtained_it() {
+    let (mut observed, spec) = observed(&json!({}), &CLIENT, Some("stored"));
+    let mut attempt = Attempt::new(&observed, &spec, None).expect("an attempt");
+    let content = done(attempt.record(Ok(token(None)), now(), SHORT_TIMEOUT)).expect("a token").content;
+    for (before, keeps_access_token) in [("credentials", true), ("others", false)] {
+        let mut stored = content.clone();
+        before.clone_into(&mut stored.provenance.credentials_name);
+        observed.stored.content = Some(Arc::new(stored));
+        let kept = content_with_rotated_refresh_token(&observed, &spec, "rotated".into(), now()).expect("content");
+        assert_eq!(kept.provenance.credentials_name, "credentials", "{before}");
+        assert_eq!(kept.refresh_token.expect("a token").expose_secret(), "rotated", "{before}");
+        // Without the hash, the access token of other credentials counts as one of another spec.
+        assert_eq!(kept.provenance.spec_hash == spec.spec_hash, keeps_access_token, "{before}");
     }
 }
 

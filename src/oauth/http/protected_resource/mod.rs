@@ -237,7 +237,7 @@ fn check_issuer(issuer: &str, named: Option<&str>, endpoint: &Url) -> Result<(),
     if origin.as_ref() != Some(&endpoint.origin()) {
         let endpoint = printable(endpoint.as_str());
         let message = format!(
-            "the smart-configuration of the protected resource names the token endpoint {endpoint}, which has not the origin of the issuer"
+            "the smart-configuration of the protected resource names the token endpoint {endpoint}, which does not have the origin of the issuer"
         );
         return Err(RequestError { advice: vec![Advice::NameTokenEndpoint], ..invalid(&message) });
     }

@@ -214,6 +214,10 @@ fn a_smart_configuration_must_belong_to_the_issuer() {
     // A FHIR server that is compromised can write the issuer of the spec, but not receive what is sent to it.
     for endpoint in ["https://evil.example.com/token", "https://login.example.com:8443/token"] {
         let document = json!({"token_endpoint": endpoint, "issuer": ISSUER});
-        fails(parse_smart(&document, Some(ISSUER)), "has not the origin of the issuer", Advice::NameTokenEndpoint);
+        fails(
+            parse_smart(&document, Some(ISSUER)),
+            "does not have the origin of the issuer",
+            Advice::NameTokenEndpoint,
+        );
     }
 }
