@@ -53,7 +53,8 @@ pub struct SignedJwt {
     #[x_kube(validation = Rule::new(validation::ASSERTION_LIFETIME).message("the lifetime of an assertion must be a duration from 10s to 1h, such as 60s"))]
     pub lifetime: Option<Duration>,
     /// How far `iat` is in the past, up to 5m: servers whose clocks are behind reject a later one. `exp` stays the same, so
-    /// that the time between both is longer. Default: `0s`. Example: `60s`, as GitHub recommends.
+    /// that the time between both is longer. Times are by the server's clock if its last response shows that it is off by
+    /// 5s to 10m. Default: `0s`. Example: `60s`, as GitHub recommends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new(validation::ISSUED_AT_SKEW).message("issuedAtSkew of an assertion must be a duration up to 5m, such as 60s"))]

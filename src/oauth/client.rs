@@ -18,6 +18,7 @@ use crate::oauth::expression::jsonata::Expression;
 use crate::oauth::expression::protocol::{EvaluationRequest, Task};
 use crate::oauth::expression::sandbox::Sandbox;
 use crate::oauth::http::authorization::{Destination, Restrictions};
+use crate::oauth::http::clock_offsets::ClockOffsets;
 use crate::oauth::http::connections::{HttpClients, Settings};
 use crate::oauth::http::custom_ca::CustomCa;
 use crate::oauth::http::egress::EgressPolicy;
@@ -28,7 +29,7 @@ use crate::oauth::parameters::RequestKind;
 use crate::oauth::request::TokenRequest;
 use crate::oauth::response::evaluation::EvaluatedExpressions;
 use crate::oauth::response::parse;
-use crate::oauth::response::raw::HttpResponse;
+use crate::oauth::response::raw::{HttpResponse, http_date};
 use crate::oauth::response::token::TokenResponse;
 use crate::oauth::revocation::RevocationRequest;
 
@@ -52,6 +53,7 @@ pub struct Client {
     /// The maximum size of a token response, in bytes.
     max_response_size: usize,
     nonces: Nonces,
+    clock_offsets: ClockOffsets,
     observer: Option<Arc<ResponseObserver>>,
 }
 
@@ -107,6 +109,7 @@ impl Client {
             sandbox: Sandbox::new(),
             max_response_size: MAX_RESPONSE_SIZE,
             nonces: Nonces::default(),
+            clock_offsets: ClockOffsets::default(),
             observer: None,
         })
     }
@@ -255,8 +258,7 @@ impl Client {
         parse::parse_revocation_response(&response, &sent)
     }
 
-    /// Sends a request, and sends it once more if the server requires a nonce in the DPoP proof: the server has then
-    /// rejected the first request without processing it (RFC 9449, section 8).
+    /// Finds the endpoint, checks that the request may be sent to it, and sends it.
     async fn exchange(
         &self,
         request: &TokenRequest,
@@ -277,7 +279,6 @@ impl Client {
         authorized.map_err(|why| denied(kind.url_kind(request), &why))?;
         // Not earlier: only now is it certain that the client certificate may be sent to the endpoint.
         let connection = self.http.connection(&Settings::of(request, credentials)?, namespace).await?;
-        let nonce = request.dpop.then(|| self.nonces.get(namespace, &connection, &url)).flatten();
         // A revocation response is not kept; its limit does not grow with that of token responses, so that responses
         // in flight use little memory.
         let max_response_size = match kind {
@@ -293,39 +294,56 @@ impl Client {
             since,
             max_response_size,
             sandbox: &self.sandbox,
+            clock_offset: self.clock_offsets.get(namespace, &connection, &url),
         };
-        let first = sending.send(nonce.as_deref()).await;
-        let is_success = matches!(&first, Ok((response, _)) if matches!(response.status, 200..300));
-        if nonce.is_some() && !is_success {
-            self.nonces.forget(namespace, &connection, &url);
-        }
-        let (mut response, mut sent) = first.inspect_err(|error| {
+        let (response, sent) = self.send_exchange(&sending).await.inspect_err(|error| {
             // The endpoint may have moved.
             if error.reason == Reason::EndpointUnreachable {
                 self.metadata.forget(namespace, &source);
             }
         })?;
-        let offered =
-            response.header("dpop-nonce").filter(|text| request.dpop && is_nonce(text)).map(ToOwned::to_owned);
-        let is_required = offered.is_some() && parse::is_use_dpop_nonce(&response);
-        if let Some(offered) = offered.filter(|_| is_success || is_required) {
-            self.nonces.remember(namespace, &connection, &url, &offered);
-            if is_required && nonce.as_deref() != Some(offered.as_str()) {
-                (response, sent) = sending.send(Some(&offered)).await?;
-                // The server may already offer the next one, even with a rejection.
-                match response.header("dpop-nonce").filter(|text| is_nonce(text)) {
-                    Some(next) if matches!(response.status, 200..300) || parse::is_use_dpop_nonce(&response) => {
-                        self.nonces.remember(namespace, &connection, &url, next);
-                    }
-                    _ if !matches!(response.status, 200..300) => self.nonces.forget(namespace, &connection, &url),
-                    _ => {}
-                }
-            }
-        }
         if matches!(response.status, 300..400 | 404 | 405 | 410) {
             self.metadata.forget(namespace, &source);
         }
         Ok(Exchanged { response, sent, scope: request.scope.clone() })
+    }
+
+    /// Sends a request, and sends it once more if the server requires a nonce in the DPoP proof: the server has then
+    /// rejected the first request without processing it (RFC 9449, section 8).
+    async fn send_exchange(&self, exchange: &Exchange<'_>) -> Result<(HttpResponse, Vec<Parameter>), RequestError> {
+        let Exchange { connection, url, request, credentials, .. } = *exchange;
+        let namespace = credentials.tenant.as_str();
+        let nonce = request.dpop.then(|| self.nonces.get(namespace, connection, url)).flatten();
+        let sent_at = Timestamp::now();
+        let first = exchange.send(nonce.as_deref()).await;
+        let is_success = matches!(&first, Ok((response, _)) if matches!(response.status, 200..300));
+        if nonce.is_some() && !is_success {
+            self.nonces.forget(namespace, connection, url);
+        }
+        let (response, sent) = first?;
+        if request.sends_signed_jwt()
+            && let Some(date) = response.header("date").and_then(http_date)
+        {
+            self.clock_offsets.learn(namespace, connection, url, date, (sent_at, Timestamp::now()));
+        }
+        let offered =
+            response.header("dpop-nonce").filter(|text| request.dpop && is_nonce(text)).map(ToOwned::to_owned);
+        let is_required = offered.is_some() && parse::is_use_dpop_nonce(&response);
+        let Some(offered) = offered.filter(|_| is_success || is_required) else { return Ok((response, sent)) };
+        self.nonces.remember(namespace, connection, url, &offered);
+        if !is_required || nonce.as_deref() == Some(offered.as_str()) {
+            return Ok((response, sent));
+        }
+        let (response, sent) = exchange.send(Some(&offered)).await?;
+        // The server may already offer the next one, even with a rejection.
+        match response.header("dpop-nonce").filter(|text| is_nonce(text)) {
+            Some(next) if matches!(response.status, 200..300) || parse::is_use_dpop_nonce(&response) => {
+                self.nonces.remember(namespace, connection, url, next);
+            }
+            _ if !matches!(response.status, 200..300) => self.nonces.forget(namespace, connection, url),
+            _ => {}
+        }
+        Ok((response, sent))
     }
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::Method;
 use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http_body::{Frame, SizeHint};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 use zeroize::Zeroizing;
@@ -60,12 +60,15 @@ pub(crate) struct Exchange<'a> {
     pub(crate) max_response_size: usize,
     /// Evaluates the expression for the body.
     pub(crate) sandbox: &'a Sandbox,
+    /// How far the server's clock is ahead of this machine's.
+    pub(crate) clock_offset: SignedDuration,
 }
 
 impl Exchange<'_> {
     /// Sends it, and returns the response with the values that must not be shown.
     pub(crate) async fn send(&self, nonce: Option<&str>) -> Result<(HttpResponse, Vec<Parameter>), RequestError> {
-        let stamp = JwtStamp::new(Timestamp::now());
+        let now = Timestamp::now();
+        let stamp = JwtStamp::new(now.checked_add(self.clock_offset).unwrap_or(now));
         let parts = parameters::build_request(self.request, self.credentials, self.kind, &stamp)?;
         let dpop_proof = self.dpop_proof(nonce, &stamp)?;
         let headers = self.headers(&parts, dpop_proof.as_ref())?;

@@ -93,7 +93,7 @@ async fn a_dependent_token_is_renewed_with_its_input() {
     // A Secret that is written again with the same token is no reason to request another one.
     world.change("first", &json!({"spec": {"renewBefore": "10m"}})).await;
     world.event("first", "TargetUpdated").await;
-    world.secret("credentials", &[("unrelated", "value")]).await;
+    world.secret("credentials", &[("unrelated", "unrelated-value")]).await;
     world.ready("second").await;
     assert_eq!((source.count(), endpoint.count()), (3, 3));
 }

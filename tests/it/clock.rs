@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use test_support::endpoint::{Endpoint, Reply};
 use test_support::manifests::OPERATOR;
+use test_support::oidc_provider::OidcProvider;
 use test_support::preload::Clock;
 use test_support::world::{SHORT_TIMEOUT, client_credentials};
 use test_support::{ControlPlane, Operator, World, eventually};
@@ -22,8 +23,8 @@ struct Setting {
     endpoint: Endpoint,
 }
 
-/// An environment whose operator has its own clock, with a token of this lifetime in seconds.
-async fn setting(name: &str, lifetime: i64, elected: bool) -> Setting {
+/// An environment whose operator has its own clock, with the operator's arguments.
+async fn world(name: &str, elected: bool) -> (World, Clock, Vec<String>) {
     let control_plane = ControlPlane::shared();
     let namespace = control_plane.namespace(name).await;
     test_support::manifests::install_permissions_in(control_plane, &namespace);
@@ -34,7 +35,22 @@ async fn setting(name: &str, lifetime: i64, elected: bool) -> Setting {
     let operator = Operator::start_in(&kubeconfig, &arguments, &clock.environment());
     operator.until_ready().await;
     let arguments = arguments.map(ToOwned::to_owned).to_vec();
-    let world = World { operator, client: control_plane.client().await, namespace, kubeconfig };
+    (World { operator, client: control_plane.client().await, namespace, kubeconfig }, clock, arguments)
+}
+
+/// Waits until the operator has logged this many clock steps.
+async fn wait_for_steps(world: &World, steps: usize) {
+    eventually(&format!("{steps} clock steps are logged"), SHORT_TIMEOUT, async || {
+        let log = world.operator.logs();
+        let seen = log.matches("the wall clock was set").count();
+        if seen >= steps { Ok(()) } else { Err(log) }
+    })
+    .await;
+}
+
+/// An environment whose operator has its own clock, with a token of this lifetime in seconds.
+async fn setting(name: &str, lifetime: i64, elected: bool) -> Setting {
+    let (world, clock, arguments) = world(name, elected).await;
     let endpoint = Endpoint::start(move |_| Reply::token(lifetime.unsigned_abs()));
     world.credentials().await;
     world.integration("it", &client_credentials(&endpoint.url())).await;
@@ -51,14 +67,8 @@ impl Setting {
         .await;
     }
 
-    /// Waits until the operator has logged this many clock steps.
     async fn wait_for_steps(&self, steps: usize) {
-        eventually(&format!("{steps} clock steps are logged"), SHORT_TIMEOUT, async || {
-            let log = self.world.operator.logs();
-            let seen = log.matches("the wall clock was set").count();
-            if seen >= steps { Ok(()) } else { Err(log) }
-        })
-        .await;
+        wait_for_steps(&self.world, steps).await;
     }
 
     /// Replaces the operator by another one with the same clock.
@@ -149,4 +159,29 @@ async fn a_leader_stays_leader_after_its_clock_was_set() {
     let request = json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": "now"}}});
     setting.world.change("it", &request).await;
     setting.wait_for_requests(3).await;
+}
+
+#[tokio::test]
+async fn after_a_rejection_assertions_are_dated_by_the_clock_of_the_server() {
+    let provider = OidcProvider::shared();
+    let (world, clock, _arguments) = world("learned", false).await;
+    clock.set(-300);
+    wait_for_steps(&world, 1).await;
+    world.config_map("ca", "ca.crt", &provider.ca.pem).await;
+    world.secret("credentials", &[("client_id", "key"), ("private_key", &provider.rsa.pem)]).await;
+    // It expires four minutes before the provider receives it.
+    let assertion = json!({"algorithm": "RS256", "keyId": "rsa", "lifetime": "60s"});
+    let spec = json!({
+        "grantType": "client_credentials", "issuer": provider.issuer(),
+        "clientAuthentication": {"method": "private_key_jwt", "assertion": assertion},
+        "connection": {"caBundle": {"name": "ca"}},
+        "credentials": {"secretName": "credentials"}, "target": {"secretName": "token"},
+    });
+    world.integration("it", &spec).await;
+    let rejected = world.condition("it", "Ready", "False", "RequestRejected").await.message;
+    let expected = "s ahead of this machine's: the next JWT will be dated by it; set the clocks";
+    assert!(rejected.contains(expected), "{rejected}");
+    let request = json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": "now"}}});
+    world.change("it", &request).await;
+    world.ready("it").await;
 }

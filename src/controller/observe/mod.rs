@@ -8,7 +8,7 @@
 //!   cache ──► observe_cached ──► plan? ── Wait, Stall ───────────────────────────► Observed   (no call)
 //!                          ├───── Renew ──► permit, memory? ── queued ────────────► Observed   (no call)
 //!                          │                       └───── granted ┐
-//!                          └───── Rewrite ──────────────────────────┴► read missing objects ► Observed   (1 or 2 calls)
+//!                          └───── Rewrite ──────────────────────────┴► read missing objects ► Observed   (1 call per object)
 //! ```
 
 pub(crate) mod admission;

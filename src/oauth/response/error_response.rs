@@ -1,6 +1,6 @@
 //! The error response of an endpoint, and hints for the user.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::api::client_authentication::ClientAuthenticationMethod as Method;
 use crate::api::request::Format;
@@ -8,6 +8,7 @@ use crate::oauth::body::Parameter;
 use crate::oauth::error::Advice;
 use crate::oauth::expression::document::Document;
 use crate::oauth::expression::jsonata::Expression;
+use crate::oauth::http::clock_offsets;
 use crate::oauth::redaction::redact::redact;
 use crate::oauth::request::{Grant, TokenRequest};
 use crate::oauth::response::raw::HttpResponse;
@@ -178,12 +179,11 @@ fn client_advice(request: &TokenRequest) -> Vec<Advice> {
 
 /// A hint about clocks: a server rejects a signed JWT if the clocks differ, but its error rarely says so.
 pub(crate) fn clock_skew_hint(date: Timestamp, now: Timestamp, request: &TokenRequest) -> String {
-    /// `Date` has whole seconds, and the response takes a while.
-    const TOLERATED: SignedDuration = SignedDuration::from_secs(5);
     let ahead = date.duration_since(now);
-    if !request.sends_signed_jwt() || ahead.abs() < TOLERATED {
+    if !request.sends_signed_jwt() || ahead.abs() < clock_offsets::TOLERATED {
         return String::new();
     }
     let direction = if ahead.is_positive() { "ahead of" } else { "behind" };
-    format!("; the endpoint's clock is {} s {direction} this machine's: set the clocks", ahead.abs().as_secs())
+    let next = if ahead.abs() <= clock_offsets::MAX_OFFSET { "the next JWT will be dated by it; " } else { "" };
+    format!("; the endpoint's clock is {} s {direction} this machine's: {next}set the clocks", ahead.abs().as_secs())
 }
