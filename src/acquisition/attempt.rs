@@ -1,12 +1,13 @@
 //! One attempt to obtain a token, as a state machine: which request is sent, which one follows if the refresh token
 //! is rejected, and how a response changes the target. Pure: it neither sends requests nor reads the clock.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::acquisition::content::{in_time, provenance};
+use crate::acquisition::content::{in_time, previous_token, provenance};
 use crate::api::reason::Reason;
 use crate::decision::observed::{CredentialsState, Observed};
 use crate::fingerprint;
@@ -16,11 +17,12 @@ use crate::oauth::http::connections::certificate_expiry;
 use crate::oauth::lifetime;
 use crate::oauth::lifetime::{Known, Lifetime, TokenTimes};
 use crate::oauth::request::TokenRequest;
+use crate::oauth::response::raw::HttpResponse;
 use crate::oauth::response::token::TokenResponse;
 use crate::spec::credentials::{basic_encoding_hint, unusual_value_hint};
 use crate::spec::renewal::Renewal;
 use crate::spec::validated::ValidatedSpec;
-use crate::target::content::TargetContent;
+use crate::target::content::{DataValue, TargetContent};
 
 /// The `Date` header has whole seconds, and a response takes time: up to this difference, the two clocks are
 /// considered equal.
@@ -37,6 +39,8 @@ pub struct IssuedToken {
     pub content: TargetContent,
     /// A warning about the token to report to users.
     pub warning: Option<Reason>,
+    /// The response, until the expressions for the target are evaluated, if they need it.
+    pub source: Option<Arc<HttpResponse>>,
 }
 
 /// The state of an attempt.
@@ -181,13 +185,15 @@ impl<'a> Attempt<'a> {
         let Self { observed, spec, credentials, version, dpop_key, uses_next_secret, .. } = self;
         let (request, sent) = self.next_request();
         let mut times = self.times(request, &response, sent.get(Credential::RefreshToken), issued_at);
-        let TokenResponse { access_token, refresh_token, token_type, scope, mut extra, warning, .. } = response;
-        // As for the refresh token: a value that is missing in the response to a refresh is kept.
-        if let (true, Some(before)) = (request.grant.is_refresh(), &observed.stored.content) {
-            for (key, value) in before.extra.iter().filter(|(key, _)| request.expressions.extra.contains_key(*key)) {
-                extra.entry(key.clone()).or_insert_with(|| value.clone());
-            }
-        }
+        let TokenResponse { access_token, refresh_token, token_type, scope, mut data, warning, source, .. } = response;
+        let data = request.expressions.response_data.keys().filter_map(|key| {
+            let fingerprint = spec.template.data.get(key)?.fingerprint.clone();
+            // As for the refresh token: a value that is missing in the response to a refresh is kept.
+            let value = data.remove(key).or_else(|| self.stored_data(request, key, &fingerprint));
+            Some((key.clone(), DataValue { fingerprint, value }))
+        });
+        let data = data.collect();
+        let previous = previous_token(observed, spec, &access_token, issued_at);
         let mut provenance = provenance(observed, spec, credentials, version);
         provenance.uses_next_secret = *uses_next_secret;
         provenance.access_token_hash = Some(fingerprint::salted(&[access_token.expose_secret()]));
@@ -207,7 +213,8 @@ impl<'a> Attempt<'a> {
             refresh_token,
             token_type,
             scope,
-            extra,
+            data,
+            previous,
             dpop_key: dpop_key.clone(),
             times: in_time(observed, spec, times),
             provenance,
@@ -218,7 +225,13 @@ impl<'a> Attempt<'a> {
             (false, true) => Some(Reason::NextClientSecretUsed),
             (false, false) => warning.or(times.warning),
         };
-        IssuedToken { content, warning }
+        IssuedToken { content, warning, source }
+    }
+
+    /// The stored result of an expression, if the request is a refresh.
+    fn stored_data(&self, request: &TokenRequest, key: &str, fingerprint: &str) -> Option<SecretString> {
+        let stored = self.observed.stored.content.as_ref().filter(|_| request.grant.is_refresh())?;
+        stored.data.get(key).filter(|data| data.fingerprint == fingerprint)?.value.clone()
     }
 
     /// The times of a token that was requested at `issued_at`, with this refresh token, if any.

@@ -12,7 +12,7 @@ use crate::oauth::credentials::{Credential, Credentials};
 use crate::oauth::lifetime;
 use crate::oauth::lifetime::{Jitter, TokenTimes};
 use crate::spec::validated::ValidatedSpec;
-use crate::target::content::{Provenance, TargetContent};
+use crate::target::content::{PreviousToken, Provenance, TargetContent};
 
 /// The provenance of a token that was obtained with the current spec and with these credentials in this version.
 pub(crate) fn provenance(
@@ -80,7 +80,8 @@ pub fn content_with_rotated_refresh_token(
             refresh_token: None,
             token_type: None,
             scope: None,
-            extra: BTreeMap::new(),
+            data: BTreeMap::new(),
+            previous: None,
             dpop_key: observed.stored.dpop_key.clone(),
             times: TokenTimes::new(now, now, now),
             provenance,
@@ -97,7 +98,26 @@ pub fn rescheduled(observed: &Observed, spec: &ValidatedSpec, content: &TargetCo
     let scheduled = lifetime::schedule(&observed.uid, issued_at, lifetime, spec.renewal_time, Jitter::Narrow);
     let warning = warning.filter(|warning| *warning != Reason::RenewBeforeTooLong).or(scheduled.warning);
     let times = TokenTimes { renew_at: scheduled.renew_at, warning, ..content.times };
-    TargetContent { times: in_time(observed, spec, times), ..content.clone() }
+    let previous = content.previous.clone().filter(|_| spec.template.keeps_previous_token());
+    let previous = previous.filter(|previous| observed.now < previous.expires_at);
+    TargetContent { times: in_time(observed, spec, times), previous, ..content.clone() }
+}
+
+/// The access token that a new one replaces, if it is kept and has not expired.
+pub(crate) fn previous_token(
+    observed: &Observed,
+    spec: &ValidatedSpec,
+    new: &SecretString,
+    now: Timestamp,
+) -> Option<PreviousToken> {
+    let stored = observed.stored.content.as_ref().filter(|_| spec.template.keeps_previous_token())?;
+    let current = stored.access_token.clone().filter(|token| token.expose_secret() != new.expose_secret());
+    let previous = match current {
+        Some(token) => Some(PreviousToken { token, expires_at: stored.times.expires_at }),
+        // The endpoint has returned the same token again.
+        None => stored.previous.clone(),
+    };
+    previous.filter(|previous| now < previous.expires_at)
 }
 
 /// The times with the limits of the refresh token and of the operator.

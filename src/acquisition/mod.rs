@@ -3,6 +3,7 @@
 
 pub mod attempt;
 pub mod content;
+pub(crate) mod data;
 
 use jiff::SignedDuration;
 use secrecy::{ExposeSecret, SecretString};
@@ -57,7 +58,7 @@ pub(crate) async fn acquire_token(
         Ok(attempt) => attempt,
         Err(error) => return Acquired { result: Err(error), requests },
     };
-    let result = loop {
+    let mut result = loop {
         let (request, credentials) = attempt.next_request();
         let sent_at = now();
         if let Grant::SelfSignedJwt(jwt) = &request.grant {
@@ -86,6 +87,11 @@ pub(crate) async fn acquire_token(
             break result;
         }
     };
+    if let Ok(issued) = &mut result
+        && let Err(error) = data::add_to(client, observed, spec, issued).await
+    {
+        result = Err(advice::explain(error));
+    }
     if let (Some(permit), Some(outcome)) = (permit, host_outcome(result.as_ref().err())) {
         permit.complete(outcome);
     }

@@ -90,7 +90,7 @@ pub struct TokenFrom {
     #[x_kube(validation = Rule::new(validation::SECRET_NAME).message("integration must be the name of an OAuthIntegration: lowercase letters, digits, '-' and '.'"))]
     pub integration: String,
     /// Which of its tokens: `access_token` (the default), `refresh_token`, or `id_token`, which it must store with
-    /// `response.extra: {id_token: id_token}`. Example: `id_token`.
+    /// `target.data: {id_token: response.id_token}`. Example: `id_token`.
     #[serde(default, skip_serializing_if = "TokenValue::is_access_token")]
     pub value: TokenValue,
 }

@@ -1,11 +1,7 @@
 //! The location of values in a response: `response`.
 
-use std::collections::BTreeMap;
-
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
-
-use crate::api::{schema, validation};
 
 /// JSONata expressions over the body of the response, which is JSON or form-encoded (as returned by GitHub).
 /// `$status` is bound to the status code, `$headers` to an object with the headers, whose names are in lower case, and
@@ -65,13 +61,6 @@ pub struct Response {
         regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*){0,15}$")
     )]
     pub error: Option<String>,
-    /// Additional values for the target Secret: an expression for each key. Strings are written unchanged, numbers
-    /// and booleans as in JSON, objects and arrays as JSON text; if an expression evaluates to nothing, its key is
-    /// not written. Default: none. Example: `{instance_url: instance_url}`.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "schema::extra")]
-    #[x_kube(validation = Rule::new(validation::EXTRA_NAMES).message("response.extra must use valid keys of a Secret: letters, digits, '-', '_' and '.'"))]
-    pub extra: BTreeMap<String, String>,
 }
 
 impl Default for Response {
@@ -86,7 +75,6 @@ impl Default for Response {
             success: None,
             invalid_grant: None,
             error: None,
-            extra: BTreeMap::new(),
         }
     }
 }

@@ -38,7 +38,7 @@ pub(crate) fn parameter_names(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-pub(crate) fn extra(_: &mut SchemaGenerator) -> Schema {
+pub(crate) fn data(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "maxProperties": 16,

@@ -102,10 +102,7 @@ use crate::api::validation;
         .field_path(".revocation"),
     validation = Rule::new("!has(self.revocation) || !has(self.revocation.onDeletion) || !self.revocation.onDeletion || !has(self.target) || !has(self.target.deletionPolicy) || self.target.deletionPolicy != 'Retain'")
         .message("target.deletionPolicy Retain conflicts with revocation.onDeletion, which revokes the tokens that are retained: remove one of them")
-        .field_path(".revocation"),
-    validation = Rule::new(validation::EXTRA_NOT_TOKENS)
-        .message("response.extra must not use a key of target.keys: two values cannot be stored under one key")
-        .field_path(".response")
+        .field_path(".revocation")
 )]
 pub struct OAuthIntegrationSpec {
     /// URL of the token endpoint (RFC 6749, section 3.2), which receives the request (by default as POST). Absolute, http or

@@ -12,6 +12,7 @@ use crate::api::{schema, validation};
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
+    validation = Rule::new(validation::DATA_NOT_TOKENS).message("target.data must not use a key of target.keys: two values cannot be stored under one key").field_path(".data"),
     validation = Rule::new(validation::TYPE_IMMUTABLE).message("target.type of an existing Secret cannot be changed: change target.secretName together with the type")
 )]
 pub struct Target {
@@ -28,6 +29,17 @@ pub struct Target {
     /// The key of each value. Default: the defaults of its fields.
     #[serde(default)]
     pub keys: TargetKeys,
+    /// More keys of the Secret: a JSONata expression for each. Its input has `access_token`, `refresh_token`,
+    /// `token_type`, `scope`, `issued_at` and `expires_at` (RFC 3339), `previous_access_token`, `integration` (`name` and
+    /// `namespace`), and `response`, the parsed body of the response that brought the token; `$status`, `$headers` and
+    /// `$body` are bound as in `response`. Strings are written unchanged, numbers and booleans as in JSON, objects and
+    /// lists as JSON text; a key whose expression evaluates to nothing is not written. A value of the response that a
+    /// refresh does not repeat is kept. After a change, the Secret is written again without a token request if the new
+    /// expressions do not need the response. Default: none. Example: `{authorization: '"Bearer " & access_token'}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::data")]
+    #[x_kube(validation = Rule::new(validation::DATA_NAMES).message("target.data must use valid keys of a Secret: letters, digits, '-', '_' and '.'"))]
+    pub data: BTreeMap<String, String>,
     /// Type of the Secret: `Opaque` (default), `kubernetes.io/basic-auth`, `kubernetes.io/tls`,
     /// `kubernetes.io/dockerconfigjson`, `kubernetes.io/ssh-auth`, or one that the administrator has added
     /// (`--allow-target-type`). It can only be changed together with `secretName`.
@@ -68,6 +80,7 @@ impl Default for Target {
         Self {
             secret_name: None,
             keys: TargetKeys::default(),
+            data: BTreeMap::new(),
             type_: default_type(),
             deletion_policy: None,
             labels: BTreeMap::new(),
@@ -122,6 +135,12 @@ pub struct TargetKeys {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::secret_key")]
     pub scope: Option<String>,
+    /// Key of the access token before the current one, which is kept until it has expired and removed by the renewal
+    /// after that, so that a pod that has just read it can still use it. Renewals then read the Secret. Optional: not
+    /// written if unset. Example: `previous_access_token`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::secret_key")]
+    pub previous_access_token: Option<String>,
     /// Key of the private key of `spec.dpop`, PKCS#8 as PEM, which the workload needs for its DPoP proofs. Default,
     /// with `spec.dpop`: `dpop_key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -137,6 +156,7 @@ impl Default for TargetKeys {
             token_type: None,
             expires_at: None,
             scope: None,
+            previous_access_token: None,
             dpop_key: None,
         }
     }

@@ -46,15 +46,16 @@ pub(crate) const REVOKE_AFTER: &str = r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|
 pub(crate) const PARAMETER_NAMES: &str = "self.all(name, name in ['grant_type', 'client_id', 'client_secret', 'client_assertion', 'client_assertion_type', 'refresh_token', 'username', 'password', 'assertion', 'subject_token', 'subject_token_type', 'actor_token', 'actor_token_type', 'requested_token_type', 'scope'])";
 pub(crate) const PARAMETER_NAMES_DISTINCT: &str = "self.all(name, self.exists_one(other, self[other] == self[name]))";
 
-pub(crate) const EXTRA_NAMES: &str = r"self.all(name, name.matches('^[-._a-zA-Z0-9]+$') && size(name) <= 253)";
-/// `extra` must not use the key of another value.
-pub(crate) const EXTRA_NOT_TOKENS: &str = "!has(self.response) || !has(self.response.extra) || self.response.extra.all(name, !(name in [\
- has(self.target) && has(self.target.keys) ? self.target.keys.accessToken : 'access_token',\
- has(self.target) && has(self.target.keys) ? self.target.keys.refreshToken : 'refresh_token',\
- has(self.target) && has(self.target.keys) && has(self.target.keys.tokenType) ? self.target.keys.tokenType : '',\
- has(self.target) && has(self.target.keys) && has(self.target.keys.expiresAt) ? self.target.keys.expiresAt : '',\
- has(self.target) && has(self.target.keys) && has(self.target.keys.scope) ? self.target.keys.scope : '',\
- has(self.target) && has(self.target.keys) && has(self.target.keys.dpopKey) ? self.target.keys.dpopKey : 'dpop_key']))";
+pub(crate) const DATA_NAMES: &str = r"self.all(name, name.matches('^[-._a-zA-Z0-9]+$') && size(name) <= 253)";
+/// `data` must not use the key of another value.
+pub(crate) const DATA_NOT_TOKENS: &str = "!has(self.data) || self.data.all(name, !(name in [\
+ has(self.keys) ? self.keys.accessToken : 'access_token',\
+ has(self.keys) ? self.keys.refreshToken : 'refresh_token',\
+ has(self.keys) && has(self.keys.tokenType) ? self.keys.tokenType : '',\
+ has(self.keys) && has(self.keys.expiresAt) ? self.keys.expiresAt : '',\
+ has(self.keys) && has(self.keys.scope) ? self.keys.scope : '',\
+ has(self.keys) && has(self.keys.previousAccessToken) ? self.keys.previousAccessToken : '',\
+ has(self.keys) && has(self.keys.dpopKey) ? self.keys.dpopKey : 'dpop_key']))";
 
 pub(crate) const RESOURCE_KEY: &str = "!(self in ['grant_type', 'client_id', 'client_secret', 'client_assertion', 'client_assertion_type', 'refresh_token', 'username', 'password', 'assertion', 'subject_token', 'actor_token', 'scope'])";
 
@@ -94,4 +95,5 @@ pub(crate) const DISTINCT_KEYS: &str = "self.accessToken != self.refreshToken\
  && (!has(self.tokenType) || !(self.tokenType in [self.accessToken, self.refreshToken]))\
  && (!has(self.expiresAt) || !(self.expiresAt in [self.accessToken, self.refreshToken, has(self.tokenType) ? self.tokenType : '']))\
  && (!has(self.scope) || !(self.scope in [self.accessToken, self.refreshToken, has(self.tokenType) ? self.tokenType : '', has(self.expiresAt) ? self.expiresAt : '']))\
- && (!has(self.dpopKey) || !(self.dpopKey in [self.accessToken, self.refreshToken, has(self.tokenType) ? self.tokenType : '', has(self.expiresAt) ? self.expiresAt : '', has(self.scope) ? self.scope : '']))";
+ && (!has(self.dpopKey) || !(self.dpopKey in [self.accessToken, self.refreshToken, has(self.tokenType) ? self.tokenType : '', has(self.expiresAt) ? self.expiresAt : '', has(self.scope) ? self.scope : '']))\
+ && (!has(self.previousAccessToken) || !(self.previousAccessToken in [self.accessToken, self.refreshToken, has(self.tokenType) ? self.tokenType : '', has(self.expiresAt) ? self.expiresAt : '', has(self.scope) ? self.scope : '', has(self.dpopKey) ? self.dpopKey : '']))";

@@ -115,7 +115,7 @@ async fn check(
                 attempts += 1;
                 if attempts >= ATTEMPTS {
                     return Checked::Invalid(format!(
-                        "the expressions of spec.response and spec.request.body cannot be parsed: parsing results in {error}: shorten them"
+                        "the expressions of spec.response, spec.request.body and spec.target.data cannot be parsed: parsing results in {error}: shorten them"
                     ));
                 }
             }

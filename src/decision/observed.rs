@@ -32,6 +32,8 @@ const SKEW: SignedDuration = SignedDuration::from_secs(5);
 pub struct Observed {
     /// The wall clock.
     pub now: Timestamp,
+    /// The integration's namespace.
+    pub namespace: String,
     /// The integration's name.
     pub name: String,
     /// The integration's uid.
@@ -72,6 +74,8 @@ pub struct Observed {
     pub write_pending: bool,
     /// The earliest time for the next token request, after requests in rapid succession.
     pub not_before: Option<Timestamp>,
+    /// Whether the data of the target could not be computed from its stored tokens: another token is requested.
+    pub lacks_data: bool,
     /// The earliest time for another write of the target with its current token, after writes that were immediately
     /// overwritten.
     pub rewrite_not_before: Option<Timestamp>,
@@ -188,10 +192,11 @@ impl Observed {
     /// delayed.
     #[must_use]
     pub fn new(integration: &OAuthIntegration, spec: Result<Arc<ValidatedSpec>, String>, now: Timestamp) -> Self {
-        let ObjectMeta { name, uid, generation, deletion_timestamp, finalizers, annotations, .. } =
+        let ObjectMeta { name, namespace, uid, generation, deletion_timestamp, finalizers, annotations, .. } =
             &integration.metadata;
         Self {
             now,
+            namespace: namespace.clone().unwrap_or_default(),
             name: name.clone().unwrap_or_default(),
             uid: uid.clone().unwrap_or_default(),
             generation: generation.unwrap_or_default(),
@@ -212,6 +217,7 @@ impl Observed {
             previous_target_was_read: false,
             write_pending: false,
             not_before: None,
+            lacks_data: false,
             rewrite_not_before: None,
             throttled_until: None,
             settings_hash: Arc::from(""),

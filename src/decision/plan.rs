@@ -16,6 +16,7 @@ use crate::decision::outcome::Plan;
 use crate::fingerprint;
 use crate::limiter::types::Delay;
 use crate::oauth::credentials::{Credential, Credentials};
+use crate::oauth::expression::data;
 use crate::oauth::lifetime::TokenTimes;
 use crate::spec::chain;
 use crate::target::annotations::ADOPT_BY;
@@ -234,8 +235,12 @@ fn spec_changed(observed: &Observed) -> Option<Plan> {
     } else if snapshot.provenance.spec_hash != spec.spec_hash {
         Some(Plan::Renew { reason })
     } else {
-        let whole = !snapshot.is_changed() && snapshot.times.is_some();
-        (snapshot.template_hash != spec.template.hash && whole).then_some(Plan::Rewrite { reason })
+        let template = &spec.template;
+        let is_whole = !snapshot.is_changed() && snapshot.times.is_some();
+        let differs = snapshot.template_hash != template.hash || !snapshot.has_template_data(template);
+        let mut missing = snapshot.missing_data(template);
+        let needs_token = observed.lacks_data || missing.any(|data| data::needs_response(&data.expression));
+        (differs && is_whole).then_some(if needs_token { Plan::Renew { reason } } else { Plan::Rewrite { reason } })
     }
 }
 

@@ -12,10 +12,11 @@ use crate::oauth::body::Parameter;
 use crate::oauth::credentials::Credentials;
 use crate::oauth::error::{BuildError, RequestError};
 use crate::oauth::exchange::Exchange;
+use crate::oauth::expression::data;
 use crate::oauth::expression::error::CheckError;
 use crate::oauth::expression::error::{ExpressionError, InvalidExpression};
 use crate::oauth::expression::jsonata::Expression;
-use crate::oauth::expression::protocol::{EvaluationRequest, Task};
+use crate::oauth::expression::protocol::{EvaluationRequest, EvaluationResult, Task};
 use crate::oauth::expression::sandbox::Sandbox;
 use crate::oauth::http::authorization::{Destination, Restrictions};
 use crate::oauth::http::clock_offsets::ClockOffsets;
@@ -55,6 +56,7 @@ pub struct Client {
     nonces: Nonces,
     clock_offsets: ClockOffsets,
     observer: Option<Arc<ResponseObserver>>,
+    data_observer: Option<Arc<DataObserver>>,
 }
 
 /// The response to a token request, not parsed yet.
@@ -87,6 +89,8 @@ impl Received {
 
 /// Called with each response as it was received: for `fetch --explain`.
 pub type ResponseObserver = dyn Fn(&TokenRequest, &HttpResponse, &EvaluatedExpressions) + Send + Sync;
+/// Called with each expression for the target that a worker has evaluated, by its key: for `fetch --explain`.
+pub type DataObserver = dyn Fn(&str, &Expression, &EvaluationResult) + Send + Sync;
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -111,6 +115,7 @@ impl Client {
             nonces: Nonces::default(),
             clock_offsets: ClockOffsets::default(),
             observer: None,
+            data_observer: None,
         })
     }
 
@@ -158,10 +163,17 @@ impl Client {
         Ok(wrong.map_or(Ok(()), Err))
     }
 
-    /// The same with an observer that is called with each response.
+    /// The same with observers that are called with each response, and with the data that is computed from it.
     #[must_use]
-    pub fn with_observer(self, observer: Arc<ResponseObserver>) -> Self {
-        Self { observer: Some(observer), ..self }
+    pub fn with_observers(self, observer: Arc<ResponseObserver>, data_observer: Arc<DataObserver>) -> Self {
+        Self { observer: Some(observer), data_observer: Some(data_observer), ..self }
+    }
+
+    /// Reports the result of an expression for the target to the observer.
+    pub fn observe_data(&self, key: &str, expression: &Expression, result: &EvaluationResult) {
+        if let Some(observer) = &self.data_observer {
+            observer(key, expression, result);
+        }
     }
 
     /// Sends a token request and receives its response. Nothing is retried here, except if the server requires a DPoP
@@ -200,8 +212,10 @@ impl Client {
             observer(request, &response, &evaluated);
         }
         let token = parse::parse_token_response(&response, request, &sent, Timestamp::now(), &evaluated)?;
+        let needs_response = request.expressions.computed_data.values().any(data::needs_response);
+        let source = needs_response.then(|| Arc::new(response));
         // If a response contains no scope, it is the requested one (RFC 6749, section 5.1).
-        Ok(TokenResponse { scope: token.scope.or(scope), ..token })
+        Ok(TokenResponse { scope: token.scope.or(scope), source, ..token })
     }
 
     /// Evaluates the expressions other than paths, in the sandbox.
@@ -223,7 +237,8 @@ impl Client {
         }
         let body = std::str::from_utf8(&response.body).unwrap_or_default().to_owned();
         let (status, headers) = (response.status, response.headers.clone());
-        let job = EvaluationRequest { task: Task::Evaluate, expressions, public, status, headers, body };
+        let task = Task::Evaluate;
+        let job = EvaluationRequest { task, expressions, public, status, headers, body, input: None };
         // A refresh token that only an expression finds must not be lost because the queue is long. The timeout below
         // applies in any case.
         let finds_refresh_token = job.expressions.iter().any(|text| text == request.expressions.refresh_token.text());

@@ -85,6 +85,7 @@ impl Placeholders {
                 ("grant".to_owned(), serde_json::json!(grant.as_str()).to_string()),
             ],
             body: String::from_utf8_lossy(&members).into_owned(),
+            input: None,
         }
     }
 

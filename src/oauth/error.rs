@@ -111,8 +111,8 @@ pub enum ResponseField {
     RefreshToken,
     /// Whether the response is a success.
     Success,
-    /// An extra value, by its key in the target.
-    Extra(String),
+    /// A value for the target, by its key.
+    Data(String),
 }
 
 impl fmt::Display for ResponseField {
@@ -121,7 +121,7 @@ impl fmt::Display for ResponseField {
             Self::AccessToken => f.write_str("the access token"),
             Self::RefreshToken => f.write_str("the refresh token"),
             Self::Success => f.write_str("the success of the request"),
-            Self::Extra(key) => write!(f, "the extra value {key}"),
+            Self::Data(key) => write!(f, "key {key} of the target"),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::api::signed_jwt::SignedJwt;
 use crate::oauth::error::UrlKind;
 use crate::oauth::expression::jsonata::Expression;
 use crate::oauth::expression::sandbox;
-use crate::oauth::expression::set::ResponseMapping;
+use crate::oauth::expression::set::{ResponseMapping, data_field};
 
 /// A request to a token endpoint, parsed and checked.
 #[derive(Clone, Debug)]
@@ -86,17 +86,26 @@ impl TokenRequest {
         }
         let requests = 1 + u32::from(self.dpop);
         let bodies = if self.body.is_some() { requests } else { 0 };
-        let evaluations = bodies + u32::from(!self.expressions.are_simple_paths());
+        let evaluates_data = self.expressions.evaluated_data().next().is_some();
+        let evaluations = bodies + u32::from(!self.expressions.are_simple_paths()) + u32::from(evaluates_data);
         self.timeout * (requests + self.endpoint.discoveries()) + sandbox::MAX_DURATION * evaluations
+    }
+
+    /// Whether a worker evaluates an expression for it.
+    #[must_use]
+    pub fn needs_worker(&self) -> bool {
+        let expressions = &self.expressions;
+        self.body.is_some() || !expressions.are_simple_paths() || expressions.evaluated_data().next().is_some()
     }
 
     /// All expressions that a worker must be able to parse, by their field in the spec.
     #[must_use]
     pub fn expressions_to_check(&self) -> Vec<(String, Expression)> {
-        let of_response = self.expressions.fields().into_iter().filter(|(_, expression)| !expression.is_path());
-        let of_response = of_response.map(|(field, expression)| (format!("response.{field}"), expression.clone()));
-        let of_body = self.body.iter().map(|expression| ("request.body".to_owned(), expression.clone()));
-        of_response.chain(of_body).collect()
+        let of_response = self.expressions.fields();
+        let of_data = self.expressions.evaluated_data().map(|(key, expression)| (data_field(key), expression));
+        let of_body = self.body.iter().map(|expression| ("request.body".to_owned(), expression));
+        let all = of_response.into_iter().chain(of_data).chain(of_body).filter(|(_, expression)| !expression.is_path());
+        all.map(|(field, expression)| (field, expression.clone())).collect()
     }
 
     /// Whether the parameters are sent in the query.

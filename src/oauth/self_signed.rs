@@ -38,7 +38,8 @@ pub fn sign(jwt: &SignedJwt, credentials: &Credentials, stamp: &JwtStamp) -> Res
         token_type: None,
         scope: None,
         expires_at: None,
-        extra: BTreeMap::new(),
+        data: BTreeMap::new(),
+        source: None,
         date: None,
     })
 }

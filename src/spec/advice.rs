@@ -92,7 +92,7 @@ fn text(advice: &Advice) -> String {
         Advice::SetServiceAccountToken => "set spec.serviceAccountToken, and run against a cluster".to_owned(),
         Advice::CheckExpression(value) => format!("check {}", response_field(value)),
         Advice::ExplainExpressions => {
-            "`oauth-operator fetch --explain` shows which one of spec.response.accessToken, refreshToken and extra, and why"
+            "`oauth-operator fetch --explain` shows which one, and why"
                 .to_owned()
         }
         Advice::UseMethod(method) => format!("set spec.clientAuthentication.method to {}", method.as_str()),
@@ -147,7 +147,7 @@ fn response_field(value: &ResponseField) -> String {
         ResponseField::AccessToken => "spec.response.accessToken".to_owned(),
         ResponseField::RefreshToken => "spec.response.refreshToken".to_owned(),
         ResponseField::Success => "spec.response.success".to_owned(),
-        ResponseField::Extra(key) => format!("spec.response.extra.{key}"),
+        ResponseField::Data(key) => format!("spec.target.data.{key}"),
     }
 }
 

@@ -49,7 +49,7 @@ pub fn check(
 pub fn read(from: &TokenFrom, spec: &ValidatedSpec, secret: &Secret) -> Result<SecretString, String> {
     let (name, target) = (&from.integration, &spec.template.secret_name);
     // Only a value that the operator has written.
-    let stores_id_token = spec.token_request.expressions.extra.contains_key(TokenValue::IdToken.as_str());
+    let stores_id_token = spec.template.data.contains_key(TokenValue::IdToken.as_str());
     let value = read::read_value(secret, &spec.template.keys, |keys| match from.value {
         TokenValue::AccessToken => Some(keys.access_token.clone()),
         TokenValue::RefreshToken => Some(keys.refresh_token.clone()),
@@ -57,7 +57,7 @@ pub fn read(from: &TokenFrom, spec: &ValidatedSpec, secret: &Secret) -> Result<S
     });
     value.ok_or_else(|| match from.value {
         TokenValue::IdToken => format!(
-            "Secret {target} of OAuthIntegration {name} has no id_token: add response.extra: {{id_token: id_token}} to that integration"
+            "Secret {target} of OAuthIntegration {name} has no id_token: add target.data: {{id_token: response.id_token}} to that integration"
         ),
         other => format!("Secret {target} of OAuthIntegration {name} has no {}", other.as_str()),
     })

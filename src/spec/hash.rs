@@ -65,7 +65,8 @@ pub(crate) fn spec_hash(spec: &OAuthIntegrationSpec) -> String {
                 timeout: _,
             },
         response,
-        target: Target { keys, secret_name: _, type_: _, deletion_policy: _, labels: _, annotations: _ },
+        // What `data` needs of the response is compared with what is stored.
+        target: Target { keys, data: _, secret_name: _, type_: _, deletion_policy: _, labels: _, annotations: _ },
         // Of the connection, only the client certificate: a token may be bound to it.
         connection,
         // These fields change when and how a token is requested and what is done with it, but not which one is issued.

@@ -12,12 +12,12 @@ use crate::api::grant::{AssertionLocation, GrantType};
 use crate::api::headers::{is_reserved as is_reserved_header, is_reserved_for_secrets};
 use crate::api::renewal::{Fallback, RefreshRequest};
 use crate::api::request::{Format, Method, Request, ScopeFormat, SecretKey};
-use crate::api::response::Response;
 use crate::api::signed_jwt::SigningAlgorithm;
 use crate::api::spec::OAuthIntegrationSpec;
+use crate::oauth::expression::data;
 use crate::oauth::expression::error::InvalidExpression;
 use crate::oauth::expression::jsonata::Expression;
-use crate::oauth::expression::set::ResponseMapping;
+use crate::oauth::expression::set::{ResponseMapping, data_field};
 use crate::oauth::request::{Grant, TokenRequest};
 use crate::spec::advice;
 use crate::spec::endpoint::{endpoint, parse_http_url, with_token_endpoint};
@@ -60,7 +60,7 @@ pub(crate) fn grant_request(spec: &OAuthIntegrationSpec) -> Result<TokenRequest,
         headers: headers(&request.headers)?,
         headers_from: headers_from(spec)?,
         timeout: Duration::from(request.timeout).clamp(MIN_TIMEOUT, MAX_TIMEOUT),
-        expressions: expressions(&spec.response)?,
+        expressions: expressions(spec)?,
         proxy: spec
             .connection
             .as_ref()
@@ -272,9 +272,11 @@ fn expression(field: &str, text: &str) -> Result<Expression, String> {
         .map_err(|error| advice::invalid_expression(&InvalidExpression { field: field.to_owned(), error }))
 }
 
-fn expressions(response: &Response) -> Result<ResponseMapping, String> {
+fn expressions(spec: &OAuthIntegrationSpec) -> Result<ResponseMapping, String> {
+    let response = &spec.response;
     let parse = |field: &str, text: &str| expression(&format!("response.{field}"), text);
     let optional = |field: &str, text: &Option<String>| text.as_deref().map(|text| parse(field, text)).transpose();
+    let (response_data, computed_data) = data_expressions(spec)?;
     Ok(ResponseMapping {
         access_token: parse("accessToken", &response.access_token)?,
         refresh_token: parse("refreshToken", &response.refresh_token)?,
@@ -285,10 +287,34 @@ fn expressions(response: &Response) -> Result<ResponseMapping, String> {
         success: optional("success", &response.success)?,
         invalid_grant: optional("invalidGrant", &response.invalid_grant)?,
         error: optional("error", &response.error)?,
-        extra: response
-            .extra
-            .iter()
-            .map(|(key, text)| Ok((key.clone(), parse(&format!("extra.{key}"), text)?)))
-            .collect::<Result<_, String>>()?,
+        response_data,
+        computed_data,
     })
+}
+
+type Expressions = BTreeMap<String, Expression>;
+
+/// The expressions for the target: paths in the response, and all others.
+fn data_expressions(spec: &OAuthIntegrationSpec) -> Result<(Expressions, Expressions), String> {
+    let (mut of_response, mut computed) = (BTreeMap::new(), BTreeMap::new());
+    for (key, text) in &spec.target.data {
+        let field = data_field(key);
+        let whole = expression(&field, text)?;
+        if let Some(path) = data::response_path(text).filter(|_| whole.is_path()) {
+            of_response.insert(key.clone(), expression(&field, path)?);
+            continue;
+        }
+        if let Some(name) = data::unknown_name(&whole) {
+            return Err(format!(
+                "spec.{field}: {text} is nothing, because there is no {name}: write response.{text} for a value of the response"
+            ));
+        }
+        if data::needs_previous(&whole) && spec.target.keys.previous_access_token.is_none() {
+            return Err(format!(
+                "spec.{field} uses previous_access_token, which is not kept: set spec.target.keys.previousAccessToken"
+            ));
+        }
+        computed.insert(key.clone(), whole);
+    }
+    Ok((of_response, computed))
 }

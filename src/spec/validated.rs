@@ -102,7 +102,7 @@ impl ValidatedSpec {
             renewal,
             token_lifetime,
             renewal_time: RenewalTime { before: renew_before, max_jitter: spec.renewal.jitter.map(signed) },
-            template: SecretTemplate::new(name, spec),
+            template: SecretTemplate::new(name, spec)?,
             revocation: revocation(spec)?,
             spec_hash: spec_hash(spec),
             binding: binding::binding(spec),
@@ -131,11 +131,12 @@ impl ValidatedSpec {
     }
 
     /// Whether a renewal needs the content of the target: a refresh token or a key to continue with, or a token to
-    /// revoke.
+    /// keep or to revoke.
     #[must_use]
     pub fn reads_target(&self) -> bool {
         self.token_request.grant.is_refresh()
             || self.token_request.dpop
+            || self.template.keeps_previous_token()
             || self.revocation.as_ref().is_some_and(|revocation| revocation.after_renewal.is_some())
     }
 

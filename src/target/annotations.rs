@@ -2,6 +2,8 @@
 
 #![deny(clippy::disallowed_methods)]
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -44,6 +46,8 @@ pub(crate) const REFRESH_TOKEN_ROTATED: &str = "oauth.evolutionx.io/refresh-toke
 pub(crate) const CLIENT_SECRET: &str = "oauth.evolutionx.io/client-secret";
 /// The value of that annotation.
 pub(crate) const NEXT: &str = "next";
+/// Annotation with the expiry of the access token before the current one.
+pub(crate) const PREVIOUS_EXPIRES_AT: &str = "oauth.evolutionx.io/previous-expires-at";
 pub(crate) const DATA_HASH: &str = "oauth.evolutionx.io/data-hash";
 /// Annotation with the keys under which the values were written, as JSON.
 pub const KEYS: &str = "oauth.evolutionx.io/keys";
@@ -68,9 +72,9 @@ pub struct WrittenKeys {
     /// The keys of `spec.target.keys`.
     #[serde(flatten)]
     pub keys: TargetKeys,
-    /// The keys of `spec.response.extra` whose expressions returned a value.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub extra: Vec<String>,
+    /// The keys of `spec.target.data`, and the fingerprints of their expressions, also of those without a value.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub data: BTreeMap<String, String>,
 }
 
 impl WrittenKeys {
@@ -82,9 +86,15 @@ impl WrittenKeys {
 
     /// All keys, including those of missing values.
     pub(crate) fn all(&self) -> impl Iterator<Item = &String> {
-        let TargetKeys { access_token, refresh_token, token_type, expires_at, scope, dpop_key } = &self.keys;
-        let optional = [token_type, expires_at, scope, dpop_key].into_iter().flatten();
-        [access_token, refresh_token].into_iter().chain(optional).chain(&self.extra)
+        Self::of_tokens(&self.keys).chain(self.data.keys())
+    }
+
+    /// The keys of tokens and their properties.
+    pub(crate) fn of_tokens(keys: &TargetKeys) -> impl Iterator<Item = &String> {
+        let TargetKeys { access_token, refresh_token, token_type, expires_at, scope, previous_access_token, dpop_key } =
+            keys;
+        let optional = [token_type, expires_at, scope, previous_access_token, dpop_key].into_iter().flatten();
+        [access_token, refresh_token].into_iter().chain(optional)
     }
 }
 

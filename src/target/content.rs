@@ -19,8 +19,10 @@ pub struct TargetContent {
     pub token_type: Option<String>,
     /// `scope`, as returned by the server or requested.
     pub scope: Option<String>,
-    /// Additional values of the response, by key.
-    pub extra: BTreeMap<String, SecretString>,
+    /// The values of `spec.target.data`, by key.
+    pub data: BTreeMap<String, DataValue>,
+    /// The access token before this one, if it is kept.
+    pub previous: Option<PreviousToken>,
     /// The private key that the tokens are bound to, PKCS#8 as PEM (RFC 9449).
     pub dpop_key: Option<SecretString>,
     /// When the token was requested, when it expires and when it is renewed.
@@ -40,12 +42,31 @@ impl TargetContent {
             refresh_token: token(),
             token_type: None,
             scope: None,
-            extra: BTreeMap::new(),
+            data: BTreeMap::new(),
+            previous: None,
             dpop_key: None,
             times,
             provenance: Provenance::default(),
         }
     }
+}
+
+/// The value of one key of `spec.target.data`.
+#[derive(Clone, Debug)]
+pub struct DataValue {
+    /// Fingerprint of the expression.
+    pub fingerprint: String,
+    /// Its result; `None` if it has none.
+    pub value: Option<SecretString>,
+}
+
+/// An access token that was replaced and has not expired yet.
+#[derive(Clone, Debug)]
+pub struct PreviousToken {
+    /// The token.
+    pub token: SecretString,
+    /// When it expires.
+    pub expires_at: Timestamp,
 }
 
 /// The inputs that produced a token.

@@ -9,8 +9,20 @@ use crate::fingerprint;
 use crate::target::annotations::{DATA_HASH, WrittenKeys, annotation};
 
 /// Keys and values as text. The operator writes only UTF-8, so data that is not UTF-8 counts as modified.
-pub(crate) fn parts<'a>(data: impl Iterator<Item = (&'a String, &'a ByteString)>) -> Vec<&'a str> {
+fn parts<'a>(data: impl Iterator<Item = (&'a String, &'a ByteString)>) -> Vec<&'a str> {
     data.flat_map(|(key, value)| [key.as_str(), std::str::from_utf8(&value.0).unwrap_or("\u{fffd}")]).collect()
+}
+
+/// Salted fingerprint of the values under the operator's keys.
+pub(crate) fn data_hash(written: &WrittenKeys, data: &BTreeMap<String, ByteString>) -> String {
+    fingerprint::salted(&parts(own(written, data)))
+}
+
+fn own<'a>(
+    written: &WrittenKeys,
+    data: &'a BTreeMap<String, ByteString>,
+) -> impl Iterator<Item = (&'a String, &'a ByteString)> {
+    data.iter().filter(|(key, _)| written.all().any(|own| own == *key))
 }
 
 /// Whether the data of a Secret is still that which the operator wrote.
@@ -30,8 +42,7 @@ pub(crate) fn integrity(meta: &ObjectMeta, data: Option<&BTreeMap<String, ByteSt
         return Integrity::Changed;
     };
     let Some(data) = data else { return Integrity::Unread };
-    let own = data.iter().filter(|(key, _)| written.all().any(|own| own == *key));
-    if fingerprint::matches(hash, &parts(own)) { Integrity::Intact } else { Integrity::Changed }
+    if fingerprint::matches(hash, &parts(own(&written, data))) { Integrity::Intact } else { Integrity::Changed }
 }
 
 #[cfg(test)]
@@ -49,7 +60,8 @@ mod tests {
     /// The metadata of a Secret with these values under the operator's keys.
     fn written(values: &[(&str, &str)]) -> ObjectMeta {
         let data = data(values);
-        let keys = json!({"accessToken": "access_token", "refreshToken": "refresh_token", "extra": ["account"]});
+        let keys =
+            json!({"accessToken": "access_token", "refreshToken": "refresh_token", "data": {"account": "fingerprint"}});
         let annotations = json!({KEYS: keys.to_string(), DATA_HASH: fingerprint::salted(&parts(data.iter()))});
         serde_json::from_value(json!({"annotations": annotations})).expect("metadata")
     }
@@ -63,7 +75,7 @@ mod tests {
         assert_eq!(check(&[own[0], own[1], own[2], ("key-of-others", "x")]), Integrity::Intact);
         assert_eq!(check(&[own[0], own[1]]), Integrity::Changed, "a value was removed");
         assert_eq!(check(&[("access_token", "b"), own[1], own[2]]), Integrity::Changed, "a value was changed");
-        assert_eq!(check(&[own[0], ("account", "43"), own[2]]), Integrity::Changed, "an extra value was changed");
+        assert_eq!(check(&[own[0], ("account", "43"), own[2]]), Integrity::Changed, "a value of data was changed");
     }
 
     #[test]

@@ -9,3 +9,4 @@ pub(crate) mod read;
 pub mod secret;
 pub mod snapshot;
 pub(crate) mod template;
+pub(crate) mod types;

@@ -63,7 +63,8 @@ impl TargetPolicy {
     ///
     /// A message that names the field to change, and the flag with which an administrator can allow the value.
     pub fn check(&self, template: &SecretTemplate) -> Result<(), String> {
-        let SecretTemplate { secret_name, type_, labels, annotations, keys: _, retained: _, hash: _ } = template;
+        let SecretTemplate { secret_name, type_, labels, annotations, keys: _, data: _, retained: _, hash: _ } =
+            template;
         if let Some(reserved) = RESERVED_NAMES.iter().find(|reserved| secret_name.starts_with(**reserved)) {
             return Err(format!(
                 "Secret {secret_name} cannot be a target: names that begin with {reserved} are reserved for Helm and Kubernetes: change spec.target.secretName"

@@ -4,15 +4,15 @@ use k8s_openapi::api::core::v1::Secret;
 use secrecy::SecretString;
 
 use crate::api::target::TargetKeys;
-use crate::target::annotations::{WrittenKeys, times};
-use crate::target::content::TargetContent;
+use crate::target::annotations::{PREVIOUS_EXPIRES_AT, WrittenKeys, annotation, times};
+use crate::target::content::{DataValue, PreviousToken, TargetContent};
 use crate::target::snapshot::TargetSnapshot;
 
 /// The content of a Secret that the operator has written, read from the keys under which it was written. `None` if
 /// the times are missing.
 #[must_use]
 pub fn read_content(secret: &Secret) -> Option<TargetContent> {
-    let WrittenKeys { keys, extra } = WrittenKeys::of(&secret.metadata)?;
+    let WrittenKeys { keys, data } = WrittenKeys::of(&secret.metadata)?;
     let value = |key: &str| {
         let bytes = &secret.data.as_ref()?.get(key)?.0;
         String::from_utf8(bytes.clone()).ok().filter(|text| !text.is_empty())
@@ -22,7 +22,17 @@ pub fn read_content(secret: &Secret) -> Option<TargetContent> {
         refresh_token: value(&keys.refresh_token).map(SecretString::from),
         token_type: keys.token_type.as_deref().and_then(value),
         scope: keys.scope.as_deref().and_then(value),
-        extra: extra.into_iter().filter_map(|key| Some((key.clone(), value(&key)?.into()))).collect(),
+        data: data
+            .into_iter()
+            .map(|(key, fingerprint)| {
+                let value = value(&key).map(SecretString::from);
+                (key, DataValue { fingerprint, value })
+            })
+            .collect(),
+        previous: keys.previous_access_token.as_deref().and_then(value).and_then(|token| {
+            let expires_at = annotation(&secret.metadata, PREVIOUS_EXPIRES_AT)?.parse().ok()?;
+            Some(PreviousToken { token: token.into(), expires_at })
+        }),
         dpop_key: keys.dpop_key.as_deref().and_then(value).map(SecretString::from),
         times: times(&secret.metadata)?,
         provenance: TargetSnapshot::of(secret).provenance,

@@ -19,13 +19,14 @@ use crate::oauth::lifetime::TokenTimes;
 use crate::target::annotations::{
     ACCESS_TOKEN_HASH, BINDING_HASH, CERTIFICATE_EXPIRES_AT, CLIENT_SECRET, CREDENTIALS_HASH, CREDENTIALS_NAME,
     CREDENTIALS_VERSION, DATA_HASH, EXPIRES_AT, INTEGRATION_UID, ISSUED_AT, KEYS, LIFETIME_WARNING, MANAGED_BY, NEXT,
-    REFRESH_TOKEN_EXPIRES_AT, REFRESH_TOKEN_HASH, REFRESH_TOKEN_ROTATED, RENEW_AT, RETAINED_BY, RETAINED_FOR,
-    SESSION_ENDS, SPEC_HASH, TEMPLATE_HASH, WrittenKeys,
+    PREVIOUS_EXPIRES_AT, REFRESH_TOKEN_EXPIRES_AT, REFRESH_TOKEN_HASH, REFRESH_TOKEN_ROTATED, RENEW_AT, RETAINED_BY,
+    RETAINED_FOR, SESSION_ENDS, SPEC_HASH, TEMPLATE_HASH, WrittenKeys,
 };
-use crate::target::content::{Provenance, TargetContent};
-use crate::target::integrity::parts;
+use crate::target::content::{DataValue, Provenance, TargetContent};
+use crate::target::integrity::data_hash;
 use crate::target::snapshot::TargetSnapshot;
 use crate::target::template::SecretTemplate;
+use crate::target::types;
 
 /// The uid of the integration that requested retention of a Secret; `None` if the Secret is deleted with its
 /// integration. If an integration has taken over a Secret that another one retained, the Secret stays, unless its
@@ -52,8 +53,10 @@ pub fn build_secret(
     template: &SecretTemplate,
     content: &TargetContent,
 ) -> Secret {
-    let written = WrittenKeys { keys: template.keys.clone(), extra: content.extra.keys().cloned().collect() };
-    let data = data(&template.keys, content);
+    let fingerprints =
+        content.data.iter().map(|(key, DataValue { fingerprint, value: _ })| (key.clone(), fingerprint.clone()));
+    let written = WrittenKeys { keys: template.keys.clone(), data: fingerprints.collect() };
+    let data = data(template, content);
     let mut labels = template.labels.clone();
     labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
     labels.insert(INTEGRATION_UID.to_owned(), owner.uid.clone());
@@ -85,8 +88,9 @@ fn retained_for(namespace: &str, secret: &str, integration: &str) -> String {
     format!("{namespace}/{secret}/{integration}")
 }
 
-pub(crate) fn data(keys: &TargetKeys, content: &TargetContent) -> BTreeMap<String, ByteString> {
-    let TargetKeys { access_token, refresh_token, token_type, expires_at, scope, dpop_key } = keys;
+pub(crate) fn data(template: &SecretTemplate, content: &TargetContent) -> BTreeMap<String, ByteString> {
+    let TargetKeys { access_token, refresh_token, token_type, expires_at, scope, previous_access_token, dpop_key } =
+        &template.keys;
     let expiry = content.times.expires_at.to_string();
     let own = [
         (Some(access_token), content.access_token.as_ref().map(ExposeSecret::expose_secret)),
@@ -94,10 +98,21 @@ pub(crate) fn data(keys: &TargetKeys, content: &TargetContent) -> BTreeMap<Strin
         (token_type.as_ref(), content.token_type.as_deref()),
         (expires_at.as_ref(), Some(expiry.as_str())),
         (scope.as_ref(), content.scope.as_deref()),
+        (previous_access_token.as_ref(), content.previous.as_ref().map(|previous| previous.token.expose_secret())),
         (dpop_key.as_ref(), content.dpop_key.as_ref().map(ExposeSecret::expose_secret)),
     ];
-    let extra = content.extra.iter().map(|(key, value)| (Some(key), Some(value.expose_secret())));
-    extra.chain(own).filter_map(|(key, value)| Some((key?.clone(), ByteString(value?.as_bytes().to_vec())))).collect()
+    let more = content.data.iter();
+    let more = more.map(|(key, data)| (Some(key), data.value.as_ref().map(ExposeSecret::expose_secret)));
+    let values = more.chain(own).filter_map(|(key, value)| Some((key?.clone(), value?)));
+    let mut data: BTreeMap<String, ByteString> =
+        values.map(|(key, value)| (key, ByteString(value.as_bytes().to_vec()))).collect();
+    // The API server rejects a Secret without the keys of its type, which could be the only copy of a refresh token.
+    for (key, placeholder) in types::required_keys(&template.type_) {
+        if !data.contains_key(*key) && template.has_key(key) {
+            data.insert((*key).to_owned(), ByteString(placeholder.as_bytes().to_vec()));
+        }
+    }
+    data
 }
 
 /// Whether the refresh token is not the initial one.
@@ -144,7 +159,7 @@ fn bookkeeping_annotations(
         (CREDENTIALS_NAME, credentials_name.clone()),
         (CREDENTIALS_VERSION, credentials_version.clone()),
         (BINDING_HASH, binding.clone()),
-        (DATA_HASH, fingerprint::salted(&parts(data.iter()))),
+        (DATA_HASH, data_hash(written, data)),
         (KEYS, json!(written).to_string()),
     ];
     let sometimes = [
@@ -155,6 +170,7 @@ fn bookkeeping_annotations(
         (ACCESS_TOKEN_HASH, access_token_hash.clone()),
         (REFRESH_TOKEN_HASH, refresh_token_hash.clone()),
         (REFRESH_TOKEN_ROTATED, is_rotated(content).then(|| "true".to_owned())),
+        (PREVIOUS_EXPIRES_AT, content.previous.as_ref().map(|previous| previous.expires_at.to_string())),
         (CLIENT_SECRET, uses_next_secret.then(|| NEXT.to_owned())),
         (RENEW_REQUESTED_AT, renew_requested_at.clone()),
     ];

@@ -18,8 +18,8 @@ use crate::target::annotations::{
 };
 use crate::target::content::Provenance;
 use crate::target::integrity::{Integrity, integrity};
-use crate::target::looks::{ANNOTATION, LABEL, Looks, look};
-use crate::target::template::SecretTemplate;
+use crate::target::looks::{ANNOTATION, DATA, LABEL, Looks};
+use crate::target::template::{DataExpression, SecretTemplate};
 
 /// The state of a Secret that the operator has written: everything that decisions need, without secret values.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +58,8 @@ pub struct TargetSnapshot {
     pub has_update_managed_fields: bool,
     /// Its labels and annotations other than the operator's own.
     pub looks: Looks,
+    /// The keys of `spec.target.data`, with the expressions that produced their values.
+    pub data: Looks,
 }
 
 /// The maximum stored length of an annotation; a longer one was not written by the operator.
@@ -118,6 +120,7 @@ impl TargetSnapshot {
             integrity: integrity(meta, data),
             has_update_managed_fields: has_update_managed_fields(meta),
             looks: Looks::of(meta),
+            data: Looks::of_data(meta),
         }
     }
 
@@ -142,7 +145,7 @@ impl TargetSnapshot {
         let optional =
             [access_token_hash, refresh_token_hash, renew_requested_at, &self.adopt_by].into_iter().flatten();
         let texts: usize = provenance.into_iter().chain(own).chain(owner).chain(optional).map(String::len).sum();
-        BASE_WEIGHT + texts + self.looks.0.len() * size_of::<u64>()
+        BASE_WEIGHT + texts + (self.looks.0.len() + self.data.0.len()) * size_of::<u64>()
     }
 
     /// Whether the integration with this uid owns the Secret.
@@ -196,13 +199,23 @@ impl TargetSnapshot {
         });
     }
 
+    /// The expressions of a template whose results are not stored.
+    pub fn missing_data<'a>(&self, template: &'a SecretTemplate) -> impl Iterator<Item = &'a DataExpression> {
+        let is_stored = |(key, data): &(&String, &DataExpression)| self.data.contains(DATA, (key, &data.fingerprint));
+        template.data.iter().filter(move |entry| !is_stored(entry)).map(|(_, data)| data)
+    }
+
+    /// Whether exactly the results of the expressions of a template are stored.
+    #[must_use]
+    pub fn has_template_data(&self, template: &SecretTemplate) -> bool {
+        self.data.0.len() == template.data.len() && self.missing_data(template).next().is_none()
+    }
+
     /// Whether the labels and annotations of a template are present.
     #[must_use]
     pub fn has_template_metadata(&self, template: &SecretTemplate) -> bool {
-        let Looks(seen) = &self.looks;
-        let labels = template.labels.iter().map(|label| look(LABEL, label));
-        let annotations = template.annotations.iter().map(|annotation| look(ANNOTATION, annotation));
-        labels.chain(annotations).all(|wanted| seen.binary_search(&wanted).is_ok())
+        template.labels.iter().all(|label| self.looks.contains(LABEL, label))
+            && template.annotations.iter().all(|annotation| self.looks.contains(ANNOTATION, annotation))
     }
 }
 

@@ -7,6 +7,9 @@ use serde_json::json;
 use crate::api::spec::OAuthIntegrationSpec;
 use crate::api::target::{DeletionPolicy, TargetKeys};
 use crate::fingerprint;
+use crate::oauth::expression::jsonata::Expression;
+use crate::target::annotations::WrittenKeys;
+use crate::target::types;
 
 /// Key of the private key of `spec.dpop`, if the spec names none.
 const DPOP_KEY: &str = "dpop_key";
@@ -21,6 +24,8 @@ pub struct SecretTemplate {
     pub secret_name: String,
     /// The key of each value.
     pub keys: TargetKeys,
+    /// The expressions for more keys.
+    pub data: BTreeMap<String, DataExpression>,
     /// Type of the Secret.
     pub type_: String,
     /// Labels from the spec.
@@ -33,10 +38,22 @@ pub struct SecretTemplate {
     pub hash: String,
 }
 
+/// An expression for one key.
+#[derive(Clone, Debug)]
+pub struct DataExpression {
+    /// The whole expression.
+    pub expression: Expression,
+    /// Its fingerprint, by which a stored value is recognized as its result.
+    pub fingerprint: String,
+}
+
 impl SecretTemplate {
     /// The shape that a spec requests.
-    #[must_use]
-    pub fn new(integration: &str, spec: &OAuthIntegrationSpec) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// A message that names the field to change.
+    pub fn new(integration: &str, spec: &OAuthIntegrationSpec) -> Result<Self, String> {
         let target = &spec.target;
         let mut keys = target.keys.clone();
         if spec.dpop.is_some() {
@@ -56,7 +73,19 @@ impl SecretTemplate {
         if retained {
             looks["retained"] = json!(true);
         }
-        Self {
+        if !target.data.is_empty() {
+            looks["data"] = json!(target.data);
+        }
+        let parsed = |text: &str| Expression::unchecked(text).map_err(|error| error.to_string());
+        let data = target.data.iter().map(|(key, text)| {
+            Ok((
+                key.clone(),
+                DataExpression { expression: parsed(text)?, fingerprint: fingerprint::unsalted(&json!(text)) },
+            ))
+        });
+        let data = data.collect::<Result<_, String>>()?;
+        let template = Self {
+            data,
             secret_name: target.secret_name.clone().unwrap_or_else(|| integration.to_owned()),
             keys,
             type_: target.type_.clone(),
@@ -64,6 +93,20 @@ impl SecretTemplate {
             annotations: target.annotations.clone(),
             retained,
             hash: fingerprint::unsalted(&looks),
-        }
+        };
+        types::check_required_keys(&template.type_, |key| template.has_key(key))?;
+        Ok(template)
+    }
+
+    /// Whether values may be stored under a key.
+    #[must_use]
+    pub fn has_key(&self, key: &str) -> bool {
+        self.data.contains_key(key) || WrittenKeys::of_tokens(&self.keys).any(|known| known == key)
+    }
+
+    /// Whether renewals keep the access token before the current one.
+    #[must_use]
+    pub const fn keeps_previous_token(&self) -> bool {
+        self.keys.previous_access_token.is_some()
     }
 }

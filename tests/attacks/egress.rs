@@ -40,11 +40,12 @@ async fn an_integration_without_credentials_reaches_only_allowed_hosts() {
     let inner = Endpoint::start_at(INTERNAL, |_| Reply::json(200, &json!({"internal": "kanarie-internal-document"})));
     let evil = Endpoint::start(|_| Reply::token(3600));
     let (inside, outside) = (format!("http://{}", inner.address()), format!("http://{}", evil.address()));
-    let response = json!({"accessToken": "$string($)", "extra": {"all": "$string($)"}});
+    let response = json!({"accessToken": "$string($)"});
+    let all = json!({"data": {"all": "$string(response)"}});
     let attacks = [
         (
             "token-endpoint",
-            json!({"tokenEndpoint": format!("{inside}/secrets"), "response": response,
+            json!({"tokenEndpoint": format!("{inside}/secrets"), "response": response, "target": all,
             "revocation": {"endpoint": format!("{inside}/revoke"), "afterRenewal": "1s", "onDeletion": true}}),
         ),
         ("issuer", json!({"issuer": format!("{inside}/realm")})),

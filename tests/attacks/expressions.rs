@@ -47,7 +47,8 @@ async fn a_response_of_one_mebibyte_does_not_affect_others() {
         let spec = spec_of(&endpoint.url(), &json!({}));
         siege.alice.integration(&format!("path-{number}"), &spec).await.expect("an integration");
         // Parsing the whole document may crash a worker, but does not affect others.
-        let spec = spec_of(&endpoint.url(), &json!({"extra": {"count": "$string($count(x))"}}));
+        let mut spec = spec_of(&endpoint.url(), &json!({}));
+        spec["target"] = json!({"data": {"count": "$string($count(response.x))"}});
         siege.alice.integration(&format!("whole-{number}"), &spec).await.expect("an integration");
     }
     let observation = siege.observe(&victim, Duration::from_secs(12)).await;
@@ -142,7 +143,7 @@ async fn invalid_expressions_do_not_use_the_main_thread() {
         let spec = json!({
             "tokenEndpoint": elsewhere.url(), "grantType": "client_credentials",
             "credentials": {"secretName": "credentials"},
-            "response": {"accessToken": expensive_to_parse(number), "extra": extra},
+            "response": {"accessToken": expensive_to_parse(number)}, "target": {"data": extra},
         });
         siege.alice.integration(&format!("it-{number}"), &spec).await.expect("an integration");
     }

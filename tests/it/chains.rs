@@ -119,7 +119,7 @@ async fn other_tokens_of_an_integration_can_be_the_input() {
     world.integration("by-id-token", &exchange("id_token")).await;
     let missing = world.condition("by-id-token", "Stalled", "True", "DependencyMissing").await;
     assert_recorded("DependencyMissing", "an ID token that the other integration does not store", &missing.message);
-    world.change("first", &json!({"spec": {"response": {"extra": {"id_token": "id_token"}}}})).await;
+    world.change("first", &json!({"spec": {"target": {"data": {"id_token": "response.id_token"}}}})).await;
     world.ready("by-id-token").await;
     // The other one is renewed as well, because the refresh token has changed.
     let id_token = "urn:ietf:params:oauth:token-type:id_token";

@@ -442,6 +442,7 @@ async fn good_expressions_do_not_wait_for_slow_ones() {
         status: 200,
         headers: vec![],
         body: json!({"data": {"token": "at", "ttl": 15}}).to_string(),
+        input: None,
     };
     let good = job("data.token & '!'");
     let expected = vec![Ok(Value::Text("at!".to_owned()))];

@@ -38,4 +38,5 @@ mod self_signed;
 mod servers;
 mod shared_refresh_tokens;
 mod signatures;
+mod target_data;
 mod tenants;

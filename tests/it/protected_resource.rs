@@ -32,9 +32,9 @@ fn authorization_server() -> Endpoint {
     Endpoint::start(|request| {
         let issuer = format!("http://{}", request.headers["host"]);
         match (request.method.as_str(), request.path.as_str()) {
-            ("POST", "/the-token-endpoint") => Reply::token(9),
+            ("POST", "/oauth/token") => Reply::token(9),
             ("GET", "/.well-known/oauth-authorization-server") => {
-                Reply::json(200, &json!({"issuer": issuer, "token_endpoint": format!("{issuer}/the-token-endpoint")}))
+                Reply::json(200, &json!({"issuer": issuer, "token_endpoint": format!("{issuer}/oauth/token")}))
             }
             _ => Reply::text(404, "not here"),
         }

@@ -303,7 +303,7 @@ async fn keystone_issues_tokens_for_the_manifests_of_its_page() {
         let lifetime = status.expires_at.expect("an expiry").0 - jiff::Timestamp::now();
         assert!((3400..=3600).contains(&lifetime.get_seconds()), "{name}: {lifetime}");
     }
-    world.secret("keystone-credentials", &[("client_id", "orders"), ("client_secret", "wrong-secret")]).await;
+    world.secret("keystone-credentials", &[("client_id", "orders"), ("client_secret", "wrong-keystone-canary")]).await;
     let ready = world.condition("keystone", "Ready", "True", "RequestRejected").await;
     assert!(ready.message.contains("401"), "{}", ready.message);
 }

@@ -20,7 +20,7 @@ fn metadata(issuer: &str) -> Value {
     let origin = issuer.trim_end_matches("/realms/erp");
     json!({
         "issuer": issuer,
-        "token_endpoint": format!("{origin}/the-token-endpoint"),
+        "token_endpoint": format!("{origin}/oauth/token"),
         "revocation_endpoint": format!("{origin}/the-revocation-endpoint"),
         "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt"],
     })
@@ -67,7 +67,7 @@ async fn the_metadata_of_an_issuer_is_read_once_from_either_location() {
         let first = world.value(&name, "access_token").await;
         world.wait_for_change(&name, "access_token", &first).await;
         let sent = posts(&endpoint);
-        assert!(sent.iter().all(|request| request.path == "/the-token-endpoint"), "{sent:?}");
+        assert!(sent.iter().all(|request| request.path == "/oauth/token"), "{sent:?}");
         // The defaults with an issuer: a form, and the parameter of RFC 8707.
         for request in &sent {
             assert_eq!(request.headers["content-type"], "application/x-www-form-urlencoded");
@@ -258,8 +258,8 @@ async fn an_error_in_a_200_response_is_a_rejection() {
 }
 
 #[tokio::test]
-async fn extra_values_are_written_kept_and_removed() {
-    let world = World::new("extra").await;
+async fn values_of_the_response_are_written_kept_and_removed() {
+    let world = World::new("data").await;
     world.credentials().await;
     let response = json!({
         "access_token": "kanarie-token", "expires_in": 3600, "instance_url": "https://eu1.example.com",
@@ -267,8 +267,9 @@ async fn extra_values_are_written_kept_and_removed() {
     });
     let endpoint = Endpoint::start(move |_| Reply::json(200, &response));
     let mut spec = client_credentials(&endpoint.url());
-    spec["response"] = json!({"extra": {
-        "instance_url": "instance_url", "limits.json": "limits", "quota": "quota", "nothing": "nothing",
+    spec["target"] = json!({"data": {
+        "instance_url": "response.instance_url", "limits.json": "response.limits", "quota": "response.quota",
+        "nothing": "response.nothing",
     }});
     world.integration("it", &spec).await;
     world.ready("it").await;
@@ -276,7 +277,7 @@ async fn extra_values_are_written_kept_and_removed() {
     assert_eq!(values["instance_url"], "https://eu1.example.com");
     assert_eq!((values["limits.json"].as_str(), values["quota"].as_str()), (r#"{"calls":100}"#, "5"));
     assert!(!values.contains_key("nothing"), "an expression without a result is not written");
-    // The operator owns extra values like the token: changes by others are reverted.
+    // The operator owns these values like the token: changes by others are reverted.
     world
         .secrets()
         .patch("it", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(&json!({"data": {"quota": "Ng=="}})))
@@ -289,7 +290,7 @@ async fn extra_values_are_written_kept_and_removed() {
         }
     })
     .await;
-    world.change("it", &json!({"spec": {"response": {"extra": {"quota": null, "limits.json": null}}}})).await;
+    world.change("it", &json!({"spec": {"target": {"data": {"quota": null, "limits.json": null}}}})).await;
     eventually("values that were removed from the spec are deleted", test_support::world::SHORT_TIMEOUT, async || {
         let values = world.values("it").await.expect("the target");
         if values.contains_key("quota") || values.contains_key("limits.json") {
@@ -326,7 +327,7 @@ async fn the_refresh_token_of_a_grant_is_used_until_it_is_rejected() {
         "grantType": "user_password",
         "credentials": {"secretName": "credentials"},
         "request": {"parameterNames": {"username": "email", "password": "pass"}},
-        "response": {"extra": {"tenant": "tenant"}},
+        "target": {"data": {"tenant": "response.tenant"}},
         "renewal": {"strategy": "refresh_token", "refresh": {
             "tokenEndpoint": format!("{base}/refresh"), "format": "form", "parameterNames": {"refresh_token": "token"},
             "parameters": {"grant_type": ""},

@@ -70,8 +70,9 @@ fn token(refresh_token: Option<&str>) -> TokenResponse {
         token_type: None,
         scope: None,
         expires_at: None,
-        extra: BTreeMap::new(),
+        data: BTreeMap::new(),
         date: None,
+        source: None,
     }
 }
 

@@ -32,7 +32,8 @@ fn example(block: &'static str) -> Example<'static> {
                 let (name, value) = value.split_once(": ").expect("a header");
                 example.headers.push((name.to_owned(), value.to_owned()));
             }
-            "body" => example.body = Some(value),
+            // The input of `target.data` is not a body, but is parsed as one here.
+            "body" | "input" => example.body = Some(value),
             "expression" => example.expression = value,
             "yields" => example.yields = value,
             other => panic!("unknown name: {other}"),

@@ -5,7 +5,11 @@ use std::fmt::Write as _;
 
 use jsonata_core::value::JValue;
 
+use crate::oauth::expression::data::RESPONSE;
 use crate::oauth::expression::document;
+use crate::oauth::expression::jsonata::Expression;
+use crate::oauth::expression::protocol::EvaluationResult;
+use crate::oauth::expression::set::{DATA_FIELD, data_field};
 use crate::oauth::expression::value::Value;
 use crate::oauth::request::TokenRequest;
 use crate::oauth::response::evaluation::EvaluatedExpressions;
@@ -17,11 +21,17 @@ const DEPTH: usize = 8;
 const WIDTH: usize = 40;
 
 /// The fields whose values are shown unmasked.
-const UNMASKED: [&str; 3] = ["expiresIn", "expiresAt", "success"];
+const UNMASKED: [&str; 3] = ["response.expiresIn", "response.expiresAt", "response.success"];
 
 /// Prints a response to standard error, separate from the Secret on standard output.
 pub fn print(token_request: &TokenRequest, raw: &HttpResponse, evaluated: &EvaluatedExpressions) {
     eprint!("{}", explained(token_request, raw, evaluated));
+}
+
+/// Prints the result of an expression for the target, masked.
+pub fn print_data(key: &str, expression: &Expression, result: &EvaluationResult) {
+    let yields = result.as_ref().map_or_else(ToString::to_string, described_result);
+    eprintln!("# spec.{} ({}) yields {yields}", data_field(key), expression.text());
 }
 
 /// The text that is printed.
@@ -50,7 +60,9 @@ fn explained(token_request: &TokenRequest, raw: &HttpResponse, evaluated: &Evalu
             Ok(value) => described_result(&value),
             Err(error) => error.to_string(),
         };
-        let _ = writeln!(text, "# spec.response.{field} ({}) yields {yields}", expression.text());
+        // A plain path of the response is evaluated without its first name.
+        let within = if field.starts_with(DATA_FIELD) { RESPONSE } else { "" };
+        let _ = writeln!(text, "# spec.{field} ({within}{}) yields {yields}", expression.text());
     }
     text
 }

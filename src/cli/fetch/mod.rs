@@ -72,7 +72,15 @@ pub async fn run(arguments: FetchArgs) -> ExitCode {
         // Created before anything is sent: a new refresh token must not be lost because of a wrong path.
         let kept = write.as_deref().map(KeptTokens::create).transpose()?;
         let client = Client::new(egress)?;
-        Ok((if explain { client.with_observer(Arc::new(explain::print)) } else { client }, manifests, kept))
+        Ok((
+            if explain {
+                client.with_observers(Arc::new(explain::print), Arc::new(explain::print_data))
+            } else {
+                client
+            },
+            manifests,
+            kept,
+        ))
     };
     let (client, mut manifests, mut kept) = match work.await {
         Ok(ready) => ready,
@@ -164,7 +172,11 @@ async fn fetch(client: &Client, integration: &OAuthIntegration, manifests: &Mani
     };
     let checked = client.check("", &spec.token_request.expressions_to_check()).await;
     let checked = checked
-        .map_err(|error| format!("the expressions of spec.response and spec.request.body cannot be parsed: {error}"))
+        .map_err(|error| {
+            format!(
+                "the expressions of spec.response, spec.request.body and spec.target.data cannot be parsed: {error}"
+            )
+        })
         .and_then(|checked| checked.map_err(|invalid| advice::invalid_expression(&invalid)));
     if let Err(message) = checked {
         return RequestError::new(Reason::InvalidSpec, message).into();
@@ -290,9 +302,9 @@ fn credentials_seen(spec: &ValidatedSpec, manifests: &Manifests) -> CredentialsS
 fn render(mut secret: Secret, show_tokens: bool) -> String {
     let data = secret.data.take().unwrap_or_default();
     let secret_keys: Vec<String> = WrittenKeys::of(&secret.metadata)
-        .map(|WrittenKeys { keys, extra }| {
-            // Additional values may be as secret as tokens.
-            [keys.access_token, keys.refresh_token].into_iter().chain(keys.dpop_key).chain(extra).collect()
+        .map(|WrittenKeys { keys, data }| {
+            // Other values may be as secret as tokens.
+            [keys.access_token, keys.refresh_token].into_iter().chain(keys.dpop_key).chain(data.into_keys()).collect()
         })
         .unwrap_or_default();
     let text: BTreeMap<String, String> = data

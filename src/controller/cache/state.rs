@@ -50,6 +50,8 @@ struct IntegrationState {
     issued: Streak,
     /// The rewrites of the target with the stored token.
     rewrites: Streak,
+    /// The hash of the template whose data could not be computed from the stored token.
+    lacks_data: Option<String>,
     /// The end of the pause that the endpoint has requested.
     requested_pause_until: Option<Timestamp>,
     /// The number of consecutive failed reconciliations.
@@ -154,6 +156,17 @@ impl IntegrationStates {
     /// Records that the target was written again with the stored token.
     pub fn record_rewrite(&self, uid: &str, now: Timestamp) {
         self.with(uid, |state| state.rewrites.record(now, true));
+    }
+
+    /// Records that the data for a template could not be computed from the stored token.
+    pub fn record_lack_of_data(&self, uid: &str, template_hash: &str) {
+        self.with(uid, |state| state.lacks_data = Some(template_hash.to_owned()));
+    }
+
+    /// Whether the data for a template cannot be computed from the stored token.
+    #[must_use]
+    pub fn lacks_data(&self, uid: &str, template_hash: &str) -> bool {
+        self.with(uid, |state| state.lacks_data.as_deref() == Some(template_hash)).unwrap_or_default()
     }
 
     /// The earliest time for another write with the stored token: immediately, unless recent writes followed each

@@ -66,7 +66,7 @@ pub(crate) fn admit(context: &Context, integration: &OAuthIntegration, observed:
 /// responses of the namespace are being evaluated. An integration that waits is triggered later.
 fn check_expressions(context: &Context, integration: &OAuthIntegration, observed: &mut Observed, spec: &ValidatedSpec) {
     let request = &spec.token_request;
-    if request.expressions.are_simple_paths() && request.body.is_none() {
+    if !request.needs_worker() {
         return;
     }
     let (namespace, name) = (integration.namespace().unwrap_or_default(), integration.name_any());

@@ -131,19 +131,20 @@ fn observe_cached(context: &Context, integration: &OAuthIntegration) -> Observed
     Observed {
         dependency_cycle: chains::cycle(context, &namespace, integration),
         target_not_allowed: spec.as_ref().ok().and_then(|spec| context.target_policy.check(&spec.template).err()),
-        spec,
         credentials: CredentialsState::NotRead(version),
         declared_expiry,
         previous_targets,
         write_pending: has_pending_write(context, &uid, &target),
         target,
         not_before: context.states.not_before(&uid),
+        lacks_data: spec.as_ref().is_ok_and(|spec| context.states.lacks_data(&uid, &spec.template.hash)),
         rewrite_not_before: context.states.rewrite_not_before(&uid),
         settings_hash: Arc::clone(&context.settings_hash),
         min_renewal_interval: context.min_renewal_interval,
         is_leader: context.leadership.is_leader(),
         host_recovered: context.limiter.has_recovered(&uid),
         requested_pause_until: context.states.requested_pause_until(&uid),
+        spec,
         status: context.states.newest_status(&uid, annotations::version(&integration.metadata), &observed.status),
         ..observed
     }

@@ -20,6 +20,8 @@ use crate::acquisition;
 use crate::acquisition::Acquired;
 use crate::acquisition::attempt::IssuedToken;
 use crate::acquisition::content;
+use crate::acquisition::data;
+use crate::acquisition::data::DataError;
 use crate::api::names::MANAGER;
 use crate::api::reason::Reason;
 use crate::api::spec::OAuthIntegration;
@@ -136,7 +138,7 @@ async fn save_rotated_refresh_token(work: &Work<'_>, error: &RequestError, claim
     let Some(RotatedRefreshToken(token)) = &error.refresh_token else { return };
     let content = content::content_with_rotated_refresh_token(work.observed, work.spec, token.clone(), now());
     if let Some(content) = content {
-        let pending = work.set_pending(IssuedToken { content, warning: None }, None, claim);
+        let pending = work.set_pending(IssuedToken { content, warning: None, source: None }, None, claim);
         save(work, &pending, false).await;
     }
 }
@@ -152,7 +154,19 @@ async fn rewrite(work: &Work<'_>) -> Outcome {
         };
     }
     let Some(stored) = &observed.stored.content else { return Outcome::Nothing };
-    let issued = IssuedToken { content: content::rescheduled(observed, spec, stored), warning: None };
+    let content = content::rescheduled(observed, spec, stored);
+    let data = match data::of_stored(&context.oauth_client, observed, spec, &content).await {
+        Ok(data) => data,
+        Err(error @ DataError::NotEvaluated(_)) => return Outcome::Failed(error.explained()),
+        // A new token is requested instead of reporting this: the author of the spec, who may change the expressions as
+        // often as they like, is not necessarily allowed to read the token.
+        Err(DataError::Unusable) => {
+            context.states.record_lack_of_data(&observed.uid, &spec.template.hash);
+            context.triggers.one(&work.namespace, &work.name);
+            return Outcome::Nothing;
+        }
+    };
+    let issued = IssuedToken { content: TargetContent { data, ..content }, warning: None, source: None };
     context.states.record_rewrite(&observed.uid, now());
     save(work, &work.to_pending(issued), false).await
 }

@@ -38,7 +38,7 @@ pub(crate) async fn save(work: &Work<'_>, pending: &PendingWrite, newly_issued: 
             {
                 context.revoker.revoke_after(after, job);
             }
-            let IssuedToken { content, warning } = &pending.issued;
+            let IssuedToken { content, warning, source: _ } = &pending.issued;
             Outcome::Written(Written { times: content.times, newly_issued, warning: *warning })
         }
         Err(error) => Outcome::Failed(write_error(&error, pending)),

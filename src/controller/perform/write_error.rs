@@ -16,7 +16,11 @@ pub(crate) fn write_error(error: &ApiError, pending: &PendingWrite) -> RequestEr
     secrets.extend(content.refresh_token.clone().map(|token| ("refresh_token".to_owned(), token)));
     secrets.extend(content.dpop_key.clone().map(|key| ("dpop_key".to_owned(), key)));
     // Not named by their keys, because some keys are names of public parameters, which are not redacted.
-    secrets.extend(content.extra.values().map(|value| ("extra".to_owned(), value.clone())));
+    let data = content.data.values().filter_map(|data| data.value.clone());
+    secrets.extend(
+        data.chain(content.previous.iter().map(|previous| previous.token.clone()))
+            .map(|value| ("data".to_owned(), value)),
+    );
     let name = &pending.template.secret_name;
     let problem = describe_api_error(error, &secrets);
     RequestError::new(

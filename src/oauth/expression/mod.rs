@@ -1,5 +1,6 @@
 //! JSONata expressions: parsed and evaluated in worker processes, with bounded time, memory and size.
 
+pub mod data;
 pub mod document;
 pub mod error;
 pub mod jsonata;

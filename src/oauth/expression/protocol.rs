@@ -35,11 +35,16 @@ pub struct EvaluationRequest {
     pub headers: Vec<(String, String)>,
     /// The body; empty if it is not text. For [`Task::Build`], `$members` as JSON.
     pub body: String,
+    /// The input of the expressions, as the members of a JSON object, of which the parsed body becomes the member
+    /// `response`; `None` if the body is the input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<String>,
 }
 
 impl Drop for EvaluationRequest {
     fn drop(&mut self) {
         self.body.zeroize();
+        self.input.zeroize();
     }
 }
 

@@ -12,6 +12,7 @@ use jsonata_core::value::JValue;
 use serde_json::Value;
 
 use crate::oauth::expression::document::{form, parse};
+use crate::oauth::expression::error::ExpressionError;
 use crate::oauth::expression::jsonata::Bindings;
 
 /// Replaces possible secrets, so that `$exists(access_token)` is still true.
@@ -83,6 +84,20 @@ impl View {
         };
         let parsed = JValue::from_json_str(&text).unwrap_or(JValue::Null);
         Self { body: parsed, headers: headers.iter().map(hidden).collect(), text }
+    }
+
+    /// The view of expressions whose input is an object, of which the parsed body is the member `response`.
+    ///
+    /// # Errors
+    ///
+    /// When the input is not JSON.
+    pub fn within(self, input: &str) -> Result<Self, ExpressionError> {
+        let mut input = JValue::from_json_str(input).map_err(|_| ExpressionError::NotJson)?;
+        let members = input.as_object_mut().ok_or(ExpressionError::NotJson)?;
+        if !self.body.is_null() {
+            members.insert("response".to_owned(), self.body);
+        }
+        Ok(Self { body: input, ..self })
     }
 
     /// The variables that expressions may use in addition to the body.

@@ -196,6 +196,7 @@ impl Sandbox {
             status: 0,
             headers: vec![],
             body: String::new(),
+            input: None,
         };
         let _turn = self.untrusted_slot.turn(namespace, Duration::MAX).await;
         match self.work(&job, TIMEOUT).await {

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::oauth::expression::data;
 use crate::oauth::expression::jsonata::Expression;
+
+/// The beginning of the field of an expression for the target.
+pub const DATA_FIELD: &str = "target.data.";
 
 /// The location of the values in the response.
 #[derive(Clone, Debug)]
@@ -25,15 +29,18 @@ pub struct ResponseMapping {
     pub invalid_grant: Option<Expression>,
     /// The server's own message about an error: a path.
     pub error: Option<Expression>,
-    /// Extra values, by their key in the target.
-    pub extra: BTreeMap<String, Expression>,
+    /// Paths in the response whose values are stored as they are, by their key in the target.
+    pub response_data: BTreeMap<String, Expression>,
+    /// Expressions over the tokens, and possibly over the response, by their key in the target. They are evaluated after
+    /// the response was read.
+    pub computed_data: BTreeMap<String, Expression>,
 }
 
 impl ResponseMapping {
-    /// All expressions that may be evaluated; `error` is only looked up.
+    /// All expressions that may be evaluated on the response itself; `error` is only looked up.
     pub fn all(&self) -> impl Iterator<Item = &Expression> {
-        let Self { access_token, refresh_token, extra, .. } = self;
-        [access_token, refresh_token].into_iter().chain(self.public()).chain(extra.values())
+        let Self { access_token, refresh_token, response_data, .. } = self;
+        [access_token, refresh_token].into_iter().chain(self.public()).chain(response_data.values())
     }
 
     /// The expressions for public values, which see the response without possible secrets.
@@ -51,10 +58,10 @@ impl ResponseMapping {
         self.success.iter().chain(&self.invalid_grant)
     }
 
-    /// All expressions, by their field in `spec.response`.
+    /// All expressions that may be evaluated on the response itself, by their field in `spec`.
     #[must_use]
     pub fn fields(&self) -> Vec<(String, &Expression)> {
-        let Self { access_token, refresh_token, expires_in, extra, .. } = self;
+        let Self { access_token, refresh_token, expires_in, response_data, .. } = self;
         let always = [("accessToken", access_token), ("refreshToken", refresh_token), ("expiresIn", expires_in)];
         let sometimes = [
             ("expiresAt", &self.expires_at),
@@ -67,15 +74,15 @@ impl ResponseMapping {
         always
             .into_iter()
             .chain(sometimes.into_iter().filter_map(|(field, expression)| Some((field, expression.as_ref()?))))
-            .map(|(field, expression)| (field.to_owned(), expression))
-            .chain(extra.iter().map(|(key, expression)| (format!("extra.{key}"), expression)))
+            .map(|(field, expression)| (format!("response.{field}"), expression))
+            .chain(response_data.iter().map(|(key, expression)| (data_field(key), expression)))
             .collect()
     }
 
     /// Whether one of them may use a variable such as `$headers`.
     #[must_use]
     pub fn use_bindings(&self) -> bool {
-        self.all().any(|expression| expression.text().contains('$'))
+        self.all().chain(self.computed_data.values()).any(|expression| expression.text().contains('$'))
     }
 
     /// Whether the expressions for the lifetime of the access token are paths.
@@ -90,9 +97,20 @@ impl ResponseMapping {
         self.refresh_token_expires_in.iter().chain(&self.refresh_token_expires_at).all(Expression::is_path)
     }
 
-    /// Whether all of them are paths.
+    /// Whether all expressions on the response itself are paths.
     #[must_use]
     pub fn are_simple_paths(&self) -> bool {
         self.all().all(Expression::is_path)
     }
+
+    /// The expressions for the target that a worker evaluates.
+    pub fn evaluated_data(&self) -> impl Iterator<Item = (&String, &Expression)> {
+        self.computed_data.iter().filter(|(_, expression)| !data::is_known_path(expression))
+    }
+}
+
+/// The field of an expression for the target.
+#[must_use]
+pub fn data_field(key: &str) -> String {
+    format!("{DATA_FIELD}{key}")
 }

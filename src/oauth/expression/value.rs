@@ -1,6 +1,7 @@
 //! The value of an expression, as it is passed between the operator and its workers.
 
 use jsonata_core::value::JValue;
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::oauth::expression::error::ExpressionError;
@@ -54,4 +55,23 @@ impl Value {
             _ => 0,
         }
     }
+
+    /// The text to store: strings unchanged, anything else as in JSON; `None` if there is no value.
+    ///
+    /// # Errors
+    ///
+    /// When it has no representation in JSON.
+    pub fn text(&self) -> Result<Option<SecretString>, NotText> {
+        Ok(Some(match self {
+            Self::Nothing | Self::Null => return Ok(None),
+            Self::Text(text) | Self::List(_, text) | Self::Object(_, text) => text.as_str().into(),
+            Self::Bool(value) => value.to_string().into(),
+            Self::Number(number) => JValue::Number(*number).to_json_string().map_err(|_| NotText)?.into(),
+            Self::Other => return Err(NotText),
+        }))
+    }
 }
+
+/// A value that cannot be written as text, such as a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotText;

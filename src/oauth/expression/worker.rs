@@ -78,13 +78,20 @@ fn write(yields: &[EvaluationResult]) -> std::io::Result<()> {
 }
 
 fn evaluate(job: &EvaluationRequest) -> Vec<EvaluationResult> {
-    let EvaluationRequest { task, expressions, public, status, headers, body } = job;
+    let EvaluationRequest { task, expressions, public, status, headers, body, input } = job;
     match task {
         Task::Check => return expressions.iter().map(|text| check(text)).collect(),
         Task::Build => return expressions.iter().map(|text| build(text, body, headers)).collect(),
         Task::Evaluate => {}
     }
     let whole = View::whole(body, headers);
+    let whole = match input {
+        Some(input) => match whole.within(input) {
+            Ok(view) => view,
+            Err(error) => return vec![Err(error); expressions.len()],
+        },
+        None => whole,
+    };
     // Most evaluations need only one view.
     let without_secrets = (*public > 0).then(|| View::public(body, headers));
     let first_public = expressions.len().saturating_sub(*public);

@@ -52,7 +52,10 @@ impl WorkerProcess {
     pub(crate) async fn work(&mut self, job: &EvaluationRequest) -> std::io::Result<Vec<EvaluationResult>> {
         // Allocated at full size, because a reallocation would leave a copy in memory.
         let headers = job.headers.iter().map(|(name, value)| 6 * (name.len() + value.len()) + 8).sum::<usize>();
-        let room = headers + 6 * job.body.len() + job.expressions.iter().map(|text| 6 * text.len() + 8).sum::<usize>();
+        let input = job.input.as_ref().map_or(0, String::len);
+        let room = headers
+            + 6 * (job.body.len() + input)
+            + job.expressions.iter().map(|text| 6 * text.len() + 8).sum::<usize>();
         let mut bytes = Zeroizing::new(Vec::with_capacity(room + 1_024));
         serde_json::to_writer(&mut *bytes, job)?;
         self.input.write_u32(u32::try_from(bytes.len()).map_err(std::io::Error::other)?).await?;

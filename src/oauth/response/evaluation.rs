@@ -73,8 +73,8 @@ impl EvaluatedExpressions {
             texts
         };
         let (secret, public) = if is_success {
-            let ResponseMapping { access_token, refresh_token, extra, .. } = expressions;
-            let secret = [access_token, refresh_token].into_iter().chain(extra.values()).collect();
+            let ResponseMapping { access_token, refresh_token, response_data, .. } = expressions;
+            let secret = [access_token, refresh_token].into_iter().chain(response_data.values()).collect();
             (secret, expressions.public().collect())
         } else {
             (Vec::new(), expressions.of_failure().collect())

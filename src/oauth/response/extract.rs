@@ -1,6 +1,5 @@
 //! Extracts the values of a response with the expressions of the spec.
 
-use jsonata_core::value::JValue;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::api::reason::Reason;
@@ -8,7 +7,7 @@ use crate::oauth::error::{Advice, ResponseField};
 use crate::oauth::expression::error::ExpressionError;
 use crate::oauth::expression::jsonata::Expression;
 use crate::oauth::expression::set::ResponseMapping;
-use crate::oauth::expression::value::Value;
+use crate::oauth::expression::value::{NotText, Value};
 use crate::oauth::response::evaluation::EvaluatedExpressions;
 use crate::oauth::response::raw::HttpResponse;
 use crate::oauth::response::time;
@@ -19,7 +18,7 @@ use crate::oauth::response::token::TokenResponse;
 const MAX_TOKEN: usize = 64 << 10;
 /// The maximum total size of all values of one response, in bytes. They are kept in memory until they are written to
 /// the Secret, and the maximum size of a Secret is 1 MiB.
-const MAX_VALUES: usize = 128 << 10;
+pub(crate) const MAX_VALUES: usize = 128 << 10;
 
 /// Why the values of a response are unusable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +28,7 @@ pub(crate) enum ExtractError {
     Value { field: ResponseField, text: String, problem: ValueError },
     /// An expression other than a path has no usable result. It sees the whole response: the kind of failure, and
     /// which expression fails, could be used to reveal a token to users who are not allowed to read it.
-    #[error("an expression for the tokens or extra values does not yield a usable value in the body")]
+    #[error("an expression for the tokens does not yield a usable value in the body")]
     Computed,
     /// All values together are too large, in bytes.
     #[error("there are {0} bytes of values, more than the maximum of {MAX_VALUES}, in the body")]
@@ -104,7 +103,7 @@ pub(crate) struct Values<'a> {
 
 impl Values<'_> {
     pub(crate) fn tokens(&self) -> Result<TokenResponse, ExtractError> {
-        let ResponseMapping { access_token, expires_in, expires_at, extra, .. } = self.expressions;
+        let ResponseMapping { access_token, expires_in, expires_at, response_data, .. } = self.expressions;
         let token = self.token(&ResponseField::AccessToken, access_token)?;
         let token =
             token.ok_or_else(|| ExtractError::of(&ResponseField::AccessToken, access_token, ValueError::Nothing))?;
@@ -131,11 +130,12 @@ impl Values<'_> {
             refresh_token_expires_at: refresh_token_times.iter().find_map(Time::end),
             token_type: document.token_type.clone(),
             scope: document.scope.clone(),
-            extra: extra
+            data: response_data
                 .iter()
-                .filter_map(|(key, expression)| self.extra(key, expression).transpose())
+                .filter_map(|(key, expression)| self.data(key, expression).transpose())
                 .collect::<Result<_, _>>()?,
             date: None,
+            source: None,
         };
         let is_computed = self.expressions.all().any(|expression| !expression.is_path());
         match size(&response) {
@@ -181,18 +181,12 @@ impl Values<'_> {
         }
     }
 
-    /// An extra value for the target, as text. It may be as secret as a token.
-    fn extra(&self, key: &str, expression: &Expression) -> Result<Option<(String, SecretString)>, ExtractError> {
-        let field = ResponseField::Extra(key.to_owned());
-        let not_text = || ExtractError::of(&field, expression, ValueError::NotText);
-        let text = match self.evaluate(&field, expression)? {
-            Value::Nothing | Value::Null => return Ok(None),
-            Value::Text(text) | Value::List(_, text) | Value::Object(_, text) => text.clone(),
-            Value::Bool(value) => value.to_string(),
-            Value::Number(number) => JValue::Number(*number).to_json_string().map_err(|_| not_text())?,
-            Value::Other => return Err(not_text()),
-        };
-        Ok(Some((key.to_owned(), text.into())))
+    /// A value for the target, as text. It may be as secret as a token.
+    fn data(&self, key: &str, expression: &Expression) -> Result<Option<(String, SecretString)>, ExtractError> {
+        let field = ResponseField::Data(key.to_owned());
+        let text = self.evaluate(&field, expression)?.text();
+        let text = text.map_err(|NotText| ExtractError::of(&field, expression, ValueError::NotText))?;
+        Ok(text.map(|text| (key.to_owned(), text)))
     }
 
     /// A lifetime or an expiry. An invalid value is ignored: it must not discard a good token, because the previous
@@ -215,8 +209,8 @@ impl Values<'_> {
 
 /// The size of all values for the target, in bytes.
 fn size(response: &TokenResponse) -> usize {
-    let TokenResponse { access_token, refresh_token, token_type, scope, extra, .. } = response;
-    let secrets = [access_token].into_iter().chain(refresh_token).chain(extra.values());
+    let TokenResponse { access_token, refresh_token, token_type, scope, data, .. } = response;
+    let secrets = [access_token].into_iter().chain(refresh_token).chain(data.values());
     let texts = [token_type, scope].into_iter().flatten();
     secrets.map(|secret| secret.expose_secret().len()).sum::<usize>() + texts.map(String::len).sum::<usize>()
 }

@@ -1,11 +1,13 @@
 //! The token response (RFC 6749, section 5.1).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 
 use crate::api::reason::Reason;
+use crate::oauth::response::raw::HttpResponse;
 
 /// The tokens of a response, and their properties.
 #[derive(Clone, Debug)]
@@ -33,8 +35,10 @@ pub struct TokenResponse {
     pub scope: Option<String>,
     /// The expiry in the response, by the endpoint's own clock.
     pub expires_at: Option<Timestamp>,
-    /// Extra values, by their key in the target.
-    pub extra: BTreeMap<String, SecretString>,
+    /// Values that are stored as they are, by their key in the target.
+    pub data: BTreeMap<String, SecretString>,
     /// When the response was sent, by the endpoint's own clock (`Date`; RFC 9110, section 6.6.1).
     pub date: Option<Timestamp>,
+    /// The response itself, if expressions for the target need it.
+    pub source: Option<Arc<HttpResponse>>,
 }

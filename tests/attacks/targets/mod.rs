@@ -29,8 +29,8 @@ fn forged_release(endpoint: &str) -> Value {
     forged["target"] = json!({
         "secretName": "sh.helm.release.v1.web.v2", "type": "helm.sh/release.v1",
         "labels": {"owner": "helm", "name": "web", "status": "deployed", "version": "2"},
+        "data": {"release": "response.release"},
     });
-    forged["response"] = json!({"extra": {"release": "release"}});
     forged
 }
 

@@ -697,20 +697,21 @@ pub const RULES: &[Rule] = &[
         },
     },
     Rule {
-        message: "response.extra must use valid keys of a Secret",
-        accepted: || vec![json!({"response": {"extra": {"instance_url": "instance_url", "a.b-c": "x"}}})],
-        rejected: || vec![json!({"response": {"extra": {"a b": "x"}}}), json!({"response": {"extra": {"": "x"}}})],
+        message: "target.data must use valid keys of a Secret",
+        accepted: || vec![json!({"target": {"data": {"instance_url": "response.instance_url", "a.b-c": "scope"}}})],
+        rejected: || vec![json!({"target": {"data": {"a b": "scope"}}}), json!({"target": {"data": {"": "scope"}}})],
     },
     Rule {
-        message: "response.extra must not use a key of target.keys",
-        accepted: || vec![json!({"response": {"extra": {"scope": "x"}}})],
+        message: "target.data must not use a key of target.keys",
+        accepted: || vec![json!({"target": {"data": {"scope": "scope"}}})],
         rejected: || {
             vec![
-                json!({"response": {"extra": {"access_token": "x"}}}),
-                json!({"response": {"extra": {"refresh_token": "x"}}}),
-                json!({"response": {"extra": {"dpop_key": "x"}}}),
-                json!({"response": {"extra": {"scope": "x"}}, "target": {"keys": {"scope": "scope"}}}),
-                json!({"response": {"extra": {"ends": "x"}}, "target": {"keys": {"expiresAt": "ends"}}}),
+                json!({"target": {"data": {"access_token": "scope"}}}),
+                json!({"target": {"data": {"refresh_token": "scope"}}}),
+                json!({"target": {"data": {"dpop_key": "scope"}}}),
+                json!({"target": {"data": {"scope": "scope"}, "keys": {"scope": "scope"}}}),
+                json!({"target": {"data": {"ends": "scope"}, "keys": {"expiresAt": "ends"}}}),
+                json!({"target": {"data": {"old": "scope"}, "keys": {"previousAccessToken": "old"}}}),
             ]
         },
     },

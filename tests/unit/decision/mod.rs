@@ -97,6 +97,7 @@ fn healthy() -> Observed {
         integrity: Integrity::Intact,
         has_update_managed_fields: false,
         looks: Looks::default(),
+        data: Looks::default(),
     };
     let integration = OAuthIntegration {
         metadata: ObjectMeta {

@@ -15,9 +15,14 @@ fn explain_prints_the_structure_of_a_response_and_the_result_of_each_expression(
     });
     let response = json!({
         "accessToken": "data.session.jwt", "refreshToken": "data.session.renew", "expiresIn": "data.session.ttl * 60",
-        "success": "$status = 200", "extra": {"roles": "$join(data.session.roles, ',')", "bad": "data.session.jwt + 1"},
+        "success": "$status = 200",
     });
-    let documents = [integration("erp", &endpoint.url(), &json!({"response": response})), credentials()];
+    let target = json!({"data": {
+        "admin": "response.data.session.admin", "bad": "response.data.session.jwt + 1",
+        "roles": "$join(response.data.session.roles, ',')",
+    }});
+    let documents =
+        [integration("erp", &endpoint.url(), &json!({"response": response, "target": target})), credentials()];
     let run = fetch(&documents, &["--explain"]);
     assert_no_secret("explained", &run);
     let expected = [
@@ -36,8 +41,9 @@ fn explain_prints_the_structure_of_a_response_and_the_result_of_each_expression(
         "# spec.response.refreshToken (data.session.renew) yields nothing",
         "# spec.response.expiresIn (data.session.ttl * 60) yields the number 900",
         "# spec.response.success ($status = 200) yields true",
-        "# spec.response.extra.bad (data.session.jwt + 1) yields JSONata error T2001",
-        "# spec.response.extra.roles ($join(data.session.roles, ',')) yields *** (27 characters)",
+        "# spec.target.data.admin (response.data.session.admin) yields false",
+        "# spec.target.data.bad (response.data.session.jwt + 1) yields JSONata error T2001",
+        "# spec.target.data.roles ($join(response.data.session.roles, ',')) yields *** (27 characters)",
     ];
     for line in expected {
         assert!(run.err.lines().any(|found| found == line), "no line {line:?} in\n{}", run.err);
