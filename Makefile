@@ -71,7 +71,7 @@ attacks-and-faults:
 	FAULTS_SHORT=1 FAULT_SECONDS=1 $(MAKE) --no-print-directory test-faults
 
 .PHONY: test-faults
-test-faults: ## Recovery after each of 47 faults; FAULT_SECONDS=3 sets their duration, FAULTS=text selects by name
+test-faults: ## Recovery after each of 48 faults; FAULT_SECONDS=3 sets their duration, FAULTS=text selects by name
 	cargo test --locked --features failpoints --test faults -- --nocapture
 
 .PHONY: test-attacks

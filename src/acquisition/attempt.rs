@@ -211,6 +211,7 @@ impl<'a> Attempt<'a> {
         let content = TargetContent {
             access_token: Some(access_token),
             refresh_token,
+            refresh_token_at: None,
             token_type,
             scope,
             data,

@@ -57,27 +57,14 @@ pub fn content_with_rotated_refresh_token(
     let provenance = provenance(observed, spec, credentials, version);
     let content = match &observed.stored.content {
         Some(content) => TargetContent {
-            provenance: Provenance {
-                refresh_token_hash: provenance.refresh_token_hash,
-                // If the stored access token was issued by another server, or with other credentials, it must not be
-                // revoked at the server that issued the refresh token, nor sent where these credentials may be sent.
-                spec_hash: if content.provenance.binding == provenance.binding
-                    && content.provenance.credentials_name == provenance.credentials_name
-                {
-                    content.provenance.spec_hash.clone()
-                } else {
-                    String::new()
-                },
-                // The refresh token must not be sent with other credentials than these.
-                credentials_name: provenance.credentials_name,
-                binding: provenance.binding,
-                ..content.provenance.clone()
-            },
+            provenance: content.provenance.with_refresh_token_of(&provenance),
+            refresh_token_at: Some(now),
             ..TargetContent::clone(content)
         },
         None => TargetContent {
             access_token: None,
             refresh_token: None,
+            refresh_token_at: None,
             token_type: None,
             scope: None,
             data: BTreeMap::new(),

@@ -127,10 +127,12 @@ struct Integration<'a> {
 
 impl<'a> Input<'a> {
     fn new(observed: &'a Observed, content: &'a TargetContent) -> Self {
+        let is_apart = observed.template().is_some_and(|template| template.refresh_token_secret.is_some());
         let text = |secret: &'a Option<SecretString>| secret.as_ref().map(ExposeSecret::expose_secret);
         Self {
             access_token: text(&content.access_token),
-            refresh_token: text(&content.refresh_token),
+            // If it is apart, the target must not contain it.
+            refresh_token: text(&content.refresh_token).filter(|_| !is_apart),
             token_type: content.token_type.as_deref(),
             scope: content.scope.as_deref(),
             issued_at: content.times.issued_at.to_string(),

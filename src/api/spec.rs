@@ -37,6 +37,12 @@ use crate::api::validation;
     validation = Rule::new(validation::TARGET_IS_NOT_CREDENTIALS)
         .message("spec.target.secretName (default: the integration's name) must differ from spec.credentials.secretName: name another target Secret")
         .field_path(".spec.target"),
+    validation = Rule::new(validation::REFRESH_TOKEN_SECRET_IS_ANOTHER)
+        .message("spec.target.refreshTokenSecretName must differ from spec.target.secretName (default: the integration's name) and from spec.credentials.secretName: name another Secret")
+        .field_path(".spec.target"),
+    validation = Rule::new(validation::REFRESH_TOKEN_SECRET_STAYS)
+        .message("a Secret cannot become the target after it was spec.target.refreshTokenSecretName, or the other way around, in one step: name another Secret")
+        .field_path(".spec.target"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(name = "Grant", type_ = "string", json_path = ".spec.grantType"),

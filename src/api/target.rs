@@ -26,6 +26,18 @@ pub struct Target {
         validation = Rule::new(validation::NAME_NOT_RESERVED).message("target.secretName must not begin with sh.helm.release.v1. or bootstrap-token-: these prefixes are reserved for Helm and Kubernetes")
     )]
     pub secret_name: Option<String>,
+    /// Name of another Secret for the refresh token, in the integration's namespace, so that workloads that mount the
+    /// target do not get it. The operator owns it like the target, and writes it first. It has type `Opaque` and none of
+    /// the labels and annotations of the target. Optional: if unset, the refresh token is in the target, under
+    /// `keys.refreshToken`. When this changes, the refresh token moves without a token request. Example:
+    /// `erp-refresh-token`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(
+        validation = Rule::new(validation::SECRET_NAME).message("target.refreshTokenSecretName must be a valid name for a Secret: lowercase letters, digits, '-' and '.'"),
+        validation = Rule::new(validation::NAME_NOT_RESERVED).message("target.refreshTokenSecretName must not begin with sh.helm.release.v1. or bootstrap-token-: these prefixes are reserved for Helm and Kubernetes")
+    )]
+    pub refresh_token_secret_name: Option<String>,
     /// The key of each value. Default: the defaults of its fields.
     #[serde(default)]
     pub keys: TargetKeys,
@@ -79,6 +91,7 @@ impl Default for Target {
     fn default() -> Self {
         Self {
             secret_name: None,
+            refresh_token_secret_name: None,
             keys: TargetKeys::default(),
             data: BTreeMap::new(),
             type_: default_type(),
@@ -89,7 +102,8 @@ impl Default for Target {
     }
 }
 
-fn default_type() -> String {
+/// The type of a Secret if the spec names none.
+pub(crate) fn default_type() -> String {
     "Opaque".into()
 }
 
@@ -117,7 +131,8 @@ pub struct TargetKeys {
     #[serde(default = "default_access_token")]
     #[schemars(schema_with = "schema::secret_key")]
     pub access_token: String,
-    /// Key of the refresh token, if there is one. Default: `refresh_token`.
+    /// Key of the refresh token, if there is one, in the target or in the Secret of `refreshTokenSecretName`. Default:
+    /// `refresh_token`.
     #[serde(default = "default_refresh_token")]
     #[schemars(schema_with = "schema::secret_key")]
     pub refresh_token: String,

@@ -2,6 +2,16 @@
 
 pub(crate) const TARGET_IS_NOT_CREDENTIALS: &str = "!has(self.spec.credentials) || self.spec.credentials.secretName != (has(self.spec.target) && has(self.spec.target.secretName) ? self.spec.target.secretName : self.metadata.name)";
 
+pub(crate) const REFRESH_TOKEN_SECRET_IS_ANOTHER: &str = "!has(self.spec.target) || !has(self.spec.target.refreshTokenSecretName)\
+ || (self.spec.target.refreshTokenSecretName != (has(self.spec.target.secretName) ? self.spec.target.secretName : self.metadata.name)\
+ && (!has(self.spec.credentials) || self.spec.target.refreshTokenSecretName != self.spec.credentials.secretName))";
+
+/// A Secret that is the target cannot become the one for the refresh token, or the other way around: it would be written
+/// before its content has been moved.
+pub(crate) const REFRESH_TOKEN_SECRET_STAYS: &str = "!has(self.spec.target) || !has(oldSelf.spec.target)\
+ || ((!has(self.spec.target.refreshTokenSecretName) || self.spec.target.refreshTokenSecretName != (has(oldSelf.spec.target.secretName) ? oldSelf.spec.target.secretName : self.metadata.name))\
+ && (!has(oldSelf.spec.target.refreshTokenSecretName) || oldSelf.spec.target.refreshTokenSecretName != (has(self.spec.target.secretName) ? self.spec.target.secretName : self.metadata.name)))";
+
 /// Without credentials there is neither a signing key nor a password.
 pub(crate) const CREDENTIALS_NEEDED: &str = "has(self.credentials)\
  || (has(self.clientAuthentication) && self.clientAuthentication.method in ['service_account_token', 'none']\

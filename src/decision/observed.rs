@@ -66,7 +66,11 @@ pub struct Observed {
     pub target_was_read: bool,
     /// The content of the target, or of the previous target if there is none yet.
     pub stored: StoredTokens,
-    /// Secrets of this integration that are no longer its target.
+    /// The Secret for the refresh token, if it is not the target.
+    pub refresh_token_target: TargetState,
+    /// Whether all Secrets for refresh tokens were read.
+    pub refresh_tokens_were_read: bool,
+    /// Secrets of this integration that are no longer its target, or no longer for its refresh token.
     pub previous_targets: Vec<Arc<TargetSnapshot>>,
     /// Whether the latest of them was read.
     pub previous_target_was_read: bool,
@@ -185,6 +189,8 @@ pub struct StoredTokens {
     pub credentials_name: String,
     /// Fingerprint of where they may be sent; empty if unknown.
     pub binding: String,
+    /// The Secret with the refresh token, if it is another one than that with the access token.
+    pub refresh_token_secret: Option<Arc<TargetSnapshot>>,
 }
 
 impl Observed {
@@ -212,6 +218,8 @@ impl Observed {
             initial_refresh_token: InitialRefreshToken::Unshared,
             target: TargetState::Absent,
             target_was_read: false,
+            refresh_token_target: TargetState::Absent,
+            refresh_tokens_were_read: false,
             stored: StoredTokens::default(),
             previous_targets: Vec::new(),
             previous_target_was_read: false,
@@ -233,11 +241,45 @@ impl Observed {
     /// The latest Secret of this integration that is no longer its target.
     #[must_use]
     pub fn latest_previous_target(&self) -> Option<&TargetSnapshot> {
-        self.previous_targets.iter().max_by_key(|previous| previous.version).map(AsRef::as_ref)
+        let targets = self.previous_targets.iter().filter(|previous| !previous.is_for_refresh_token());
+        targets.max_by_key(|previous| previous.version).map(AsRef::as_ref)
+    }
+
+    /// The snapshot of the Secret for the refresh token, if it is owned by this integration.
+    #[must_use]
+    pub fn refresh_token_snapshot(&self) -> Option<&Arc<TargetSnapshot>> {
+        match &self.refresh_token_target {
+            TargetState::Owned(snapshot) => Some(snapshot),
+            TargetState::Absent | TargetState::NotOwned(_) => None,
+        }
+    }
+
+    /// The names of the Secrets that may hold the refresh token, other than the target, the one of the spec last: after
+    /// a crash between two writes, there can be more than one.
+    #[must_use]
+    pub fn refresh_token_secrets(&self) -> Vec<String> {
+        let wanted = self.template().and_then(|template| template.refresh_token_secret.as_ref());
+        let known = self.previous_targets.iter().filter(|previous| previous.is_for_refresh_token());
+        let known = known.map(|previous| &previous.name);
+        let recorded = self.snapshot().or(self.latest_previous_target()).and_then(|it| it.refresh_token_elsewhere());
+        let mut names: Vec<String> = known.chain(recorded).filter(|name| Some(*name) != wanted).cloned().collect();
+        names.sort_unstable();
+        names.dedup();
+        names.extend(wanted.cloned());
+        names
+    }
+
+    /// The name of the Secret with the refresh token of the stored access token, if it does not exist any more.
+    #[must_use]
+    pub fn missing_refresh_token_secret(&self) -> Option<&String> {
+        let name = self.snapshot()?.refresh_token_elsewhere()?;
+        let is_known =
+            self.refresh_token_snapshot().into_iter().chain(&self.previous_targets).any(|it| it.name == *name);
+        (!is_known).then_some(name)
     }
 
     pub(crate) fn has_unread_previous_target(&self) -> bool {
-        !self.previous_target_was_read && !self.previous_targets.is_empty()
+        !self.previous_target_was_read && self.latest_previous_target().is_some()
     }
 
     /// The snapshot of the target, if it is owned by this integration.

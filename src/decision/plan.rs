@@ -20,6 +20,7 @@ use crate::oauth::expression::data;
 use crate::oauth::lifetime::TokenTimes;
 use crate::spec::chain;
 use crate::target::annotations::ADOPT_BY;
+use crate::target::snapshot::TargetSnapshot;
 
 /// The minimum interval between a failure and an attempt with changed inputs, so that a Secret that is constantly
 /// rewritten does not cause a stream of requests.
@@ -45,6 +46,7 @@ const POLICY_CHAIN: &[fn(&Observed) -> Option<Plan>] = &[
     refresh_token_shared,
     backing_off,
     target_missing,
+    token_missing,
     spec_changed,
     credentials_changed,
     renewal_requested,
@@ -171,14 +173,19 @@ fn credentials_missing(observed: &Observed) -> Option<Plan> {
 }
 
 fn target_conflict(observed: &Observed) -> Option<Plan> {
-    let name = &observed.template()?.secret_name;
-    let TargetState::NotOwned(owner) = &observed.target else { return None };
+    let template = observed.template()?;
+    let refresh_token_secret = template.refresh_token_secret.as_ref().unwrap_or(&template.secret_name);
+    let (name, field, owner) = match (&observed.target, &observed.refresh_token_target) {
+        (TargetState::NotOwned(owner), _) => (&template.secret_name, "secretName", owner),
+        (_, TargetState::NotOwned(owner)) => (refresh_token_secret, "refreshTokenSecretName", owner),
+        _ => return None,
+    };
     let message = match owner {
         Some(owner) => format!(
-            "Secret {name} is the target of OAuthIntegration {owner}: name another Secret in spec.target.secretName of one of them"
+            "Secret {name} is the target of OAuthIntegration {owner}: name another Secret in spec.target.{field} of one of them"
         ),
         None => format!(
-            "Secret {name} exists and does not belong to an integration: name another Secret in spec.target.secretName, or, if nothing needs this one, delete it. A retained Secret is taken over with the same credentials, or if its owner has set the annotation {ADOPT_BY} to the integration's name"
+            "Secret {name} exists and does not belong to an integration: name another Secret in spec.target.{field}, or, if nothing needs this one, delete it. A retained Secret is taken over with the same credentials, or if its owner has set the annotation {ADOPT_BY} to the integration's name"
         ),
     };
     Some(Plan::Stall { reason: Reason::TargetConflict, message })
@@ -224,6 +231,14 @@ fn backing_off(observed: &Observed) -> Option<Plan> {
 
 fn target_missing(observed: &Observed) -> Option<Plan> {
     matches!(observed.target, TargetState::Absent).then_some(Plan::Renew { reason: Reason::TargetMissing })
+}
+
+/// Checked before a change of the spec, which could otherwise be written without one of the tokens: the refresh token was
+/// deleted, or the target is the Secret in which the refresh token has been so far.
+fn token_missing(observed: &Observed) -> Option<Plan> {
+    let is_missing = observed.missing_refresh_token_secret().is_some()
+        || observed.snapshot().is_some_and(TargetSnapshot::is_for_refresh_token);
+    is_missing.then_some(Plan::Renew { reason: Reason::TargetDrifted })
 }
 
 fn spec_changed(observed: &Observed) -> Option<Plan> {
@@ -282,7 +297,8 @@ fn renewal_requested(observed: &Observed) -> Option<Plan> {
 fn target_drifted(observed: &Observed) -> Option<Plan> {
     let (snapshot, template) = (observed.snapshot()?, observed.template()?);
     let reason = Reason::TargetDrifted;
-    if snapshot.is_changed() || snapshot.times.is_none() {
+    let is_changed = |snapshot: &TargetSnapshot| snapshot.is_changed() || snapshot.times.is_none();
+    if is_changed(snapshot) || observed.refresh_token_snapshot().is_some_and(|secret| is_changed(secret)) {
         Some(Plan::Renew { reason })
     } else {
         // A Secret that was retained for an integration with this name is taken over; one that its owner has handed

@@ -7,6 +7,7 @@ use crate::decision::outcome::Plan;
 
 /// The objects to read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "any combination of objects may be missing")]
 pub struct Reads {
     /// The credentials Secret, and the other inputs of a request.
     pub credentials: bool,
@@ -14,6 +15,8 @@ pub struct Reads {
     pub target: bool,
     /// The previous target, whose tokens are carried over.
     pub previous_target: bool,
+    /// The Secrets for the refresh token. After the target, whose tokens they complete.
+    pub refresh_tokens: bool,
 }
 
 /// The objects that a plan needs and that have not been read; `None` if there are none. Must be called again after
@@ -32,10 +35,17 @@ pub fn missing_reads(observed: &Observed, plan: &Plan) -> Option<Reads> {
             is_absent || lacks_content || spec.reads_target()
         }
     };
+    let previous_target = is_absent && observed.target_was_read && observed.has_unread_previous_target();
+    let target = needs_target && !observed.target_was_read;
+    let is_unknown = spec.template.refresh_token_secret.is_some() && observed.refresh_token_snapshot().is_none();
+    let needs_refresh_tokens = needs_target || is_unknown || observed.missing_refresh_token_secret().is_some();
     let reads = Reads {
         credentials: matches!(observed.credentials, CredentialsState::NotRead(_)),
-        target: needs_target && !observed.target_was_read,
-        previous_target: is_absent && observed.target_was_read && observed.has_unread_previous_target(),
+        target,
+        previous_target,
+        refresh_tokens: needs_refresh_tokens
+            && !(target || previous_target || observed.refresh_tokens_were_read)
+            && !observed.refresh_token_secrets().is_empty(),
     };
     (reads != Reads::default()).then_some(reads)
 }

@@ -3,16 +3,21 @@
 
 #![deny(clippy::disallowed_methods)]
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Secret;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::api::target::TargetKeys;
 use crate::decision::observed::{CredentialsState, InitialRefreshToken, Observed, StoredTokens, TargetState};
 use crate::fingerprint;
 use crate::oauth::credentials::Credential;
 use crate::spec::credentials;
 use crate::spec::validated::ValidatedSpec;
-use crate::target::content::Provenance;
+use crate::target::content::{Provenance, TargetContent};
+use crate::target::integrity::Integrity;
+use crate::target::read;
 use crate::target::snapshot::TargetSnapshot;
 
 impl Observed {
@@ -23,13 +28,16 @@ impl Observed {
         let may_be_unread = match self.target {
             TargetState::Absent => !self.target_was_read || self.has_unread_previous_target(),
             TargetState::Owned(_) | TargetState::NotOwned(_) => !self.target_was_read,
-        };
+        } || !self.refresh_tokens_were_read && !self.refresh_token_secrets().is_empty();
         let is_needed = spec.needs_refresh_token() || self.fallback_would_replace_refresh_token();
         if may_be_unread || !is_needed || self.refresh_token().is_some() {
             return None;
         }
         Some(if self.withholds_refresh_token() {
-            credentials::withheld_refresh_token_message(&spec.credentials, &spec.template.secret_name)
+            let secret = spec.template.refresh_token_secret.as_ref().unwrap_or(&spec.template.secret_name);
+            credentials::withheld_refresh_token_message(&spec.credentials, secret)
+        } else if let Some(lost) = self.missing_refresh_token_secret() {
+            credentials::lost_refresh_token_message(&spec.credentials, lost)
         } else {
             credentials::missing_refresh_token_message(&spec.credentials)
         })
@@ -46,7 +54,7 @@ impl Observed {
                 .stored
                 .refresh_token
                 .clone()
-                .filter(|_| self.snapshot().is_some_and(|snapshot| self.may_refresh(&snapshot.provenance)));
+                .filter(|_| self.refresh_token_provenance().is_some_and(|provenance| self.may_refresh(provenance)));
         }
         // With a fallback, the integration continues without the initial token.
         let is_spent_by_another = matches!(self.initial_refresh_token, InitialRefreshToken::Spent(_));
@@ -56,7 +64,9 @@ impl Observed {
         match (first, current.filter(|_| !self.withholds_refresh_token())) {
             // The initial token was already spent: sending it again could revoke the chain, which may still be
             // needed.
-            (first, None) if current.is_some() => first.filter(|first| !is_spent(first, initial_refresh_token_hash)),
+            (first, None) if current.is_some() || self.has_lost_rotated_token() => {
+                first.filter(|first| !is_spent(first, initial_refresh_token_hash))
+            }
             (first, None) => first,
             (Some(first), Some(_)) if differs_from(&first, initial_refresh_token_hash) => Some(first),
             (_, Some(current)) => Some(current.clone()),
@@ -112,6 +122,7 @@ impl Observed {
             initial_refresh_token_hash: _,
             dpop_key: _,
             content: _,
+            refresh_token_secret: _,
         } = &self.stored;
         // If an earlier release wrote the Secret, or the annotation was removed, the origin is unknown, and the chain
         // continues.
@@ -176,11 +187,48 @@ impl Observed {
     /// used again after the change is reverted.
     #[must_use]
     pub fn withheld_by_strategy(&self) -> Option<(SecretString, String)> {
-        let provenance = &self.snapshot()?.provenance;
+        let provenance = self.refresh_token_provenance()?;
         let by_strategy = self.spec.as_ref().is_ok_and(|spec| spec.renewal.is_refresh_first());
         let is_withheld = by_strategy && self.is_same_grant(provenance) && !self.may_refresh(provenance);
         let token = self.stored.refresh_token.clone().filter(|_| is_withheld)?;
         Some((token, provenance.binding.clone()))
+    }
+
+    /// Whether the Secret for the refresh token already is as it would be written with this content, so that it need not
+    /// be written: most renewals do not replace the refresh token.
+    #[must_use]
+    pub fn has_stored_refresh_token(&self, content: &TargetContent) -> bool {
+        let is = |one: Option<&SecretString>, other: Option<&SecretString>| {
+            one.map(ExposeSecret::expose_secret) == other.map(ExposeSecret::expose_secret)
+        };
+        let (Some(template), CredentialsState::Resolved(credentials, _)) = (self.template(), &self.credentials) else {
+            return false;
+        };
+        let Some(stored) = &self.stored.refresh_token_secret else { return false };
+        let (new, old) = (&content.provenance, &stored.provenance);
+        let has_origin = new.spec_hash == old.spec_hash
+            && new.credentials_name == old.credentials_name
+            && new.binding == old.binding
+            && new.refresh_token_hash == old.refresh_token_hash
+            && fingerprint::matches(&old.credentials_hash, &credentials.hashed_parts());
+        Some(&stored.name) == template.refresh_token_secret.as_ref()
+            && stored.integration_uid == self.uid
+            && stored.integrity == Integrity::Intact
+            && stored.template_hash == template.hash
+            && has_origin
+            && is(self.stored.refresh_token.as_ref(), content.refresh_token.as_ref())
+            && is(self.stored.dpop_key.as_ref(), content.dpop_key.as_ref())
+    }
+
+    /// The origin of the stored refresh token.
+    fn refresh_token_provenance(&self) -> Option<&Provenance> {
+        let elsewhere = self.stored.refresh_token_secret.as_deref();
+        elsewhere.or_else(|| self.snapshot()).map(|snapshot| &snapshot.provenance)
+    }
+
+    /// Whether the server has replaced the initial refresh token, and the Secret with the current one was deleted.
+    fn has_lost_rotated_token(&self) -> bool {
+        self.missing_refresh_token_secret().is_some() && self.snapshot().is_some_and(|snapshot| snapshot.has_rotated)
     }
 
     /// Whether the spec sends stored tokens to the server that issued those of this origin, or their owner restricts
@@ -197,6 +245,37 @@ impl Observed {
         provenance.spec_hash == spec.spec_hash
             && self.matches_source(&provenance.credentials_name)
             && fingerprint::matches(&provenance.credentials_hash, &credentials.hashed_parts())
+    }
+}
+
+impl StoredTokens {
+    /// Adds the refresh token of another Secret than the target, if it is not older than the one that is known so far.
+    pub fn add_refresh_token(&mut self, snapshot: &Arc<TargetSnapshot>, secret: &Secret, keys: &TargetKeys) {
+        let Some(token) = read::read_value(secret, keys, |keys| Some(keys.refresh_token.clone())) else { return };
+        let at = snapshot.times.map(|times| times.issued_at);
+        let known_at = |content: &TargetContent| content.refresh_token_at.unwrap_or(content.times.issued_at);
+        if self.refresh_token.is_some() && at < self.content.as_deref().map(known_at) {
+            return;
+        }
+        let provenance = &snapshot.provenance;
+        let dpop_key = read::read_value(secret, keys, |keys| keys.dpop_key.clone());
+        self.dpop_key = dpop_key.or_else(|| self.dpop_key.take());
+        self.content = match self.content.as_deref() {
+            Some(content) => Some(Arc::new(TargetContent {
+                refresh_token: Some(token.clone()),
+                refresh_token_at: at,
+                dpop_key: self.dpop_key.clone(),
+                provenance: content.provenance.with_refresh_token_of(provenance),
+                ..content.clone()
+            })),
+            // The target was deleted.
+            None => read::read_content(secret).map(Arc::new),
+        };
+        self.refresh_token = Some(token);
+        self.initial_refresh_token_hash.clone_from(&provenance.refresh_token_hash);
+        self.credentials_name.clone_from(&provenance.credentials_name);
+        self.binding.clone_from(&provenance.binding);
+        self.refresh_token_secret = Some(Arc::clone(snapshot));
     }
 }
 

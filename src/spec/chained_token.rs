@@ -41,13 +41,19 @@ pub fn check(
     }
 }
 
-/// Reads the token from the target Secret of another integration.
+/// The name of the Secret that holds the token, if it is not the target: a refresh token.
+#[must_use]
+pub fn other_secret<'a>(from: &TokenFrom, spec: &'a ValidatedSpec) -> Option<&'a String> {
+    spec.template.refresh_token_secret.as_ref().filter(|_| from.value == TokenValue::RefreshToken)
+}
+
+/// Reads the token from the Secret of another integration that holds it.
 ///
 /// # Errors
 ///
 /// A message that says why there is none.
 pub fn read(from: &TokenFrom, spec: &ValidatedSpec, secret: &Secret) -> Result<SecretString, String> {
-    let (name, target) = (&from.integration, &spec.template.secret_name);
+    let (name, target) = (&from.integration, other_secret(from, spec).unwrap_or(&spec.template.secret_name));
     // Only a value that the operator has written.
     let stores_id_token = spec.template.data.contains_key(TokenValue::IdToken.as_str());
     let value = read::read_value(secret, &spec.template.keys, |keys| match from.value {

@@ -66,7 +66,17 @@ pub(crate) fn spec_hash(spec: &OAuthIntegrationSpec) -> String {
             },
         response,
         // What `data` needs of the response is compared with what is stored.
-        target: Target { keys, data: _, secret_name: _, type_: _, deletion_policy: _, labels: _, annotations: _ },
+        target:
+            Target {
+                keys,
+                data: _,
+                secret_name: _,
+                refresh_token_secret_name: _,
+                type_: _,
+                deletion_policy: _,
+                labels: _,
+                annotations: _,
+            },
         // Of the connection, only the client certificate: a token may be bound to it.
         connection,
         // These fields change when and how a token is requested and what is done with it, but not which one is issued.

@@ -300,6 +300,11 @@ fn data_expressions(spec: &OAuthIntegrationSpec) -> Result<(Expressions, Express
     for (key, text) in &spec.target.data {
         let field = data_field(key);
         let whole = expression(&field, text)?;
+        if spec.target.refresh_token_secret_name.is_some() && data::names_refresh_token(text) {
+            return Err(format!(
+                "spec.{field} uses refresh_token, which spec.target.refreshTokenSecretName keeps out of the target: remove one of the two"
+            ));
+        }
         if let Some(path) = data::response_path(text).filter(|_| whole.is_path()) {
             of_response.insert(key.clone(), expression(&field, path)?);
             continue;

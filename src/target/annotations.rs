@@ -48,6 +48,9 @@ pub(crate) const CLIENT_SECRET: &str = "oauth.evolutionx.io/client-secret";
 pub(crate) const NEXT: &str = "next";
 /// Annotation with the expiry of the access token before the current one.
 pub(crate) const PREVIOUS_EXPIRES_AT: &str = "oauth.evolutionx.io/previous-expires-at";
+/// Annotation with the name of the Secret that holds the refresh token, if it is not the target: on the target, and on
+/// that Secret itself.
+pub(crate) const REFRESH_TOKEN_SECRET: &str = "oauth.evolutionx.io/refresh-token-secret";
 pub(crate) const DATA_HASH: &str = "oauth.evolutionx.io/data-hash";
 /// Annotation with the keys under which the values were written, as JSON.
 pub const KEYS: &str = "oauth.evolutionx.io/keys";

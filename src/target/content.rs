@@ -15,6 +15,8 @@ pub struct TargetContent {
     pub access_token: Option<SecretString>,
     /// The refresh token, if there is one.
     pub refresh_token: Option<SecretString>,
+    /// When the refresh token was received; `None`: together with the access token.
+    pub refresh_token_at: Option<Timestamp>,
     /// `token_type`, as returned by the server.
     pub token_type: Option<String>,
     /// `scope`, as returned by the server or requested.
@@ -40,6 +42,7 @@ impl TargetContent {
         Self {
             access_token: token(),
             refresh_token: token(),
+            refresh_token_at: None,
             token_type: None,
             scope: None,
             data: BTreeMap::new(),
@@ -47,6 +50,30 @@ impl TargetContent {
             dpop_key: None,
             times,
             provenance: Provenance::default(),
+        }
+    }
+}
+
+impl TargetContent {
+    /// The content of the target, if the refresh token is in another Secret.
+    #[must_use]
+    pub fn without_refresh_token(&self) -> Self {
+        Self { refresh_token: None, ..self.clone() }
+    }
+
+    /// The content of the Secret for the refresh token: also the key that the token is bound to, without which it cannot
+    /// be used.
+    #[must_use]
+    pub fn only_refresh_token(&self) -> Self {
+        let issued_at = self.refresh_token_at.unwrap_or(self.times.issued_at);
+        Self {
+            access_token: None,
+            token_type: None,
+            scope: None,
+            data: BTreeMap::new(),
+            previous: None,
+            times: TokenTimes { issued_at, ..self.times },
+            ..self.clone()
         }
     }
 }
@@ -91,4 +118,22 @@ pub struct Provenance {
     pub uses_next_secret: bool,
     /// The renewal request (annotation) that was handled.
     pub renew_requested_at: Option<String>,
+}
+
+impl Provenance {
+    /// The origin of these tokens after their refresh token was replaced by one with another origin.
+    #[must_use]
+    pub fn with_refresh_token_of(&self, other: &Self) -> Self {
+        // If the access token was issued by another server, or with other credentials, it must not be revoked at the
+        // server that issued the refresh token, nor sent where these credentials may be sent.
+        let is_same = self.binding == other.binding && self.credentials_name == other.credentials_name;
+        Self {
+            spec_hash: if is_same { self.spec_hash.clone() } else { String::new() },
+            refresh_token_hash: other.refresh_token_hash.clone(),
+            // The refresh token must not be sent with other credentials than these.
+            credentials_name: other.credentials_name.clone(),
+            binding: other.binding.clone(),
+            ..self.clone()
+        }
+    }
 }

@@ -5,7 +5,7 @@ pub mod content;
 pub mod integrity;
 pub mod looks;
 pub mod policy;
-pub(crate) mod read;
+pub mod read;
 pub mod secret;
 pub mod snapshot;
 pub(crate) mod template;

@@ -63,12 +63,24 @@ impl TargetPolicy {
     ///
     /// A message that names the field to change, and the flag with which an administrator can allow the value.
     pub fn check(&self, template: &SecretTemplate) -> Result<(), String> {
-        let SecretTemplate { secret_name, type_, labels, annotations, keys: _, data: _, retained: _, hash: _ } =
-            template;
-        if let Some(reserved) = RESERVED_NAMES.iter().find(|reserved| secret_name.starts_with(**reserved)) {
-            return Err(format!(
-                "Secret {secret_name} cannot be a target: names that begin with {reserved} are reserved for Helm and Kubernetes: change spec.target.secretName"
-            ));
+        let SecretTemplate {
+            secret_name,
+            refresh_token_secret,
+            type_,
+            labels,
+            annotations,
+            keys: _,
+            data: _,
+            retained: _,
+            hash: _,
+        } = template;
+        let names = [(Some(secret_name), "secretName"), (refresh_token_secret.as_ref(), "refreshTokenSecretName")];
+        for (name, field) in names.into_iter().filter_map(|(name, field)| Some((name?, field))) {
+            if let Some(reserved) = RESERVED_NAMES.iter().find(|reserved| name.starts_with(**reserved)) {
+                return Err(format!(
+                    "Secret {name} cannot be a target: names that begin with {reserved} are reserved for Helm and Kubernetes: change spec.target.{field}"
+                ));
+            }
         }
         if !self.types.contains(type_) {
             let allowed = self.types.iter().map(String::as_str).collect::<Vec<_>>().join(", ");

@@ -20,6 +20,7 @@ pub fn read_content(secret: &Secret) -> Option<TargetContent> {
     Some(TargetContent {
         access_token: value(&keys.access_token).map(SecretString::from),
         refresh_token: value(&keys.refresh_token).map(SecretString::from),
+        refresh_token_at: None,
         token_type: keys.token_type.as_deref().and_then(value),
         scope: keys.scope.as_deref().and_then(value),
         data: data

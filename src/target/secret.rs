@@ -19,8 +19,8 @@ use crate::oauth::lifetime::TokenTimes;
 use crate::target::annotations::{
     ACCESS_TOKEN_HASH, BINDING_HASH, CERTIFICATE_EXPIRES_AT, CLIENT_SECRET, CREDENTIALS_HASH, CREDENTIALS_NAME,
     CREDENTIALS_VERSION, DATA_HASH, EXPIRES_AT, INTEGRATION_UID, ISSUED_AT, KEYS, LIFETIME_WARNING, MANAGED_BY, NEXT,
-    PREVIOUS_EXPIRES_AT, REFRESH_TOKEN_EXPIRES_AT, REFRESH_TOKEN_HASH, REFRESH_TOKEN_ROTATED, RENEW_AT, RETAINED_BY,
-    RETAINED_FOR, SESSION_ENDS, SPEC_HASH, TEMPLATE_HASH, WrittenKeys,
+    PREVIOUS_EXPIRES_AT, REFRESH_TOKEN_EXPIRES_AT, REFRESH_TOKEN_HASH, REFRESH_TOKEN_ROTATED, REFRESH_TOKEN_SECRET,
+    RENEW_AT, RETAINED_BY, RETAINED_FOR, SESSION_ENDS, SPEC_HASH, TEMPLATE_HASH, WrittenKeys,
 };
 use crate::target::content::{DataValue, Provenance, TargetContent};
 use crate::target::integrity::data_hash;
@@ -43,14 +43,42 @@ pub fn retained_by(
     }
 }
 
-/// The Secret to write in place of the known one; the write is rejected unless the live Secret still has the known
-/// uid.
+/// The target to write in place of the known one; the write is rejected unless the live Secret still has the known uid.
 #[must_use]
 pub fn build_secret(
     namespace: &str,
     owner: &OwnerReference,
     known: Option<&TargetSnapshot>,
     template: &SecretTemplate,
+    content: &TargetContent,
+) -> Secret {
+    match &template.refresh_token_secret {
+        None => build(namespace, owner, known, template, content, content),
+        Some(_) => build(namespace, owner, known, template, content, &content.without_refresh_token()),
+    }
+}
+
+/// The Secret for the refresh token, if it is not in the target. Also without a refresh token, so that one that is no
+/// longer valid is removed.
+#[must_use]
+pub fn build_refresh_token_secret(
+    namespace: &str,
+    owner: &OwnerReference,
+    known: Option<&TargetSnapshot>,
+    template: &SecretTemplate,
+    content: &TargetContent,
+) -> Option<Secret> {
+    let template = template.for_refresh_token()?;
+    Some(build(namespace, owner, known, &template, content, &content.only_refresh_token()))
+}
+
+/// A Secret with a part of the content.
+fn build(
+    namespace: &str,
+    owner: &OwnerReference,
+    known: Option<&TargetSnapshot>,
+    template: &SecretTemplate,
+    whole: &TargetContent,
     content: &TargetContent,
 ) -> Secret {
     let fingerprints =
@@ -62,6 +90,13 @@ pub fn build_secret(
     labels.insert(INTEGRATION_UID.to_owned(), owner.uid.clone());
     let mut annotations = template.annotations.clone();
     annotations.extend(bookkeeping_annotations(template, content, &written, &data));
+    let is_or_has = |name: &String| *name == template.secret_name || whole.refresh_token.is_some();
+    if let Some(name) = template.refresh_token_secret.clone().filter(is_or_has) {
+        annotations.insert(REFRESH_TOKEN_SECRET.to_owned(), name);
+    }
+    if is_rotated(whole) {
+        annotations.insert(REFRESH_TOKEN_ROTATED.to_owned(), "true".to_owned());
+    }
     let retained_by = retained_by(known, owner, template);
     let is_owned = retained_by.is_none();
     if let Some(uid) = retained_by {
@@ -169,7 +204,6 @@ fn bookkeeping_annotations(
         (LIFETIME_WARNING, warning.map(|warning| warning.as_str().to_owned())),
         (ACCESS_TOKEN_HASH, access_token_hash.clone()),
         (REFRESH_TOKEN_HASH, refresh_token_hash.clone()),
-        (REFRESH_TOKEN_ROTATED, is_rotated(content).then(|| "true".to_owned())),
         (PREVIOUS_EXPIRES_AT, content.previous.as_ref().map(|previous| previous.expires_at.to_string())),
         (CLIENT_SECRET, uses_next_secret.then(|| NEXT.to_owned())),
         (RENEW_REQUESTED_AT, renew_requested_at.clone()),

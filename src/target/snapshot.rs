@@ -13,8 +13,8 @@ use crate::api::names::{MANAGER, RENEW_REQUESTED_AT};
 use crate::oauth::lifetime::TokenTimes;
 use crate::target::annotations::{
     ACCESS_TOKEN_HASH, ADOPT_BY, BINDING_HASH, CLIENT_SECRET, CREDENTIALS_HASH, CREDENTIALS_NAME, CREDENTIALS_VERSION,
-    INTEGRATION_UID, NEXT, REFRESH_TOKEN_HASH, REFRESH_TOKEN_ROTATED, RETAINED_BY, RETAINED_FOR, SPEC_HASH,
-    TEMPLATE_HASH, annotation, label, times, version,
+    INTEGRATION_UID, NEXT, REFRESH_TOKEN_HASH, REFRESH_TOKEN_ROTATED, REFRESH_TOKEN_SECRET, RETAINED_BY, RETAINED_FOR,
+    SPEC_HASH, TEMPLATE_HASH, annotation, label, times, version,
 };
 use crate::target::content::Provenance;
 use crate::target::integrity::{Integrity, integrity};
@@ -51,6 +51,9 @@ pub struct TargetSnapshot {
     pub template_hash: String,
     /// Whether the server has replaced the initial refresh token.
     pub has_rotated: bool,
+    /// The name of the Secret that holds the refresh token, if it is not this one and there is a refresh token; its own
+    /// name if it is that Secret.
+    pub refresh_token_secret: Option<String>,
     /// Whether its data is unchanged.
     pub integrity: Integrity,
     /// Whether the operator still owns fields through its create call: an apply does not remove fields that were set
@@ -117,6 +120,9 @@ impl TargetSnapshot {
             provenance,
             template_hash: text(TEMPLATE_HASH),
             has_rotated: annotation(meta, REFRESH_TOKEN_ROTATED) == Some("true"),
+            refresh_token_secret: annotation(meta, REFRESH_TOKEN_SECRET)
+                .filter(|name| name.len() <= MAX_NAME)
+                .map(ToOwned::to_owned),
             integrity: integrity(meta, data),
             has_update_managed_fields: has_update_managed_fields(meta),
             looks: Looks::of(meta),
@@ -143,7 +149,9 @@ impl TargetSnapshot {
             [&self.namespace, &self.name, &self.uid, &self.integration_uid, &self.retained_by, &self.template_hash];
         let owner = self.owner.iter().flat_map(|(name, uid)| [name, uid]);
         let optional =
-            [access_token_hash, refresh_token_hash, renew_requested_at, &self.adopt_by].into_iter().flatten();
+            [access_token_hash, refresh_token_hash, renew_requested_at, &self.adopt_by, &self.refresh_token_secret]
+                .into_iter()
+                .flatten();
         let texts: usize = provenance.into_iter().chain(own).chain(owner).chain(optional).map(String::len).sum();
         BASE_WEIGHT + texts + (self.looks.0.len() + self.data.0.len()) * size_of::<u64>()
     }
@@ -161,6 +169,18 @@ impl TargetSnapshot {
             !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
         };
         self.owner.as_ref().map(|(name, _)| name).filter(is_name).cloned()
+    }
+
+    /// Whether it is a Secret for a refresh token, and not a target.
+    #[must_use]
+    pub fn is_for_refresh_token(&self) -> bool {
+        self.refresh_token_secret.as_ref() == Some(&self.name)
+    }
+
+    /// The name of the other Secret that holds the refresh token.
+    #[must_use]
+    pub fn refresh_token_elsewhere(&self) -> Option<&String> {
+        self.refresh_token_secret.as_ref().filter(|name| **name != self.name)
     }
 
     /// Whether its data is known to be modified.

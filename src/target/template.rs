@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use crate::api::spec::OAuthIntegrationSpec;
-use crate::api::target::{DeletionPolicy, TargetKeys};
+use crate::api::target::{DeletionPolicy, TargetKeys, default_type};
 use crate::fingerprint;
 use crate::oauth::expression::jsonata::Expression;
 use crate::target::annotations::WrittenKeys;
@@ -22,6 +22,8 @@ pub(crate) const PLACEHOLDER_LENGTH: usize = 1_500;
 pub struct SecretTemplate {
     /// Name of the Secret.
     pub secret_name: String,
+    /// Name of the Secret for the refresh token, if it is another one.
+    pub refresh_token_secret: Option<String>,
     /// The key of each value.
     pub keys: TargetKeys,
     /// The expressions for more keys.
@@ -73,6 +75,9 @@ impl SecretTemplate {
         if retained {
             looks["retained"] = json!(true);
         }
+        if let Some(name) = &target.refresh_token_secret_name {
+            looks["refreshTokenSecret"] = json!(name);
+        }
         if !target.data.is_empty() {
             looks["data"] = json!(target.data);
         }
@@ -86,6 +91,7 @@ impl SecretTemplate {
         let data = data.collect::<Result<_, String>>()?;
         let template = Self {
             data,
+            refresh_token_secret: target.refresh_token_secret_name.clone(),
             secret_name: target.secret_name.clone().unwrap_or_else(|| integration.to_owned()),
             keys,
             type_: target.type_.clone(),
@@ -96,6 +102,31 @@ impl SecretTemplate {
         };
         types::check_required_keys(&template.type_, |key| template.has_key(key))?;
         Ok(template)
+    }
+
+    /// The shape of the Secret for the refresh token, if it is another one: workloads and other controllers do not use it,
+    /// so it has no labels and annotations of the spec.
+    #[must_use]
+    pub fn for_refresh_token(&self) -> Option<Self> {
+        let secret_name = self.refresh_token_secret.clone()?;
+        let keys = TargetKeys {
+            access_token: self.keys.access_token.clone(),
+            refresh_token: self.keys.refresh_token.clone(),
+            dpop_key: self.keys.dpop_key.clone(),
+            token_type: None,
+            expires_at: None,
+            scope: None,
+            previous_access_token: None,
+        };
+        Some(Self {
+            secret_name,
+            keys,
+            data: BTreeMap::new(),
+            type_: default_type(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            ..self.clone()
+        })
     }
 
     /// Whether values may be stored under a key.

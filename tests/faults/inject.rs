@@ -12,7 +12,9 @@ use test_support::manifests::OPERATOR;
 use test_support::proxy::Network;
 use test_support::{Operator, eventually};
 
-use super::{EndpointFault, Fault, Fleet, INTEGRATIONS, SHORT_TIMEOUT, TAKEOVER, environment, replica};
+use super::{
+    APART, EndpointFault, Fault, Fleet, INTEGRATIONS, SHORT_TIMEOUT, TAKEOVER, environment, is_apart, replica,
+};
 
 impl Fleet {
     pub(super) async fn inject(&mut self, fault: Fault, lasts: Duration) {
@@ -196,7 +198,8 @@ impl Fleet {
         roles.replace(OPERATOR, &PostParams::default(), &back).await.expect("all permissions");
     }
 
-    /// Another actor removes an annotation of the operator from every tenth Secret, and replaces the access token in others.
+    /// Another actor removes an annotation of the operator from every tenth Secret, and replaces the access token in others,
+    /// and removes one from some of the Secrets for refresh tokens.
     async fn edit_secrets(&self) {
         for number in (0..INTEGRATIONS).step_by(10) {
             let annotations = json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-at": null}}});
@@ -205,6 +208,11 @@ impl Fleet {
                 let name = format!("it-{}", number + offset);
                 self.secrets().patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.expect("an edit");
             }
+        }
+        let annotations = json!({"metadata": {"annotations": {"oauth.evolutionx.io/issued-at": null}}});
+        for number in (0..INTEGRATIONS).filter(|number| is_apart(*number)).step_by(5) {
+            let name = format!("it-{number}{APART}");
+            self.secrets().patch(&name, &PatchParams::default(), &Patch::Merge(&annotations)).await.expect("an edit");
         }
     }
 

@@ -8,6 +8,7 @@
 //! `FAULT_SECONDS` is the duration of each fault (default 3); `FAULTS` selects faults by a substring of their names;
 //! `FAULTS_SHORT=1` skips most of those that wait until a lease expires.
 
+mod apart;
 mod inject;
 
 use std::collections::HashMap;
@@ -33,11 +34,18 @@ use test_support::{ControlPlane, Operator, eventually};
 const INTEGRATIONS: usize = 100;
 /// The name of the endpoint, which only the operators can resolve.
 const HOST: &str = "login.faults.test";
+/// The end of the name of a Secret for a refresh token.
+const APART: &str = "-refresh-token";
 const LIFETIMES: [u64; 4] = [10, 20, 30, 60];
 /// Timeout for the lease of a lost leader to expire and for the pending renewals.
 const TAKEOVER: Duration = Duration::from_secs(45);
 /// Timeout for everything else, even on a busy machine.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Whether the refresh token of an integration is in a Secret of its own.
+fn is_apart(number: usize) -> bool {
+    number % 8 >= 4
+}
 
 /// The kind of fault.
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +110,7 @@ const CASES: &[Case] = &[
     Case("killed before a request", Fault::CrashAt("before-request"), false, TAKEOVER),
     Case("killed with a pending response", Fault::CrashAt("after-response"), true, TAKEOVER),
     Case("killed before the Secret is written", Fault::CrashAt("before-secret"), true, TAKEOVER),
+    Case("killed between the refresh token and the target", Fault::CrashAt("after-refresh-token"), true, TAKEOVER),
     Case("killed after the Secret is written", Fault::CrashAt("after-secret"), true, TAKEOVER),
     Case("killed after the status is written", Fault::CrashAt("after-status"), true, TAKEOVER),
     Case("killed after the event", Fault::CrashAt("after-report"), true, TAKEOVER),
@@ -230,13 +239,16 @@ impl Fleet {
         let credentials = json!({"metadata": {"name": format!("{name}-credentials")}, "stringData": values});
         let credentials: Secret = serde_json::from_value(credentials).expect("a Secret");
         self.secrets().create(&PostParams::default(), &credentials).await.expect("credentials");
-        let spec = json!({
+        let mut spec = json!({
             "tokenEndpoint": format!("https://{HOST}:{}/{lifetime}", self.endpoint_network.port()),
             "grantType": "refresh_token",
             "credentials": {"secretName": format!("{name}-credentials")},
             "renewal": {"fallback": {"grantType": "user_password"}},
             "request": {"timeout": "5s"},
         });
+        if is_apart(number) {
+            spec["target"] = json!({"refreshTokenSecretName": format!("{name}{APART}")});
+        }
         let integration = OAuthIntegration::new(&name, serde_json::from_value(spec).expect("a spec"));
         let integrations = Api::<OAuthIntegration>::namespaced(self.client.clone(), &self.namespace);
         integrations.create(&PostParams::default(), &integration).await.expect("an integration");
@@ -262,24 +274,31 @@ impl Fleet {
         let secrets = list.map_err(|_| "no list".to_owned())?.map_err(|error| error.to_string())?.items;
         let now = Timestamp::now();
         let mut bad = vec![];
-        for secret in &secrets {
-            let value = |key: &str| {
-                let data = secret.data.as_ref().and_then(|data| data.get(key)).map(|value| value.0.clone());
-                String::from_utf8(data.unwrap_or_default()).expect("text")
+        let by_name: HashMap<String, &Secret> = secrets.iter().map(|secret| (secret.name_any(), secret)).collect();
+        let value = |name: &str, key: &str| {
+            let data = by_name.get(name).and_then(|secret| secret.data.as_ref()?.get(key)).map(|value| value.0.clone());
+            data.map(|data| String::from_utf8(data).expect("text"))
+        };
+        for number in 0..INTEGRATIONS {
+            let name = format!("it-{number}");
+            let Some(target) = by_name.get(&name) else {
+                bad.push(format!("{name} does not exist"));
+                continue;
             };
-            let (access, refresh) = (value("access_token"), value("refresh_token"));
-            assert!(!access.is_empty() && !refresh.is_empty(), "{} was emptied", secret.name_any());
-            let expires_at = secret.annotations().get("oauth.evolutionx.io/expires-at").and_then(|at| at.parse().ok());
+            let holder = if is_apart(number) { format!("{name}{APART}") } else { name.clone() };
+            assert!(!is_apart(number) || value(&name, "refresh_token").is_none(), "{name} has a refresh token");
+            let (access, refresh) = (value(&name, "access_token"), value(&holder, "refresh_token"));
+            let (Some(_), Some(refresh)) = (access, refresh) else { panic!("{name} or {holder} was emptied") };
+            let expires_at = target.annotations().get("oauth.evolutionx.io/expires-at").and_then(|at| at.parse().ok());
             if !self.servers.values().any(|server| server.is_current(&refresh)) {
-                bad.push(format!("{}: the refresh token is not the current one", secret.name_any()));
+                bad.push(format!("{holder}: the refresh token is not the current one"));
             } else if expires_at.is_none_or(|at: Timestamp| at <= now) {
-                bad.push(format!("{}: expired at {expires_at:?}", secret.name_any()));
+                bad.push(format!("{name}: expired at {expires_at:?}"));
             }
         }
-        match (secrets.len(), bad.as_slice()) {
-            (INTEGRATIONS, []) => Ok(()),
-            (INTEGRATIONS, bad) => Err(format!("{} are not valid, such as {}", bad.len(), bad[0])),
-            (some, _) => Err(format!("{some} Secrets")),
+        match bad.as_slice() {
+            [] => Ok(()),
+            bad => Err(format!("{} are not valid, such as {}", bad.len(), bad[0])),
         }
     }
 }

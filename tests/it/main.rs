@@ -26,6 +26,7 @@ mod rbac;
 mod recipe_pages;
 mod recipes;
 mod reconciliation;
+mod refresh_token_apart;
 mod refresh_token_safety;
 mod renewal;
 mod request_bodies;

@@ -163,6 +163,10 @@ async fn a_user_cannot_have_a_secret_sent_without_the_permission_to_read_it() {
     spec["target"] = json!({"secretName": "of-others"});
     let why = create(&tenant, &world.namespace, "own", &spec).await.expect_err("a target of others");
     assert!(why.contains("user is not allowed to get Secret of-others or Secret own"), "{why}");
+    let mut spec = theirs(json!({}));
+    spec["target"] = json!({"refreshTokenSecretName": "of-others"});
+    let why = create(&tenant, &world.namespace, "own", &spec).await.expect_err("a refresh token in a Secret of others");
+    assert!(why.contains("user is not allowed to get Secret of-others, which spec.target references"), "{why}");
     let bodies: Vec<String> = thief.requests().into_iter().map(|request| request.body).collect();
     assert!(bodies.iter().all(|body| !body.contains(CANARY)), "a Secret of others was sent");
 }

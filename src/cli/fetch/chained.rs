@@ -16,7 +16,8 @@ use crate::spec::{chained_token, credentials};
 pub(crate) fn add(values: &mut Credentials, token: &ChainedToken, manifests: &Manifests) -> Result<(), String> {
     let ChainedToken { credential, from } = token;
     let spec = spec_of(&from.integration, manifests)?;
-    let secret = manifests.secrets.get(&spec.template.secret_name).ok_or_else(|| {
+    let holder = chained_token::other_secret(from, &spec).unwrap_or(&spec.template.secret_name);
+    let secret = manifests.secrets.get(holder).ok_or_else(|| {
         format!(
             "there is no token of OAuthIntegration {}: put its manifest before this one, or pass its Secret",
             from.integration

@@ -100,10 +100,12 @@ pub async fn run(arguments: FetchArgs) -> ExitCode {
             worst = worst.max(USAGE);
         }
         match result {
-            Ok(secret) => {
-                // For integrations that follow, which may need its token.
-                manifests.secrets.insert(secret.name_any(), secret.clone());
-                println!("---\n{}", render(secret, show_tokens));
+            Ok(written) => {
+                for secret in written {
+                    // For integrations that follow, which may need its token.
+                    manifests.secrets.insert(secret.name_any(), secret.clone());
+                    println!("---\n{}", render(secret, show_tokens));
+                }
             }
             Err(failure) => {
                 eprintln!("error: {name}: {}: {}", failure.reason, failure.message);
@@ -126,7 +128,8 @@ struct Settings {
 
 /// The result for one integration.
 struct Fetched {
-    result: Result<Secret, RequestError>,
+    /// The Secrets that the operator would write.
+    result: Result<Vec<Secret>, RequestError>,
     /// The credentials Secret with the new refresh token.
     refresh_token: Option<Secret>,
 }
@@ -208,7 +211,10 @@ async fn fetch(client: &Client, integration: &OAuthIntegration, manifests: &Mani
         }
         let owner = integration.controller_owner_ref(&()).unwrap_or_default();
         let namespace = integration.namespace().unwrap_or_default();
-        secret::build_secret(&namespace, &owner, None, &spec.template, &issued.content)
+        let (template, content) = (&spec.template, &issued.content);
+        let refresh_token = secret::build_refresh_token_secret(&namespace, &owner, None, template, content);
+        let target = secret::build_secret(&namespace, &owner, None, template, content);
+        refresh_token.filter(|_| content.refresh_token.is_some()).into_iter().chain([target]).collect()
     });
     Fetched { result, refresh_token }
 }

@@ -55,6 +55,8 @@ fn parsed(watched: &GuardedIntegration) -> Option<&OAuthIntegration> {
 
 /// The target of another integration, as it was read.
 struct Link {
+    /// The uid of the integration.
+    uid: String,
     spec: ValidatedSpec,
     secret: Secret,
     snapshot: TargetSnapshot,
@@ -67,7 +69,8 @@ impl Drop for Link {
 }
 
 /// Adds the token of the other integration to the credentials, with the restrictions of its owners, and returns the
-/// version of all of them. Two calls for each integration in the chain; three if it also uses a ServiceAccount.
+/// version of all of them. Two calls for each integration in the chain; one
+/// more if it also uses a ServiceAccount, or if its refresh token is in a Secret of its own.
 pub(crate) async fn read(
     context: &Context,
     secrets: &Api<Secret>,
@@ -77,7 +80,21 @@ pub(crate) async fn read(
 ) -> Result<String, ReadError> {
     let ChainedToken { credential, from } = token;
     let first = load(context, secrets, from, Some(now())).await?;
-    let value = chained_token::read(from, &first.spec, &first.secret).map_err(ReadError::dependency_missing)?;
+    let value = match chained_token::other_secret(from, &first.spec) {
+        None => chained_token::read(from, &first.spec, &first.secret),
+        Some(name) => {
+            let other = read_secret(secrets, from, name).await?;
+            let link = Link {
+                uid: first.uid.clone(),
+                spec: first.spec.clone(),
+                snapshot: TargetSnapshot::of(&other),
+                secret: other,
+            };
+            chained_token::check(from, &first.uid, &link.spec, &link.snapshot, None)
+                .and_then(|()| chained_token::read(from, &link.spec, &link.secret))
+        }
+    };
+    let value = value.map_err(ReadError::dependency_missing)?;
     values.set(*credential, Some(value));
     values.chained = Some(*credential);
     let of_owner = restrict(context, secrets, values, &first.spec, from).await?;
@@ -119,16 +136,20 @@ async fn load(
         ))
     })?;
     let target = &spec.template.secret_name;
-    let failed = |source: ApiError| Error::ReadTarget { name: target.clone(), source: Box::new(source) };
-    let secret = with_timeout(secrets.get_opt(target)).await.map_err(|error| ReadError::Failed(failed(error)))?;
-    let secret = secret.ok_or_else(|| {
-        ReadError::dependency_missing(format!("OAuthIntegration {name} has no token yet: see its condition Ready"))
-    })?;
+    let secret = read_secret(secrets, from, target).await?;
     let snapshot = TargetSnapshot::of(&secret);
-    let link = Link { spec, secret, snapshot };
-    let uid = other.uid().unwrap_or_default();
-    chained_token::check(from, &uid, &link.spec, &link.snapshot, now).map_err(ReadError::dependency_missing)?;
+    let link = Link { uid: other.uid().unwrap_or_default(), spec, secret, snapshot };
+    chained_token::check(from, &link.uid, &link.spec, &link.snapshot, now).map_err(ReadError::dependency_missing)?;
     Ok(link)
+}
+
+async fn read_secret(secrets: &Api<Secret>, from: &TokenFrom, secret: &str) -> Result<Secret, ReadError> {
+    let failed = |source: ApiError| Error::ReadTarget { name: secret.to_owned(), source: Box::new(source) };
+    let found = with_timeout(secrets.get_opt(secret)).await.map_err(|error| ReadError::Failed(failed(error)))?;
+    found.ok_or_else(|| {
+        let name = &from.integration;
+        ReadError::dependency_missing(format!("OAuthIntegration {name} has no token yet: see its condition Ready"))
+    })
 }
 
 /// A token may be sent where the owners of the credentials with which it was obtained allow it, and nowhere else: an

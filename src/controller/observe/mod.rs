@@ -42,6 +42,7 @@ use crate::failpoints::failpoint;
 use crate::spec::expiry::DeclaredExpiry;
 use crate::spec::validated::ValidatedSpec;
 use crate::target::annotations;
+use crate::target::snapshot::TargetSnapshot;
 
 /// How long a deletion waits for objects that must be read before tokens can be revoked.
 const DELETION_TIMEOUT: SignedDuration = SignedDuration::from_secs(30);
@@ -82,7 +83,10 @@ async fn read_missing(context: &Context, integration: &OAuthIntegration, observe
     let secrets = Api::<Secret>::namespaced(context.client.clone(), &integration.namespace().unwrap_or_default());
     loop {
         let plan = plan(observed);
-        let Some(Reads { credentials, target, previous_target }) = missing_reads(observed, &plan) else { break };
+        let Some(Reads { credentials, target, previous_target, refresh_tokens }) = missing_reads(observed, &plan)
+        else {
+            break;
+        };
         let purpose = if matches!(plan, Plan::Revoke { .. }) { Purpose::Revocation } else { Purpose::Request };
         let (credentials, target) = tokio::join!(
             OptionFuture::from(credentials.then(|| secrets::read(context, &secrets, &spec, purpose))),
@@ -98,6 +102,9 @@ async fn read_missing(context: &Context, integration: &OAuthIntegration, observe
         }
         if previous_target {
             target::read_previous(&secrets, observed, &spec).await?;
+        }
+        if refresh_tokens {
+            target::read_refresh_tokens(context, &secrets, observed, &spec).await?;
         }
     }
     if let Some(message) = observed.missing_refresh_token() {
@@ -117,15 +124,11 @@ fn observe_cached(context: &Context, integration: &OAuthIntegration) -> Observed
         Checked::Invalid(message) => Err(message),
         Checked::Valid | Checked::Unknown => Ok(spec),
     });
-    let known = context.targets.for_integration(&namespace, &uid).into_iter();
+    let mut known = context.targets.for_integration(&namespace, &uid);
     let wanted = spec.as_ref().map_or(observed.name.as_str(), |spec| spec.template.secret_name.as_str());
-    let (current, previous_targets): (Vec<_>, Vec<_>) = known.partition(|snapshot| snapshot.name == wanted);
-    let target = match current.into_iter().next() {
-        None => TargetState::Absent,
-        Some(snapshot) if snapshot.is_owned_by(&uid) => TargetState::Owned(snapshot),
-        // Under the uid of this integration, but not its own: there is no other owner to name.
-        Some(_) => TargetState::NotOwned(None),
-    };
+    let target = take(&mut known, wanted, &uid);
+    let refresh_token_secret = spec.as_ref().ok().and_then(|spec| spec.template.refresh_token_secret.as_deref());
+    let refresh_token_target = refresh_token_secret.map_or(TargetState::Absent, |name| take(&mut known, name, &uid));
     let (version, declared_expiry) =
         spec.as_ref().map_or((None, None), |spec| known_credentials(context, &namespace, spec));
     Observed {
@@ -133,7 +136,8 @@ fn observe_cached(context: &Context, integration: &OAuthIntegration) -> Observed
         target_not_allowed: spec.as_ref().ok().and_then(|spec| context.target_policy.check(&spec.template).err()),
         credentials: CredentialsState::NotRead(version),
         declared_expiry,
-        previous_targets,
+        previous_targets: known,
+        refresh_token_target,
         write_pending: has_pending_write(context, &uid, &target),
         target,
         not_before: context.states.not_before(&uid),
@@ -147,6 +151,18 @@ fn observe_cached(context: &Context, integration: &OAuthIntegration) -> Observed
         spec,
         status: context.states.newest_status(&uid, annotations::version(&integration.metadata), &observed.status),
         ..observed
+    }
+}
+
+/// Takes the Secret with this name out of those of an integration.
+fn take(known: &mut Vec<Arc<TargetSnapshot>>, name: &str, uid: &str) -> TargetState {
+    let Some(position) = known.iter().position(|snapshot| snapshot.name == name) else { return TargetState::Absent };
+    let snapshot = known.swap_remove(position);
+    if snapshot.is_owned_by(uid) {
+        TargetState::Owned(snapshot)
+    } else {
+        // Under the uid of this integration, but not its own: there is no other owner to name.
+        TargetState::NotOwned(None)
     }
 }
 

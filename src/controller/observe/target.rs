@@ -30,7 +30,9 @@ pub(crate) async fn verify(
 ) -> Result<(), Error> {
     let stays = matches!(plan(observed), Plan::Rewrite { .. } | Plan::Wait { reason: Reason::TokenValid, .. });
     let Ok(spec) = observed.spec.clone() else { return Ok(()) };
-    if !stays || !observed.snapshot().is_some_and(TargetSnapshot::is_unread) {
+    let is_unread = observed.snapshot().is_some_and(TargetSnapshot::is_unread);
+    let is_refresh_token_unread = observed.refresh_token_snapshot().is_some_and(|snapshot| snapshot.is_unread());
+    if !stays || !(is_unread || is_refresh_token_unread) {
         return Ok(());
     }
     let namespace = integration.namespace().unwrap_or_default();
@@ -39,8 +41,13 @@ pub(crate) async fn verify(
         observed.throttled_until = to_wall_clock(observed, turn);
         return Ok(());
     }
-    let target = get(&secrets, &spec.template.secret_name).await?;
-    record(context, observed, &spec, target);
+    if is_unread {
+        let target = get(&secrets, &spec.template.secret_name).await?;
+        record(context, observed, &spec, target);
+    }
+    if is_refresh_token_unread {
+        read_refresh_tokens(context, &secrets, observed, &spec).await?;
+    }
     Ok(())
 }
 
@@ -65,29 +72,69 @@ pub(crate) async fn read_previous(
     Ok(())
 }
 
+/// Reads the Secrets that may hold the refresh token, other than the target. After a crash between two writes, more
+/// than one may hold one: the latest is the one that the server knows.
+pub(crate) async fn read_refresh_tokens(
+    context: &Context,
+    secrets: &Api<Secret>,
+    observed: &mut Observed,
+    spec: &ValidatedSpec,
+) -> Result<(), Error> {
+    for name in observed.refresh_token_secrets() {
+        let secret = get(secrets, &name).await?;
+        let is_wanted = spec.template.refresh_token_secret.as_ref() == Some(&name);
+        let seen = seen(context, observed, secret.as_deref());
+        if let (TargetState::Absent, Some(known)) = (&seen, observed.refresh_token_snapshot().filter(|_| is_wanted)) {
+            context.targets.remove(known);
+        }
+        if let (TargetState::Owned(snapshot), Some(secret)) = (&seen, &secret) {
+            observed.stored.add_refresh_token(snapshot, secret, &spec.template.keys);
+        }
+        if is_wanted {
+            observed.refresh_token_target = seen;
+        } else if matches!(seen, TargetState::Absent) {
+            observed.previous_targets.retain(|previous| previous.name != name);
+        }
+        if let Some(mut secret) = secret {
+            call::wipe(&mut secret);
+        }
+    }
+    observed.refresh_tokens_were_read = true;
+    Ok(())
+}
+
 /// Records the target that was read, in the observation and in the cache.
 pub(crate) fn record(context: &Context, observed: &mut Observed, spec: &ValidatedSpec, secret: Option<Box<Secret>>) {
     observed.target_was_read = true;
-    let Some(mut secret) = secret else {
-        if let TargetState::Owned(snapshot) = &observed.target {
-            context.targets.remove(snapshot);
+    let seen = seen(context, observed, secret.as_deref());
+    match (&seen, &secret) {
+        (TargetState::Owned(_), Some(secret)) => observed.stored = stored_tokens(secret, spec),
+        (TargetState::Absent, _) => {
+            if let TargetState::Owned(snapshot) = &observed.target {
+                context.targets.remove(snapshot);
+            }
         }
-        observed.target = TargetState::Absent;
-        return;
-    };
-    let snapshot = TargetSnapshot::of(&secret);
-    let is_owned = snapshot.is_owned_by(&observed.uid) || observed.may_take_over(&snapshot);
-    if is_owned && annotations::has_managed_by_label(&secret) {
-        observed.target = TargetState::Owned(Arc::new(snapshot.clone()));
-        observed.stored = stored_tokens(&secret, spec);
-        // A retained Secret is cached after it has been taken over.
-        if snapshot.integration_uid == observed.uid {
-            context.targets.upsert(snapshot);
-        }
-    } else {
-        observed.target = TargetState::NotOwned(other_owner(context, &snapshot, observed));
+        _ => {}
     }
-    call::wipe(&mut secret);
+    observed.target = seen;
+    if let Some(mut secret) = secret {
+        call::wipe(&mut secret);
+    }
+}
+
+/// Whether a Secret that was read belongs to the integration. If so, it is cached.
+fn seen(context: &Context, observed: &Observed, secret: Option<&Secret>) -> TargetState {
+    let Some(secret) = secret else { return TargetState::Absent };
+    let snapshot = TargetSnapshot::of(secret);
+    let is_owned = snapshot.is_owned_by(&observed.uid) || observed.may_take_over(&snapshot);
+    if !is_owned || !annotations::has_managed_by_label(secret) {
+        return TargetState::NotOwned(other_owner(context, &snapshot, observed));
+    }
+    // A retained Secret is cached after it has been taken over.
+    if snapshot.integration_uid == observed.uid {
+        context.targets.upsert(snapshot.clone());
+    }
+    TargetState::Owned(Arc::new(snapshot))
 }
 
 /// The name of the existing integration that a Secret belongs to, if it is another one.
@@ -106,5 +153,6 @@ fn stored_tokens(secret: &Secret, spec: &ValidatedSpec) -> StoredTokens {
         initial_refresh_token_hash: provenance.refresh_token_hash,
         credentials_name: provenance.credentials_name,
         binding: provenance.binding,
+        refresh_token_secret: None,
     }
 }

@@ -13,8 +13,8 @@ pub(crate) mod work;
 pub(crate) mod write_error;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
 use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::{Api, ResourceExt};
 
 use crate::acquisition;
 use crate::acquisition::Acquired;
@@ -112,24 +112,29 @@ async fn renew(work: &Work<'_>, reason: Reason, reserved: Option<Reserved>) -> O
 /// permission prevents the request instead of losing its response.
 async fn dry_run_write(work: &Work<'_>) -> Result<(), RequestError> {
     let Work { context, observed, spec, namespace, owner, .. } = work;
-    let sends_refresh_token = spec.token_request.grant.is_refresh() && observed.refresh_token().is_some();
-    if !sends_refresh_token || observed.snapshot().is_some() {
+    if !spec.token_request.grant.is_refresh() || observed.refresh_token().is_none() {
         return Ok(());
     }
-    let placeholder = TargetContent::placeholder(observed.now);
-    let secret = secret::build_secret(namespace, owner, None, &spec.template, &placeholder);
-    context.count_write(namespace);
-    let params = PostParams { dry_run: true, field_manager: Some(MANAGER.to_owned()) };
+    let content = TargetContent::placeholder(observed.now);
+    let target = || secret::build_secret(namespace, owner, None, &spec.template, &content);
+    let target = observed.snapshot().is_none().then(target);
+    let is_known = observed.refresh_token_snapshot().is_some();
+    let refresh_token = secret::build_refresh_token_secret(namespace, owner, None, &spec.template, &content);
     let secrets = Api::<Secret>::namespaced(context.client.clone(), namespace);
-    with_timeout(secrets.create(&params, &secret)).await.map(|_| ()).map_err(|error| {
-        let (name, problem) = (&spec.template.secret_name, describe_api_error(&error, &[]));
-        RequestError::new(
-            Reason::TargetDryRunFailed,
-            format!(
-                "Secret {name} could not be written ({problem}): the refresh token was not sent, because its successor would be lost"
-            ),
-        )
-    })
+    for secret in refresh_token.filter(|_| !is_known).into_iter().chain(target) {
+        context.count_write(namespace);
+        let params = PostParams { dry_run: true, field_manager: Some(MANAGER.to_owned()) };
+        with_timeout(secrets.create(&params, &secret)).await.map_err(|error| {
+            let (name, problem) = (secret.name_any(), describe_api_error(&error, &[]));
+            RequestError::new(
+                Reason::TargetDryRunFailed,
+                format!(
+                    "Secret {name} could not be written ({problem}): the refresh token was not sent, because its successor would be lost"
+                ),
+            )
+        })?;
+    }
+    Ok(())
 }
 
 /// Saves the new refresh token of a response that is otherwise unusable: the next attempt needs it. If it cannot be

@@ -1,11 +1,12 @@
 //! Writes a token into its Secret.
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::api::{PartialObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::Status;
 use kube::core::response::StatusCause;
-use kube::{Api, Resource};
+use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
 use tracing::{debug, warn};
 
@@ -14,7 +15,7 @@ use crate::api::names::MANAGER;
 use crate::controller::cache::state::PendingWrite;
 use crate::controller::context::Context;
 use crate::controller::perform::work::Work;
-use crate::controller::perform::write_error::write_error;
+use crate::controller::perform::write_error::{NotWritten, write_error};
 use crate::decision::outcome::{Outcome, Written};
 use crate::error_report::chain;
 use crate::failpoints::failpoint;
@@ -28,7 +29,10 @@ const FLUSH_RETRY_INTERVAL: std::time::Duration = std::time::Duration::from_mill
 /// Writes a pending token, and then schedules the revocation of the superseded token, if the spec requires it.
 pub(crate) async fn save(work: &Work<'_>, pending: &PendingWrite, newly_issued: bool) -> Outcome {
     let Work { context, observed, .. } = *work;
-    match persist(context, &observed.uid, observed.snapshot(), pending).await {
+    let known =
+        Known { target: observed.snapshot(), refresh_token: observed.refresh_token_snapshot().map(AsRef::as_ref) };
+    let is_kept = observed.has_stored_refresh_token(&pending.issued.content);
+    match persist(context, &observed.uid, known, pending, is_kept).await {
         Ok(Persisted::Superseded) => Outcome::Nothing,
         Ok(Persisted::Written) => {
             // Only after workloads can read the new token. If the integration no longer exists, nothing would remove
@@ -53,13 +57,20 @@ pub async fn flush(context: &Context) {
             return;
         }
         for (uid, pending) in all {
-            let known = context.targets.for_integration(&pending.namespace, &uid);
-            let known = known.iter().find(|snapshot| snapshot.name == pending.template.secret_name);
-            let Err(error) = persist(context, &uid, known.map(AsRef::as_ref), &pending).await else { continue };
+            let all = context.targets.for_integration(&pending.namespace, &uid);
+            let find = |name: &String| all.iter().find(|known| known.name == *name).map(AsRef::as_ref);
+            let PendingWrite { template, .. } = &*pending;
+            let known = Known {
+                target: find(&template.secret_name),
+                refresh_token: template.refresh_token_secret.as_ref().and_then(find),
+            };
+            let Err(NotWritten { error, is_known, .. }) = persist(context, &uid, known, &pending, false).await else {
+                continue;
+            };
             match error.status() {
                 // The known Secret was deleted or replaced, which watches no longer report: the next attempt creates
                 // it.
-                Some(status) if known.is_some() && is_replaced(status) => {}
+                Some(status) if is_known && is_replaced(status) => {}
                 // The namespace was deleted: the token is no longer needed.
                 Some(status) if status.is_not_found() => context.states.clear_pending(&uid),
                 _ => {
@@ -85,22 +96,56 @@ enum Persisted {
     Superseded,
 }
 
-/// Writes a pending token, updates the cache, and drops the pending token after the Secret contains it or a newer
-/// one.
+/// The known Secrets that a write replaces.
+#[derive(Clone, Copy)]
+struct Known<'a> {
+    target: Option<&'a TargetSnapshot>,
+    refresh_token: Option<&'a TargetSnapshot>,
+}
+
+/// Writes a pending token, and drops it after the Secrets contain it or a newer one. `is_kept`: the Secret for the
+/// refresh token need not be written.
 async fn persist(
     context: &Context,
     uid: &str,
-    known: Option<&TargetSnapshot>,
+    known: Known<'_>,
     pending: &PendingWrite,
-) -> Result<Persisted, ApiError> {
-    let (snapshot, persisted) = match write_secret(context, known, pending).await {
+    is_kept: bool,
+) -> Result<Persisted, NotWritten> {
+    let PendingWrite { namespace, owner, template, issued: IssuedToken { content, .. }, .. } = pending;
+    let target = known.target.filter(|known| known.name == template.secret_name);
+    let secret = known.refresh_token.filter(|known| Some(&known.name) == template.refresh_token_secret.as_ref());
+    let is_needed = !is_kept && (content.refresh_token.is_some() || secret.is_some());
+    // First: after a crash between the two writes, the next renewal finds the refresh token that the server knows.
+    if let Some(built) = secret::build_refresh_token_secret(namespace, owner, secret, template, content)
+        && is_needed
+    {
+        write(context, secret, built, content.refresh_token_at.unwrap_or(content.times.issued_at)).await?;
+        failpoint!("after-refresh-token");
+    }
+    let built = secret::build_secret(namespace, owner, target, template, content);
+    let persisted = write(context, target, built, content.times.issued_at).await?;
+    failpoint!("after-secret");
+    context.states.clear_pending(uid);
+    Ok(persisted)
+}
+
+/// Writes a Secret and updates the cache. `issued_at`: when its tokens were issued.
+async fn write(
+    context: &Context,
+    known: Option<&TargetSnapshot>,
+    secret: Secret,
+    issued_at: Timestamp,
+) -> Result<Persisted, NotWritten> {
+    let name = secret.name_any();
+    let (snapshot, persisted) = match write_secret(context, known, secret, issued_at).await {
         Ok(written) => written,
         Err(error) => {
             // The known Secret was replaced: the next reconciliation reads the new one.
             if let (true, Some(known)) = (error.status().is_some_and(is_replaced), known) {
                 context.targets.remove(known);
             }
-            return Err(error);
+            return Err(NotWritten { secret: name, error, is_known: known.is_some() });
         }
     };
     // A retained Secret was cached under the uid of the previous integration of this name.
@@ -108,7 +153,6 @@ async fn persist(
         context.targets.remove(known);
     }
     context.targets.upsert(snapshot);
-    context.states.clear_pending(uid);
     Ok(persisted)
 }
 
@@ -125,13 +169,12 @@ fn is_replaced(status: &Status) -> bool {
 async fn write_secret(
     context: &Context,
     known: Option<&TargetSnapshot>,
-    pending: &PendingWrite,
+    mut secret: Secret,
+    issued_at: Timestamp,
 ) -> Result<(TargetSnapshot, Persisted), ApiError> {
-    let PendingWrite { namespace, owner, template, issued, superseded: _, claim: _ } = pending;
+    let namespace = &secret.namespace().unwrap_or_default();
     let secrets = Api::<Secret>::namespaced(context.client.clone(), namespace);
     context.count_write(namespace);
-    let known = known.filter(|known| known.name == template.secret_name);
-    let mut secret = secret::build_secret(namespace, owner, known, template, &issued.content);
     let Some(known) = known else {
         let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         let written = with_timeout(secrets.create(&params, &secret)).await?;
@@ -141,7 +184,7 @@ async fn write_secret(
         // Another replica may have written in the meantime: a newer token is kept, and the version turns a concurrent
         // write into a conflict.
         let live = TargetSnapshot::of(&with_timeout(secrets.get(&known.name)).await?);
-        if live.times.is_some_and(|times| times.issued_at > issued.content.times.issued_at) {
+        if live.times.is_some_and(|times| times.issued_at > issued_at) {
             return Ok((live, Persisted::Superseded));
         }
         secret.metadata.resource_version = Some(live.version.to_string());
@@ -156,12 +199,11 @@ async fn write_secret(
         // tried again with the next write.
         let status = error.status().filter(|status| matches!(status.code, 400..=499) && status.code != 429);
         let Some(status) = status else { return Err(error) };
-        let name = &pending.owner.name;
-        debug!(namespace, name, code = status.code, "the managed fields of the target were not migrated");
+        let secret = &known.name;
+        debug!(namespace, secret, code = status.code, "the managed fields of the Secret were not migrated");
     }
     let params = PatchParams::apply(MANAGER).force();
     let written = with_timeout(secrets.patch(&known.name, &params, &Patch::Apply(&secret))).await?;
-    failpoint!("after-secret");
     Ok((snapshot(&written, &secret), Persisted::Written))
 }
 

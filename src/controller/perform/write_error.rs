@@ -9,7 +9,17 @@ use crate::kube_api::call::ApiError;
 use crate::oauth::error::RequestError;
 use crate::oauth::redaction::redact::redact;
 
-pub(crate) fn write_error(error: &ApiError, pending: &PendingWrite) -> RequestError {
+/// Why a Secret was not written.
+pub(crate) struct NotWritten {
+    /// Its name.
+    pub(crate) secret: String,
+    pub(crate) error: ApiError,
+    /// Whether the operator knew it.
+    pub(crate) is_known: bool,
+}
+
+pub(crate) fn write_error(not_written: &NotWritten, pending: &PendingWrite) -> RequestError {
+    let NotWritten { secret: name, error, .. } = not_written;
     let content = &pending.issued.content;
     let mut secrets: Vec<(String, SecretString)> = Vec::new();
     secrets.extend(content.access_token.clone().map(|token| ("access_token".to_owned(), token)));
@@ -21,7 +31,6 @@ pub(crate) fn write_error(error: &ApiError, pending: &PendingWrite) -> RequestEr
         data.chain(content.previous.iter().map(|previous| previous.token.clone()))
             .map(|value| ("data".to_owned(), value)),
     );
-    let name = &pending.template.secret_name;
     let problem = describe_api_error(error, &secrets);
     RequestError::new(
         Reason::TargetWriteFailed,

@@ -179,9 +179,10 @@ fn track(context: &Context, watched: &GuardedIntegration) {
     let DeserializeGuard(Ok(integration)) = watched else { return };
     let name = integration.name_any();
     let target = integration.spec.target.secret_name.clone().unwrap_or_else(|| name.clone());
+    let refresh_token = integration.spec.target.refresh_token_secret_name.clone();
     let credentials = integration.spec.credentials.as_ref().map(|credentials| credentials.secret_name.clone());
     let tokens = chain::dependency(&integration.spec).map(references::tokens_of);
-    let names = credentials.into_iter().chain([target]).chain(tokens).collect();
+    let names = credentials.into_iter().chain([target]).chain(refresh_token).chain(tokens).collect();
     context.secret_references.set_references(&integration.namespace().unwrap_or_default(), &name, names);
 }
 

@@ -58,6 +58,17 @@ pub fn needs_previous(expression: &Expression) -> bool {
     expression.text().contains("previous_access_token")
 }
 
+/// Whether an expression names the refresh token, as it is stored or in the response.
+#[must_use]
+pub fn names_refresh_token(text: &str) -> bool {
+    const NAME: &str = "refresh_token";
+    let is_part = |next: char| next.is_ascii_alphanumeric() || next == '_';
+    text.match_indices(NAME).any(|(at, _)| {
+        let (before, after) = (text[..at].chars().next_back(), text[at + NAME.len()..].chars().next());
+        !before.is_some_and(is_part) && !after.is_some_and(is_part)
+    })
+}
+
 /// Whether a text contains `$`, which is the input, other than as the beginning of a name.
 fn has_bare_dollar(text: &str) -> bool {
     let follows = |at: usize| text[at + 1..].chars().next();
@@ -81,6 +92,17 @@ mod tests {
         for text in ["access_token", "'Bearer ' & access_token", "$base64encode(scope)", "$map([1], function($v) {$v})"]
         {
             assert!(!needs_response(&expression(text)), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_the_refresh_token_is_found_as_a_word() {
+        for text in ["refresh_token", "response.refresh_token", "access_token & refresh_token", "'x' & $.refresh_token"]
+        {
+            assert!(names_refresh_token(text), "{text}");
+        }
+        for text in ["access_token", "response.refresh_token_expires_in", "old_refresh_token"] {
+            assert!(!names_refresh_token(text), "{text}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod rules;
 
+use kube::api::{Patch, PatchParams};
 use rules::{RULES, Rule};
 use serde_json::{Value, json};
 use test_support::world::{World, client_credentials};
@@ -156,6 +157,28 @@ async fn the_type_of_an_existing_target_cannot_change() {
     assert!(admitted.status.success(), "{}", String::from_utf8_lossy(&admitted.stderr));
 }
 
+#[tokio::test]
+async fn the_target_and_the_secret_for_the_refresh_token_cannot_change_places() {
+    let world = World::new("places").await;
+    let mut spec = client_credentials("https://login.example.com/token");
+    spec["target"] = json!({"refreshTokenSecretName": "apart"});
+    world.integration("it", &spec).await;
+    let patch = async |target: Value| {
+        let patch = Patch::Merge(json!({"spec": {"target": target}}));
+        world.integrations().patch("it", &PatchParams::default(), &patch).await.map_err(|error| error.to_string())
+    };
+    for target in [
+        json!({"secretName": "apart", "refreshTokenSecretName": "it"}),
+        json!({"secretName": "apart", "refreshTokenSecretName": null}),
+        json!({"secretName": "other", "refreshTokenSecretName": "it"}),
+    ] {
+        let error = patch(target.clone()).await.expect_err("it is rejected");
+        assert!(error.contains("cannot become the target"), "{target}: {error}");
+    }
+    patch(json!({"secretName": "other", "refreshTokenSecretName": "another"})).await.expect("new names");
+    patch(json!({"secretName": "apart"})).await.expect("a name that is free again");
+}
+
 #[test]
 fn every_rule_of_the_crd_is_in_the_table() {
     let mut messages = Vec::new();
@@ -168,7 +191,9 @@ fn every_rule_of_the_crd_is_in_the_table() {
     messages.sort_unstable();
     messages.dedup();
     let mut known: Vec<&str> = RULES.iter().map(|rule| rule.message).collect();
+    // Rules about changes have tests of their own.
     known.push("target.type of an existing Secret cannot be changed");
+    known.push("a Secret cannot become the target after it was spec.target.refreshTokenSecretName");
     for message in &messages {
         assert!(known.iter().any(|known| message.starts_with(known)), "no test for: {message}");
     }

@@ -123,6 +123,26 @@ pub const RULES: &[Rule] = &[
         rejected: || vec![at("target.secretName", &json!("credentials")), at("credentials.secretName", &json!("NAME"))],
     },
     Rule {
+        message: "spec.target.refreshTokenSecretName must differ",
+        accepted: || vec![at("target.refreshTokenSecretName", &json!("other"))],
+        rejected: || {
+            vec![
+                at("target.refreshTokenSecretName", &json!("credentials")),
+                json!({"target": {"secretName": "one", "refreshTokenSecretName": "one"}}),
+            ]
+        },
+    },
+    Rule {
+        message: "target.refreshTokenSecretName must be a valid name for a Secret",
+        accepted: || each("target.refreshTokenSecretName", &["a", "a.b-c"]),
+        rejected: || each("target.refreshTokenSecretName", &["A", "a_b", "a..b"]),
+    },
+    Rule {
+        message: "target.refreshTokenSecretName must not begin with sh.helm.release.v1.",
+        accepted: || each("target.refreshTokenSecretName", &["sh.helm", "my-bootstrap-token-x"]),
+        rejected: || each("target.refreshTokenSecretName", &["sh.helm.release.v1.web.v2", "bootstrap-token-abcdef"]),
+    },
+    Rule {
         message: "resource.key must not be a parameter that the grant itself sets",
         accepted: || {
             vec![

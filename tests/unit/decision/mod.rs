@@ -1,5 +1,6 @@
 //! Guarantee: `plan` and `settle` decide as designed for every sequence of events.
 
+mod apart;
 mod expiry;
 mod model;
 mod table;
@@ -94,6 +95,7 @@ fn healthy() -> Observed {
         },
         template_hash: spec.template.hash.clone(),
         has_rotated: false,
+        refresh_token_secret: None,
         integrity: Integrity::Intact,
         has_update_managed_fields: false,
         looks: Looks::default(),
@@ -252,10 +254,10 @@ fn each_secret_that_a_plan_needs_is_read_once() {
     let stateless = Ok(Arc::new(ValidatedSpec::parse("it", &client_credentials).expect("a valid spec")));
     let resolved = CredentialsState::Resolved(credentials("first"), "1".to_owned());
     let previous = vec![Arc::new(healthy().snapshot().expect("a snapshot").clone())];
-    let (both, none) = (Reads { credentials: true, target: true, previous_target: false }, None);
+    let (both, none) = (Reads { credentials: true, target: true, ..Reads::default() }, None);
     let credentials_only = Reads { target: false, ..both };
     let target_only = Reads { credentials: false, ..both };
-    let previous_only = Reads { credentials: false, target: false, previous_target: true };
+    let previous_only = Reads { previous_target: true, ..Reads::default() };
     let cases = [
         ("nothing to do", wait, healthy(), none),
         ("nothing can be done", stall, healthy(), none),
@@ -366,12 +368,11 @@ fn with_stored_token(changes: &serde_json::Value, binding_of: impl Fn(&Validated
     observed.spec = Ok(spec);
     observed.credentials = CredentialsState::Resolved(credentials("first"), "1".to_owned());
     observed.stored = StoredTokens {
-        content: None,
         refresh_token: Some("stored".to_owned().into()),
-        dpop_key: None,
         credentials_name: "credentials".to_owned(),
         binding,
         initial_refresh_token_hash: Some(fingerprint::salted(&["first"])),
+        ..StoredTokens::default()
     };
     observed
 }

@@ -168,15 +168,14 @@ impl Model {
         });
         std::mem::swap(&mut observed.target, &mut self.observed.target);
         self.observed.stored = StoredTokens {
-            content: None,
             refresh_token: Some(self.current.clone().into()),
-            dpop_key: None,
             credentials_name: "credentials".to_owned(),
             binding: self.observed.spec.as_ref().map(|spec| spec.binding.clone()).unwrap_or_default(),
             initial_refresh_token_hash: self
                 .observed
                 .snapshot()
                 .and_then(|snapshot| snapshot.provenance.refresh_token_hash.clone()),
+            ..StoredTokens::default()
         };
         times
     }
