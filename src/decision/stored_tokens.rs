@@ -36,7 +36,7 @@ impl Observed {
         Some(if self.withholds_refresh_token() {
             let secret = spec.template.refresh_token_secret.as_ref().unwrap_or(&spec.template.secret_name);
             credentials::withheld_refresh_token_message(&spec.credentials, secret)
-        } else if let Some(lost) = self.missing_refresh_token_secret() {
+        } else if let Some(lost) = self.snapshot().and_then(|snapshot| snapshot.refresh_token_elsewhere()) {
             credentials::lost_refresh_token_message(&spec.credentials, lost)
         } else {
             credentials::missing_refresh_token_message(&spec.credentials)
@@ -64,7 +64,7 @@ impl Observed {
         match (first, current.filter(|_| !self.withholds_refresh_token())) {
             // The initial token was already spent: sending it again could revoke the chain, which may still be
             // needed.
-            (first, None) if current.is_some() || self.has_lost_rotated_token() => {
+            (first, None) if current.is_some() || self.has_replaced_initial_token() => {
                 first.filter(|first| !is_spent(first, initial_refresh_token_hash))
             }
             (first, None) => first,
@@ -226,9 +226,9 @@ impl Observed {
         elsewhere.or_else(|| self.snapshot()).map(|snapshot| &snapshot.provenance)
     }
 
-    /// Whether the server has replaced the initial refresh token, and the Secret with the current one was deleted.
-    fn has_lost_rotated_token(&self) -> bool {
-        self.missing_refresh_token_secret().is_some() && self.snapshot().is_some_and(|snapshot| snapshot.has_rotated)
+    /// Whether the server has replaced the initial refresh token, and its successor is, or was, in another Secret.
+    fn has_replaced_initial_token(&self) -> bool {
+        self.snapshot().is_some_and(|snapshot| snapshot.has_rotated && snapshot.refresh_token_elsewhere().is_some())
     }
 
     /// Whether the spec sends stored tokens to the server that issued those of this origin, or their owner restricts

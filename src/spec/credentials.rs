@@ -203,14 +203,14 @@ pub fn missing_refresh_token_message(source: &CredentialsSource) -> String {
     )
 }
 
-/// The message for a refresh token that the server has replaced, and whose successor was in a Secret that was deleted.
+/// The message for a refresh token that the server has replaced, and whose successor was in another Secret.
 #[must_use]
-pub fn lost_refresh_token_message(source: &CredentialsSource, deleted: &str) -> String {
+pub fn lost_refresh_token_message(source: &CredentialsSource, holder: &str) -> String {
     let secret_name = source.secret_name.as_deref().unwrap_or_default();
     let field = source.fields.iter().find(|field| field.credential == Credential::RefreshToken);
     let key = field.map_or(Credential::RefreshToken.key(), |field| &field.key);
     format!(
-        "Secret {deleted} with the refresh token was deleted, and the server has replaced the one in Secret {secret_name}: put a new one under its key {key}"
+        "Secret {holder} no longer has the refresh token, and the server has replaced the one in Secret {secret_name}: put a new one under its key {key}"
     )
 }
 

@@ -167,11 +167,7 @@ async fn a_deleted_refresh_token_is_noticed_at_once_and_the_first_one_is_not_sen
     held_by(&world, &server, APART).await;
     world.delete_secret(APART).await;
     let stalled = world.condition("it", "Stalled", "True", "CredentialsMissing").await;
-    assert!(
-        stalled.message.contains("Secret it-refresh-token with the refresh token was deleted"),
-        "{}",
-        stalled.message
-    );
+    assert!(stalled.message.contains("Secret it-refresh-token no longer has the refresh token"), "{}", stalled.message);
     assert_eq!((endpoint.count(), server.reused().len()), (1, 0));
     // A new one is sufficient.
     world.secret("credentials", &[("client_id", "the-client"), ("refresh_token", &server.first())]).await;
@@ -211,6 +207,27 @@ async fn a_changed_refresh_token_secret_is_written_again() {
         }
     })
     .await;
+}
+
+/// After an edit of its metadata, the Secret for the refresh token is read before the target is.
+#[tokio::test]
+async fn edits_of_the_metadata_do_not_hide_the_refresh_token() {
+    let Setting { server, endpoint, world } = setting("apart-edited", 9).await;
+    world.integration("it", &apart(&endpoint)).await;
+    held_by(&world, &server, APART).await;
+    for round in 1..=3 {
+        let before = server.renewed();
+        for secret in ["credentials", APART] {
+            let edit = json!({"metadata": {"annotations": {"example.com/round": round.to_string()}}});
+            world.secrets().patch(secret, &PatchParams::default(), &Patch::Merge(&edit)).await.expect("an edit");
+        }
+        eventually("a renewal", SHORT_TIMEOUT, async || {
+            if server.renewed() > before { Ok(()) } else { Err(world.operator.logs()) }
+        })
+        .await;
+        assert_eq!(server.reused(), Vec::<String>::new(), "round {round}");
+    }
+    held_by(&world, &server, APART).await;
 }
 
 #[tokio::test]

@@ -67,6 +67,7 @@ pub(crate) async fn read_previous(
     let Some(name) = observed.latest_previous_target().map(|previous| previous.name.clone()) else { return Ok(()) };
     if let Some(mut secret) = get(secrets, &name).await? {
         observed.stored = stored_tokens(&secret, spec);
+        observed.refresh_tokens_were_read = false;
         call::wipe(&mut secret);
     }
     Ok(())
@@ -106,6 +107,8 @@ pub(crate) async fn read_refresh_tokens(
 /// Records the target that was read, in the observation and in the cache.
 pub(crate) fn record(context: &Context, observed: &mut Observed, spec: &ValidatedSpec, secret: Option<Box<Secret>>) {
     observed.target_was_read = true;
+    // They complete the tokens of the target.
+    observed.refresh_tokens_were_read = false;
     let seen = seen(context, observed, secret.as_deref());
     match (&seen, &secret) {
         (TargetState::Owned(_), Some(secret)) => observed.stored = stored_tokens(secret, spec),

@@ -168,5 +168,5 @@ fn an_initial_token_that_was_replaced_is_not_sent_after_its_successor_is_lost() 
     let rotated = lost(true);
     assert!(rotated.refresh_token().is_none());
     let message = rotated.missing_refresh_token().expect("a message");
-    assert!(message.starts_with("Secret it-refresh-token with the refresh token was deleted"), "{message}");
+    assert!(message.starts_with("Secret it-refresh-token no longer has the refresh token"), "{message}");
 }
