@@ -40,4 +40,5 @@ mod servers;
 mod shared_refresh_tokens;
 mod signatures;
 mod target_data;
+mod target_recipes;
 mod tenants;
