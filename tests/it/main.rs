@@ -36,6 +36,7 @@ mod rotation;
 mod secret_values;
 mod self_signed;
 mod servers;
+mod service_binding;
 mod shared_refresh_tokens;
 mod signatures;
 mod target_data;
