@@ -33,8 +33,8 @@ pub struct OAuthIntegrationStatus {
     /// Secret before until the new one is written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binding: Option<Binding>,
-    /// When the token was requested: the time just before the request was sent, RFC 3339. Example:
-    /// `2026-11-25T10:00:00Z`.
+    /// When the token was requested: the time just before the request was sent, RFC 3339; for the token of a Secret that
+    /// was taken over, the time of that. Example: `2026-11-25T10:00:00Z`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issued_at: Option<Time>,
     /// When the access token expires, RFC 3339. Example: `2026-11-25T11:00:00Z`.

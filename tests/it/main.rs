@@ -4,6 +4,7 @@
 //! All modules are one process, so that they share one control plane and one instance of each identity provider. A test
 //! that changes cluster-wide state or counts API calls starts a separate control plane (`ControlPlane::start`).
 
+mod adoption;
 mod authentication;
 mod chains;
 mod chart;

@@ -33,7 +33,7 @@ use crate::controller::error::Error;
 use crate::controller::observe::admission::Reserved;
 use crate::controller::observe::secrets::Purpose;
 use crate::decision::backoff;
-use crate::decision::observed::{CredentialsState, Observed, TargetState};
+use crate::decision::observed::{Conflict, CredentialsState, Observed, TargetState};
 use crate::decision::outcome::Plan;
 use crate::decision::plan::plan;
 use crate::decision::reads::{Reads, missing_reads};
@@ -124,7 +124,7 @@ fn observe_cached(context: &Context, integration: &OAuthIntegration) -> Observed
         None => TargetState::Absent,
         Some(snapshot) if snapshot.is_owned_by(&uid) => TargetState::Owned(snapshot),
         // Under the uid of this integration, but not its own: there is no other owner to name.
-        Some(_) => TargetState::NotOwned(None),
+        Some(_) => TargetState::NotOwned(Conflict::Foreign),
     };
     let (version, declared_expiry) =
         spec.as_ref().map_or((None, None), |spec| known_credentials(context, &namespace, spec));

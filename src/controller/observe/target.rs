@@ -11,12 +11,14 @@ use crate::api::spec::OAuthIntegration;
 use crate::controller::context::Context;
 use crate::controller::error::Error;
 use crate::controller::observe::admission::to_wall_clock;
-use crate::decision::observed::{Observed, StoredTokens, TargetState};
+use crate::decision::observed::{Conflict, Observed, StoredTokens, TargetState};
 use crate::decision::outcome::Plan;
 use crate::decision::plan::plan;
 use crate::kube_api::call;
 use crate::kube_api::call::{ApiError, with_timeout};
 use crate::spec::validated::ValidatedSpec;
+use crate::target::adoption::Adoptable;
+use crate::target::annotations::ADOPT_BY;
 use crate::target::snapshot::TargetSnapshot;
 use crate::target::{annotations, read};
 
@@ -85,9 +87,36 @@ pub(crate) fn record(context: &Context, observed: &mut Observed, spec: &Validate
             context.targets.upsert(snapshot);
         }
     } else {
-        observed.target = TargetState::NotOwned(other_owner(context, &snapshot, observed));
+        let other = other_owner(context, &snapshot, observed);
+        observed.target = match (other, snapshot.adopt_by.as_deref()) {
+            (Some(other), _) => TargetState::NotOwned(Conflict::OtherIntegration(other)),
+            (None, None) => TargetState::NotOwned(Conflict::Foreign),
+            (None, Some(name)) if name != observed.name => TargetState::NotOwned(Conflict::HandedToAnother),
+            (None, Some(_)) => handed_over(observed, spec, &secret),
+        };
     }
     call::wipe(&mut secret);
+}
+
+/// A Secret that its owner hands over to this integration.
+fn handed_over(observed: &mut Observed, spec: &ValidatedSpec, secret: &Secret) -> TargetState {
+    let name = &spec.template.secret_name;
+    if let Some(own) = observed.has_other_tokens() {
+        return TargetState::NotOwned(Conflict::NotAdoptable(format!(
+            "Secret {name} is not taken over, although its annotation {ADOPT_BY} names this integration, because one of two refresh tokens would be lost: the integration has its own in Secret {own}; set spec.target.secretName to {own} again, or delete the Secret whose refresh token is not needed"
+        )));
+    }
+    match Adoptable::of(secret, &observed.uid, &spec.template) {
+        Ok(adoptable) => {
+            observed.stored = StoredTokens {
+                refresh_token: adoptable.tokens.refresh_token.clone(),
+                dpop_key: adoptable.tokens.dpop_key.clone(),
+                ..StoredTokens::default()
+            };
+            TargetState::Adoptable(Arc::new(adoptable))
+        }
+        Err(message) => TargetState::NotOwned(Conflict::NotAdoptable(message)),
+    }
 }
 
 /// The name of the existing integration that a Secret belongs to, if it is another one.
