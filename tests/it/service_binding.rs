@@ -26,7 +26,7 @@ async fn the_binding_is_the_secret_that_exists() {
     let world = World::new("binding").await;
     world.credentials().await;
     let mut spec = client_credentials(&url("no"));
-    spec["target"] = json!({"secretName": "first", "data": {"type": "'oauth2'", "provider": "'erp-live'"}});
+    spec["target"] = json!({"secretName": "first", "data": {"type": "'oauth2'", "provider": "'kanarie-provider'"}});
     world.integration("it", &spec).await;
     world.condition("it", "Ready", "False", "RequestRejected").await;
     binding(&world, None).await;
@@ -35,7 +35,7 @@ async fn the_binding_is_the_secret_that_exists() {
     world.ready("it").await;
     binding(&world, Some("first")).await;
     let values = world.values("first").await.expect("the target");
-    assert_eq!((values["type"].as_str(), values["provider"].as_str()), ("oauth2", "erp-live"));
+    assert_eq!((values["type"].as_str(), values["provider"].as_str()), ("oauth2", "kanarie-provider"));
 
     // Workloads keep the Secret that exists until another one takes its place.
     let moved = json!({"spec": {"tokenEndpoint": url("no"), "target": {"secretName": "second"}}});
