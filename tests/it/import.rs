@@ -105,7 +105,11 @@ const CASES: &[Case] = &[
             assert_eq!(request.headers["x-api-key"], "kanarie-api-key");
         },
         response: || json!({"data": {"session": {"access_token": "kanarie-access", "account": 4_711_815, "expires_in": 900}}}),
-        target: &[("token", "kanarie-access"), ("header", "Authorization: Bearer kanarie-access"), ("account", "4711815")],
+        target: &[
+            ("token", "kanarie-access"),
+            ("header", "Authorization: Bearer kanarie-access"),
+            ("account", "4711815"),
+        ],
     },
     Case {
         // The example of the documentation of the External Secrets Operator.

@@ -43,4 +43,5 @@ mod service_binding;
 mod shared_refresh_tokens;
 mod signatures;
 mod target_data;
+mod target_metadata;
 mod tenants;
