@@ -12,7 +12,7 @@
 //!
 //! | layer | content |
 //! |---|---|
-//! | [`cli`] | flags, logs, the subcommands `crd` and `fetch`, exit codes |
+//! | [`cli`] | flags, logs, the subcommands `crd`, `fetch` and `import`, exit codes |
 //! | [`controller`] | watches, caches, reconciliations, metrics, the HTTP server |
 //! | `election` | leader election, and the fence for token requests |
 //! | [`kube_api`] | the API server client; the size of responses is limited before they are parsed |

@@ -7,6 +7,7 @@ use oauth_operator::cli::args::{Cli, Command};
 use oauth_operator::cli::crd;
 use oauth_operator::cli::exit;
 use oauth_operator::cli::fetch;
+use oauth_operator::cli::import;
 use oauth_operator::cli::telemetry;
 use oauth_operator::controller::run;
 use oauth_operator::controller::shutdown;
@@ -55,5 +56,6 @@ async fn run() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Fetch(arguments) => fetch::run(arguments).await,
+        Command::Import { files } => import::run(&files),
     }
 }

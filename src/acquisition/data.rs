@@ -16,6 +16,7 @@ use crate::oauth::expression::protocol::{EvaluationRequest, Task};
 use crate::oauth::response::extract::MAX_VALUES;
 use crate::oauth::response::raw::HttpResponse;
 use crate::spec::validated::ValidatedSpec;
+use crate::target::adoption::AdoptedTokens;
 use crate::target::content::{DataValue, TargetContent};
 use crate::target::template::{DataExpression, SecretTemplate};
 use crate::target::types;
@@ -73,6 +74,53 @@ pub(crate) async fn of_stored(
     check(&spec.template, &content)?;
     Ok(content.data)
 }
+
+/// The data of a Secret that is taken over with a token for which `content` was built. A value that exists stays until it
+/// can be computed: it may be all that workloads read. What needs a response is computed from the next one, which is
+/// requested at once if there is no value yet.
+///
+/// # Errors
+///
+/// If the expressions were not evaluated.
+pub(crate) async fn of_adopted(
+    client: &Client,
+    observed: &Observed,
+    spec: &ValidatedSpec,
+    content: &TargetContent,
+    adopted: &AdoptedTokens,
+) -> Result<BTreeMap<String, DataValue>, DataError> {
+    let value = |key: &String, fingerprint: &str| {
+        let (fingerprint, value) = (fingerprint.to_owned(), adopted.data.get(key).cloned());
+        (key.clone(), DataValue { fingerprint, value })
+    };
+    let all = spec.template.data.iter();
+    // If the token is renewed now, all of them are computed then, and not before.
+    if content.times.renew_at <= observed.now {
+        return Ok(all.map(|(key, data)| value(key, &data.fingerprint)).collect());
+    }
+    let kept: BTreeMap<String, DataValue> = all
+        .filter(|(key, _)| adopted.data.contains_key(*key))
+        .map(|(key, data)| {
+            value(key, if data::needs_response(&data.expression) { &data.fingerprint } else { NOT_COMPUTED })
+        })
+        .collect();
+    let computable = |(_, data): &(&String, &DataExpression)| !data::needs_response(&data.expression);
+    let wanted: Vec<_> = spec.template.data.iter().filter(computable).collect();
+    let mut computed = match evaluate(client, observed, &wanted, content, None).await {
+        Ok(computed) => computed,
+        Err(DataError::Unusable) => return Ok(kept),
+        Err(error) => return Err(error),
+    };
+    let mut all = kept.clone();
+    all.extend(wanted.into_iter().map(|(key, data)| {
+        (key.clone(), DataValue { fingerprint: data.fingerprint.clone(), value: computed.remove(key) })
+    }));
+    let content = TargetContent { data: all, ..content.clone() };
+    Ok(if check(&spec.template, &content).is_ok() { content.data } else { kept })
+}
+
+/// The fingerprint of a value for which there is still an expression to evaluate.
+const NOT_COMPUTED: &str = "";
 
 /// Why the data could not be evaluated.
 #[derive(Clone, Debug, PartialEq, Eq)]

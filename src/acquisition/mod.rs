@@ -1,6 +1,7 @@
 //! Obtains a token for one integration: from the observation to the content of its Secret. Shared by the operator and
 //! by `fetch`; independent of the cluster. May use `decision` and the layers below it.
 
+pub mod adopted;
 pub mod attempt;
 pub mod content;
 pub(crate) mod data;

@@ -70,7 +70,7 @@ reasons! {
     /// Another integration of the namespace has already used the initial refresh token, and received another one for it:
     /// using it again could revoke both.
     RefreshTokenShared: Configuration,
-    /// A Secret with the target's name exists, but is not owned by this integration.
+    /// A Secret with the target's name exists, but is not owned by this integration and cannot be taken over.
     TargetConflict: Configuration,
     /// The last attempt failed with the same spec and credentials; the operator backs off until the next attempt.
     BackingOff: NotAFailure,
@@ -87,6 +87,9 @@ reasons! {
     /// The circuit breaker of the endpoint's host is open for all: one probe at a time is sent until the host
     /// responds again.
     CircuitBreakerOpen: Transient,
+    /// The Secret was written by something else, and its owner hands it over (`oauth.evolutionx.io/adopt-by`): the
+    /// operator takes it over with its tokens.
+    TargetAdopted: NotAFailure,
     /// The target Secret is missing, or contains no token.
     TargetMissing: NotAFailure,
     /// The spec differs from the one that produced the token.

@@ -28,8 +28,13 @@ pub struct OAuthIntegrationStatus {
     /// Name of the Secret that holds the tokens. Example: `erp-token`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_name: Option<String>,
-    /// When the token was requested: the time just before the request was sent, RFC 3339. Example:
-    /// `2026-11-25T10:00:00Z`.
+    /// The Secret that a service binding projects into workloads: an integration is a provisioned service of
+    /// https://servicebinding.io. Present while the target Secret exists; if `target.secretName` changes, the name of the
+    /// Secret before until the new one is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binding: Option<Binding>,
+    /// When the token was requested: the time just before the request was sent, RFC 3339; for the token of a Secret that
+    /// was taken over, the time of that. Example: `2026-11-25T10:00:00Z`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issued_at: Option<Time>,
     /// When the access token expires, RFC 3339. Example: `2026-11-25T11:00:00Z`.
@@ -61,6 +66,14 @@ pub struct OAuthIntegrationStatus {
     /// The failure that is being retried; absent after a success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<LastFailure>,
+}
+
+/// The Secret of a provisioned service (Service Binding Specification for Kubernetes 1.1).
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Binding {
+    /// Name of the Secret, in the integration's namespace. Example: `erp-token`.
+    pub name: String,
 }
 
 /// A failed attempt. It survives restarts, as does the delay before the next attempt.

@@ -17,7 +17,8 @@ use crate::api::{schema, validation};
 )]
 pub struct Target {
     /// Name of the Secret to write, in the integration's namespace. An existing Secret of that name that is not owned
-    /// by this integration is never modified. When the name changes, the new Secret is written first, then the old
+    /// by this integration is never modified, unless its owner sets the annotation `oauth.evolutionx.io/adopt-by` to the
+    /// integration's name: then it is taken over with its tokens. When the name changes, the new Secret is written first, then the old
     /// one is deleted. Default: the integration's name. Example: `erp-token`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]

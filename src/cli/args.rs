@@ -47,7 +47,22 @@ pub enum Command {
     /// Request tokens once for local manifests, without a cluster, and print the resulting Secrets
     #[command(after_help = FETCH_HELP)]
     Fetch(FetchArgs),
+    /// Print integrations for Webhook generators of the External Secrets Operator
+    #[command(after_help = IMPORT_HELP)]
+    Import {
+        /// Manifests of the generators and of the ExternalSecrets that use them, or `-` for standard input
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
 }
+
+const IMPORT_HELP: &str = "\
+For example: kubectl get webhooks,clustergenerators,externalsecrets --output yaml | oauth-operator import -
+
+The integrations are printed as YAML on standard output; what to do and to check is printed on standard error. Secrets in
+the files are ignored, and no secret value is printed.
+
+Exit codes: 0 everything was translated; 2 wrong usage or a file that cannot be read; 3 something could not be translated.";
 
 const FETCH_HELP: &str = "\
 The files contain one or more OAuthIntegrations and the Secrets that they reference, as you would apply them. Pass the

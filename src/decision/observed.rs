@@ -19,6 +19,7 @@ use crate::spec::chain;
 use crate::spec::expiry::DeclaredExpiry;
 use crate::spec::secret_values::Unresolved;
 use crate::spec::validated::ValidatedSpec;
+use crate::target::adoption::Adoptable;
 use crate::target::content::TargetContent;
 use crate::target::snapshot::TargetSnapshot;
 use crate::target::template::SecretTemplate;
@@ -167,10 +168,25 @@ pub struct Sibling {
 pub enum TargetState {
     /// Missing, or not looked up yet.
     Absent,
-    /// A Secret of that name that is not owned by this integration, and the name of the integration that owns it.
-    NotOwned(Option<String>),
+    /// A Secret of that name that is not owned by this integration.
+    NotOwned(Conflict),
+    /// The same, but its owner hands it over to this integration, and nothing prevents that.
+    Adoptable(Arc<Adoptable>),
     /// The Secret of this integration.
     Owned(Arc<TargetSnapshot>),
+}
+
+/// Why a Secret is not the target of this integration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Conflict {
+    /// It is the target of another integration, with this name.
+    OtherIntegration(String),
+    /// It does not belong to an integration.
+    Foreign,
+    /// The same, and its owner hands it over to an integration with another name.
+    HandedToAnother,
+    /// Its owner hands it over to this integration, but it cannot be taken over; the message says what to change.
+    NotAdoptable(String),
 }
 
 /// The data read from the target, or from the previous target if there is none yet; read only if a grant or a write
@@ -250,7 +266,7 @@ impl Observed {
     pub fn refresh_token_snapshot(&self) -> Option<&Arc<TargetSnapshot>> {
         match &self.refresh_token_target {
             TargetState::Owned(snapshot) => Some(snapshot),
-            TargetState::Absent | TargetState::NotOwned(_) => None,
+            TargetState::Absent | TargetState::NotOwned(_) | TargetState::Adoptable(_) => None,
         }
     }
 
@@ -287,7 +303,16 @@ impl Observed {
     pub fn snapshot(&self) -> Option<&TargetSnapshot> {
         match &self.target {
             TargetState::Owned(snapshot) => Some(snapshot),
-            TargetState::Absent | TargetState::NotOwned(_) => None,
+            TargetState::Absent | TargetState::NotOwned(_) | TargetState::Adoptable(_) => None,
+        }
+    }
+
+    /// The snapshot of the Secret that a write replaces: the target, or the Secret that becomes the target.
+    #[must_use]
+    pub fn replaced(&self) -> Option<&TargetSnapshot> {
+        match &self.target {
+            TargetState::Adoptable(adoptable) => Some(&adoptable.snapshot),
+            TargetState::Owned(_) | TargetState::Absent | TargetState::NotOwned(_) => self.snapshot(),
         }
     }
 

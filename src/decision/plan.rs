@@ -11,7 +11,7 @@ use secrecy::ExposeSecret;
 
 use crate::api::reason::Reason;
 use crate::decision::backoff::MAX_REQUEST_INTERVAL;
-use crate::decision::observed::{CredentialsState, InitialRefreshToken, Observed, TargetState};
+use crate::decision::observed::{Conflict, CredentialsState, InitialRefreshToken, Observed, TargetState};
 use crate::decision::outcome::Plan;
 use crate::fingerprint;
 use crate::limiter::types::Delay;
@@ -45,6 +45,7 @@ const POLICY_CHAIN: &[fn(&Observed) -> Option<Plan>] = &[
     target_conflict,
     refresh_token_shared,
     backing_off,
+    target_adopted,
     target_missing,
     token_missing,
     spec_changed,
@@ -174,19 +175,31 @@ fn credentials_missing(observed: &Observed) -> Option<Plan> {
 
 fn target_conflict(observed: &Observed) -> Option<Plan> {
     let template = observed.template()?;
-    let refresh_token_secret = template.refresh_token_secret.as_ref().unwrap_or(&template.secret_name);
-    let (name, field, owner) = match (&observed.target, &observed.refresh_token_target) {
-        (TargetState::NotOwned(owner), _) => (&template.secret_name, "secretName", owner),
-        (_, TargetState::NotOwned(owner)) => (refresh_token_secret, "refreshTokenSecretName", owner),
-        _ => return None,
-    };
-    let message = match owner {
-        Some(owner) => format!(
-            "Secret {name} is the target of OAuthIntegration {owner}: name another Secret in spec.target.{field} of one of them"
+    let name = &template.secret_name;
+    if let (Some(name), TargetState::NotOwned(conflict)) =
+        (&template.refresh_token_secret, &observed.refresh_token_target)
+        && !matches!(observed.target, TargetState::NotOwned(_))
+    {
+        let owner = match conflict {
+            Conflict::OtherIntegration(owner) => format!("is a Secret of OAuthIntegration {owner}"),
+            _ => "exists and does not belong to an integration".to_owned(),
+        };
+        let message = format!("Secret {name} {owner}: name another Secret in spec.target.refreshTokenSecretName");
+        return Some(Plan::Stall { reason: Reason::TargetConflict, message });
+    }
+    let TargetState::NotOwned(conflict) = &observed.target else { return None };
+    let integration = &observed.name;
+    let message = match conflict {
+        Conflict::OtherIntegration(owner) => format!(
+            "Secret {name} is the target of OAuthIntegration {owner}: name another Secret in spec.target.secretName of one of them"
         ),
-        None => format!(
-            "Secret {name} exists and does not belong to an integration: name another Secret in spec.target.{field}, or, if nothing needs this one, delete it. A retained Secret is taken over with the same credentials, or if its owner has set the annotation {ADOPT_BY} to the integration's name"
+        Conflict::Foreign => format!(
+            "Secret {name} exists and does not belong to an integration: name another Secret in spec.target.secretName, or, if nothing needs this one, delete it. To have it taken over with its tokens, stop whatever writes it, and let someone who may change it set the annotation {ADOPT_BY}={integration} on it; a retained Secret is also taken over with the same credentials"
         ),
+        Conflict::HandedToAnother => format!(
+            "Secret {name} exists, and its annotation {ADOPT_BY} names another integration: let someone who may change the Secret set {ADOPT_BY}={integration} on it, or name another Secret in spec.target.secretName"
+        ),
+        Conflict::NotAdoptable(message) => message.clone(),
     };
     Some(Plan::Stall { reason: Reason::TargetConflict, message })
 }
@@ -227,6 +240,12 @@ fn backing_off(observed: &Observed) -> Option<Plan> {
         last.time.0.checked_add(MIN_RETRY_INTERVAL).ok()?
     };
     (observed.now < until).then_some(Plan::Wait { reason: Reason::BackingOff, until: Some(until) })
+}
+
+/// The Secret is written with its own tokens before anything is sent: its refresh token is then bound to the endpoints
+/// and credentials of this spec, and a crash loses nothing.
+fn target_adopted(observed: &Observed) -> Option<Plan> {
+    matches!(observed.target, TargetState::Adoptable(_)).then_some(Plan::Rewrite { reason: Reason::TargetAdopted })
 }
 
 fn target_missing(observed: &Observed) -> Option<Plan> {

@@ -19,6 +19,7 @@ use crate::limiter::types::{CircuitScope, Delay};
 use crate::oauth::error::RequestError;
 use crate::oauth::lifetime::TokenTimes;
 use crate::spec::advice;
+use crate::target::annotations::ADOPT_BY;
 
 /// The requeue interval if objects that are not watched are missing or not readable: permissions, ConfigMaps,
 /// ServiceAccounts.
@@ -122,7 +123,8 @@ pub(crate) fn failed(
 /// Tokens whose lifetime is shorter than the minimum interval between two renewals.
 fn too_short(observed: &Observed, times: Option<TokenTimes>) -> Option<Problem> {
     times
-        .filter(|times| observed.is_too_short(*times))
+        // Without a lifetime, the expiry is unknown, and the token is renewed now.
+        .filter(|times| times.issued_at < times.expires_at && observed.is_too_short(*times))
         .map(|times| Problem { reason: Reason::TokenLifetimeTooShort, message: too_short_message(observed, times) })
 }
 
@@ -220,6 +222,10 @@ fn written_event(observed: &Observed, trigger: Reason, written: Written) -> Even
         let note = format!("wrote a token into Secret {name}; {}", too_short_message(observed, written.times));
         return EventDraft { warning: true, reason: Reason::TokenLifetimeTooShort, trigger, note, is_routine: false };
     }
+    if trigger == Reason::TargetAdopted {
+        let note = adopted_note(observed, name, written.times);
+        return EventDraft { warning: false, reason: trigger, trigger, note, is_routine: false };
+    }
     let (reason, note) = match (written.newly_issued, written.warning) {
         (true, Some(warning))
             if !is_routine || matches!(warning, Reason::FallbackUsed | Reason::NextClientSecretUsed) =>
@@ -237,6 +243,19 @@ fn written_event(observed: &Observed, trigger: Reason, written: Written) -> Even
     let warning = !matches!(reason, Reason::Issued | Reason::Renewed | Reason::TargetUpdated);
     let is_repeated = reason == Reason::RefreshTokenExpiring;
     EventDraft { warning, reason, trigger, note, is_routine: is_routine && (!warning || is_repeated) }
+}
+
+fn adopted_note(observed: &Observed, name: &str, times: TokenTimes) -> String {
+    let token = if times.renew_at > observed.now {
+        format!("its token is renewed at {}", status::time(times.renew_at).0)
+    } else {
+        "a token is requested now, because it has none of which the expiry is known and not near".to_owned()
+    };
+    let is_retained = observed.template().is_some_and(|template| template.retained);
+    let end = if is_retained { "stays when" } else { "is deleted when" };
+    format!(
+        "took over Secret {name}, as its annotation {ADOPT_BY} says; {token}; from now on, the Secret {end} the integration is deleted (spec.target.deletionPolicy)"
+    )
 }
 
 fn revoked_event(failure: Option<&RequestError>) -> EventDraft {

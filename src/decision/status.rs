@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::api::reason::{FailureClass, Reason};
-use crate::api::status::{LastFailure, OAuthIntegrationStatus};
+use crate::api::status::{Binding, LastFailure, OAuthIntegrationStatus};
 use crate::decision::expiry::CredentialsExpiry;
 use crate::decision::observed::Observed;
 use crate::oauth::lifetime::TokenTimes;
@@ -64,6 +64,7 @@ pub fn build(
         ready: ready.map(|ready| ready.status.clone()),
         reason: ready.map(|ready| ready.reason.clone()),
         conditions,
+        binding: secret_name.clone().or_else(|| existing_secret(observed)).map(|name| Binding { name }),
         secret_name,
         issued_at: times.map(|times| time(times.issued_at)),
         expires_at: times.map(|times| time(times.expires_at)),
@@ -75,6 +76,11 @@ pub fn build(
         renewals: observed.status.renewals,
         last_failure,
     }
+}
+
+/// The Secret that exists, whatever it contains: the target, or the previous one until the target is written.
+fn existing_secret(observed: &Observed) -> Option<String> {
+    observed.snapshot().or_else(|| observed.latest_previous_target()).map(|existing| existing.name.clone())
 }
 
 /// The status after a new token was written.

@@ -27,7 +27,7 @@ impl Observed {
         let (Ok(spec), CredentialsState::Resolved(..)) = (&self.spec, &self.credentials) else { return None };
         let may_be_unread = match self.target {
             TargetState::Absent => !self.target_was_read || self.has_unread_previous_target(),
-            TargetState::Owned(_) | TargetState::NotOwned(_) => !self.target_was_read,
+            TargetState::Owned(_) | TargetState::NotOwned(_) | TargetState::Adoptable(_) => !self.target_was_read,
         } || !self.refresh_tokens_were_read && !self.refresh_token_secrets().is_empty();
         let is_needed = spec.needs_refresh_token() || self.fallback_would_replace_refresh_token();
         if may_be_unread || !is_needed || self.refresh_token().is_some() {
@@ -158,6 +158,16 @@ impl Observed {
             && snapshot.provenance.credentials_name == spec.credentials_name
             && fingerprint::matches(&snapshot.provenance.credentials_hash, &credentials.hashed_parts());
         snapshot.is_retained_for(name) && (snapshot.adopt_by.as_deref() == Some(name) || is_same)
+    }
+
+    /// The Secret whose tokens would be lost if the integration took over another one with a refresh token: its own.
+    #[must_use]
+    pub fn has_other_tokens(&self) -> Option<&str> {
+        let uses_refresh_tokens = self
+            .spec
+            .as_ref()
+            .is_ok_and(|spec| spec.token_request.grant.is_refresh() || spec.renewal.is_refresh_first());
+        self.latest_previous_target().filter(|_| uses_refresh_tokens).map(|previous| previous.name.as_str())
     }
 
     /// Whether tokens of this origin were obtained for the current spec and with the credentials that were read, and

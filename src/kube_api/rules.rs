@@ -77,8 +77,11 @@ impl Rules {
         data: DATA,
     };
     const INTEGRATION: Self = Self { annotations: Annotations::Own, labels: false, owners: false, ..Self::GENERAL };
-    const SECRET: Self =
-        Self { managers: true, members: &["apiVersion", "kind", "metadata", "data", "type"], ..Self::GENERAL };
+    const SECRET: Self = Self {
+        managers: true,
+        members: &["apiVersion", "kind", "metadata", "data", "type", "immutable"],
+        ..Self::GENERAL
+    };
     const LISTED_SECRET: Self = Self { data_value: LISTED_DATA, data: LISTED_DATA, ..Self::SECRET };
     const CONFIG_MAP: Self = Self { annotations: Annotations::None, labels: false, ..Self::SECRET };
     /// Names, versions, and the annotation that is used without reading the Secret.

@@ -1,5 +1,6 @@
 //! The target Secret as data: how it is written and read. Pure. May use `oauth` and the layers below it.
 
+pub mod adoption;
 pub(crate) mod annotations;
 pub mod content;
 pub mod integrity;

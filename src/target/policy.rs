@@ -85,14 +85,14 @@ impl TargetPolicy {
         if !self.types.contains(type_) {
             let allowed = self.types.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
             return Err(format!(
-                "spec.target.type {type_} is not allowed: use one of {allowed}, or ask an administrator to add it with --allow-target-type"
+                "spec.target.type {type_} is not allowed: use one of {allowed}, or ask an administrator to add it with --allow-target-type (chart: targets.allowTypes)"
             ));
         }
         for (field, keys) in [("labels", labels.keys()), ("annotations", annotations.keys())] {
             if let Some(key) = keys.into_iter().find(|key| !self.metadata.iter().any(|pattern| pattern.matches(key))) {
                 let allowed = self.metadata.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 return Err(format!(
-                    "spec.target.{field} must not set {key}: the allowed keys are {allowed}; remove it, or ask an administrator to add it with --allow-target-metadata"
+                    "spec.target.{field} must not set {key}: the allowed keys are {allowed}; remove it, or ask an administrator to add it with --allow-target-metadata (chart: targets.allowMetadata)"
                 ));
             }
         }

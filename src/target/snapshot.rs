@@ -13,8 +13,8 @@ use crate::api::names::{MANAGER, RENEW_REQUESTED_AT};
 use crate::oauth::lifetime::TokenTimes;
 use crate::target::annotations::{
     ACCESS_TOKEN_HASH, ADOPT_BY, BINDING_HASH, CLIENT_SECRET, CREDENTIALS_HASH, CREDENTIALS_NAME, CREDENTIALS_VERSION,
-    INTEGRATION_UID, NEXT, REFRESH_TOKEN_HASH, REFRESH_TOKEN_ROTATED, REFRESH_TOKEN_SECRET, RETAINED_BY, RETAINED_FOR,
-    SPEC_HASH, TEMPLATE_HASH, annotation, label, times, version,
+    INTEGRATION_UID, MANAGED_BY, NEXT, REFRESH_TOKEN_HASH, REFRESH_TOKEN_ROTATED, REFRESH_TOKEN_SECRET, RETAINED_BY,
+    RETAINED_FOR, SPEC_HASH, TEMPLATE_HASH, annotation, label, times, version,
 };
 use crate::target::content::Provenance;
 use crate::target::integrity::{Integrity, integrity};
@@ -23,6 +23,7 @@ use crate::target::template::{DataExpression, SecretTemplate};
 
 /// The state of a Secret that the operator has written: everything that decisions need, without secret values.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a separate observation, and all combinations are possible")]
 pub struct TargetSnapshot {
     /// Its namespace.
     pub namespace: String,
@@ -32,6 +33,8 @@ pub struct TargetSnapshot {
     pub uid: String,
     /// Its version, which is guaranteed to be a number and comparable since Kubernetes 1.35; 0 if it is not a number.
     pub version: u64,
+    /// Whether it has the operator's label.
+    pub managed: bool,
     /// The integration's uid, from the label.
     pub integration_uid: String,
     /// The integration's name and uid, from the owner reference; or from label and annotation if the Secret stays
@@ -106,6 +109,7 @@ impl TargetSnapshot {
             name: meta.name.clone().unwrap_or_default(),
             uid: meta.uid.clone().unwrap_or_default(),
             version: version(meta),
+            managed: label(meta, MANAGED_BY) == Some(MANAGER),
             integration_uid: label(meta, INTEGRATION_UID).unwrap_or_default().to_owned(),
             owner: owner(meta),
             retained: is_retained(meta),
@@ -154,6 +158,12 @@ impl TargetSnapshot {
                 .flatten();
         let texts: usize = provenance.into_iter().chain(own).chain(owner).chain(optional).map(String::len).sum();
         BASE_WEIGHT + texts + (self.looks.0.len() + self.data.0.len()) * size_of::<u64>()
+    }
+
+    /// Whether the operator has not written it.
+    #[must_use]
+    pub const fn is_foreign(&self) -> bool {
+        !self.managed
     }
 
     /// Whether the integration with this uid owns the Secret.

@@ -4,6 +4,7 @@
 //! All modules are one process, so that they share one control plane and one instance of each identity provider. A test
 //! that changes cluster-wide state or counts API calls starts a separate control plane (`ControlPlane::start`).
 
+mod adoption;
 mod authentication;
 mod chains;
 mod chart;
@@ -17,7 +18,9 @@ mod expiry;
 mod failures;
 mod health;
 mod identity_providers;
+mod import;
 mod leader_election;
+mod migration;
 mod notes;
 mod packaging;
 mod protected_resource;
@@ -37,8 +40,10 @@ mod rotation;
 mod secret_values;
 mod self_signed;
 mod servers;
+mod service_binding;
 mod shared_refresh_tokens;
 mod signatures;
 mod target_data;
+mod target_metadata;
 mod target_recipes;
 mod tenants;

@@ -248,7 +248,7 @@ async fn a_secret_of_someone_else_is_not_touched_and_nothing_is_sent() {
     spec["target"] = json!({"refreshTokenSecretName": "another"});
     world.integration("second", &spec).await;
     let stalled = world.condition("second", "Stalled", "True", "TargetConflict").await;
-    assert!(stalled.message.contains("is the target of OAuthIntegration it"), "{}", stalled.message);
+    assert!(stalled.message.contains("is a Secret of OAuthIntegration it"), "{}", stalled.message);
     assert_eq!(endpoint.count(), 1);
 }
 

@@ -61,7 +61,7 @@ fn basic() -> String {
 /// A recipe by its heading, the names of its consumers, and the check of what they read.
 type Consumer = (&'static str, &'static str, fn(&Mounted));
 
-const CONSUMERS: [Consumer; 12] = [
+const CONSUMERS: [Consumer; 11] = [
     ("Header file", "curl", |mounted| {
         let file = format!("@{}", mounted.file("header").display());
         run("curl", &["--silent", "--show-error", "--header", &file, &mounted.server.url()]);
@@ -131,10 +131,6 @@ const CONSUMERS: [Consumer; 12] = [
         assert_eq!(fields, ["production", "https://kubernetes.example.com"]);
         let config = seen("argocd-cluster", &mounted.file("config"), "");
         assert_eq!(config, json!({"bearerToken": TOKEN, "tlsClientConfig": {"insecure": false}}));
-    }),
-    ("Service binding", "the documented fields", |mounted| {
-        assert_eq!((mounted.values["type"].as_str(), mounted.values["provider"].as_str()), ("oauth2", "example"));
-        assert_eq!(mounted.values["access_token"], TOKEN);
     }),
 ];
 

@@ -1,5 +1,6 @@
 //! Tests without a cluster: pure decisions, models and the command line. Each module verifies one guarantee.
 
+mod adoption;
 mod attempt;
 mod client_assertions;
 mod cookbook;

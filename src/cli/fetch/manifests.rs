@@ -29,13 +29,7 @@ impl Manifests {
     ///
     /// If it cannot be read or parsed.
     pub(crate) fn read(&mut self, file: &Path) -> Result<(), Error> {
-        let problem = |why: String| Error::Manifest(format!("{}: {why}", file.display()));
-        let text = contents(file).map_err(|error| problem(error.to_string()))?;
-        // No snippet in errors: the text around an error may be a password.
-        let options = serde_saphyr::options! { with_snippet: false };
-        let documents: Vec<Value> =
-            serde_saphyr::from_multiple_with_options(&text, options).map_err(|error| problem(error.to_string()))?;
-        documents.into_iter().try_for_each(|document| self.add(document)).map_err(problem)
+        documents(file)?.into_iter().try_for_each(|document| self.add(document)).map_err(|why| problem(file, &why))
     }
 
     fn add(&mut self, document: Value) -> Result<(), String> {
@@ -96,6 +90,22 @@ impl Manifests {
             format!("{kind:?} {name} with text under key {key} is not in the given files: pass its manifest too")
         })
     }
+}
+
+/// The documents in a file.
+///
+/// # Errors
+///
+/// If it cannot be read or parsed.
+pub(crate) fn documents(file: &Path) -> Result<Vec<Value>, Error> {
+    let text = contents(file).map_err(|error| problem(file, &error.to_string()))?;
+    // No snippet in errors: the text around an error may be a password.
+    let options = serde_saphyr::options! { with_snippet: false };
+    serde_saphyr::from_multiple_with_options(&text, options).map_err(|error| problem(file, &error.to_string()))
+}
+
+fn problem(file: &Path, why: &str) -> Error {
+    Error::Manifest(format!("{}: {why}", file.display()))
 }
 
 fn contents(file: &Path) -> std::io::Result<String> {

@@ -33,7 +33,7 @@ use crate::controller::error::Error;
 use crate::controller::observe::admission::Reserved;
 use crate::controller::observe::secrets::Purpose;
 use crate::decision::backoff;
-use crate::decision::observed::{CredentialsState, Observed, TargetState};
+use crate::decision::observed::{Conflict, CredentialsState, Observed, TargetState};
 use crate::decision::outcome::Plan;
 use crate::decision::plan::plan;
 use crate::decision::reads::{Reads, missing_reads};
@@ -162,7 +162,7 @@ fn take(known: &mut Vec<Arc<TargetSnapshot>>, name: &str, uid: &str) -> TargetSt
         TargetState::Owned(snapshot)
     } else {
         // Under the uid of this integration, but not its own: there is no other owner to name.
-        TargetState::NotOwned(None)
+        TargetState::NotOwned(Conflict::Foreign)
     }
 }
 

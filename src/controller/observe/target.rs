@@ -11,12 +11,14 @@ use crate::api::spec::OAuthIntegration;
 use crate::controller::context::Context;
 use crate::controller::error::Error;
 use crate::controller::observe::admission::to_wall_clock;
-use crate::decision::observed::{Observed, StoredTokens, TargetState};
+use crate::decision::observed::{Conflict, Observed, StoredTokens, TargetState};
 use crate::decision::outcome::Plan;
 use crate::decision::plan::plan;
 use crate::kube_api::call;
 use crate::kube_api::call::{ApiError, with_timeout};
 use crate::spec::validated::ValidatedSpec;
+use crate::target::adoption::Adoptable;
+use crate::target::annotations::ADOPT_BY;
 use crate::target::snapshot::TargetSnapshot;
 use crate::target::{annotations, read};
 
@@ -88,7 +90,9 @@ pub(crate) async fn read_refresh_tokens(
         if let (TargetState::Absent, Some(known)) = (&seen, observed.refresh_token_snapshot().filter(|_| is_wanted)) {
             context.targets.remove(known);
         }
-        if let (TargetState::Owned(snapshot), Some(secret)) = (&seen, &secret) {
+        // The tokens of a Secret that is being taken over are those that are in it.
+        let is_adopted = matches!(observed.target, TargetState::Adoptable(_));
+        if let (TargetState::Owned(snapshot), Some(secret), false) = (&seen, &secret, is_adopted) {
             observed.stored.add_refresh_token(snapshot, secret, &spec.template.keys);
         }
         if is_wanted {
@@ -109,7 +113,7 @@ pub(crate) fn record(context: &Context, observed: &mut Observed, spec: &Validate
     observed.target_was_read = true;
     // They complete the tokens of the target.
     observed.refresh_tokens_were_read = false;
-    let seen = seen(context, observed, secret.as_deref());
+    let mut seen = seen(context, observed, secret.as_deref());
     match (&seen, &secret) {
         (TargetState::Owned(_), Some(secret)) => observed.stored = stored_tokens(secret, spec),
         (TargetState::Absent, _) => {
@@ -117,6 +121,7 @@ pub(crate) fn record(context: &Context, observed: &mut Observed, spec: &Validate
                 context.targets.remove(snapshot);
             }
         }
+        (TargetState::NotOwned(Conflict::Foreign), Some(secret)) => seen = handed_over(observed, spec, secret),
         _ => {}
     }
     observed.target = seen;
@@ -131,13 +136,42 @@ fn seen(context: &Context, observed: &Observed, secret: Option<&Secret>) -> Targ
     let snapshot = TargetSnapshot::of(secret);
     let is_owned = snapshot.is_owned_by(&observed.uid) || observed.may_take_over(&snapshot);
     if !is_owned || !annotations::has_managed_by_label(secret) {
-        return TargetState::NotOwned(other_owner(context, &snapshot, observed));
+        return TargetState::NotOwned(match other_owner(context, &snapshot, observed) {
+            Some(other) => Conflict::OtherIntegration(other),
+            None => Conflict::Foreign,
+        });
     }
     // A retained Secret is cached after it has been taken over.
     if snapshot.integration_uid == observed.uid {
         context.targets.upsert(snapshot.clone());
     }
     TargetState::Owned(Arc::new(snapshot))
+}
+
+/// A Secret that something else has written: its owner may hand it over to this integration.
+fn handed_over(observed: &mut Observed, spec: &ValidatedSpec, secret: &Secret) -> TargetState {
+    match annotations::annotation(&secret.metadata, ADOPT_BY) {
+        None => return TargetState::NotOwned(Conflict::Foreign),
+        Some(name) if name != observed.name => return TargetState::NotOwned(Conflict::HandedToAnother),
+        Some(_) => {}
+    }
+    let name = &spec.template.secret_name;
+    if let Some(own) = observed.has_other_tokens() {
+        return TargetState::NotOwned(Conflict::NotAdoptable(format!(
+            "Secret {name} is not taken over, although its annotation {ADOPT_BY} names this integration, because one of two refresh tokens would be lost: the integration has its own in Secret {own}; set spec.target.secretName to {own} again, or delete the Secret whose refresh token is not needed"
+        )));
+    }
+    match Adoptable::of(secret, &observed.uid, &spec.template) {
+        Ok(adoptable) => {
+            observed.stored = StoredTokens {
+                refresh_token: adoptable.tokens.refresh_token.clone(),
+                dpop_key: adoptable.tokens.dpop_key.clone(),
+                ..StoredTokens::default()
+            };
+            TargetState::Adoptable(Arc::new(adoptable))
+        }
+        Err(message) => TargetState::NotOwned(Conflict::NotAdoptable(message)),
+    }
 }
 
 /// The name of the existing integration that a Secret belongs to, if it is another one.

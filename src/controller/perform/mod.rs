@@ -4,6 +4,7 @@
 //! it. The Secret is written before the status, so that the status never reports a token that is not stored. The
 //! event is last, since nothing depends on it.
 
+pub(crate) mod adopt;
 pub(crate) mod finalizer;
 pub(crate) mod invalid;
 pub(crate) mod report;
@@ -59,6 +60,7 @@ pub async fn execute(
     let outcome = match (plan, &work) {
         (Plan::Revoke { .. }, _) => return revoke::all(context, integration, observed, reserved).await,
         (Plan::Renew { reason }, Some(work)) => renew(work, *reason, reserved).await,
+        (Plan::Rewrite { reason: Reason::TargetAdopted }, Some(work)) => adopt::adopt(work).await,
         (Plan::Rewrite { .. }, Some(work)) => rewrite(work).await,
         // Without a valid spec there is nothing to request or write.
         (Plan::Renew { .. } | Plan::Rewrite { .. }, None) | (Plan::Wait { .. } | Plan::Stall { .. }, _) => {

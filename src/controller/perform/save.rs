@@ -20,6 +20,7 @@ use crate::decision::outcome::{Outcome, Written};
 use crate::error_report::chain;
 use crate::failpoints::failpoint;
 use crate::kube_api::call::{ApiError, with_timeout};
+use crate::target::annotations::WrittenKeys;
 use crate::target::secret;
 use crate::target::snapshot::TargetSnapshot;
 
@@ -30,7 +31,7 @@ const FLUSH_RETRY_INTERVAL: std::time::Duration = std::time::Duration::from_mill
 pub(crate) async fn save(work: &Work<'_>, pending: &PendingWrite, newly_issued: bool) -> Outcome {
     let Work { context, observed, .. } = *work;
     let known =
-        Known { target: observed.snapshot(), refresh_token: observed.refresh_token_snapshot().map(AsRef::as_ref) };
+        Known { target: observed.replaced(), refresh_token: observed.refresh_token_snapshot().map(AsRef::as_ref) };
     let is_kept = observed.has_stored_refresh_token(&pending.issued.content);
     match persist(context, &observed.uid, known, pending, is_kept).await {
         Ok(Persisted::Superseded) => Outcome::Nothing,
@@ -89,7 +90,7 @@ pub async fn flush(context: &Context) {
 }
 
 /// The result of writing a pending token.
-enum Persisted {
+pub(crate) enum Persisted {
     /// The Secret contains it.
     Written,
     /// The Secret contains a newer one, written by another replica.
@@ -98,14 +99,14 @@ enum Persisted {
 
 /// The known Secrets that a write replaces.
 #[derive(Clone, Copy)]
-struct Known<'a> {
-    target: Option<&'a TargetSnapshot>,
-    refresh_token: Option<&'a TargetSnapshot>,
+pub(crate) struct Known<'a> {
+    pub(crate) target: Option<&'a TargetSnapshot>,
+    pub(crate) refresh_token: Option<&'a TargetSnapshot>,
 }
 
 /// Writes a pending token, and drops it after the Secrets contain it or a newer one. `is_kept`: the Secret for the
 /// refresh token need not be written.
-async fn persist(
+pub(crate) async fn persist(
     context: &Context,
     uid: &str,
     known: Known<'_>,
@@ -158,7 +159,7 @@ async fn write(
 
 /// Whether the API server reports that the Secret was deleted or replaced. A mismatch of the uid is reported as
 /// invalid, like a rejection by a policy; only the field distinguishes them.
-fn is_replaced(status: &Status) -> bool {
+pub(crate) fn is_replaced(status: &Status) -> bool {
     let about_uid = |cause: &StatusCause| cause.field == "metadata.uid";
     let mut causes = status.details.iter().flat_map(|details| &details.causes);
     status.is_conflict() || status.is_not_found() || (status.is_invalid() && causes.any(about_uid))
@@ -191,6 +192,10 @@ async fn write_secret(
     }
     // Not by a replica that is no longer the leader: its write depends on the version, which the migration would
     // change.
+    if known.is_foreign() {
+        // Whatever has written it may still write: a token that it has renewed in the meantime must not be lost.
+        secret.metadata.resource_version = Some(known.version.to_string());
+    }
     if known.has_update_managed_fields
         && secret.metadata.resource_version.is_none()
         && let Err(error) = migrate_managed_fields(context, namespace, known).await
@@ -203,8 +208,25 @@ async fn write_secret(
         debug!(namespace, secret, code = status.code, "the managed fields of the Secret were not migrated");
     }
     let params = PatchParams::apply(MANAGER).force();
-    let written = with_timeout(secrets.patch(&known.name, &params, &Patch::Apply(&secret))).await?;
+    let mut written = with_timeout(secrets.patch(&known.name, &params, &Patch::Apply(&secret))).await?;
+    if let Some(removal) = foreign_values(&written, &secret) {
+        context.count_write(namespace);
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        written = with_timeout(secrets.patch(&known.name, &params, &Patch::Merge(&removal))).await?;
+    }
     Ok((snapshot(&written, &secret), Persisted::Written))
+}
+
+/// The patch that removes values under the operator's keys that it did not write: an apply does not remove what another
+/// manager has written too, such as the refresh token of a Secret that was taken over and no longer has one.
+fn foreign_values(written: &Secret, sent: &Secret) -> Option<serde_json::Value> {
+    let own = WrittenKeys::of(&sent.metadata)?;
+    let is_sent = |key: &String| sent.data.as_ref().is_some_and(|data| data.contains_key(key));
+    let is_written = |key: &String| written.data.as_ref().is_some_and(|data| data.contains_key(key));
+    let keys: serde_json::Map<_, _> =
+        own.all().filter(|key| is_written(key) && !is_sent(key)).map(|key| (key.clone(), json!(null))).collect();
+    let metadata = json!({"uid": written.metadata.uid, "resourceVersion": written.metadata.resource_version});
+    (!keys.is_empty()).then(|| json!({"metadata": metadata, "data": keys}))
 }
 
 /// The snapshot of a Secret that was written. If other writers have added so much that the response does not contain

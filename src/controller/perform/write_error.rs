@@ -20,17 +20,7 @@ pub(crate) struct NotWritten {
 
 pub(crate) fn write_error(not_written: &NotWritten, pending: &PendingWrite) -> RequestError {
     let NotWritten { secret: name, error, .. } = not_written;
-    let content = &pending.issued.content;
-    let mut secrets: Vec<(String, SecretString)> = Vec::new();
-    secrets.extend(content.access_token.clone().map(|token| ("access_token".to_owned(), token)));
-    secrets.extend(content.refresh_token.clone().map(|token| ("refresh_token".to_owned(), token)));
-    secrets.extend(content.dpop_key.clone().map(|key| ("dpop_key".to_owned(), key)));
-    // Not named by their keys, because some keys are names of public parameters, which are not redacted.
-    let data = content.data.values().filter_map(|data| data.value.clone());
-    secrets.extend(
-        data.chain(content.previous.iter().map(|previous| previous.token.clone()))
-            .map(|value| ("data".to_owned(), value)),
-    );
+    let secrets = pending.secret_values();
     let problem = describe_api_error(error, &secrets);
     RequestError::new(
         Reason::TargetWriteFailed,
@@ -38,6 +28,24 @@ pub(crate) fn write_error(not_written: &NotWritten, pending: &PendingWrite) -> R
             "the token was received but Secret {name} could not be written ({problem}); it is kept in memory and written when possible"
         ),
     )
+}
+
+impl PendingWrite {
+    /// The values that must not be shown.
+    pub(crate) fn secret_values(&self) -> Vec<(String, SecretString)> {
+        let content = &self.issued.content;
+        let mut secrets: Vec<(String, SecretString)> = Vec::new();
+        secrets.extend(content.access_token.clone().map(|token| ("access_token".to_owned(), token)));
+        secrets.extend(content.refresh_token.clone().map(|token| ("refresh_token".to_owned(), token)));
+        secrets.extend(content.dpop_key.clone().map(|key| ("dpop_key".to_owned(), key)));
+        // Not named by their keys, because some keys are names of public parameters, which are not redacted.
+        let data = content.data.values().filter_map(|data| data.value.clone());
+        secrets.extend(
+            data.chain(content.previous.iter().map(|previous| previous.token.clone()))
+                .map(|value| ("data".to_owned(), value)),
+        );
+        secrets
+    }
 }
 
 /// The message of the API server, or of the connection to it, without secrets.

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -25,6 +26,8 @@ pub enum ApiFault {
     InternalError,
     /// 500, to reads of a single Secret.
     SecretsUnreadable,
+    /// Changes of a single Secret wait until the next fault is set, and are then forwarded.
+    SecretChangesHeld,
     /// 410 in the stream of each watch that resumes from a resource version; other calls are forwarded.
     WatchExpired,
 }
@@ -34,6 +37,7 @@ pub enum ApiFault {
 pub struct ApiServerProxy {
     address: SocketAddr,
     fault: watch::Sender<ApiFault>,
+    held: Arc<AtomicUsize>,
     // Its own runtime: dropping it ends the tasks without blocking the runtime of a test.
     runtime: Option<tokio::runtime::Runtime>,
 }
@@ -42,6 +46,7 @@ struct Shared {
     http: reqwest::Client,
     target: String,
     fault: watch::Receiver<ApiFault>,
+    held: Arc<AtomicUsize>,
 }
 
 impl ApiServerProxy {
@@ -52,7 +57,8 @@ impl ApiServerProxy {
         let certificate = reqwest::Certificate::from_pem(&certificate).expect("a certificate");
         let http = reqwest::Client::builder().tls_certs_only([certificate]).no_proxy().build().expect("a client");
         let (fault, changes) = watch::channel(ApiFault::None);
-        let shared = Arc::new(Shared { http, target: target.to_owned(), fault: changes });
+        let held = Arc::new(AtomicUsize::new(0));
+        let shared = Arc::new(Shared { http, target: target.to_owned(), fault: changes, held: Arc::clone(&held) });
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port on loopback");
@@ -63,12 +69,17 @@ impl ApiServerProxy {
             let router = Router::new().fallback(respond).with_state(shared);
             axum::serve(listener, router).await
         });
-        Self { address, fault, runtime: Some(runtime) }
+        Self { address, fault, held, runtime: Some(runtime) }
     }
 
     /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How many changes have waited so far ([`ApiFault::SecretChangesHeld`]).
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::SeqCst)
     }
 
     /// Changes the response from now on. Watches in flight end.
@@ -86,7 +97,18 @@ impl Drop for ApiServerProxy {
 }
 
 async fn respond(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response<Body> {
-    let fault = *shared.fault.borrow();
+    let mut fault = *shared.fault.borrow();
+    let changes_secret = request.method() == Method::PATCH && request.uri().path().contains("/secrets/");
+    if fault == ApiFault::SecretChangesHeld {
+        if changes_secret {
+            shared.held.fetch_add(1, Ordering::SeqCst);
+            let released =
+                shared.fault.clone().wait_for(|fault| *fault != ApiFault::SecretChangesHeld).await.map(|fault| *fault);
+            fault = released.unwrap_or(ApiFault::None);
+        } else {
+            fault = ApiFault::None;
+        }
+    }
     let query = request.uri().query().unwrap_or_default();
     let resumes = query.contains("watch=true") && query.contains("resourceVersion=");
     let reads_secret = request.method() == Method::GET && request.uri().path().contains("/secrets/");
@@ -101,7 +123,7 @@ async fn respond(State(shared): State<Arc<Shared>>, request: Request<Body>) -> R
             let event = json!({"type": "ERROR", "object": gone}).to_string() + "\n";
             Response::builder().header(header::CONTENT_TYPE, "application/json").body(event.into()).expect("a response")
         }
-        ApiFault::WatchExpired | ApiFault::None => forwarded(&shared, request).await,
+        ApiFault::WatchExpired | ApiFault::SecretChangesHeld | ApiFault::None => forwarded(&shared, request).await,
     }
 }
 

@@ -48,7 +48,8 @@ pub fn install_admission_policy_for(control_plane: &ControlPlane, namespaces: &[
     apply_admission_policy(control_plane, &["--set", &watched, "--set", "admissionPolicy.forbidSecretsInQuery=true"]);
 }
 
-fn apply_admission_policy(control_plane: &ControlPlane, arguments: &[&str]) {
+/// Applies the chart's admission policy, rendered with these arguments of helm.
+pub fn apply_admission_policy(control_plane: &ControlPlane, arguments: &[&str]) {
     let kinds = ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"];
     apply(control_plane, OPERATOR, &of_kinds(&helm_template(arguments), &kinds));
 }

@@ -4,6 +4,8 @@ use k8s_openapi::api::core::v1::Secret;
 use oauth_operator::target::content::TargetContent;
 use oauth_operator::target::read::read_content;
 
+use oauth_operator::decision::observed::Conflict;
+
 use super::*;
 
 const NAME: &str = "it-refresh-token";
@@ -70,7 +72,7 @@ fn the_secret_for_the_refresh_token_is_part_of_the_decision() {
     for (case, observed, expected) in cases {
         assert_eq!(plan(&observed), expected, "{case}");
     }
-    let conflict = plan(&with(TargetState::NotOwned(None)));
+    let conflict = plan(&with(TargetState::NotOwned(Conflict::Foreign)));
     let Plan::Stall { reason: Reason::TargetConflict, message } = conflict else { panic!("{conflict:?}") };
     assert!(
         message.contains("Secret it-refresh-token exists") && message.contains("spec.target.refreshTokenSecretName")

@@ -14,7 +14,7 @@ use oauth_operator::api::reason::Reason;
 use oauth_operator::api::spec::{OAuthIntegration, OAuthIntegrationSpec};
 use oauth_operator::api::status::OAuthIntegrationStatus;
 use oauth_operator::decision::observed::{
-    CredentialsState, InitialRefreshToken, Observed, Sibling, StoredTokens, TargetState,
+    Conflict, CredentialsState, InitialRefreshToken, Observed, Sibling, StoredTokens, TargetState,
 };
 use oauth_operator::decision::outcome::{Outcome, Plan, Settled, Written};
 use oauth_operator::decision::plan::plan;
@@ -30,6 +30,7 @@ use oauth_operator::oauth::lifetime;
 use oauth_operator::oauth::lifetime::{Jitter, TokenTimes};
 use oauth_operator::spec::validated::ValidatedSpec;
 use oauth_operator::spec::{advice, chain};
+use oauth_operator::target::adoption::Adoptable;
 use oauth_operator::target::content::Provenance;
 use oauth_operator::target::integrity::Integrity;
 use oauth_operator::target::looks::Looks;
@@ -76,6 +77,7 @@ fn healthy() -> Observed {
         name: "it".to_owned(),
         uid: "secret-uid".to_owned(),
         version: 7,
+        managed: true,
         integration_uid: UID.to_owned(),
         owner: Some(("it".to_owned(), UID.to_owned())),
         retained: false,
@@ -117,11 +119,46 @@ fn healthy() -> Observed {
     }
 }
 
+/// What becomes of a Secret that is handed over to the healthy integration.
+fn handed_over(secret: &serde_json::Value) -> Result<Adoptable, String> {
+    let secret = serde_json::from_value(secret.clone()).expect("a Secret");
+    Adoptable::of(&secret, UID, &validated("order").template)
+}
+
+pub fn adoptable() -> TargetState {
+    TargetState::Adoptable(Arc::new(handed_over(&json!({})).expect("nothing prevents it")))
+}
+
+fn not_adoptable(secret: &serde_json::Value) -> Observed {
+    let message = handed_over(secret).expect_err("something prevents it");
+    Observed { target: TargetState::NotOwned(Conflict::NotAdoptable(message)), ..healthy() }
+}
+
+fn owned_by_eso() -> serde_json::Value {
+    json!({"metadata": {"ownerReferences": [{
+        "apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret", "name": "erp", "uid": "u", "controller": true,
+    }]}})
+}
+
 /// What is wrong, and the reason and message in the condition `Ready`, for states that exist only in a cluster.
 pub fn cluster_messages() -> Vec<(&'static str, Reason, String)> {
     let bare = || Observed { target: TargetState::Absent, ..healthy() };
     let cases: Vec<(&'static str, Observed)> = vec![
-        ("the target Secret belongs to something else", Observed { target: TargetState::NotOwned(None), ..healthy() }),
+        (
+            "the target Secret belongs to something else",
+            Observed { target: TargetState::NotOwned(Conflict::Foreign), ..healthy() },
+        ),
+        (
+            "the annotation adopt-by with another name",
+            Observed { target: TargetState::NotOwned(Conflict::HandedToAnother), ..healthy() },
+        ),
+        ("the annotation adopt-by on an immutable Secret", not_adoptable(&json!({"immutable": true}))),
+        ("the annotation adopt-by on a Secret of another type", not_adoptable(&json!({"type": "kubernetes.io/tls"}))),
+        ("the annotation adopt-by on a Secret of another controller", not_adoptable(&owned_by_eso())),
+        (
+            "the annotation adopt-by on a Secret with the label of the operator",
+            not_adoptable(&json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": "oauth-operator"}}})),
+        ),
         (
             "two integrations with the same refresh token",
             Observed {

@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use oauth_operator::api::reason::Reason;
-use oauth_operator::decision::observed::{CredentialsState, InitialRefreshToken, Observed, Sibling, TargetState};
+use oauth_operator::decision::observed::{
+    Conflict, CredentialsState, InitialRefreshToken, Observed, Sibling, TargetState,
+};
 use oauth_operator::decision::outcome::Plan;
 use oauth_operator::decision::plan::plan;
 use oauth_operator::limiter::types::{CircuitScope, Delay};
 use oauth_operator::oauth::error::RequestError;
 use oauth_operator::target::integrity::Integrity;
 
-use super::{after_failure, at, credentials, healthy, rejected, renew, validated, wait, with_facts};
+use super::{adoptable, after_failure, at, credentials, healthy, rejected, renew, validated, wait, with_facts};
 
 fn renew_at() -> Timestamp {
     healthy().snapshot().and_then(|snapshot| snapshot.times).expect("times").renew_at
@@ -100,15 +102,55 @@ const CASES: &[Case] = &[
     Case {
         name: "a pending response is not written into a foreign Secret",
         change: |o| {
-            o.target = TargetState::NotOwned(None);
+            o.target = TargetState::NotOwned(Conflict::Foreign);
             o.write_pending = true;
         },
         plan: || {
             stall(
                 Reason::TargetConflict,
-                "Secret it exists and does not belong to an integration: name another Secret in spec.target.secretName, or, if nothing needs this one, delete it. A retained Secret is taken over with the same credentials, or if its owner has set the annotation oauth.evolutionx.io/adopt-by to the integration's name",
+                "Secret it exists and does not belong to an integration: name another Secret in spec.target.secretName, or, if nothing needs this one, delete it. To have it taken over with its tokens, stop whatever writes it, and let someone who may change it set the annotation oauth.evolutionx.io/adopt-by=it on it; a retained Secret is also taken over with the same credentials",
             )
         },
+    },
+    Case {
+        name: "a pending response is written into a Secret that is handed over: it is newer than the tokens there",
+        change: |o| {
+            o.target = adoptable();
+            o.write_pending = true;
+        },
+        plan: || write(Reason::WritePending),
+    },
+    Case {
+        name: "a Secret that is handed over is taken over before anything is sent",
+        change: |o| {
+            o.target = adoptable();
+            o.now = at(9999);
+        },
+        plan: || write(Reason::TargetAdopted),
+    },
+    Case {
+        name: "after a failure, taking over waits",
+        change: |o| {
+            o.target = adoptable();
+            o.status = after_failure(o, &rejected());
+        },
+        plan: || wait(Reason::BackingOff, adoption_retry_at()),
+    },
+    Case {
+        name: "a suspended integration takes nothing over",
+        change: |o| {
+            o.target = adoptable();
+            o.suspend = true;
+        },
+        plan: || wait(Reason::Suspended, None),
+    },
+    Case {
+        name: "a standby takes nothing over",
+        change: |o| {
+            o.target = adoptable();
+            o.is_leader = false;
+        },
+        plan: || wait(Reason::NotLeader, None),
     },
     Case {
         name: "an invalid spec stalls",
@@ -400,6 +442,11 @@ const CASES: &[Case] = &[
         plan: || wait(Reason::Suspended, None),
     },
 ];
+
+fn adoption_retry_at() -> Option<Timestamp> {
+    let observed = Observed { target: adoptable(), ..healthy() };
+    after_failure(&observed, &rejected()).last_failure.map(|last| last.retry_at.0)
+}
 
 fn healthy_retry_at() -> Option<Timestamp> {
     let observed = Observed { target: TargetState::Absent, ..healthy() };
