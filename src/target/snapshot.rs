@@ -20,6 +20,7 @@ use crate::target::content::Provenance;
 use crate::target::integrity::{Integrity, integrity};
 use crate::target::looks::{ANNOTATION, DATA, LABEL, Looks};
 use crate::target::template::{DataExpression, SecretTemplate};
+use crate::target::version::ContentVersion;
 
 /// The state of a Secret that the operator has written: everything that decisions need, without secret values.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +52,8 @@ pub struct TargetSnapshot {
     pub template_hash: String,
     /// Whether the server has replaced the initial refresh token.
     pub has_rotated: bool,
+    /// The version of what workloads read in it; `None` if it has no access token.
+    pub content: Option<ContentVersion>,
     /// Whether its data is unchanged.
     pub integrity: Integrity,
     /// Whether the operator still owns fields through its create call: an apply does not remove fields that were set
@@ -117,6 +120,7 @@ impl TargetSnapshot {
             provenance,
             template_hash: text(TEMPLATE_HASH),
             has_rotated: annotation(meta, REFRESH_TOKEN_ROTATED) == Some("true"),
+            content: ContentVersion::of(meta),
             integrity: integrity(meta, data),
             has_update_managed_fields: has_update_managed_fields(meta),
             looks: Looks::of(meta),
@@ -144,7 +148,9 @@ impl TargetSnapshot {
         let owner = self.owner.iter().flat_map(|(name, uid)| [name, uid]);
         let optional =
             [access_token_hash, refresh_token_hash, renew_requested_at, &self.adopt_by].into_iter().flatten();
-        let texts: usize = provenance.into_iter().chain(own).chain(owner).chain(optional).map(String::len).sum();
+        let content = self.content.iter().map(|content| &content.hash);
+        let texts = provenance.into_iter().chain(own).chain(owner).chain(optional).chain(content);
+        let texts: usize = texts.map(String::len).sum();
         BASE_WEIGHT + texts + (self.looks.0.len() + self.data.0.len()) * size_of::<u64>()
     }
 

@@ -208,7 +208,7 @@ async fn fetch(client: &Client, integration: &OAuthIntegration, manifests: &Mani
         }
         let owner = integration.controller_owner_ref(&()).unwrap_or_default();
         let namespace = integration.namespace().unwrap_or_default();
-        secret::build_secret(&namespace, &owner, None, &spec.template, &issued.content)
+        secret::build_secret(&namespace, &owner, None, &spec.template, &issued.content, now())
     });
     Fetched { result, refresh_token }
 }

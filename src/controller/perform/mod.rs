@@ -117,7 +117,7 @@ async fn dry_run_write(work: &Work<'_>) -> Result<(), RequestError> {
         return Ok(());
     }
     let placeholder = TargetContent::placeholder(observed.now);
-    let secret = secret::build_secret(namespace, owner, None, &spec.template, &placeholder);
+    let secret = secret::build_secret(namespace, owner, None, &spec.template, &placeholder, observed.now);
     context.count_write(namespace);
     let params = PostParams { dry_run: true, field_manager: Some(MANAGER.to_owned()) };
     let secrets = Api::<Secret>::namespaced(context.client.clone(), namespace);

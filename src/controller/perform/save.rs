@@ -11,6 +11,7 @@ use tracing::{debug, warn};
 
 use crate::acquisition::attempt::IssuedToken;
 use crate::api::names::MANAGER;
+use crate::clock::now;
 use crate::controller::cache::state::PendingWrite;
 use crate::controller::context::Context;
 use crate::controller::perform::work::Work;
@@ -131,7 +132,7 @@ async fn write_secret(
     let secrets = Api::<Secret>::namespaced(context.client.clone(), namespace);
     context.count_write(namespace);
     let known = known.filter(|known| known.name == template.secret_name);
-    let mut secret = secret::build_secret(namespace, owner, known, template, &issued.content);
+    let mut secret = secret::build_secret(namespace, owner, known, template, &issued.content, now());
     let Some(known) = known else {
         let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         let written = with_timeout(secrets.create(&params, &secret)).await?;

@@ -2,6 +2,7 @@
 
 mod expiry;
 mod model;
+mod restarts;
 mod table;
 
 use std::sync::Arc;
@@ -71,6 +72,7 @@ fn healthy() -> Observed {
     let times = lifetime::schedule(UID, at(0), SignedDuration::from_secs(3600), None.into(), Jitter::Narrow);
     let known = credentials("first");
     let snapshot = TargetSnapshot {
+        content: None,
         namespace: "ns".to_owned(),
         name: "it".to_owned(),
         uid: "secret-uid".to_owned(),
