@@ -144,6 +144,15 @@ reasons! {
     /// The integration was deleted, but its tokens could not be revoked; they stay valid until they expire.
     RevocationFailed: NotAFailure,
 
+    /// A workload was restarted, because a Secret that it names in `oauth.evolutionx.io/restart-on-renewal` has changed.
+    WorkloadRestarted: NotAFailure,
+    /// The API server rejected the restart of a workload; it is tried again after 1 min, doubling up to 1 h.
+    RestartFailed: NotAFailure,
+    /// A restart annotation of a workload is invalid, or names a Secret that is not the target of an integration.
+    RestartAnnotationInvalid: NotAFailure,
+    /// The interval between two restarts of a workload is longer than half of the lifetime of a token that it reads.
+    RestartIntervalTooLong: NotAFailure,
+
     // Failures.
     /// The endpoint is not allowed: its scheme, host or address is denied, or the credentials must not be sent to it.
     EndpointNotAllowed: Configuration,

@@ -102,6 +102,10 @@ pub struct RunArgs {
     #[command(flatten)]
     pub targets: TargetArgs,
 
+    /// Flags for restarts of workloads.
+    #[command(flatten)]
+    pub restarts: RestartArgs,
+
     /// Flags for leader election.
     #[command(flatten)]
     pub election: ElectionArgs,
@@ -240,6 +244,20 @@ pub struct TargetArgs {
         value_name = "KEY"
     )]
     pub allow_target_metadata: Vec<MetadataPattern>,
+}
+
+/// Flags for restarts of workloads.
+#[derive(Args, Clone, Debug)]
+pub struct RestartArgs {
+    /// Restart Deployments, StatefulSets and DaemonSets after renewals, if their annotation
+    /// oauth.evolutionx.io/restart-on-renewal names the target Secret
+    #[arg(long, env = "OAUTH_OPERATOR_RESTARTS", num_args = 0..=1, default_value_t = false,
+          default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
+    pub restarts: bool,
+
+    /// Maximum number of workloads that are being restarted at once
+    #[arg(long, env = "OAUTH_OPERATOR_RESTARTS_AT_ONCE", default_value = "5")]
+    pub restarts_at_once: NonZeroU16,
 }
 
 /// Flags for leader election.

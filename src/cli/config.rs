@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use crate::cli::args::{ByteSize, EgressArgs, ElectionArgs, LimitArgs, RunArgs, ServerArgs, TargetArgs};
+use crate::cli::args::{ByteSize, EgressArgs, ElectionArgs, LimitArgs, RestartArgs, RunArgs, ServerArgs, TargetArgs};
 use crate::controller::budget::BudgetLimits;
 use crate::controller::config::{Config, LeaderElectionConfig};
 use crate::controller::server::ServerConfig;
@@ -16,7 +16,7 @@ use crate::target::policy::TargetPolicy;
 
 impl From<RunArgs> for Config {
     fn from(arguments: RunArgs) -> Self {
-        let RunArgs { namespaces, selector, server, limits, egress, targets, election } = arguments;
+        let RunArgs { namespaces, selector, server, limits, egress, targets, restarts, election } = arguments;
         let named: BTreeSet<String> = namespaces.into_iter().filter(|name| !name.is_empty()).collect();
         let scopes = if named.is_empty() { vec![None] } else { named.into_iter().map(Some).collect() };
         let LimitArgs {
@@ -30,6 +30,7 @@ impl From<RunArgs> for Config {
             max_events_per_namespace,
         } = limits;
         let TargetArgs { allow_target_types, allow_target_metadata } = targets;
+        let RestartArgs { restarts, restarts_at_once } = restarts;
         let ElectionArgs { leader_elect, lease_name, lease_namespace, identity } = election;
         Self {
             limits: Limits {
@@ -50,6 +51,7 @@ impl From<RunArgs> for Config {
             egress: egress.into(),
             targets: TargetPolicy::new(allow_target_types, allow_target_metadata),
             max_response_size,
+            restarts_at_once: restarts.then(|| restarts_at_once.get().into()),
             election: leader_elect
                 .then(|| LeaderElectionConfig { name: lease_name, namespace: non_empty(lease_namespace) }),
             identity: non_empty(identity).or_else(|| non_empty(std::env::var("POD_NAME").ok())),
@@ -131,6 +133,15 @@ mod tests {
         let flags = ["--max-writes-per-namespace=1", "--max-writes=2", "--max-events-per-namespace=3"];
         let expected = BudgetLimits { writes_per_namespace: 1, writes: 2, events_per_namespace: 3 };
         assert_eq!(config(&flags).budgets, expected);
+    }
+
+    #[test]
+    fn workloads_are_restarted_only_if_a_flag_says_so() {
+        let at_once = |flags: &[&str]| config(flags).restarts_at_once;
+        assert_eq!(at_once(&[]), None);
+        assert_eq!(at_once(&["--restarts-at-once=7"]), None);
+        assert_eq!(at_once(&["--restarts"]), Some(5));
+        assert_eq!(at_once(&["--restarts", "--restarts-at-once=7"]), Some(7));
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub struct Config {
     pub targets: TargetPolicy,
     /// The maximum size of a token response, in bytes.
     pub max_response_size: usize,
+    /// The maximum number of rollouts at once, if workloads that opt in are restarted.
+    pub restarts_at_once: Option<usize>,
     /// The leader election; `None` if there is only one replica.
     pub election: Option<LeaderElectionConfig>,
     /// Name of this process in events and in the lease.

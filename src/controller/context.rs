@@ -19,6 +19,7 @@ use crate::controller::integrations::IntegrationStores;
 use crate::controller::metrics::Metrics;
 use crate::controller::queue::ReconcileTriggers;
 use crate::controller::readiness::CacheSync;
+use crate::controller::restarts::shared::Restarts;
 use crate::controller::revoker::Revoker;
 use crate::controller::slots::NamespaceSlots;
 use crate::controller::watches::share::Shares;
@@ -74,6 +75,8 @@ pub struct Context {
     pub responses: Arc<NamespaceSlots>,
     /// The turns of namespaces to derive keys from passphrases.
     pub key_derivation: FairQueue,
+    /// The workloads that are restarted after renewals; `None` if restarts are off.
+    pub restarts: Option<Arc<Restarts>>,
     /// Triggers reconciliations.
     pub triggers: Arc<ReconcileTriggers>,
     /// The watched integrations.

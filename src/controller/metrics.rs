@@ -53,6 +53,7 @@ pub struct Metrics {
     token_request_seconds: Family<GrantLabels, Histogram>,
     reconciles: Family<DecisionLabels, Counter>,
     reconcile_errors: Family<ErrorLabels, Counter>,
+    workload_restarts: Family<OutcomeLabels, Counter>,
     events_dropped: Counter,
     log_lines_dropped: Counter,
     /// Tokens that were revoked.
@@ -139,6 +140,8 @@ impl Metrics {
         registry.register("reconciles", "Reconciliations, by decision", reconciles.clone());
         let reconcile_errors = Family::default();
         registry.register("reconcile_errors", "Failed reconciliations, by step", reconcile_errors.clone());
+        let workload_restarts = Family::default();
+        registry.register("workload_restarts", "Restarts of workloads, by outcome", workload_restarts.clone());
         let events_dropped = Counter::default();
         let help = "Events that were not published because there were too many in their namespace";
         registry.register("events_dropped", help, events_dropped.clone());
@@ -156,6 +159,7 @@ impl Metrics {
             token_request_seconds,
             reconciles,
             reconcile_errors,
+            workload_restarts,
             events_dropped,
             log_lines_dropped,
             revocations,
@@ -183,6 +187,11 @@ impl Metrics {
     /// Counts a reconciliation of an integration that could not be parsed.
     pub fn record_invalid_object(&self) {
         self.reconcile_errors.get_or_create(&ErrorLabels { error: "malformed" }).inc();
+    }
+
+    /// Counts a restart of a workload.
+    pub fn record_restart(&self, failure: Option<Reason>) {
+        self.workload_restarts.get_or_create(&OutcomeLabels { outcome: outcome(failure) }).inc();
     }
 
     /// Counts an event that was not published.

@@ -16,6 +16,7 @@ pub(crate) mod perform;
 pub(crate) mod queue;
 pub(crate) mod readiness;
 pub(crate) mod reconcile;
+pub(crate) mod restarts;
 pub(crate) mod revoker;
 pub mod run;
 pub mod server;

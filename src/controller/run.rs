@@ -27,7 +27,7 @@ use crate::controller::perform::save;
 use crate::controller::queue::{GuardedIntegration, Request};
 use crate::controller::reconcile::{Finished, error_policy, log, reconcile};
 use crate::controller::setup::{new_context, reporter};
-use crate::controller::{server, watches};
+use crate::controller::{restarts, server, watches};
 use crate::election::lease::LeaderElector;
 #[cfg(feature = "failpoints")]
 use crate::failpoints;
@@ -107,12 +107,13 @@ impl Operator {
     /// Reconciles until `stop`; then finishes the reconciliations in flight and releases the lease.
     async fn run(self, stop: impl Future<Output = ()> + Send) {
         let Self { config, context, heartbeat, control, control_client, api_server } = self;
-        let background = [
+        let mut background = vec![
             tokio::spawn(run_limiter(Arc::clone(&context))),
             tokio::spawn(run_revoker(Arc::clone(&context))),
             tokio::spawn(resync_on_clock_step(Arc::clone(&context))),
             tokio::spawn(api_server::refresh_addresses(api_server, context.client.clone())),
         ];
+        background.extend(run_restarts(&config, &context));
         let finished = CancellationToken::new();
         let election = config.election.as_ref().map(|election| {
             let namespace = context.client.default_namespace();
@@ -154,6 +155,16 @@ async fn serve(
         server::start(&server, context, heartbeat, client.clone()).map(|()| client)
     });
     started.await.unwrap_or(Err(Error::Panicked))
+}
+
+/// Watches and restarts workloads, unless restarts are off.
+fn run_restarts(config: &Config, context: &Arc<Context>) -> Vec<JoinHandle<()>> {
+    let Some(restarts) = &context.restarts else { return Vec::new() };
+    let watches = config
+        .scopes
+        .iter()
+        .map(|scope| tokio::spawn(restarts::watch::run(Arc::clone(context), Arc::clone(restarts), scope.clone())));
+    watches.chain([tokio::spawn(restarts::run::run(Arc::clone(context), Arc::clone(restarts)))]).collect()
 }
 
 async fn run_limiter(context: Arc<Context>) {

@@ -21,6 +21,9 @@ use crate::controller::metrics::Metrics;
 use crate::controller::observe::key_files;
 use crate::controller::queue::ReconcileTriggers;
 use crate::controller::readiness::CacheSync;
+use crate::controller::restarts;
+use crate::controller::restarts::shared::Restarts;
+use crate::controller::restarts::workload::Workloads;
 use crate::controller::revoker::Revoker;
 use crate::controller::slots::NamespaceSlots;
 use crate::controller::watches;
@@ -74,8 +77,19 @@ pub(crate) fn new_context(config: &Config, client: Client, oauth_client: oauth_c
         responses: Arc::new(responses),
         slots,
         key_derivation: key_files::queue(),
+        restarts: config.restarts_at_once.map(|at_once| Arc::new(new_restarts(config, at_once))),
         triggers,
         integrations,
+    }
+}
+
+fn new_restarts(config: &Config, at_once: usize) -> Restarts {
+    let watches = config.scopes.iter().flat_map(|scope| restarts::watch::names(scope.as_deref()));
+    Restarts {
+        workloads: Workloads::default(),
+        sync: CacheSync::new(watches.collect()),
+        at_once,
+        several_namespaces: config.limits.several_namespaces,
     }
 }
 

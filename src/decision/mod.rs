@@ -7,6 +7,7 @@ pub mod observed;
 pub mod outcome;
 pub mod plan;
 pub mod reads;
+pub mod restarts;
 pub mod settle;
 pub mod status;
 pub(crate) mod stored_tokens;

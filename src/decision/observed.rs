@@ -90,6 +90,8 @@ pub struct Observed {
     pub settings_hash: Arc<str>,
     /// The minimum interval between two scheduled renewals.
     pub min_renewal_interval: SignedDuration,
+    /// The longest interval between two restarts of a workload that is restarted after renewals of this token.
+    pub restart_interval: Option<SignedDuration>,
     /// Whether this process may act: leader election is off, or it holds the lease.
     pub is_leader: bool,
     /// Why a request must wait; `None` if it may be sent, or if none has been needed so far.
@@ -246,6 +248,7 @@ impl Observed {
             throttled_until: None,
             settings_hash: Arc::from(""),
             min_renewal_interval: SignedDuration::ZERO,
+            restart_interval: None,
             is_leader: true,
             delayed: None,
             host_recovered: false,
@@ -331,20 +334,32 @@ impl Observed {
     /// When the current token expires; the current time if there is none.
     #[must_use]
     pub fn token_expiry(&self) -> Timestamp {
-        self.snapshot().and_then(|snapshot| snapshot.times).map_or(self.now, |times| times.expires_at)
+        self.times().map_or(self.now, |times| times.expires_at)
     }
 
     /// The jitter for the renewal of a token that is obtained now: wide, unless the renewal happens when it is due.
     #[must_use]
     pub fn spread(&self) -> Jitter {
-        let Some(TokenTimes { issued_at, expires_at, renew_at, .. }) =
-            self.snapshot().and_then(|snapshot| snapshot.times)
-        else {
-            return Jitter::Wide;
-        };
+        let Some(TokenTimes { issued_at, expires_at, renew_at, .. }) = self.times() else { return Jitter::Wide };
         let late = self.now.duration_since(renew_at);
         let is_on_schedule = !late.is_negative() && late <= expires_at.duration_since(issued_at) / 10;
         if is_on_schedule { Jitter::Narrow } else { Jitter::Wide }
+    }
+
+    /// The times of the current token.
+    #[must_use]
+    pub fn times(&self) -> Option<TokenTimes> {
+        self.snapshot()?.times.map(|times| self.in_time_for_restarts(times))
+    }
+
+    /// The times of a token, renewed early enough for the workloads that are restarted after its renewals. This is not
+    /// stored, so that it follows these workloads at once.
+    #[must_use]
+    pub fn in_time_for_restarts(&self, times: TokenTimes) -> TokenTimes {
+        let (Some(interval), Ok(spec)) = (self.restart_interval, &self.spec) else { return times };
+        let advanced = times.renewed_for_restarts(&self.uid, interval, spec.renewal_time);
+        let earliest = advanced.renewed_after(self.min_renewal_interval).renew_at;
+        TokenTimes { renew_at: earliest.min(times.renew_at), ..times }
     }
 
     /// Whether tokens with these times expire, or almost expire, before they may be renewed.
@@ -374,7 +389,7 @@ impl Observed {
     }
 
     pub(crate) fn renew_at(&self) -> Option<Timestamp> {
-        Some(self.snapshot()?.times?.renew_at)
+        Some(self.times()?.renew_at)
     }
 
     /// Hash of the inputs of an attempt. It contains versions, not values, because many users can read a status. With the

@@ -331,6 +331,6 @@ fn target_drifted(observed: &Observed) -> Option<Plan> {
 }
 
 fn renewal_due(observed: &Observed) -> Option<Plan> {
-    let TokenTimes { issued_at, renew_at, .. } = observed.snapshot()?.times?;
+    let TokenTimes { issued_at, renew_at, .. } = observed.times()?;
     (renew_at <= observed.now || observed.is_in_future(issued_at)).then_some(Plan::Renew { reason: Reason::RenewalDue })
 }

@@ -51,7 +51,7 @@ pub fn settle(observed: &Observed, plan: &Plan, outcome: &Outcome, now: Timestam
         return Settled { status: observed.status.clone(), event: None, expiry_event: None, next };
     }
     let times = match outcome {
-        Outcome::Written(written) => Some(written.times),
+        Outcome::Written(written) => Some(observed.in_time_for_restarts(written.times)),
         Outcome::Nothing | Outcome::Failed(_) | Outcome::Revoked(_) => current_times(observed),
     };
     let last_failure = last_failure(observed, plan, outcome, now);
@@ -71,7 +71,7 @@ pub fn settle(observed: &Observed, plan: &Plan, outcome: &Outcome, now: Timestam
 /// The times of the stored token, if it is for the current spec.
 fn current_times(observed: &Observed) -> Option<TokenTimes> {
     let (snapshot, spec) = (observed.snapshot()?, observed.spec.as_ref().ok()?);
-    (!snapshot.is_changed() && snapshot.provenance.spec_hash == spec.spec_hash).then_some(snapshot.times?)
+    (!snapshot.is_changed() && snapshot.provenance.spec_hash == spec.spec_hash).then_some(observed.times()?)
 }
 
 /// A failure is kept until an attempt succeeds.
@@ -321,7 +321,7 @@ pub(crate) fn next(
 ) -> Option<Timestamp> {
     let retry_at = status.last_failure.as_ref().map(|last| last.retry_at.0);
     let planned = match (outcome, plan) {
-        (Outcome::Written(written), _) => Some(written.times.renew_at),
+        (Outcome::Written(_), _) => times.map(|times| times.renew_at),
         (Outcome::Failed(_), _) => retry_at,
         (_, Plan::Wait { until, .. }) => *until,
         (

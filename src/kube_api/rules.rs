@@ -84,6 +84,17 @@ impl Rules {
     };
     const LISTED_SECRET: Self = Self { data_value: LISTED_DATA, data: LISTED_DATA, ..Self::SECRET };
     const CONFIG_MAP: Self = Self { annotations: Annotations::None, labels: false, ..Self::SECRET };
+    /// What says whether the pods of a workload are up to date.
+    const WORKLOAD: Self = Self {
+        annotations: Annotations::None,
+        labels: false,
+        owners: false,
+        finalizers: 0,
+        members: &["apiVersion", "kind", "metadata", "spec", "status"],
+        ..Self::GENERAL
+    };
+    /// Names, versions, and the annotations of the operator.
+    const WORKLOAD_IDENTITY: Self = Self { annotations: Annotations::Own, ..Self::IDENTITY };
     /// Names, versions, and the annotation that is used without reading the Secret.
     const IDENTITY: Self = Self {
         annotations: Annotations::Only(CREDENTIALS_EXPIRE_AT),
@@ -141,6 +152,8 @@ impl Reading {
             ("configmaps", _) => Rules::CONFIG_MAP,
             ("oauthintegrations", Call::Single) => Rules { finalizers: ALL_FINALIZERS, ..Rules::INTEGRATION },
             ("oauthintegrations", _) => Rules::INTEGRATION,
+            ("deployments" | "statefulsets" | "daemonsets", _) if metadata => Rules::WORKLOAD_IDENTITY,
+            ("deployments" | "statefulsets" | "daemonsets", _) => Rules::WORKLOAD,
             _ => Rules::GENERAL,
         };
         let whole = request.method() == Method::GET
@@ -195,6 +208,9 @@ mod tests {
             ("/api/v1/namespaces/ns/secrets/it", JSON, Call::Single, Rules::SECRET, false),
             ("/api/v1/namespaces/ns/configmaps/it", JSON, Call::Single, Rules::CONFIG_MAP, false),
             (&format!("{integrations}?watch=true"), JSON, Call::Watch, Rules::INTEGRATION, false),
+            ("/apis/apps/v1/deployments?watch=true", METADATA, Call::Watch, Rules::WORKLOAD_IDENTITY, false),
+            ("/apis/apps/v1/namespaces/ns/daemonsets/it", METADATA, Call::Single, Rules::WORKLOAD_IDENTITY, false),
+            ("/apis/apps/v1/namespaces/ns/statefulsets/it", JSON, Call::Single, Rules::WORKLOAD, false),
             ("/api", JSON, Call::Single, Rules::GENERAL, false),
             ("/api/v1/namespaces/secrets", JSON, Call::Single, Rules::GENERAL, false),
         ] {

@@ -11,6 +11,8 @@ use crate::api::reason::Reason;
 
 /// The assumed lifetime of a token whose lifetime is unknown.
 pub const DEFAULT_LIFETIME: SignedDuration = SignedDuration::from_mins(5);
+/// The maximum time for a rollout by which a token is renewed earlier for workloads that are restarted.
+const MAX_ROLLOUT: SignedDuration = SignedDuration::from_mins(5);
 /// The maximum lifetime: one year.
 const MAX: SignedDuration = SignedDuration::from_hours(8_760);
 
@@ -124,6 +126,29 @@ impl TokenTimes {
         let Some(end) = self.refresh_token_expires_at.filter(|_| !self.session_ends) else { return self };
         let latest = end - (end.duration_since(self.issued_at) / 3).max(SignedDuration::ZERO);
         Self { renew_at: self.renew_at.min(latest), ..self }
+    }
+
+    /// The same, but renewed so early that workloads that are restarted at most every `interval` have the new token
+    /// before this one expires: by that interval, and some time for the rollout, before the expiry; by no more than half of
+    /// the lifetime, so that it does not multiply requests. The jitter is added to that.
+    ///
+    /// `renewBefore` has precedence, because some servers accept a renewal only shortly before a token expires. So has a
+    /// renewal that another request cannot advance: at the end of a session, or if the endpoint returns the same token
+    /// until it expires.
+    #[must_use]
+    pub fn renewed_for_restarts(self, uid: &str, interval: SignedDuration, renewal: RenewalTime) -> Self {
+        let lifetime = self.expires_at.duration_since(self.issued_at);
+        if renewal.before.is_some() || self.renew_at >= self.expires_at || !lifetime.is_positive() {
+            return self;
+        }
+        let rollout = (interval / 2).min(MAX_ROLLOUT);
+        let before = interval.saturating_add(rollout).min(lifetime / 2);
+        let jitter = renewal.max_jitter.map_or(lifetime / 10, |max| max.min(lifetime / 10)).mul_f64(hash_fraction(uid));
+        let latest = self.expires_at - before - jitter;
+        Self {
+            renew_at: self.renew_at.min(Timestamp::from_millisecond(latest.as_millisecond()).unwrap_or(latest)),
+            ..self
+        }
     }
 
     /// The same, but renewed no earlier than `distance` after the token was issued.

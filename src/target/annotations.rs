@@ -52,6 +52,10 @@ pub(crate) const PREVIOUS_EXPIRES_AT: &str = "oauth.evolutionx.io/previous-expir
 /// that Secret itself.
 pub(crate) const REFRESH_TOKEN_SECRET: &str = "oauth.evolutionx.io/refresh-token-secret";
 pub(crate) const DATA_HASH: &str = "oauth.evolutionx.io/data-hash";
+/// Annotation with a salted fingerprint of what workloads read, which stays the same as long as that does.
+pub const CONTENT_HASH: &str = "oauth.evolutionx.io/content-hash";
+/// Annotation with the time since when it is the same.
+pub const CONTENT_CHANGED_AT: &str = "oauth.evolutionx.io/content-changed-at";
 /// Annotation with the keys under which the values were written, as JSON.
 pub const KEYS: &str = "oauth.evolutionx.io/keys";
 /// Annotation with the identity of a Secret that has no owner reference and stays when its integration is deleted:

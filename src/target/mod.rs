@@ -11,3 +11,4 @@ pub mod secret;
 pub mod snapshot;
 pub(crate) mod template;
 pub(crate) mod types;
+pub mod version;

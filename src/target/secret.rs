@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -17,16 +18,18 @@ use crate::api::target::TargetKeys;
 use crate::fingerprint;
 use crate::oauth::lifetime::TokenTimes;
 use crate::target::annotations::{
-    ACCESS_TOKEN_HASH, BINDING_HASH, CERTIFICATE_EXPIRES_AT, CLIENT_SECRET, CREDENTIALS_HASH, CREDENTIALS_NAME,
-    CREDENTIALS_VERSION, DATA_HASH, EXPIRES_AT, INTEGRATION_UID, ISSUED_AT, KEYS, LIFETIME_WARNING, MANAGED_BY, NEXT,
-    PREVIOUS_EXPIRES_AT, REFRESH_TOKEN_EXPIRES_AT, REFRESH_TOKEN_HASH, REFRESH_TOKEN_ROTATED, REFRESH_TOKEN_SECRET,
-    RENEW_AT, RETAINED_BY, RETAINED_FOR, SESSION_ENDS, SPEC_HASH, TEMPLATE_HASH, WrittenKeys,
+    ACCESS_TOKEN_HASH, BINDING_HASH, CERTIFICATE_EXPIRES_AT, CLIENT_SECRET, CONTENT_CHANGED_AT, CONTENT_HASH,
+    CREDENTIALS_HASH, CREDENTIALS_NAME, CREDENTIALS_VERSION, DATA_HASH, EXPIRES_AT, INTEGRATION_UID, ISSUED_AT, KEYS,
+    LIFETIME_WARNING, MANAGED_BY, NEXT, PREVIOUS_EXPIRES_AT, REFRESH_TOKEN_EXPIRES_AT, REFRESH_TOKEN_HASH,
+    REFRESH_TOKEN_ROTATED, REFRESH_TOKEN_SECRET, RENEW_AT, RETAINED_BY, RETAINED_FOR, SESSION_ENDS, SPEC_HASH,
+    TEMPLATE_HASH, WrittenKeys,
 };
 use crate::target::content::{DataValue, Provenance, TargetContent};
 use crate::target::integrity::data_hash;
 use crate::target::snapshot::TargetSnapshot;
 use crate::target::template::SecretTemplate;
 use crate::target::types;
+use crate::target::version::ContentVersion;
 
 /// The uid of the integration that requested retention of a Secret; `None` if the Secret is deleted with its
 /// integration. If an integration has taken over a Secret that another one retained, the Secret stays, unless its
@@ -43,7 +46,8 @@ pub fn retained_by(
     }
 }
 
-/// The target to write in place of the known one; the write is rejected unless the live Secret still has the known uid.
+/// The target to write at `now` in place of the known one; the write is rejected unless the live Secret still has the known
+/// uid.
 #[must_use]
 pub fn build_secret(
     namespace: &str,
@@ -51,10 +55,11 @@ pub fn build_secret(
     known: Option<&TargetSnapshot>,
     template: &SecretTemplate,
     content: &TargetContent,
+    now: Timestamp,
 ) -> Secret {
     match &template.refresh_token_secret {
-        None => build(namespace, owner, known, template, content, content),
-        Some(_) => build(namespace, owner, known, template, content, &content.without_refresh_token()),
+        None => build(namespace, owner, known, template, content, content, now),
+        Some(_) => build(namespace, owner, known, template, content, &content.without_refresh_token(), now),
     }
 }
 
@@ -67,9 +72,10 @@ pub fn build_refresh_token_secret(
     known: Option<&TargetSnapshot>,
     template: &SecretTemplate,
     content: &TargetContent,
+    now: Timestamp,
 ) -> Option<Secret> {
     let template = template.for_refresh_token()?;
-    Some(build(namespace, owner, known, &template, content, &content.only_refresh_token()))
+    Some(build(namespace, owner, known, &template, content, &content.only_refresh_token(), now))
 }
 
 /// A Secret with a part of the content.
@@ -80,6 +86,7 @@ fn build(
     template: &SecretTemplate,
     whole: &TargetContent,
     content: &TargetContent,
+    now: Timestamp,
 ) -> Secret {
     let fingerprints =
         content.data.iter().map(|(key, DataValue { fingerprint, value: _ })| (key.clone(), fingerprint.clone()));
@@ -96,6 +103,12 @@ fn build(
     }
     if is_rotated(whole) {
         annotations.insert(REFRESH_TOKEN_ROTATED.to_owned(), "true".to_owned());
+    }
+    if content.access_token.is_some() {
+        let known = known.and_then(|known| known.content.as_ref());
+        let ContentVersion { hash, changed_at } = ContentVersion::next(known, &template.keys, &data, now);
+        annotations.insert(CONTENT_HASH.to_owned(), hash);
+        annotations.insert(CONTENT_CHANGED_AT.to_owned(), changed_at.to_string());
     }
     let retained_by = retained_by(known, owner, template);
     let is_owned = retained_by.is_none();

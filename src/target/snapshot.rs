@@ -20,6 +20,7 @@ use crate::target::content::Provenance;
 use crate::target::integrity::{Integrity, integrity};
 use crate::target::looks::{ANNOTATION, DATA, LABEL, Looks};
 use crate::target::template::{DataExpression, SecretTemplate};
+use crate::target::version::ContentVersion;
 
 /// The state of a Secret that the operator has written: everything that decisions need, without secret values.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +58,8 @@ pub struct TargetSnapshot {
     /// The name of the Secret that holds the refresh token, if it is not this one and there is a refresh token; its own
     /// name if it is that Secret.
     pub refresh_token_secret: Option<String>,
+    /// The version of what workloads read in it; `None` if it has no access token.
+    pub content: Option<ContentVersion>,
     /// Whether its data is unchanged.
     pub integrity: Integrity,
     /// Whether the operator still owns fields through its create call: an apply does not remove fields that were set
@@ -127,6 +130,7 @@ impl TargetSnapshot {
             refresh_token_secret: annotation(meta, REFRESH_TOKEN_SECRET)
                 .filter(|name| name.len() <= MAX_NAME)
                 .map(ToOwned::to_owned),
+            content: ContentVersion::of(meta),
             integrity: integrity(meta, data),
             has_update_managed_fields: has_update_managed_fields(meta),
             looks: Looks::of(meta),
@@ -156,7 +160,10 @@ impl TargetSnapshot {
             [access_token_hash, refresh_token_hash, renew_requested_at, &self.adopt_by, &self.refresh_token_secret]
                 .into_iter()
                 .flatten();
-        let texts: usize = provenance.into_iter().chain(own).chain(owner).chain(optional).map(String::len).sum();
+
+        let content = self.content.iter().map(|content| &content.hash);
+        let texts = provenance.into_iter().chain(own).chain(owner).chain(optional).chain(content);
+        let texts: usize = texts.map(String::len).sum();
         BASE_WEIGHT + texts + (self.looks.0.len() + self.data.0.len()) * size_of::<u64>()
     }
 

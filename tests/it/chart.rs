@@ -204,7 +204,7 @@ fn value_sets() -> Vec<(&'static str, Value)> {
                 },
                 "targets": {"allowTypes": ["example.com/token"], "allowMetadata": ["team", "example.com/*"]},
                 "networkPolicy": {"enabled": true, "metricsFrom": [{"namespaceSelector": {}}]},
-                "serviceAccountTokens": {"enabled": true},
+                "serviceAccountTokens": {"enabled": true}, "restarts": {"enabled": true, "atOnce": 2},
             }),
         ),
         (
@@ -326,6 +326,14 @@ fn the_rendered_chart_contains_what_the_values_say() {
                      "image": {"registry": "r.example", "digest": digest}, "imagePullSecrets": [{"name": "a"}]})),
         (format!("g.example/{owner}/oauth-operator@{digest}"), json!([{"name": "a"}, {"name": "b"}]))
     );
+
+    for scope in [json!([]), json!(["erp"])] {
+        let with =
+            |enabled: bool| rendered(&json!({"watchNamespaces": scope, "restarts": {"enabled": enabled, "atOnce": 7}}));
+        for part in ["resources: [deployments, statefulsets, daemonsets]", "--restarts\n", "--restarts-at-once=7\n"] {
+            assert!(with(true).contains(part) && !with(false).contains(part), "{scope} {part}");
+        }
+    }
 
     let elsewhere = rendered(
         &json!({"namespaceOverride": "elsewhere", "commonLabels": {"team": "x", "app.kubernetes.io/name": "y"}}),

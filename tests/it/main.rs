@@ -35,6 +35,7 @@ mod renewal;
 mod request_bodies;
 mod requests;
 mod restart;
+mod restarts;
 mod revocation;
 mod rotation;
 mod secret_values;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use test_support::endpoint::{Endpoint, Reply};
 use test_support::manifests::{
-    OPERATOR, helm_template, install_crd, install_permissions, install_permissions_with_service_accounts,
+    OPERATOR, apply, helm_template, install_all_permissions, install_crd, install_permissions,
 };
 use test_support::process::WorkDir;
 use test_support::record;
@@ -38,7 +38,8 @@ fn audit(path: &std::path::Path) -> Vec<(Call, u64)> {
 
 /// All permissions of the operator's roles in the chart.
 fn granted() -> BTreeSet<Call> {
-    let rendered = helm_template(&["--set", "serviceAccountTokens.enabled=true", "--set", "rbac.aggregateRoles=false"]);
+    let all = ["serviceAccountTokens.enabled=true", "restarts.enabled=true", "rbac.aggregateRoles=false"];
+    let rendered = helm_template(&all.map(|value| ["--set", value]).concat());
     let mut granted = BTreeSet::new();
     for document in rendered.split("\n---") {
         let Ok(document) = serde_saphyr::from_str::<Value>(document) else { continue };
@@ -78,10 +79,10 @@ async fn every_permission_is_used_and_none_is_missing() {
     ]);
     install_crd(&control_plane);
     install_permissions(&control_plane);
-    install_permissions_with_service_accounts(&control_plane);
+    install_all_permissions(&control_plane);
     let namespace = control_plane.namespace("permissions").await;
     let kubeconfig = control_plane.kubeconfig_for(OPERATOR, OPERATOR).await;
-    let arguments = ["--leader-elect", "--lease-namespace", OPERATOR, "--metrics-auth=true"];
+    let arguments = ["--leader-elect", "--lease-namespace", OPERATOR, "--metrics-auth=true", "--restarts"];
     let operator = Operator::start_with(&kubeconfig, &arguments).await;
     let world = World { operator, client: control_plane.client().await, namespace, kubeconfig };
     eventually(
@@ -90,7 +91,17 @@ async fn every_permission_is_used_and_none_is_missing() {
         async || if world.operator.leads() { Ok(()) } else { Err(String::new()) },
     )
     .await;
+    create_workloads(&control_plane, &world.namespace);
     run_life_cycle(&world).await;
+    let is_rollout_read = |resource: &str| {
+        let call: Call = ("get".to_owned(), "apps".to_owned(), resource.to_owned());
+        audit(&log).iter().any(|(other, _)| *other == call)
+    };
+    eventually("the rollouts are read", test_support::world::SHORT_TIMEOUT, async || {
+        let missing = ["deployments", "statefulsets", "daemonsets"].into_iter().find(|name| !is_rollout_read(name));
+        missing.map_or(Ok(()), |missing| Err(missing.to_owned()))
+    })
+    .await;
     scrape(&control_plane, &world.operator);
     // The shutdown releases the lease.
     world.operator.terminate(Duration::from_secs(30));
@@ -102,6 +113,30 @@ async fn every_permission_is_used_and_none_is_missing() {
     // An election event that recurs within minutes is patched instead of created, which does not happen here.
     let expected = [("patch", "events.k8s.io", "events")].map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned()));
     assert_eq!(unused, expected, "a permission is not used");
+}
+
+/// Creates a workload of each kind that is restarted when the integration `federated` has a token.
+fn create_workloads(control_plane: &ControlPlane, namespace: &str) {
+    for kind in ["Deployment", "StatefulSet", "DaemonSet"] {
+        let template = json!({
+            "metadata": {"labels": {"app": kind}}, "spec": {"containers": [{"name": "reader", "image": "reader"}]},
+        });
+        let mut workload = json!({
+            "apiVersion": "apps/v1", "kind": kind,
+            "metadata": {
+                "name": "reader",
+                "annotations": {
+                    "oauth.evolutionx.io/restart-on-renewal": "federated",
+                    "oauth.evolutionx.io/restarted-for": "federated=0000000000000000",
+                },
+            },
+            "spec": {"selector": {"matchLabels": {"app": kind}}, "template": template},
+        });
+        if kind == "StatefulSet" {
+            workload["spec"]["serviceName"] = json!("reader");
+        }
+        apply(control_plane, namespace, &workload.to_string());
+    }
 }
 
 /// Scrapes metrics as a client without the permission.

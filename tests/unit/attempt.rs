@@ -126,7 +126,14 @@ fn the_end_of_the_client_certificate_is_stored_with_the_token_and_stays_when_tha
         let mut attempt = Attempt::new(&observed, &spec, None).expect("an attempt");
         let issued = done(attempt.record(Ok(token(None)), now(), SHORT_TIMEOUT)).expect("a token");
         assert_eq!(issued.content.times.certificate_expires_at, expected);
-        let secret = build_secret("ns", &OwnerReference::default(), None, &spec.template, &issued.content);
+        let secret = build_secret(
+            "ns",
+            &OwnerReference::default(),
+            None,
+            &spec.template,
+            &issued.content,
+            Timestamp::UNIX_EPOCH,
+        );
         let stored = TargetSnapshot::of(&secret).times.expect("times");
         assert_eq!(stored, issued.content.times, "as it is read after a restart");
         let again = rescheduled(&observed, &spec, &issued.content).times;
@@ -265,7 +272,7 @@ fn renew(observed: &mut Observed, spec: &ValidatedSpec, response: TokenResponse,
         done(attempt.record(Ok(response), at, SHORT_TIMEOUT)).expect("a token")
     };
     let owner = OwnerReference { name: "it".to_owned(), uid: "uid".to_owned(), ..OwnerReference::default() };
-    let secret = build_secret("ns", &owner, None, &spec.template, &issued.content);
+    let secret = build_secret("ns", &owner, None, &spec.template, &issued.content, Timestamp::UNIX_EPOCH);
     observed.target = TargetState::Owned(Arc::new(TargetSnapshot::of(&secret)));
     observed.stored = StoredTokens { refresh_token: issued.content.refresh_token, ..StoredTokens::default() };
     let times = observed.snapshot().and_then(|snapshot| snapshot.times).expect("the times");

@@ -212,8 +212,8 @@ async fn fetch(client: &Client, integration: &OAuthIntegration, manifests: &Mani
         let owner = integration.controller_owner_ref(&()).unwrap_or_default();
         let namespace = integration.namespace().unwrap_or_default();
         let (template, content) = (&spec.template, &issued.content);
-        let refresh_token = secret::build_refresh_token_secret(&namespace, &owner, None, template, content);
-        let target = secret::build_secret(&namespace, &owner, None, template, content);
+        let refresh_token = secret::build_refresh_token_secret(&namespace, &owner, None, template, content, now());
+        let target = secret::build_secret(&namespace, &owner, None, template, content, now());
         refresh_token.filter(|_| content.refresh_token.is_some()).into_iter().chain([target]).collect()
     });
     Fetched { result, refresh_token }

@@ -115,6 +115,13 @@ impl TargetCache {
             .find_map(|other| Some((other.owner_name()?, other.owner.as_ref()?.1.clone())))
     }
 
+    /// The cached Secrets for which this is true.
+    #[must_use]
+    pub fn find(&self, is_wanted: impl Fn(&TargetSnapshot) -> bool) -> Vec<Arc<TargetSnapshot>> {
+        let inner = lock(&self.inner);
+        inner.by_integration.values().flatten().filter(|snapshot| is_wanted(snapshot)).cloned().collect()
+    }
+
     /// Caches a Secret, unless this version or a newer one is already cached, or there is no room for it.
     pub fn upsert(&self, snapshot: TargetSnapshot) {
         lock(&self.inner).upsert(snapshot);

@@ -131,6 +131,8 @@ fn observe_cached(context: &Context, integration: &OAuthIntegration) -> Observed
     let refresh_token_target = refresh_token_secret.map_or(TargetState::Absent, |name| take(&mut known, name, &uid));
     let (version, declared_expiry) =
         spec.as_ref().map_or((None, None), |spec| known_credentials(context, &namespace, spec));
+    let restart_interval =
+        context.restarts.as_ref().and_then(|restarts| restarts.workloads.longest_interval(&namespace, wanted));
     Observed {
         dependency_cycle: chains::cycle(context, &namespace, integration),
         target_not_allowed: spec.as_ref().ok().and_then(|spec| context.target_policy.check(&spec.template).err()),
@@ -145,6 +147,7 @@ fn observe_cached(context: &Context, integration: &OAuthIntegration) -> Observed
         rewrite_not_before: context.states.rewrite_not_before(&uid),
         settings_hash: Arc::clone(&context.settings_hash),
         min_renewal_interval: context.min_renewal_interval,
+        restart_interval,
         is_leader: context.leadership.is_leader(),
         host_recovered: context.limiter.has_recovered(&uid),
         requested_pause_until: context.states.requested_pause_until(&uid),

@@ -118,10 +118,11 @@ async fn dry_run_write(work: &Work<'_>) -> Result<(), RequestError> {
         return Ok(());
     }
     let content = TargetContent::placeholder(observed.now);
-    let target = || secret::build_secret(namespace, owner, None, &spec.template, &content);
+    let target = || secret::build_secret(namespace, owner, None, &spec.template, &content, observed.now);
     let target = observed.snapshot().is_none().then(target);
     let is_known = observed.refresh_token_snapshot().is_some();
-    let refresh_token = secret::build_refresh_token_secret(namespace, owner, None, &spec.template, &content);
+    let refresh_token =
+        secret::build_refresh_token_secret(namespace, owner, None, &spec.template, &content, observed.now);
     let secrets = Api::<Secret>::namespaced(context.client.clone(), namespace);
     for secret in refresh_token.filter(|_| !is_known).into_iter().chain(target) {
         context.count_write(namespace);

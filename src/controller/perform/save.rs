@@ -12,6 +12,7 @@ use tracing::{debug, warn};
 
 use crate::acquisition::attempt::IssuedToken;
 use crate::api::names::MANAGER;
+use crate::clock::now;
 use crate::controller::cache::state::PendingWrite;
 use crate::controller::context::Context;
 use crate::controller::perform::work::Work;
@@ -118,13 +119,13 @@ pub(crate) async fn persist(
     let secret = known.refresh_token.filter(|known| Some(&known.name) == template.refresh_token_secret.as_ref());
     let is_needed = !is_kept && (content.refresh_token.is_some() || secret.is_some());
     // First: after a crash between the two writes, the next renewal finds the refresh token that the server knows.
-    if let Some(built) = secret::build_refresh_token_secret(namespace, owner, secret, template, content)
+    if let Some(built) = secret::build_refresh_token_secret(namespace, owner, secret, template, content, now())
         && is_needed
     {
         write(context, secret, built, content.refresh_token_at.unwrap_or(content.times.issued_at)).await?;
         failpoint!("after-refresh-token");
     }
-    let built = secret::build_secret(namespace, owner, target, template, content);
+    let built = secret::build_secret(namespace, owner, target, template, content, now());
     let persisted = write(context, target, built, content.times.issued_at).await?;
     failpoint!("after-secret");
     context.states.clear_pending(uid);

@@ -79,7 +79,18 @@ impl ControlPlane {
         control_plane
     }
 
+    /// A separate control plane with the controllers of Deployments, whose pods are never scheduled.
+    pub fn start_with_deployments() -> Self {
+        Self::start_with_controllers(Ipv4Addr::LOCALHOST.into(), &[], "deployment-controller,replicaset-controller")
+    }
+
     fn start_on(address: IpAddr, arguments: &[String]) -> Self {
+        let more = if address.is_loopback() { "" } else { CONTROLLERS_FOR_NODES };
+        Self::start_with_controllers(address, arguments, more)
+    }
+
+    /// `more`: the controllers in addition to those of every control plane.
+    fn start_with_controllers(address: IpAddr, arguments: &[String], more: &str) -> Self {
         let work = WorkDir::new("control-plane");
         let dir = work.path().to_owned();
         let control_plane = Self {
@@ -95,7 +106,7 @@ impl ControlPlane {
         let etcd = control_plane.start_etcd(work);
         let apiserver = control_plane.start_apiserver();
         control_plane.write_kubeconfig();
-        let manager = control_plane.start_controller_manager();
+        let manager = control_plane.start_controller_manager(more);
         *control_plane.processes.lock().unwrap_or_else(PoisonError::into_inner) = vec![manager, apiserver, etcd];
         control_plane
     }
@@ -153,11 +164,9 @@ impl ControlPlane {
         apiserver
     }
 
-    fn start_controller_manager(&self) -> Process {
-        let controllers = match self.address.is_loopback() {
-            true => CONTROLLERS.to_owned(),
-            false => format!("{CONTROLLERS},{CONTROLLERS_FOR_NODES}"),
-        };
+    fn start_controller_manager(&self, more: &str) -> Process {
+        let controllers = [CONTROLLERS, more].join(",");
+        let controllers = controllers.trim_end_matches(',');
         let mut command = Command::new(tools::install("kubernetes").join("kube-controller-manager"));
         command
             .arg(format!("--kubeconfig={}", self.admin_kubeconfig().display()))

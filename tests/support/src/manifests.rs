@@ -63,10 +63,24 @@ pub fn install_permissions_with_service_accounts(control_plane: &ControlPlane) {
     apply(control_plane, OPERATOR, &permissions(&helm_template(&["--set", "serviceAccountTokens.enabled=true"])));
 }
 
+/// Applies all permissions that the operator can have, also those to restart workloads.
+pub fn install_all_permissions(control_plane: &ControlPlane) {
+    let all = ["--set", "serviceAccountTokens.enabled=true", "--set", "restarts.enabled=true"];
+    apply(control_plane, OPERATOR, &permissions(&helm_template(&all)));
+}
+
 /// Applies the permissions of a release that watches only its own namespace.
 pub fn install_permissions_in(control_plane: &ControlPlane, namespace: &str) {
     let own = format!("watchNamespaces={{{namespace}}}");
     let rendered = helm_template(&["--namespace", namespace, "--set", &own, "--set", "rbac.aggregateRoles=false"]);
+    apply(control_plane, namespace, &permissions(&rendered));
+}
+
+/// The same, including those to restart workloads.
+pub fn install_permissions_with_restarts_in(control_plane: &ControlPlane, namespace: &str) {
+    let own = format!("watchNamespaces={{{namespace}}}");
+    let flags = ["--set", &own, "--set", "rbac.aggregateRoles=false", "--set", "restarts.enabled=true"];
+    let rendered = helm_template(&[&["--namespace", namespace], &flags[..]].concat());
     apply(control_plane, namespace, &permissions(&rendered));
 }
 

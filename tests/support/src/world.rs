@@ -66,6 +66,28 @@ impl World {
         Self { operator, client: control_plane.client().await, namespace, kubeconfig }
     }
 
+    /// A new namespace with an operator that restarts workloads, and has the permissions for it.
+    pub async fn restarting(control_plane: &ControlPlane, name: &str, flags: &[&str]) -> Self {
+        let namespace = control_plane.namespace(name).await;
+        crate::manifests::install_permissions_with_restarts_in(control_plane, &namespace);
+        let kubeconfig = control_plane.kubeconfig_for(&namespace, OPERATOR).await;
+        let own = ["--namespace", namespace.as_str(), "--lease-namespace", namespace.as_str(), "--restarts"];
+        let arguments = [&own[..], flags].concat();
+        let operator = Operator::start_with(&kubeconfig, &arguments).await;
+        Self { operator, client: control_plane.client().await, namespace, kubeconfig }
+    }
+
+    /// Requests a renewal, and waits until it is done.
+    pub async fn renew(&self, name: &str, request: &str) {
+        self.change(name, &json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": request}}}))
+            .await;
+        eventually(&format!("{name} is renewed"), SHORT_TIMEOUT, async || {
+            let handled = self.get(name).await.status.and_then(|status| status.last_handled_renew_request);
+            if handled.as_deref() == Some(request) { Ok(()) } else { Err(format!("{handled:?}\n{}", self.tail())) }
+        })
+        .await;
+    }
+
     /// Starts another replica.
     pub async fn replica(&self) -> Operator {
         replica(&self.kubeconfig, &self.namespace).await

@@ -3,6 +3,7 @@
 mod apart;
 mod expiry;
 mod model;
+mod restarts;
 mod table;
 
 use std::sync::Arc;
@@ -73,6 +74,7 @@ fn healthy() -> Observed {
     let times = lifetime::schedule(UID, at(0), SignedDuration::from_secs(3600), None.into(), Jitter::Narrow);
     let known = credentials("first");
     let snapshot = TargetSnapshot {
+        content: None,
         namespace: "ns".to_owned(),
         name: "it".to_owned(),
         uid: "secret-uid".to_owned(),
