@@ -59,6 +59,8 @@ pub fn content_with_rotated_refresh_token(
         Some(content) => TargetContent {
             provenance: content.provenance.with_refresh_token_of(&provenance),
             refresh_token_at: Some(now),
+            // Without an access token, another one is due.
+            times: if content.access_token.is_some() { content.times } else { TokenTimes::new(now, now, now) },
             ..TargetContent::clone(content)
         },
         None => TargetContent {
@@ -98,6 +100,11 @@ pub(crate) fn previous_token(
     now: Timestamp,
 ) -> Option<PreviousToken> {
     let stored = observed.stored.content.as_ref().filter(|_| spec.template.keeps_previous_token())?;
+    // The token of another server, or of another client, is not what workloads go on using.
+    let origin = &stored.provenance;
+    if origin.binding != spec.binding || origin.credentials_name != spec.credentials_name {
+        return None;
+    }
     let current = stored.access_token.clone().filter(|token| token.expose_secret() != new.expose_secret());
     let previous = match current {
         Some(token) => Some(PreviousToken { token, expires_at: stored.times.expires_at }),

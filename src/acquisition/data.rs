@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
+use serde::de::IgnoredAny;
 
 use crate::acquisition::attempt::IssuedToken;
 use crate::api::reason::Reason;
@@ -13,6 +14,7 @@ use crate::oauth::error::{Advice, RequestError, RotatedRefreshToken};
 use crate::oauth::expression::data;
 use crate::oauth::expression::error::ExpressionError;
 use crate::oauth::expression::protocol::{EvaluationRequest, Task};
+use crate::oauth::expression::value::Value;
 use crate::oauth::response::extract::MAX_VALUES;
 use crate::oauth::response::raw::HttpResponse;
 use crate::spec::validated::ValidatedSpec;
@@ -46,7 +48,7 @@ pub(crate) async fn add_to(
         }
         content.data.insert(key.clone(), DataValue { fingerprint: fingerprint.clone(), value });
     }
-    check(&spec.template, content).map_err(|error| RequestError { refresh_token: kept(), ..error.explained() })
+    check(client, &spec.template, content).map_err(|error| RequestError { refresh_token: kept(), ..error.explained() })
 }
 
 /// The data of a stored token for the current spec: what is stored for the same expressions, and the values of new
@@ -61,7 +63,13 @@ pub(crate) async fn of_stored(
     spec: &ValidatedSpec,
     content: &TargetContent,
 ) -> Result<BTreeMap<String, DataValue>, DataError> {
-    let known = |key: &String, data: &DataExpression| stored(observed, key, &data.fingerprint).cloned();
+    let has_lost_previous =
+        content.previous.is_none() && observed.stored.content.as_ref().is_some_and(|stored| stored.previous.is_some());
+    let known = |key: &String, data: &DataExpression| {
+        let is_outdated =
+            has_lost_previous && data::needs_previous(&data.expression) && !data::needs_response(&data.expression);
+        stored(observed, key, &data.fingerprint).filter(|_| !is_outdated).cloned()
+    };
     let (kept, wanted): (Vec<_>, Vec<_>) =
         spec.template.data.iter().partition(|(key, data)| known(key, data).is_some());
     let mut computed = evaluate(client, observed, &wanted, content, None).await?;
@@ -71,7 +79,7 @@ pub(crate) async fn of_stored(
     });
     let data = kept.chain(computed).collect();
     let content = TargetContent { data, ..content.clone() };
-    check(&spec.template, &content)?;
+    check(client, &spec.template, &content)?;
     Ok(content.data)
 }
 
@@ -116,7 +124,7 @@ pub(crate) async fn of_adopted(
         (key.clone(), DataValue { fingerprint: data.fingerprint.clone(), value: computed.remove(key) })
     }));
     let content = TargetContent { data: all, ..content.clone() };
-    Ok(if check(&spec.template, &content).is_ok() { content.data } else { kept })
+    Ok(if check(client, &spec.template, &content).is_ok() { content.data } else { kept })
 }
 
 /// The fingerprint of a value for which there is still an expression to evaluate.
@@ -127,6 +135,8 @@ const NOT_COMPUTED: &str = "";
 pub(crate) enum DataError {
     /// The workers had no time, or could not be started: this says nothing about the values.
     NotEvaluated(ExpressionError),
+    /// An expression yields the refresh token, which is kept out of the target.
+    RefreshToken,
     /// An expression has no usable result. Which one, and why, could be used to reveal a token to users who are not
     /// allowed to read it.
     Unusable,
@@ -139,6 +149,10 @@ impl DataError {
             Self::NotEvaluated(error) => RequestError::new(
                 Reason::InvalidResponse,
                 format!("the expressions of spec.target.data were not evaluated: {error}"),
+            ),
+            Self::RefreshToken => RequestError::new(
+                Reason::InvalidResponse,
+                "an expression of spec.target.data yields the refresh token, which spec.target.refreshTokenSecretName keeps out of the target: remove one of the two",
             ),
             Self::Unusable => RequestError::new(
                 Reason::InvalidResponse,
@@ -223,6 +237,10 @@ async fn evaluate(
     let known =
         known.into_iter().filter_map(|(key, data)| Some(((*key).clone(), input.get(data.expression.text())?.into())));
     let mut values: BTreeMap<String, SecretString> = known.collect();
+    for (key, data) in wanted.iter().filter(|(_, data)| data::is_known_path(&data.expression)) {
+        let value = values.get(*key).map_or(Value::Nothing, |text| Value::Text(text.expose_secret().to_owned()));
+        client.observe_data(key, &data.expression, &Ok(value));
+    }
     if others.is_empty() {
         return Ok(values);
     }
@@ -236,7 +254,8 @@ async fn evaluate(
         body: body.unwrap_or_default().to_owned(),
         input: Some(input.json()?),
     };
-    let results = client.sandbox().evaluate(&observed.namespace, &job).await.map_err(of_evaluation)?;
+    let results = client.sandbox().evaluate(&observed.namespace, &job).await;
+    let results = results.unwrap_or_else(|error| vec![Err(error); others.len()]);
     // All of them, also those after a failure, for whoever wants to see which ones fail.
     for ((key, data), result) in others.iter().zip(&results) {
         client.observe_data(key, &data.expression, result);
@@ -252,13 +271,39 @@ fn of_evaluation(error: ExpressionError) -> DataError {
     if error.is_not_evaluated() { DataError::NotEvaluated(error) } else { DataError::Unusable }
 }
 
-/// The API server would reject the Secret, which may be the only copy of a refresh token.
-fn check(template: &SecretTemplate, content: &TargetContent) -> Result<(), DataError> {
+/// Checks that the API server will accept the Secret, which may be the only copy of a refresh token, and that the target
+/// does not get a refresh token that is kept out of it.
+fn check(client: &Client, template: &SecretTemplate, content: &TargetContent) -> Result<(), DataError> {
     let value = |key: &str| content.data.get(key)?.value.as_ref().map(ExposeSecret::expose_secret);
-    let size: usize = content.data.values().filter_map(|data| Some(data.value.as_ref()?.expose_secret().len())).sum();
-    let is_json = |text: &str| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
-    let is_usable = size <= MAX_VALUES && types::json_key(&template.type_).and_then(value).is_none_or(is_json);
-    if is_usable { Ok(()) } else { Err(DataError::Unusable) }
+    let is_object = |text: &str| text.trim_start().starts_with('{') && serde_json::from_str::<IgnoredAny>(text).is_ok();
+    // For whoever wants to see which expression it is.
+    let unusable = |key: &str, why: ExpressionError| {
+        if let Some(data) = template.data.get(key) {
+            client.observe_data(key, &data.expression, &Err(why));
+        }
+        DataError::Unusable
+    };
+    let values = || content.data.iter().filter_map(|(key, data)| Some((key, data.value.as_ref()?.expose_secret())));
+    let refresh_token = content.refresh_token.as_ref().filter(|_| template.refresh_token_secret.is_some());
+    if let Some(token) = refresh_token.map(ExposeSecret::expose_secret)
+        && values().any(|(_, value)| value.contains(token))
+    {
+        return Err(DataError::RefreshToken);
+    }
+    if values().map(|(_, value)| value.len()).sum::<usize>() > MAX_VALUES {
+        let largest = values().max_by_key(|(_, value)| value.len()).map_or("", |(key, _)| key);
+        return Err(unusable(largest, ExpressionError::ValuesTooLarge));
+    }
+    if let Some(key) = types::json_key(&template.type_)
+        && !value(key).is_none_or(is_object)
+    {
+        return Err(unusable(key, ExpressionError::NotAnObject));
+    }
+    let is_missing = |key: &&str| template.data.contains_key(*key) && value(key).is_none();
+    match types::keys_with_a_value(&template.type_).find(is_missing) {
+        Some(key) if content.access_token.is_some() => Err(unusable(key, ExpressionError::Required)),
+        _ => Ok(()),
+    }
 }
 
 fn stored<'a>(observed: &'a Observed, key: &str, fingerprint: &str) -> Option<&'a DataValue> {

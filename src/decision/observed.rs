@@ -79,7 +79,8 @@ pub struct Observed {
     pub write_pending: bool,
     /// The earliest time for the next token request, after requests in rapid succession.
     pub not_before: Option<Timestamp>,
-    /// Whether the data of the target could not be computed from its stored tokens: another token is requested.
+    /// Whether an expression of the target failed on the stored token. No other one is evaluated on it, so that authors
+    /// of specs cannot ask question after question about the same token.
     pub lacks_data: bool,
     /// The earliest time for another write of the target with its current token, after writes that were immediately
     /// overwritten.
@@ -273,13 +274,27 @@ impl Observed {
         }
     }
 
+    /// The Secrets of this integration in which the refresh token was before: it has been, or will be, moved from there.
+    pub fn former_refresh_token_secrets(&self) -> impl Iterator<Item = &Arc<TargetSnapshot>> {
+        let is_own = |previous: &&Arc<TargetSnapshot>| {
+            previous.is_owned_by(&self.uid) && !previous.is_retained_by_another(&self.name, &self.uid)
+        };
+        self.previous_targets.iter().filter(|previous| previous.is_for_refresh_token()).filter(is_own)
+    }
+
+    /// The known Secret with this name that a write may replace.
+    #[must_use]
+    pub fn known_secret(&self, name: &str) -> Option<&TargetSnapshot> {
+        let others = self.refresh_token_snapshot().into_iter().chain(&self.previous_targets).map(AsRef::as_ref);
+        self.replaced().into_iter().chain(others).find(|known| known.name == name)
+    }
+
     /// The names of the Secrets that may hold the refresh token, other than the target, the one of the spec last: after
     /// a crash between two writes, there can be more than one.
     #[must_use]
     pub fn refresh_token_secrets(&self) -> Vec<String> {
         let wanted = self.template().and_then(|template| template.refresh_token_secret.as_ref());
-        let known = self.previous_targets.iter().filter(|previous| previous.is_for_refresh_token());
-        let known = known.map(|previous| &previous.name);
+        let known = self.former_refresh_token_secrets().map(|previous| &previous.name);
         let recorded = self.snapshot().or(self.latest_previous_target()).and_then(|it| it.refresh_token_elsewhere());
         let mut names: Vec<String> = known.chain(recorded).filter(|name| Some(*name) != wanted).cloned().collect();
         names.sort_unstable();

@@ -273,7 +273,7 @@ fn spec_changed(observed: &Observed) -> Option<Plan> {
         let is_whole = !snapshot.is_changed() && snapshot.times.is_some();
         let differs = snapshot.template_hash != template.hash || !snapshot.has_template_data(template);
         let mut missing = snapshot.missing_data(template);
-        let needs_token = observed.lacks_data || missing.any(|data| data::needs_response(&data.expression));
+        let needs_token = missing.any(|data| observed.lacks_data || data::needs_response(&data.expression));
         (differs && is_whole).then_some(if needs_token { Plan::Renew { reason } } else { Plan::Rewrite { reason } })
     }
 }
@@ -325,7 +325,9 @@ fn target_drifted(observed: &Observed) -> Option<Plan> {
         let is_of_another = snapshot.integration_uid != observed.uid;
         let is_handed_over =
             snapshot.retained && !template.retained && snapshot.adopt_by.as_deref() == Some(observed.name.as_str());
-        (is_of_another || is_handed_over || !snapshot.has_template_metadata(template))
+        // After a crash and a change of the spec, the latest refresh token may be in a Secret that is no longer named.
+        let is_left_over = observed.former_refresh_token_secrets().next().is_some();
+        (is_of_another || is_handed_over || is_left_over || !snapshot.has_template_metadata(template))
             .then_some(Plan::Rewrite { reason })
     }
 }

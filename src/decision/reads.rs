@@ -30,10 +30,8 @@ pub fn missing_reads(observed: &Observed, plan: &Plan) -> Option<Reads> {
         Plan::Revoke { .. } => true,
         // The cache may lag behind, so a target that it does not contain is read before it is created.
         Plan::Renew { .. } => is_absent || spec.reads_target(),
-        Plan::Rewrite { .. } => {
-            let lacks_content = !observed.write_pending && observed.stored.content.is_none();
-            is_absent || lacks_content || spec.reads_target()
-        }
+        // Everything that is written again is what was read: a token that was not would be removed.
+        Plan::Rewrite { .. } => is_absent || !observed.write_pending || spec.reads_target(),
     };
     let previous_target = is_absent && observed.target_was_read && observed.has_unread_previous_target();
     let target = needs_target && !observed.target_was_read;

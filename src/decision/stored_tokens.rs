@@ -13,6 +13,7 @@ use crate::api::target::TargetKeys;
 use crate::decision::observed::{CredentialsState, InitialRefreshToken, Observed, StoredTokens, TargetState};
 use crate::fingerprint;
 use crate::oauth::credentials::Credential;
+use crate::oauth::lifetime::TokenTimes;
 use crate::spec::credentials;
 use crate::spec::validated::ValidatedSpec;
 use crate::target::content::{Provenance, TargetContent};
@@ -34,9 +35,10 @@ impl Observed {
             return None;
         }
         Some(if self.withholds_refresh_token() {
-            let secret = spec.template.refresh_token_secret.as_ref().unwrap_or(&spec.template.secret_name);
-            credentials::withheld_refresh_token_message(&spec.credentials, secret)
-        } else if let Some(lost) = self.snapshot().and_then(|snapshot| snapshot.refresh_token_elsewhere()) {
+            let holder = self.stored.refresh_token_secret.as_ref().map(|secret| &secret.name);
+            let holder = holder.unwrap_or(&spec.template.secret_name);
+            credentials::withheld_refresh_token_message(&spec.credentials, holder)
+        } else if let Some(lost) = self.replaced_initial_token() {
             credentials::lost_refresh_token_message(&spec.credentials, lost)
         } else {
             credentials::missing_refresh_token_message(&spec.credentials)
@@ -64,7 +66,7 @@ impl Observed {
         match (first, current.filter(|_| !self.withholds_refresh_token())) {
             // The initial token was already spent: sending it again could revoke the chain, which may still be
             // needed.
-            (first, None) if current.is_some() || self.has_replaced_initial_token() => {
+            (first, None) if current.is_some() || self.replaced_initial_token().is_some() => {
                 first.filter(|first| !is_spent(first, initial_refresh_token_hash))
             }
             (first, None) => first,
@@ -236,9 +238,9 @@ impl Observed {
         elsewhere.or_else(|| self.snapshot()).map(|snapshot| &snapshot.provenance)
     }
 
-    /// Whether the server has replaced the initial refresh token, and its successor is, or was, in another Secret.
-    fn has_replaced_initial_token(&self) -> bool {
-        self.snapshot().is_some_and(|snapshot| snapshot.has_rotated && snapshot.refresh_token_elsewhere().is_some())
+    /// If the server has replaced the initial refresh token, and its successor is, or was, in another Secret: its name.
+    fn replaced_initial_token(&self) -> Option<&String> {
+        self.snapshot().filter(|snapshot| snapshot.has_rotated)?.refresh_token_elsewhere()
     }
 
     /// Whether the spec sends stored tokens to the server that issued those of this origin, or their owner restricts
@@ -278,8 +280,11 @@ impl StoredTokens {
                 provenance: content.provenance.with_refresh_token_of(provenance),
                 ..content.clone()
             })),
-            // The target was deleted.
-            None => read::read_content(secret).map(Arc::new),
+            // The target was deleted: there is no access token, whose times these would be.
+            None => read::read_content(secret).map(|content| {
+                let issued_at = content.times.issued_at;
+                Arc::new(TargetContent { times: TokenTimes::new(issued_at, issued_at, issued_at), ..content })
+            }),
         };
         self.refresh_token = Some(token);
         self.initial_refresh_token_hash.clone_from(&provenance.refresh_token_hash);

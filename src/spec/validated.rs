@@ -156,6 +156,12 @@ fn revocation(spec: &OAuthIntegrationSpec) -> Result<Option<RevocationPolicy>, S
                 .to_owned(),
         );
     }
+    if after_renewal.is_some() && spec.target.keys.previous_access_token.is_some() {
+        return Err(
+            "spec.revocation.afterRenewal revokes the token that spec.target.keys.previousAccessToken keeps: remove one of them"
+                .to_owned(),
+        );
+    }
     let after_renewal = after_renewal.map(Duration::from);
     let lifetime = spec.service_account_token.as_ref().map(sources::lifetime);
     if let (Some(after), Some(lifetime)) = (after_renewal, lifetime)

@@ -51,6 +51,8 @@ pub(crate) const PREVIOUS_EXPIRES_AT: &str = "oauth.evolutionx.io/previous-expir
 /// Annotation with the name of the Secret that holds the refresh token, if it is not the target: on the target, and on
 /// that Secret itself.
 pub(crate) const REFRESH_TOKEN_SECRET: &str = "oauth.evolutionx.io/refresh-token-secret";
+/// Annotation with the time at which the refresh token was received, if that was later than the access token.
+pub(crate) const REFRESH_TOKEN_AT: &str = "oauth.evolutionx.io/refresh-token-at";
 pub(crate) const DATA_HASH: &str = "oauth.evolutionx.io/data-hash";
 /// Annotation with a salted fingerprint of what workloads read, which stays the same as long as that does.
 pub const CONTENT_HASH: &str = "oauth.evolutionx.io/content-hash";

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Secret;
 use secrecy::SecretString;
 
 use crate::api::target::TargetKeys;
-use crate::target::annotations::{PREVIOUS_EXPIRES_AT, WrittenKeys, annotation, times};
+use crate::target::annotations::{PREVIOUS_EXPIRES_AT, REFRESH_TOKEN_AT, WrittenKeys, annotation, times};
 use crate::target::content::{DataValue, PreviousToken, TargetContent};
 use crate::target::snapshot::TargetSnapshot;
 
@@ -20,7 +20,7 @@ pub fn read_content(secret: &Secret) -> Option<TargetContent> {
     Some(TargetContent {
         access_token: value(&keys.access_token).map(SecretString::from),
         refresh_token: value(&keys.refresh_token).map(SecretString::from),
-        refresh_token_at: None,
+        refresh_token_at: annotation(&secret.metadata, REFRESH_TOKEN_AT).and_then(|at| at.parse().ok()),
         token_type: keys.token_type.as_deref().and_then(value),
         scope: keys.scope.as_deref().and_then(value),
         data: data

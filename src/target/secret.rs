@@ -20,9 +20,9 @@ use crate::oauth::lifetime::TokenTimes;
 use crate::target::annotations::{
     ACCESS_TOKEN_HASH, BINDING_HASH, CERTIFICATE_EXPIRES_AT, CLIENT_SECRET, CONTENT_CHANGED_AT, CONTENT_HASH,
     CREDENTIALS_HASH, CREDENTIALS_NAME, CREDENTIALS_VERSION, DATA_HASH, EXPIRES_AT, INTEGRATION_UID, ISSUED_AT, KEYS,
-    LIFETIME_WARNING, MANAGED_BY, NEXT, PREVIOUS_EXPIRES_AT, REFRESH_TOKEN_EXPIRES_AT, REFRESH_TOKEN_HASH,
-    REFRESH_TOKEN_ROTATED, REFRESH_TOKEN_SECRET, RENEW_AT, RETAINED_BY, RETAINED_FOR, SESSION_ENDS, SPEC_HASH,
-    TEMPLATE_HASH, WrittenKeys,
+    LIFETIME_WARNING, MANAGED_BY, NEXT, PREVIOUS_EXPIRES_AT, REFRESH_TOKEN_AT, REFRESH_TOKEN_EXPIRES_AT,
+    REFRESH_TOKEN_HASH, REFRESH_TOKEN_ROTATED, REFRESH_TOKEN_SECRET, RENEW_AT, RETAINED_BY, RETAINED_FOR, SESSION_ENDS,
+    SPEC_HASH, TEMPLATE_HASH, WrittenKeys,
 };
 use crate::target::content::{DataValue, Provenance, TargetContent};
 use crate::target::integrity::data_hash;
@@ -217,6 +217,7 @@ fn bookkeeping_annotations(
         (LIFETIME_WARNING, warning.map(|warning| warning.as_str().to_owned())),
         (ACCESS_TOKEN_HASH, access_token_hash.clone()),
         (REFRESH_TOKEN_HASH, refresh_token_hash.clone()),
+        (REFRESH_TOKEN_AT, content.refresh_token.as_ref().and(content.refresh_token_at).map(|at| at.to_string())),
         (PREVIOUS_EXPIRES_AT, content.previous.as_ref().map(|previous| previous.expires_at.to_string())),
         (CLIENT_SECRET, uses_next_secret.then(|| NEXT.to_owned())),
         (RENEW_REQUESTED_AT, renew_requested_at.clone()),

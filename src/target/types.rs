@@ -22,6 +22,12 @@ pub(crate) fn required_keys(type_: &str) -> &'static [(&'static str, &'static st
     }
 }
 
+/// The keys of a type that must have a value. For `kubernetes.io/basic-auth`, one of two is enough.
+pub(crate) fn keys_with_a_value(type_: &str) -> impl Iterator<Item = &'static str> {
+    let required = if type_ == BASIC_AUTH { &[] } else { required_keys(type_) };
+    required.iter().map(|(key, _)| *key)
+}
+
 /// The key whose value must be JSON, if the type has one.
 pub(crate) fn json_key(type_: &str) -> Option<&'static str> {
     JSON_KEYS.iter().find(|(known, _)| *known == type_).map(|(_, key)| *key)

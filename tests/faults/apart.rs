@@ -162,3 +162,32 @@ async fn no_crash_loses_a_refresh_token_that_is_in_a_secret_of_its_own() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// After a crash between the two writes, someone reverts the change of the spec: the latest refresh token is in a Secret
+/// that is no longer named.
+#[tokio::test]
+async fn a_reverted_change_does_not_lose_the_refresh_token_of_the_crash() {
+    let server = RotatingTokenServer::new(3600);
+    let responding = Arc::clone(&server);
+    let endpoint = Endpoint::start(move |request| responding.reply(request));
+    let mut world = World::new("apart-reverted").await;
+    world.secret("credentials", &[("client_id", "c"), ("refresh_token", &server.first())]).await;
+    world.integration("it", &rotating(&endpoint.url(), "credentials")).await;
+    settled(&world, &server, None, "issued").await;
+    world.operator.terminate(SHORT_TIMEOUT);
+    world.change("it", &Action::MoveOutAndRenew.patch()).await;
+    world.operator = operator(&world, "after-refresh-token");
+    world.operator.wait_for_exit(SHORT_TIMEOUT);
+    let revert = json!({"spec": {"scope": null, "target": {"refreshTokenSecretName": null}}});
+    world.change("it", &revert).await;
+    world.operator = operator(&world, "");
+    world.operator.until_ready().await;
+    settled(&world, &server, None, "reverted").await;
+    let access = world.value("it", "access_token").await;
+    let annotation = json!({"oauth.evolutionx.io/renew-requested-at": "later"});
+    world.change("it", &json!({"metadata": {"annotations": annotation}})).await;
+    world.wait_for_change("it", "access_token", &access).await;
+    settled(&world, &server, None, "renewed").await;
+    assert_eq!(server.reused(), Vec::<String>::new());
+    assert!(world.values("first").await.is_none(), "it is deleted after its token has been moved");
+}

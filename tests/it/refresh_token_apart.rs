@@ -126,6 +126,63 @@ async fn the_refresh_token_moves_without_a_token_request() {
     assert!(server.reused().is_empty());
 }
 
+/// Such a grant does not read the stored tokens, but it must not remove them either.
+#[tokio::test]
+async fn a_grant_that_does_not_need_the_refresh_token_keeps_it() {
+    let world = World::new("apart-unused").await;
+    world.credentials().await;
+    let body = json!({"access_token": "kanarie-access", "refresh_token": "kanarie-refresh", "expires_in": 3600});
+    let endpoint = Endpoint::start(move |_| Reply::json(200, &body));
+    let mut spec = client_credentials(&endpoint.url());
+    spec["target"] = json!({"refreshTokenSecretName": APART});
+    world.integration("it", &spec).await;
+    world.ready("it").await;
+    let holds = async |holder: &str, access: &str| {
+        eventually(&format!("{holder} has the refresh token, and it has {access}"), SHORT_TIMEOUT, async || {
+            let target = world.values("it").await.unwrap_or_default();
+            let refresh = world.values(holder).await.unwrap_or_default().remove("refresh_token");
+            let is_complete = refresh.as_deref() == Some("kanarie-refresh") && target.contains_key(access);
+            let is_apart = holder == "it" || !target.contains_key("refresh_token");
+            if is_complete && is_apart { Ok(()) } else { Err(format!("{target:?} {refresh:?}")) }
+        })
+        .await;
+        assert_eq!(world.value("it", "access_token").await, "kanarie-access");
+    };
+    holds(APART, "access_token").await;
+    world.change("it", &json!({"spec": {"target": {"labels": {"app.kubernetes.io/component": "erp"}}}})).await;
+    world.change("it", &json!({"spec": {"target": {"data": {"header": "'Bearer ' & access_token"}}}})).await;
+    holds(APART, "header").await;
+    // Its metadata was edited by someone else, so it is read first.
+    let edit = json!({"metadata": {"annotations": {"example.com/edited": "yes"}}});
+    world.secrets().patch(APART, &PatchParams::default(), &Patch::Merge(&edit)).await.expect("an edit");
+    world.change("it", &json!({"spec": {"target": {"data": {"more": "access_token & ''"}}}})).await;
+    holds(APART, "more").await;
+    world.change("it", &moved(Some("another"))).await;
+    holds("another", "more").await;
+    world.change("it", &moved(None)).await;
+    holds("it", "more").await;
+    assert_eq!(endpoint.count(), 1);
+}
+
+/// The response that could not be written belongs to the names at its time.
+#[tokio::test]
+async fn a_response_that_could_not_be_written_does_not_block_a_change_of_the_names() {
+    let Setting { server, endpoint, world } = setting("apart-pending", 3600).await;
+    world.integration("it", &apart(&endpoint)).await;
+    held_by(&world, &server, APART).await;
+    let freeze = |frozen: Option<bool>| json!({"immutable": frozen});
+    world.secrets().patch("it", &PatchParams::default(), &Patch::Merge(&freeze(Some(true)))).await.expect("frozen");
+    renewal_requested(&world, "1").await;
+    world.condition("it", "Ready", "True", "TargetWriteFailed").await;
+    world
+        .change("it", &json!({"spec": {"target": {"secretName": "third", "refreshTokenSecretName": "another"}}}))
+        .await;
+    world.delete_secret("it").await;
+    held_by(&world, &server, "another").await;
+    assert!(world.values("third").await.is_some_and(|values| values.contains_key("access_token")));
+    assert!(server.reused().is_empty());
+}
+
 #[tokio::test]
 async fn it_is_written_only_when_it_changes() {
     let world = World::new("apart-kept").await;

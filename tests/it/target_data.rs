@@ -165,6 +165,35 @@ async fn a_rotated_refresh_token_is_kept_if_the_data_cannot_be_computed() {
     assert_eq!(sent[1].parameter("refresh_token"), "kanarie-refresh-0");
 }
 
+/// The API server would reject these values, and the response with them.
+#[tokio::test]
+async fn values_that_the_type_does_not_allow_are_not_written() {
+    let world = World::new("data-values").await;
+    world.credentials().await;
+    let endpoint = issuing(3600);
+    for (name, expression) in
+        [("list", "[access_token]"), ("text", "access_token"), ("nothing", "refresh_token = 'x' ? {}")]
+    {
+        let mut spec = client_credentials(&endpoint.url());
+        spec["target"] = json!({"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": expression}});
+        world.integration(name, &spec).await;
+        let failed = world.condition(name, "Ready", "False", "InvalidResponse").await.message;
+        assert!(failed.contains("does not yield a usable value"), "{failed}");
+        assert_eq!(world.values(name).await, None);
+    }
+    let mut spec = client_credentials(&endpoint.url());
+    spec["target"] = json!({"refreshTokenSecretName": "apart", "data": {"all": "response"}});
+    world.integration("revealed", &spec).await;
+    let failed = world.condition("revealed", "Ready", "False", "InvalidResponse").await.message;
+    assert!(failed.contains("keeps out of the target"), "{failed}");
+    let mut spec = client_credentials(&endpoint.url());
+    spec["target"] = json!({"keys": {"previousAccessToken": "previous"}});
+    spec["revocation"] = json!({"endpoint": endpoint.url(), "afterRenewal": "1m"});
+    world.integration("contradiction", &spec).await;
+    let stalled = world.condition("contradiction", "Stalled", "True", "InvalidSpec").await.message;
+    assert!(stalled.contains("revokes the token that spec.target.keys.previousAccessToken keeps"), "{stalled}");
+}
+
 /// The API server rejects Secrets of these types without certain keys.
 #[tokio::test]
 async fn types_that_require_keys_work_even_if_only_a_refresh_token_can_be_kept() {

@@ -50,7 +50,7 @@ struct IntegrationState {
     issued: Streak,
     /// The rewrites of the target with the stored token.
     rewrites: Streak,
-    /// The hash of the template whose data could not be computed from the stored token.
+    /// The fingerprint of the stored token on which an expression of the target failed.
     lacks_data: Option<String>,
     /// The end of the pause that the endpoint has requested.
     requested_pause_until: Option<Timestamp>,
@@ -158,15 +158,15 @@ impl IntegrationStates {
         self.with(uid, |state| state.rewrites.record(now, true));
     }
 
-    /// Records that the data for a template could not be computed from the stored token.
-    pub fn record_lack_of_data(&self, uid: &str, template_hash: &str) {
-        self.with(uid, |state| state.lacks_data = Some(template_hash.to_owned()));
+    /// Records that an expression failed on the stored token with this fingerprint.
+    pub fn record_lack_of_data(&self, uid: &str, token: Option<&str>) {
+        self.with(uid, |state| state.lacks_data = Some(token.unwrap_or_default().to_owned()));
     }
 
-    /// Whether the data for a template cannot be computed from the stored token.
+    /// Whether an expression failed on the stored token with this fingerprint.
     #[must_use]
-    pub fn lacks_data(&self, uid: &str, template_hash: &str) -> bool {
-        self.with(uid, |state| state.lacks_data.as_deref() == Some(template_hash)).unwrap_or_default()
+    pub fn lacks_data(&self, uid: &str, token: Option<&str>) -> bool {
+        self.with(uid, |state| state.lacks_data.as_deref() == Some(token.unwrap_or_default())).unwrap_or_default()
     }
 
     /// The earliest time for another write with the stored token: immediately, unless recent writes followed each

@@ -129,6 +129,12 @@ fn observe_cached(context: &Context, integration: &OAuthIntegration) -> Observed
     let target = take(&mut known, wanted, &uid);
     let refresh_token_secret = spec.as_ref().ok().and_then(|spec| spec.template.refresh_token_secret.as_deref());
     let refresh_token_target = refresh_token_secret.map_or(TargetState::Absent, |name| take(&mut known, name, &uid));
+    let lacks_data = match &target {
+        TargetState::Owned(snapshot) => {
+            context.states.lacks_data(&uid, snapshot.provenance.access_token_hash.as_deref())
+        }
+        _ => false,
+    };
     let (version, declared_expiry) =
         spec.as_ref().map_or((None, None), |spec| known_credentials(context, &namespace, spec));
     let restart_interval =
@@ -143,7 +149,7 @@ fn observe_cached(context: &Context, integration: &OAuthIntegration) -> Observed
         write_pending: has_pending_write(context, &uid, &target),
         target,
         not_before: context.states.not_before(&uid),
-        lacks_data: spec.as_ref().is_ok_and(|spec| context.states.lacks_data(&uid, &spec.template.hash)),
+        lacks_data,
         rewrite_not_before: context.states.rewrite_not_before(&uid),
         settings_hash: Arc::clone(&context.settings_hash),
         min_renewal_interval: context.min_renewal_interval,

@@ -165,11 +165,13 @@ async fn rewrite(work: &Work<'_>) -> Outcome {
     let content = content::rescheduled(observed, spec, stored);
     let data = match data::of_stored(&context.oauth_client, observed, spec, &content).await {
         Ok(data) => data,
-        Err(error @ DataError::NotEvaluated(_)) => return Outcome::Failed(error.explained()),
+        Err(error @ (DataError::NotEvaluated(_) | DataError::RefreshToken)) => {
+            return Outcome::Failed(error.explained());
+        }
         // A new token is requested instead of reporting this: the author of the spec, who may change the expressions as
         // often as they like, is not necessarily allowed to read the token.
         Err(DataError::Unusable) => {
-            context.states.record_lack_of_data(&observed.uid, &spec.template.hash);
+            context.states.record_lack_of_data(&observed.uid, content.provenance.access_token_hash.as_deref());
             context.triggers.one(&work.namespace, &work.name);
             return Outcome::Nothing;
         }
@@ -181,7 +183,9 @@ async fn rewrite(work: &Work<'_>) -> Outcome {
 
 async fn delete_previous_targets(context: &Context, observed: &Observed) -> Result<(), Error> {
     for previous in &observed.previous_targets {
-        let is_kept = previous.is_retained_by_another(&observed.name, &observed.uid);
+        let is_kept = previous.is_retained_by_another(&observed.name, &observed.uid)
+            // Its refresh token may be the latest one.
+            || previous.is_for_refresh_token() && !observed.refresh_tokens_were_read;
         if is_kept || !previous.is_owned_by(&observed.uid) {
             continue;
         }

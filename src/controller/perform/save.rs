@@ -31,8 +31,12 @@ const FLUSH_RETRY_INTERVAL: std::time::Duration = std::time::Duration::from_mill
 /// Writes a pending token, and then schedules the revocation of the superseded token, if the spec requires it.
 pub(crate) async fn save(work: &Work<'_>, pending: &PendingWrite, newly_issued: bool) -> Outcome {
     let Work { context, observed, .. } = *work;
-    let known =
-        Known { target: observed.replaced(), refresh_token: observed.refresh_token_snapshot().map(AsRef::as_ref) };
+    // A response that could not be written belongs to the spec of its time, which may have named other Secrets.
+    let PendingWrite { template, .. } = pending;
+    let known = Known {
+        target: observed.known_secret(&template.secret_name),
+        refresh_token: template.refresh_token_secret.as_ref().and_then(|name| observed.known_secret(name)),
+    };
     let is_kept = observed.has_stored_refresh_token(&pending.issued.content);
     match persist(context, &observed.uid, known, pending, is_kept).await {
         Ok(Persisted::Superseded) => Outcome::Nothing,

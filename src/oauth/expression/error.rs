@@ -36,6 +36,12 @@ pub enum ExpressionError {
     /// The values of all expressions are too large.
     #[error("more data than can be kept")]
     ValuesTooLarge,
+    /// The type of the Secret requires a JSON object.
+    #[error("text that is not a JSON object")]
+    NotAnObject,
+    /// The type of the Secret requires a value.
+    #[error("nothing, although the type of the Secret requires a value")]
+    Required,
     /// The headers are too large, limit in KiB.
     #[error("more than {0} KiB of headers")]
     HeadersTooLarge(usize),

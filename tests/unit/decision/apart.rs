@@ -61,6 +61,19 @@ fn the_secret_for_the_refresh_token_is_part_of_the_decision() {
             Plan::Rewrite { reason: Reason::SpecChanged },
         ),
         (
+            "one is left over from before a crash",
+            Observed { previous_targets: vec![Arc::new(holder("former", 0))], ..apart() },
+            Plan::Rewrite { reason: Reason::TargetDrifted },
+        ),
+        (
+            "one that is not its own is ignored",
+            Observed {
+                previous_targets: vec![Arc::new(TargetSnapshot { owner: None, ..holder("forged", 0) })],
+                ..apart()
+            },
+            wait.clone(),
+        ),
+        (
             "there is no refresh token",
             Observed {
                 refresh_token_target: TargetState::Absent,
@@ -93,6 +106,9 @@ fn every_secret_that_may_hold_the_refresh_token_is_read_after_the_target() {
     assert_eq!(first, Reads { target: true, ..Reads::default() });
     let done = Observed { refresh_tokens_were_read: true, ..read.clone() };
     assert_eq!(missing_reads(&done, &renew), None);
+    // A grant that does not send the refresh token must not remove it by a rewrite.
+    let rewrite = Plan::Rewrite { reason: Reason::SpecChanged };
+    assert_eq!(missing_reads(&read, &rewrite), Some(Reads { refresh_tokens: true, ..Reads::default() }));
     let moved = Observed { previous_targets: vec![Arc::new(holder("former", 0))], ..read };
     assert_eq!(moved.refresh_token_secrets(), ["former", NAME], "the one of the spec is the last");
     assert_eq!(moved.latest_previous_target(), None, "it is not a target");
