@@ -118,7 +118,8 @@ fn deleting(observed: &Observed) -> Option<Plan> {
 
 /// Checked early: the response may contain the only copy of a refresh token.
 fn write_pending(observed: &Observed) -> Option<Plan> {
-    if !observed.write_pending || matches!(observed.target, TargetState::NotOwned(_)) {
+    let is_foreign = |target: &TargetState| matches!(target, TargetState::NotOwned(_));
+    if !observed.write_pending || is_foreign(&observed.target) || is_foreign(&observed.refresh_token_target) {
         return None;
     }
     let last = observed.status.last_failure.as_ref().filter(|last| last.reason == Reason::TargetWriteFailed.as_str());

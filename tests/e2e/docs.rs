@@ -73,6 +73,7 @@ pub fn every_command_and_manifest_works(cluster: &Cluster, timeline: &Timeline) 
     cluster.succeed(&format!("kubectl wait pod {gone}"));
     for page in pages() {
         for block in blocks(&page, "yaml") {
+            let block = if block.starts_with("target:") { with_target(&block, applied) } else { block };
             let file = temporary_file(&block);
             let path = file.path().display();
             let script = match block.lines().any(|line| line.starts_with("kind:")) {
@@ -92,6 +93,17 @@ pub fn every_command_and_manifest_works(cluster: &Cluster, timeline: &Timeline) 
     cluster.succeed("kubectl delete namespace documentation --timeout=60s");
     timeline.add(&format!("documentation: {executed} shell blocks executed, {applied} YAML blocks applied"));
     assert!(executed >= 15 && applied >= 55, "the documentation has fewer blocks than expected");
+}
+
+/// An integration with this part of a spec.
+fn with_target(target: &str, number: usize) -> String {
+    let head = format!(
+        "apiVersion: oauth.evolutionx.io/v1alpha1\nkind: OAuthIntegration\nmetadata:\n  name: target-{number}\nspec:\n  \
+        tokenEndpoint: https://login.example.com/token\n  grantType: client_credentials\n  credentials:\n    \
+        secretName: credentials\n"
+    );
+    let target: String = target.lines().map(|line| format!("  {line}\n")).collect();
+    head + &target
 }
 
 /// Runs what a block says; panics with the block if it fails.

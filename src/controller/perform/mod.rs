@@ -13,6 +13,8 @@ pub(crate) mod save;
 pub(crate) mod work;
 pub(crate) mod write_error;
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, ResourceExt};
@@ -28,6 +30,7 @@ use crate::api::reason::Reason;
 use crate::api::spec::OAuthIntegration;
 use crate::clock::now;
 use crate::controller::cache::initial_tokens::TokenClaim;
+use crate::controller::cache::state::PendingWrite;
 use crate::controller::context::Context;
 use crate::controller::error::Error;
 use crate::controller::observe::admission::Reserved;
@@ -151,10 +154,24 @@ async fn save_rotated_refresh_token(work: &Work<'_>, error: &RequestError, claim
     }
 }
 
+/// A pending response with the template of the current spec: whoever cannot make the API server accept the Secret of that
+/// time can name another one, or change its labels or its type. Former Secrets are deleted after that, so they must not be
+/// the ones that get the token.
+fn with_current_template(work: &Work<'_>, pending: &Arc<PendingWrite>) -> Arc<PendingWrite> {
+    let Work { context, observed, spec, .. } = work;
+    if observed.target_not_allowed.is_some() {
+        return Arc::clone(pending);
+    }
+    let current = Arc::new(PendingWrite { template: spec.template.clone(), ..PendingWrite::clone(pending) });
+    context.states.set_pending(&observed.uid, Arc::clone(&current));
+    current
+}
+
 /// Writes the pending response; without one, the stored tokens.
 async fn rewrite(work: &Work<'_>) -> Outcome {
     let Work { context, observed, spec, .. } = *work;
     if let Some(pending) = context.states.pending(&observed.uid) {
+        let pending = with_current_template(work, &pending);
         return match save(work, &pending, true).await {
             // Only the refresh token of the response was usable: the attempt itself must still succeed.
             Outcome::Written(_) if pending.issued.content.access_token.is_none() => Outcome::Nothing,

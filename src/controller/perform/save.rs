@@ -31,7 +31,6 @@ const FLUSH_RETRY_INTERVAL: std::time::Duration = std::time::Duration::from_mill
 /// Writes a pending token, and then schedules the revocation of the superseded token, if the spec requires it.
 pub(crate) async fn save(work: &Work<'_>, pending: &PendingWrite, newly_issued: bool) -> Outcome {
     let Work { context, observed, .. } = *work;
-    // A response that could not be written belongs to the spec of its time, which may have named other Secrets.
     let PendingWrite { template, .. } = pending;
     let known = Known {
         target: observed.known_secret(&template.secret_name),
