@@ -76,7 +76,7 @@ pub fn plan(observed: &Observed) -> Plan {
         },
         // Without this limit, anything that reverts each write immediately, such as a mutating webhook, would keep
         // the operator busy forever.
-        Plan::Rewrite { reason: Reason::SpecChanged | Reason::TargetDrifted } => {
+        Plan::Rewrite { reason: Reason::SpecChanged | Reason::TargetDrifted | Reason::TargetAdopted } => {
             wait_until(observed, observed.rewrite_not_before).or_else(|| throttled(observed)).unwrap_or(decided)
         }
         _ => decided,

@@ -15,6 +15,7 @@ use crate::api::duration;
 use crate::api::names::{RESTART_AT_MOST_EVERY, RESTART_ON_RENEWAL, RESTARTED_AT, RESTARTED_FOR, TOKEN_HASH};
 use crate::api::reason::Reason;
 use crate::fingerprint;
+use crate::oauth::lifetime::restart_margin;
 use crate::target::version::ContentVersion;
 
 /// The interval between two restarts of a workload that names none.
@@ -28,7 +29,7 @@ const MAX_ANNOTATION: usize = 8 << 10;
 /// The maximum length of the name of a Secret.
 const MAX_NAME: usize = 253;
 /// Length of the hash of one Secret, in hex digits.
-const HASH: usize = 16;
+pub const HASH: usize = 16;
 /// The time between a change and the restart: renewals in quick succession cause one restart, and the kubelets have
 /// seen the change.
 const SETTLING: SignedDuration = SignedDuration::from_secs(2);
@@ -116,6 +117,12 @@ impl RestartTarget {
         hash.truncate(HASH);
         Self { hash, changed_at: content.changed_at, lifetime, is_usable }
     }
+
+    /// A target that an earlier release has written: nothing is restarted for it before its next renewal.
+    #[must_use]
+    pub const fn without_content(issued_at: Timestamp, lifetime: SignedDuration) -> Self {
+        Self { hash: String::new(), changed_at: issued_at, lifetime, is_usable: false }
+    }
 }
 
 /// What is done with a workload.
@@ -167,7 +174,9 @@ pub fn decide(opt_in: &OptIn, created: Timestamp, targets: &BTreeMap<&str, Resta
         return Restart::At(due);
     }
     let mut record = opt_in.restarted_for.clone();
-    record.extend(own().map(|(name, target)| (name.clone(), target.hash.clone())));
+    record.extend(
+        own().filter(|(_, target)| !target.hash.is_empty()).map(|(name, target)| (name.clone(), target.hash.clone())),
+    );
     Restart::Now(Cause {
         secrets: changed.into_iter().map(|(name, _)| name.clone()).collect(),
         record: record.iter().map(|(name, hash)| format!("{name}={hash}")).collect::<Vec<_>>().join(","),
@@ -208,11 +217,11 @@ pub fn problem(
         return Some((Reason::RestartAnnotationInvalid, message));
     }
     let mut own = opt_in.secrets.iter().filter_map(|name| Some((name, targets.get(name.as_str())?)));
-    let (name, target) = own.find(|(_, target)| opt_in.interval > target.lifetime / 2)?;
+    let (name, target) = own.find(|(_, target)| restart_margin(opt_in.interval) > target.lifetime / 2)?;
     Some((
         Reason::RestartIntervalTooLong,
         format!(
-            "its pods may have an expired token: the tokens in Secret {name} are valid for {} s, and it is restarted at most every {} s; set {RESTART_AT_MOST_EVERY} to at most half of the lifetime, or mount the Secret as files",
+            "its pods may have an expired token: the tokens in Secret {name} are valid for {} s, and it is restarted at most every {} s; set {RESTART_AT_MOST_EVERY} to at most a third of the lifetime, or mount the Secret as files",
             target.lifetime.as_secs(),
             opt_in.interval.as_secs()
         ),

@@ -169,7 +169,9 @@ impl Observed {
             .spec
             .as_ref()
             .is_ok_and(|spec| spec.token_request.grant.is_refresh() || spec.renewal.is_refresh_first());
-        self.latest_previous_target().filter(|_| uses_refresh_tokens).map(|previous| previous.name.as_str())
+        let apart = self.refresh_token_snapshot().or_else(|| self.former_refresh_token_secrets().next());
+        let own = apart.map(AsRef::as_ref).or_else(|| self.latest_previous_target());
+        own.filter(|_| uses_refresh_tokens).map(|own| own.name.as_str())
     }
 
     /// Whether tokens of this origin were obtained for the current spec and with the credentials that were read, and

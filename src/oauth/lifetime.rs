@@ -103,6 +103,13 @@ pub struct TokenTimes {
     pub warning: Option<Reason>,
 }
 
+/// How long before its expiry a token is renewed for workloads that are restarted at most every `interval`: a restart may
+/// have to wait for that long, and the rollout takes some time.
+#[must_use]
+pub fn restart_margin(interval: SignedDuration) -> SignedDuration {
+    interval.saturating_add((interval / 2).min(MAX_ROLLOUT))
+}
+
 impl TokenTimes {
     /// Times without anything else.
     #[must_use]
@@ -141,8 +148,7 @@ impl TokenTimes {
         if renewal.before.is_some() || self.renew_at >= self.expires_at || !lifetime.is_positive() {
             return self;
         }
-        let rollout = (interval / 2).min(MAX_ROLLOUT);
-        let before = interval.saturating_add(rollout).min(lifetime / 2);
+        let before = restart_margin(interval).min(lifetime / 2);
         let jitter = renewal.max_jitter.map_or(lifetime / 10, |max| max.min(lifetime / 10)).mul_f64(hash_fraction(uid));
         let latest = self.expires_at - before - jitter;
         Self {

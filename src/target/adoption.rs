@@ -11,7 +11,7 @@ use kube::ResourceExt;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::oauth::lifetime;
-use crate::target::annotations::{ADOPT_BY, MANAGED_BY, has_managed_by_label};
+use crate::target::annotations::{ADOPT_BY, MANAGED_BY, REFRESH_TOKEN_SECRET, has_managed_by_label};
 use crate::target::snapshot::TargetSnapshot;
 use crate::target::template::SecretTemplate;
 
@@ -76,6 +76,11 @@ fn obstacle(secret: &Secret, uid: &str, template: &SecretTemplate) -> Option<Str
     } else if has_managed_by_label(secret) {
         Some(format!(
             "it has the label {MANAGED_BY} of this operator and is not the target of this integration: remove that label from the Secret"
+        ))
+    } else if let Some(elsewhere) = TargetSnapshot::of(secret).refresh_token_elsewhere() {
+        Some(format!(
+            "it was the target of an integration whose refresh token is in Secret {}: put that refresh token into this Secret, and remove the annotation {REFRESH_TOKEN_SECRET} from it",
+            shown(elsewhere)
         ))
     } else if secret.immutable == Some(true) {
         Some(

@@ -66,7 +66,7 @@ pub(crate) const RETAINED_FOR: &str = "oauth.evolutionx.io/retained-for";
 /// A second annotation on such a Secret: the uid of the integration that requested retention. If another integration
 /// takes the Secret over, the deletion of that integration does not delete the Secret.
 pub(crate) const RETAINED_BY: &str = "oauth.evolutionx.io/retained-by";
-/// Annotation with which the owner of a retained Secret hands it over to the integration with this name.
+/// Annotation with which the owner of a Secret hands it over to the integration with this name.
 pub const ADOPT_BY: &str = "oauth.evolutionx.io/adopt-by";
 
 /// Whether a Secret has the operator's label, by which the watch selects.

@@ -105,6 +105,9 @@ fn build(
         annotations.insert(REFRESH_TOKEN_ROTATED.to_owned(), "true".to_owned());
     }
     if content.access_token.is_some() {
+        // An earlier release did not record since when the content is the same.
+        let is_recorded = known.is_none_or(|known| known.content.is_some());
+        let now = if is_recorded { now } else { content.times.issued_at };
         let known = known.and_then(|known| known.content.as_ref());
         let ContentVersion { hash, changed_at } = ContentVersion::next(known, &template.keys, &data, now);
         annotations.insert(CONTENT_HASH.to_owned(), hash);

@@ -395,3 +395,51 @@ async fn an_integration_with_a_refresh_token_of_its_own_takes_no_other_one_over(
     assert!(server.reused().is_empty());
     assert!(server.is_current(&world.value("theirs", "refresh_token").await));
 }
+
+/// The refresh token moves out of the adopted Secret only after that belongs to the integration.
+#[tokio::test]
+async fn the_refresh_token_of_an_adopted_secret_moves_to_a_secret_of_its_own() {
+    let (server, endpoint) = rotating_endpoint();
+    let world = World::new("adopt-apart").await;
+    let theirs = server.first();
+    world.secret("credentials", &[("client_id", "c"), ("refresh_token", "kanarie-long-spent")]).await;
+    let data = json!({"access_token": jwt(in_an_hour()), "refresh_token": theirs});
+    let last_applied = json!({"metadata": {"name": "it", "annotations": {
+        "kubectl.kubernetes.io/last-applied-configuration": data.to_string(), "oauth.evolutionx.io/session-ends": "true",
+    }}});
+    foreign(&world, "it", None, &json!({"stringData": data})).await;
+    world.secrets().patch("it", &PatchParams::default(), &Patch::Merge(&last_applied)).await.expect("annotations");
+    hand_over(&world, "it", "it").await;
+    let mut spec = rotating(&endpoint.url(), "credentials");
+    spec["target"] = json!({"refreshTokenSecretName": "apart"});
+    world.integration("it", &spec).await;
+    eventually("the refresh token is apart", SHORT_TIMEOUT, async || {
+        let apart = world.values("apart").await.unwrap_or_default();
+        let target = world.values("it").await.unwrap_or_default();
+        let is_moved = apart.get("refresh_token") == Some(&theirs) && !target.contains_key("refresh_token");
+        if is_moved { Ok(()) } else { Err(format!("{apart:?} {target:?}")) }
+    })
+    .await;
+    assert_eq!(endpoint.count(), 0, "the access token is valid");
+    let adopted = world.secrets().get("it").await.expect("the target");
+    let left: Vec<_> =
+        adopted.annotations().keys().filter(|name| name.contains("last-applied") || name.contains("session")).collect();
+    assert!(left.is_empty(), "{left:?}");
+    let request = json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": "now"}}});
+    world.change("it", &request).await;
+    eventually(
+        "it is sent",
+        SHORT_TIMEOUT,
+        async || {
+            if server.renewed() == 1 { Ok(()) } else { Err(world.operator.logs()) }
+        },
+    )
+    .await;
+    // Its own refresh token is not given up for another Secret.
+    let label = json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": null}}});
+    world.secrets().patch("it", &PatchParams::default(), &Patch::Merge(&label)).await.expect("the label");
+    let stalled = world.condition("it", "Stalled", "True", "TargetConflict").await;
+    assert!(stalled.message.contains("one of two refresh tokens would be lost"), "{}", stalled.message);
+    assert!(server.is_current(&world.value("apart", "refresh_token").await));
+    assert!(server.reused().is_empty());
+}

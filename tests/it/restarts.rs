@@ -193,6 +193,25 @@ async fn a_workload_is_restarted_at_most_as_often_as_it_wants() {
     assert!(again.duration_since(last) >= SignedDuration::from_secs(59), "{last} and {again}");
 }
 
+/// Something that writes the whole object removes the record of the restart: that must not cause one after the other.
+#[tokio::test]
+async fn without_the_record_a_workload_is_still_restarted_at_most_as_often_as_it_wants() {
+    let endpoint = Endpoint::start(|_| Reply::token(3600));
+    let world = world("restarts-reverted", &endpoint, &[]).await;
+    create(&world, "Deployment", "reverted", &json!({RESTART_ON_RENEWAL: "it", RESTART_AT_MOST_EVERY: "1m"})).await;
+    decided(&world).await;
+    world.renew("it", "first").await;
+    restarted(&world, "Deployment", "reverted", None).await;
+    let removed = json!({
+        "metadata": {"annotations": {RESTARTED_FOR: null, "oauth.evolutionx.io/restarted-at": null}},
+        "spec": {"template": {"metadata": {"annotations": null}}},
+    });
+    let deployments = workloads(&world, "Deployment");
+    deployments.patch("reverted", &PatchParams::default(), &Patch::Merge(&removed)).await.expect("a revert");
+    decided(&world).await;
+    assert_eq!(hash(&get(&world, "Deployment", "reverted").await), None, "it was restarted a moment ago");
+}
+
 #[tokio::test]
 async fn nothing_is_restarted_while_the_integration_is_suspended() {
     let endpoint = Endpoint::start(|_| Reply::token(3600));

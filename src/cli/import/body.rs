@@ -3,9 +3,12 @@
 use serde_json::{Value, json};
 
 use crate::cli::import::json_path::quoted;
-use crate::cli::import::request::{Member, Members, Request};
+use crate::cli::import::request::{Member, Members, Request, is_secret};
 use crate::cli::import::template::Piece;
 
+/// Why a body is not translated.
+const PLAIN: &str =
+    "its body contains a credential in plain text: put it into a Secret, and let the generator refer to that";
 const FORM: &str = "application/x-www-form-urlencoded";
 const JSON: &str = "application/json";
 /// Enclose the key of a value in a text; both are private characters of Unicode.
@@ -20,6 +23,7 @@ impl Request {
         if has_json && let Some(value) = self.json(body)? {
             match json_members(&value) {
                 Some(members) => self.members(members),
+                None if has_plain_credential(&value) => return Err(PLAIN.to_owned()),
                 None => self.expression(&jsonata(&value)),
             }
         } else if has_form && let Some(members) = self.form(body)? {
@@ -33,6 +37,9 @@ impl Request {
             }
         } else {
             let marked = self.marked(body, false)?;
+            if is_plain_credential_in(&marked) {
+                return Err(PLAIN.to_owned());
+            }
             let text = jsonata(&Value::String(marked));
             self.expression(&text);
             self.note("the body is built as it was, from text: write it with the fields of the grant if you can");
@@ -54,13 +61,16 @@ impl Request {
     /// A form or a query; `None` if a value is text together with a value of a Secret.
     pub(crate) fn form(&mut self, pieces: &[Piece]) -> Result<Option<Members>, String> {
         let marked = self.marked(pieces, false)?;
-        let mut members = Vec::new();
+        let mut members: Members = Vec::new();
         for pair in marked.trim().split('&').filter(|pair| !pair.is_empty()) {
             let Some((name, value)) = url::form_urlencoded::parse(pair.as_bytes()).into_owned().next() else {
                 continue;
             };
             if name.contains(MARKS) || value.contains(MARKS) && only_key(&value).is_none() {
                 return Ok(None);
+            }
+            if members.iter().any(|(known, _)| *known == name) {
+                return Err(format!("the parameter {name} is there more than once"));
             }
             members.push((name, only_key(&value).map_or_else(|| Member::Literal(json!(value)), Member::Secret)));
         }
@@ -91,6 +101,40 @@ impl Request {
         }
         Ok(marked)
     }
+}
+
+/// Whether a JSON body has a literal under the name of a credential.
+fn has_plain_credential(body: &Value) -> bool {
+    match body {
+        Value::Object(members) => members.iter().any(|(name, value)| {
+            let is_literal = match value {
+                Value::String(text) => !text.is_empty() && !text.contains(MARKS),
+                Value::Number(_) => true,
+                _ => false,
+            };
+            is_literal && is_secret(name) || has_plain_credential(value)
+        }),
+        Value::Array(items) => items.iter().any(has_plain_credential),
+        _ => false,
+    }
+}
+
+/// Whether a text may have a literal after the name of a credential, such as `<password>literal`.
+fn is_plain_credential_in(text: &str) -> bool {
+    let is_name = |sign: char| sign.is_ascii_alphanumeric() || "_-".contains(sign);
+    let mut rest = text;
+    while let Some(start) = rest.find(is_name) {
+        let word = &rest[start..];
+        let end = word.find(|sign| !is_name(sign)).unwrap_or(word.len());
+        let (name, after) = word.split_at(end);
+        let value = after.trim_start_matches(|sign: char| ">=:\"'".contains(sign) || sign.is_whitespace());
+        let is_assigned = value.len() < after.len() && value.starts_with(|sign: char| sign.is_alphanumeric());
+        if is_secret(name) && is_assigned {
+            return true;
+        }
+        rest = after;
+    }
+    false
 }
 
 /// The members of an object; `None` if a value of a Secret is anywhere else than as a member of it.

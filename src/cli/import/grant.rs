@@ -11,7 +11,7 @@ impl Request {
     /// The fields of the spec for parameters.
     pub(crate) fn members(&mut self, mut members: Members) {
         for (name, member) in &mut members {
-            if is_secret(name) && matches!(member, Member::Literal(Value::String(text)) if !text.is_empty()) {
+            if is_secret(name) && is_credential(member) {
                 self.note(&format!(
                     "the generator contains {name} in plain text: store it in Secret {} under the key {name}",
                     self.secret
@@ -137,6 +137,12 @@ impl Request {
             }
         }
     }
+}
+
+/// Whether a literal under the name of a credential can be one.
+fn is_credential(member: &Member) -> bool {
+    matches!(member, Member::Literal(Value::String(text)) if !text.is_empty())
+        || matches!(member, Member::Literal(Value::Number(_)))
 }
 
 fn take(members: &mut Members, is_wanted: impl Fn(&str, &Member) -> bool) -> Option<(String, Member)> {

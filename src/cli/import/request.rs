@@ -11,8 +11,24 @@ use crate::cli::import::json_path::quoted;
 use crate::cli::import::template::{Piece, literal, parse};
 
 /// Parts of the names of credentials, whose values are never printed.
-const SECRETS: [&str; 9] =
-    ["secret", "password", "passwd", "token", "apikey", "api_key", "api-key", "assertion", "authorization"];
+const SECRETS: [&str; 14] = [
+    "secret",
+    "passw",
+    "passwd",
+    "passphrase",
+    "passcode",
+    "pwd",
+    "token",
+    "apikey",
+    "api_key",
+    "api-key",
+    "assertion",
+    "auth",
+    "credential",
+    "signature",
+];
+/// The names of credentials that are parts of other words.
+const SECRET_NAMES: [&str; 7] = ["pass", "pin", "code", "sig", "key", "otp", "jwt"];
 
 /// The translated request.
 #[derive(Debug, Default)]
@@ -203,5 +219,6 @@ fn endpoint(template: &str) -> Result<(String, String), String> {
 pub(crate) fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let is_type = name.ends_with("_type") || name.ends_with("-type");
-    !is_type && (headers::carries_credential(&name) || SECRETS.iter().any(|part| name.contains(part)))
+    let is_part = || SECRETS.iter().any(|part| name.contains(part));
+    !is_type && (headers::carries_credential(&name) || is_part() || SECRET_NAMES.contains(&name.as_str()))
 }

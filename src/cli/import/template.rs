@@ -14,7 +14,7 @@ pub(crate) enum Piece {
 ///
 /// # Errors
 ///
-/// The first action that is more than a reference to a value.
+/// An action is more than a reference to a value. It is not quoted, because it may contain a credential.
 pub(crate) fn parse(text: &str) -> Result<Vec<Piece>, String> {
     let mut pieces = Vec::new();
     let mut rest = text;
@@ -28,8 +28,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Piece>, String> {
         let action = action.strip_prefix("- ").unwrap_or(action);
         let action = action.strip_suffix(" -").unwrap_or(action).trim();
         if !action.starts_with("/*") {
-            pieces
-                .push(piece(action).ok_or_else(|| format!("{{{{ {action} }}}} is more than a reference to a value"))?);
+            pieces.push(piece(action).ok_or("an action of a template is more than a reference to a value")?);
         }
         rest = remainder;
     }

@@ -105,6 +105,11 @@ pub(crate) async fn read_refresh_tokens(
         }
     }
     observed.refresh_tokens_were_read = true;
+    if matches!(observed.target, TargetState::Adoptable(_))
+        && let Some(conflict) = other_tokens(observed, &spec.template.secret_name)
+    {
+        observed.target = conflict;
+    }
     Ok(())
 }
 
@@ -148,6 +153,14 @@ fn seen(context: &Context, observed: &Observed, secret: Option<&Secret>) -> Targ
     TargetState::Owned(Arc::new(snapshot))
 }
 
+/// Why a Secret is not taken over although its owner hands it over: the integration has its own refresh token.
+fn other_tokens(observed: &Observed, name: &str) -> Option<TargetState> {
+    let own = observed.has_other_tokens()?;
+    Some(TargetState::NotOwned(Conflict::NotAdoptable(format!(
+        "Secret {name} is not taken over, although its annotation {ADOPT_BY} names this integration, because one of two refresh tokens would be lost: the integration has its own, or had its last one, in Secret {own}; name that integration's former target in spec.target.secretName again, or delete the Secret whose refresh token is not needed"
+    ))))
+}
+
 /// A Secret that something else has written: its owner may hand it over to this integration.
 fn handed_over(observed: &mut Observed, spec: &ValidatedSpec, secret: &Secret) -> TargetState {
     match annotations::annotation(&secret.metadata, ADOPT_BY) {
@@ -156,10 +169,13 @@ fn handed_over(observed: &mut Observed, spec: &ValidatedSpec, secret: &Secret) -
         Some(_) => {}
     }
     let name = &spec.template.secret_name;
-    if let Some(own) = observed.has_other_tokens() {
+    if observed.write_pending {
         return TargetState::NotOwned(Conflict::NotAdoptable(format!(
-            "Secret {name} is not taken over, although its annotation {ADOPT_BY} names this integration, because one of two refresh tokens would be lost: the integration has its own in Secret {own}; set spec.target.secretName to {own} again, or delete the Secret whose refresh token is not needed"
+            "Secret {name} is not taken over, although its annotation {ADOPT_BY} names this integration, because a token that was received before waits to be written, and one of the two would be lost: name another Secret in spec.target.secretName, or delete this one"
         )));
+    }
+    if let Some(conflict) = other_tokens(observed, name) {
+        return conflict;
     }
     match Adoptable::of(secret, &observed.uid, &spec.template) {
         Ok(adoptable) => {

@@ -26,9 +26,14 @@ pub(crate) async fn adopt(work: &Work<'_>) -> Outcome {
     };
     let times = content.times;
     let issued = IssuedToken { content: TargetContent { data, ..content }, warning: None, source: None };
-    let pending = work.to_pending(issued);
-    let refresh_token = observed.refresh_token_snapshot().map(AsRef::as_ref);
-    let known = Known { target: Some(&adoptable.snapshot), refresh_token };
+    // The refresh token moves to a Secret of its own only afterwards: until this write is accepted, something else may
+    // replace it.
+    let mut pending = work.to_pending(issued);
+    if pending.template.refresh_token_secret.take().is_some() {
+        pending.template.hash.clear();
+    }
+    context.states.record_rewrite(&observed.uid, observed.now);
+    let known = Known { target: Some(&adoptable.snapshot), refresh_token: None };
     match persist(context, &observed.uid, known, &pending, false).await {
         Ok(Persisted::Written) => Outcome::Written(Written { times, newly_issued: false, warning: None }),
         Ok(Persisted::Superseded) => Outcome::Nothing,

@@ -21,9 +21,12 @@ use crate::decision::outcome::{Outcome, Written};
 use crate::error_report::chain;
 use crate::failpoints::failpoint;
 use crate::kube_api::call::{ApiError, with_timeout};
-use crate::target::annotations::WrittenKeys;
+use crate::target::annotations::{ADOPT_BY, OWN_PREFIX, WrittenKeys};
 use crate::target::secret;
 use crate::target::snapshot::TargetSnapshot;
+
+/// The annotation in which `kubectl apply` keeps the whole object.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// The interval between two attempts to write pending tokens during shutdown: short, like the grace period.
 const FLUSH_RETRY_INTERVAL: std::time::Duration = std::time::Duration::from_millis(500);
@@ -194,12 +197,12 @@ async fn write_secret(
         }
         secret.metadata.resource_version = Some(live.version.to_string());
     }
-    // Not by a replica that is no longer the leader: its write depends on the version, which the migration would
-    // change.
     if known.is_foreign() {
         // Whatever has written it may still write: a token that it has renewed in the meantime must not be lost.
         secret.metadata.resource_version = Some(known.version.to_string());
     }
+    // Not by a replica that is no longer the leader: its write depends on the version, which the migration would
+    // change.
     if known.has_update_managed_fields
         && secret.metadata.resource_version.is_none()
         && let Err(error) = migrate_managed_fields(context, namespace, known).await
@@ -213,7 +216,7 @@ async fn write_secret(
     }
     let params = PatchParams::apply(MANAGER).force();
     let mut written = with_timeout(secrets.patch(&known.name, &params, &Patch::Apply(&secret))).await?;
-    if let Some(removal) = foreign_values(&written, &secret) {
+    if let Some(removal) = foreign_values(&written, &secret, known.is_foreign()) {
         context.count_write(namespace);
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         written = with_timeout(secrets.patch(&known.name, &params, &Patch::Merge(&removal))).await?;
@@ -221,16 +224,29 @@ async fn write_secret(
     Ok((snapshot(&written, &secret), Persisted::Written))
 }
 
-/// The patch that removes values under the operator's keys that it did not write: an apply does not remove what another
-/// manager has written too, such as the refresh token of a Secret that was taken over and no longer has one.
-fn foreign_values(written: &Secret, sent: &Secret) -> Option<serde_json::Value> {
+/// The patch that removes what the operator did not write and must not believe, or what nobody may read there: an apply does
+/// not remove what another manager has written. These are values under its keys, such as the refresh token of a Secret
+/// that was taken over and no longer has one. In a Secret that is being taken over, also its own annotations, if it is a
+/// copy of a target, and the tokens in the annotation of `kubectl apply`.
+fn foreign_values(written: &Secret, sent: &Secret, is_adopted: bool) -> Option<serde_json::Value> {
     let own = WrittenKeys::of(&sent.metadata)?;
     let is_sent = |key: &String| sent.data.as_ref().is_some_and(|data| data.contains_key(key));
     let is_written = |key: &String| written.data.as_ref().is_some_and(|data| data.contains_key(key));
     let keys: serde_json::Map<_, _> =
         own.all().filter(|key| is_written(key) && !is_sent(key)).map(|key| (key.clone(), json!(null))).collect();
-    let metadata = json!({"uid": written.metadata.uid, "resourceVersion": written.metadata.resource_version});
-    (!keys.is_empty()).then(|| json!({"metadata": metadata, "data": keys}))
+    let is_outdated = |name: &&String| {
+        let is_own = name.starts_with(OWN_PREFIX) && *name != ADOPT_BY && !sent.annotations().contains_key(*name);
+        is_own || *name == LAST_APPLIED
+    };
+    let annotations: serde_json::Map<_, _> = written
+        .annotations()
+        .keys()
+        .filter(|name| is_adopted && is_outdated(name))
+        .map(|name| (name.clone(), json!(null)))
+        .collect();
+    let (uid, version) = (&written.metadata.uid, &written.metadata.resource_version);
+    let metadata = json!({"uid": uid, "resourceVersion": version, "annotations": annotations});
+    (!keys.is_empty() || !annotations.is_empty()).then(|| json!({"metadata": metadata, "data": keys}))
 }
 
 /// The snapshot of a Secret that was written. If other writers have added so much that the response does not contain

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::api::names::MANAGER;
 use crate::clock::now;
-use crate::controller::restarts::workload::{Workload, WorkloadId, WorkloadKind};
+use crate::controller::restarts::workload::{WorkloadId, WorkloadKind};
 use crate::decision::restarts::{Cause, annotations};
 use crate::kube_api::call::{ApiError, with_timeout};
 
@@ -24,12 +24,13 @@ fn resource(kind: WorkloadKind) -> ApiResource {
     }
 }
 
-/// Restarts a workload: an apply of the operator's own annotations, which the API server rejects if the workload has
-/// changed since it was observed. Returns its new metadata.
+/// Restarts the workload with this uid: an apply of the operator's own annotations, which the API server rejects if the
+/// workload no longer has this version. Returns its new metadata.
 pub(crate) async fn restart(
     client: &Client,
     id: &WorkloadId,
-    workload: &Workload,
+    uid: &str,
+    version: Option<String>,
     cause: &Cause,
 ) -> Result<ObjectMeta, ApiError> {
     let (own, in_template) = annotations(&cause.record, now());
@@ -39,8 +40,8 @@ pub(crate) async fn restart(
         "metadata": {
             "name": id.name,
             "namespace": id.namespace,
-            "uid": workload.uid,
-            "resourceVersion": workload.version,
+            "uid": uid,
+            "resourceVersion": version,
             "annotations": own,
         },
         "spec": {"template": {"metadata": {"annotations": in_template}}},

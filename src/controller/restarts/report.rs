@@ -48,18 +48,18 @@ pub(crate) async fn restarted(context: &Context, targets: &Targets, all: &[Due])
     }
 }
 
-/// Reports that the API server has rejected a restart.
+/// Reports that a restart failed.
 pub(crate) async fn failed(context: &Context, targets: &Targets, (id, workload, cause): &Due, problem: &str) {
     let integration = cause.secrets.iter().find_map(|secret| targets.integration(&id.namespace, secret));
     let integration = integration.and_then(|name| reference(context, &id.namespace, name));
     let (kind, name) = (id.kind.as_str(), &id.name);
-    let note = format!("the restart for {} was rejected, and is tried again: {problem}", secrets(cause));
+    let note = format!("the restart for {} failed, and is tried again: {problem}", secrets(cause));
     if context.may_log(&id.namespace) {
         warn!(namespace = id.namespace, kind, name, reason = %Reason::RestartFailed, "{note}");
     }
     publish(context, &workload.reference(id), Reason::RestartFailed, note, integration.clone()).await;
     if let Some(reference) = integration {
-        let note = format!("the restart of {kind} {name} was rejected, and is tried again: {problem}");
+        let note = format!("the restart of {kind} {name} failed, and is tried again: {problem}");
         publish(context, &reference, Reason::RestartFailed, note, Some(workload.reference(id))).await;
     }
 }

@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use serde_json::json;
 
+use crate::api::names::RESTARTED_FOR;
 use crate::api::reason::Reason;
 use crate::clock;
 use crate::controller::context::Context;
@@ -32,8 +33,15 @@ const ROLLOUT_INTERVAL: Duration = Duration::from_secs(2);
 const READS_AT_ONCE: usize = 4;
 /// The maximum number of rollouts that a new leader reads.
 const MAX_TAKE_OVER: usize = 256;
-/// The delay after a restart that was not applied because the workload has changed, or the API server is unavailable.
-const RETRY: Duration = Duration::from_secs(2);
+/// The delay after a restart that was not applied because the workload has changed, or the API server is unavailable,
+/// doubled each time.
+const RETRY_MIN: Duration = Duration::from_secs(2);
+/// The maximum of this delay.
+const RETRY_MAX: Duration = Duration::from_mins(1);
+/// After so many of these failures, about a minute, they are reported.
+const REPORTED_FAILURES: u32 = 5;
+/// After so many of these failures, the workload may have changed since it was observed: something changes it all the time.
+const INEXACT_FAILURES: u32 = 3;
 /// The delay after a restart that the API server has rejected, doubled each time.
 const REJECTED_MIN: Duration = Duration::from_mins(1);
 /// The maximum of this delay.
@@ -67,15 +75,25 @@ struct Restarter {
     slots: Slots,
     /// By uid.
     retries: HashMap<String, Retry>,
+    /// The last restart of each workload, by uid: something may remove the record on the workload.
+    restarted: HashMap<String, Restarted>,
     /// Hashes of the problems that were reported, by uid.
     reported: HashMap<String, String>,
     checked: Instant,
+}
+
+/// A restart that was applied.
+struct Restarted {
+    at: Instant,
+    record: String,
 }
 
 /// A restart that was not applied.
 struct Retry {
     at: Instant,
     rejections: u32,
+    /// Other consecutive failures.
+    failures: u32,
     /// The problem that was reported.
     reported: String,
 }
@@ -105,7 +123,7 @@ impl Restarter {
             let since = started.checked_sub(Duration::try_from(age).unwrap_or_default()).unwrap_or(started);
             slots.take(&id, &uid, since);
         }
-        Self { slots, retries: HashMap::new(), reported: HashMap::new(), checked: started }
+        Self { slots, retries: HashMap::new(), restarted: HashMap::new(), reported: HashMap::new(), checked: started }
     }
 
     async fn tick(&mut self, context: &Context, restarts: &Restarts, workloads: &[(WorkloadId, Arc<Workload>)]) {
@@ -124,22 +142,29 @@ impl Restarter {
         let due = self.due(workloads, &targets, now, started);
         let turns: Vec<_> =
             due.iter().map(|(id, workload, cause)| (id.clone(), workload.uid.clone(), cause.since)).collect();
+        let held: HashSet<WorkloadId> = self.slots.rollouts().into_iter().map(|(id, _)| id).collect();
         let turns = self.slots.take_turns(&turns, started);
         let admitted: Vec<&Due> = turns.into_iter().filter_map(|position| due.get(position)).collect();
         let (admitted, throttled): (Vec<&Due>, Vec<&Due>) = admitted.into_iter().partition(|(id, workload, _)| {
             context.budgets.admit(&id.namespace, &format!("{}/restart", workload.uid), started).is_none()
         });
-        for (id, ..) in throttled {
+        for (id, ..) in throttled.into_iter().filter(|(id, ..)| !held.contains(id)) {
             self.slots.release(id);
         }
         let calls = admitted.iter().map(|(id, workload, cause)| {
             context.count_write(&id.namespace);
-            apply::restart(&context.client, id, workload, cause)
+            let failures = self.retries.get(&workload.uid).map_or(0, |retry| retry.failures);
+            // The watch may have delivered another version since the beginning of this tick.
+            let current = restarts.workloads.current(id).filter(|current| current.uid == workload.uid);
+            let version = current.as_ref().unwrap_or(workload).version.clone();
+            let version = (failures < INEXACT_FAILURES).then_some(version);
+            apply::restart(&context.client, id, &workload.uid, version, cause)
         });
         let results = future::join_all(calls).await;
         let mut restarted = Vec::new();
         for (due, result) in admitted.into_iter().zip(results) {
-            if self.record(context, restarts, &targets, due, result).await {
+            let is_held = held.contains(&due.0);
+            if self.record(context, restarts, &targets, due, is_held, result).await {
                 restarted.push(due.clone());
             }
         }
@@ -150,6 +175,7 @@ impl Restarter {
     fn forget_others(&mut self, workloads: &[(WorkloadId, Arc<Workload>)]) {
         let uids: HashSet<&String> = workloads.iter().map(|(_, workload)| &workload.uid).collect();
         self.retries.retain(|uid, _| uids.contains(uid));
+        self.restarted.retain(|uid, _| uids.contains(uid));
         self.reported.retain(|uid, _| uids.contains(uid));
     }
 
@@ -175,6 +201,10 @@ impl Restarter {
         let is_waiting = |uid: &String| self.retries.get(uid).is_some_and(|retry| retry.at > started);
         let due = workloads.iter().filter(|(_, workload)| !is_waiting(&workload.uid)).filter_map(|(id, workload)| {
             let opt_in = workload.opt_in.as_ref().ok()?;
+            let last = self.restarted.get(&workload.uid).map(|last| started.saturating_duration_since(last.at));
+            if last.is_some_and(|since| SignedDuration::try_from(since).is_ok_and(|since| since < opt_in.interval)) {
+                return None;
+            }
             match decide(opt_in, workload.created, &targets.of_workload(id, workload), now) {
                 Restart::Now(cause) => Some((id.clone(), Arc::clone(workload), cause)),
                 Restart::UpToDate | Restart::At(_) => None,
@@ -207,40 +237,64 @@ impl Restarter {
         }
     }
 
-    /// Records the result of a restart. Returns whether it was applied.
+    /// Records the result of a restart. Returns whether it was applied. `is_held`: an earlier rollout was in progress, whose
+    /// slot it keeps.
     async fn record(
         &mut self,
         context: &Context,
         restarts: &Restarts,
         targets: &Targets,
         due: &Due,
+        is_held: bool,
         result: Result<ObjectMeta, ApiError>,
     ) -> bool {
-        let (id, workload, _) = due;
+        let (id, workload, cause) = due;
         let error = match result {
             Ok(meta) => {
                 self.retries.remove(&workload.uid);
-                restarts.workloads.upsert(id, &meta);
+                restarts.workloads.refresh(id, &meta);
+                let last = Restarted { at: Instant::now(), record: cause.record.clone() };
+                let before = self.restarted.insert(workload.uid.clone(), last);
+                if before.is_some_and(|before| before.record == cause.record) {
+                    let note = format!(
+                        "it was restarted again for the same content, because something has removed its annotation {RESTARTED_FOR}: let whatever writes this object keep the annotations that it does not contain"
+                    );
+                    report::problem(context, id, workload, Reason::RestartAnnotationInvalid, note).await;
+                }
                 return true;
             }
             Err(error) => error,
         };
-        self.slots.release(id);
-        let retry = self.retries.entry(workload.uid.clone());
-        let retry = retry.or_insert_with(|| Retry { at: Instant::now(), rejections: 0, reported: String::new() });
-        if !is_rejection(&error) {
-            retry.at = Instant::now() + RETRY;
-            return false;
+        if !is_held {
+            self.slots.release(id);
         }
-        context.metrics.record_restart(Some(Reason::RestartFailed));
-        retry.at = Instant::now() + REJECTED_MIN.saturating_mul(1 << retry.rejections.min(6)).min(REJECTED_MAX);
-        retry.rejections = retry.rejections.saturating_add(1);
+        let retry = self.retries.entry(workload.uid.clone()).or_insert_with(Retry::new);
         let problem = describe_api_error(&error, &[]);
-        if retry.reported != problem {
+        let is_reported = if is_rejection(&error) {
+            retry.delay(REJECTED_MIN, REJECTED_MAX, retry.rejections);
+            retry.rejections = retry.rejections.saturating_add(1);
+            context.metrics.record_restart(Some(Reason::RestartFailed));
+            true
+        } else {
+            retry.delay(RETRY_MIN, RETRY_MAX, retry.failures);
+            retry.failures = retry.failures.saturating_add(1);
+            retry.failures >= REPORTED_FAILURES
+        };
+        if is_reported && retry.reported != problem {
             report::failed(context, targets, due, &problem).await;
             retry.reported = problem;
         }
         false
+    }
+}
+
+impl Retry {
+    fn new() -> Self {
+        Self { at: Instant::now(), rejections: 0, failures: 0, reported: String::new() }
+    }
+
+    fn delay(&mut self, min: Duration, max: Duration, doubled: u32) {
+        self.at = Instant::now() + min.saturating_mul(1 << doubled.min(6)).min(max);
     }
 }
 

@@ -59,11 +59,18 @@ fn target(context: &Context, snapshot: &TargetSnapshot, now: Timestamp) -> Optio
     if *wanted != snapshot.name {
         return None;
     }
-    let (content, times) = (snapshot.content.as_ref()?, snapshot.times?);
+    // A Secret may be cached under another uid, too, after its label was changed.
+    if snapshot.integration_uid != *uid {
+        return None;
+    }
+    let times = snapshot.times?;
+    let lifetime = times.expires_at.duration_since(times.issued_at);
+    let Some(content) = &snapshot.content else {
+        return Some((RestartTarget::without_content(times.issued_at, lifetime), name.clone()));
+    };
     let is_active = !integration.spec.suspend && integration.metadata.deletion_timestamp.is_none();
     // A change by another actor is followed after it was read and, if necessary, repaired.
     let is_valid = snapshot.integrity == Integrity::Intact && times.expires_at > now;
     let is_usable = is_active && is_valid && integration.status.as_ref().is_some_and(is_ready);
-    let lifetime = times.expires_at.duration_since(times.issued_at);
     Some((RestartTarget::new(content, lifetime, is_usable), name.clone()))
 }

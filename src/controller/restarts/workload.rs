@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::controller::cache::lock::lock;
-use crate::decision::restarts::OptIn;
+use crate::decision::restarts::{HASH, OptIn};
 use crate::target::annotations;
 
 /// The maximum memory for the workloads of one namespace, in bytes: about 1,500 of them. Others are not restarted.
@@ -85,10 +85,11 @@ impl Workload {
     }
 
     fn weight(&self, id: &WorkloadId) -> usize {
-        let entries = self.opt_in.iter().flat_map(|opt_in| {
-            let names = opt_in.secrets.iter().map(String::len);
-            names.chain(opt_in.restarted_for.iter().map(|(name, hash)| name.len() + hash.len()))
-        });
+        // With the record of a restart, so that a workload that is kept stays after its first one.
+        let entries = self
+            .opt_in
+            .iter()
+            .flat_map(|opt_in| opt_in.secrets.iter().flat_map(|name| [name.len(), name.len() + HASH]));
         BASE_WEIGHT + id.namespace.len() + id.name.len() + entries.map(|text| ENTRY_WEIGHT + text).sum::<usize>()
     }
 
@@ -139,6 +140,20 @@ impl Workloads {
         inner.remove(id);
         let added = workload.filter(|workload| inner.insert(id, workload));
         changed(known.as_deref(), added.as_deref())
+    }
+
+    /// Records the metadata of a workload after a restart, unless it was deleted, replaced or has opted out meanwhile.
+    pub fn refresh(&self, id: &WorkloadId, meta: &ObjectMeta) {
+        let is_known = self.current(id).is_some_and(|known| Some(&known.uid) == meta.uid.as_ref());
+        if is_known {
+            self.upsert(id, meta);
+        }
+    }
+
+    /// What is known about a workload.
+    #[must_use]
+    pub fn current(&self, id: &WorkloadId) -> Option<Arc<Workload>> {
+        lock(&self.inner).get(id)
     }
 
     /// Removes a workload, and returns the Secrets whose renewals have to be timed again.
