@@ -15,7 +15,7 @@ use crate::api::duration;
 use crate::api::names::{RESTART_AT_MOST_EVERY, RESTART_ON_RENEWAL, RESTARTED_AT, RESTARTED_FOR, TOKEN_HASH};
 use crate::api::reason::Reason;
 use crate::fingerprint;
-use crate::oauth::lifetime::restart_margin;
+use crate::oauth::lifetime::max_restart_interval;
 use crate::target::version::ContentVersion;
 
 /// The interval between two restarts of a workload that names none.
@@ -217,13 +217,14 @@ pub fn problem(
         return Some((Reason::RestartAnnotationInvalid, message));
     }
     let mut own = opt_in.secrets.iter().filter_map(|name| Some((name, targets.get(name.as_str())?)));
-    let (name, target) = own.find(|(_, target)| restart_margin(opt_in.interval) > target.lifetime / 2)?;
+    let (name, target) = own.find(|(_, target)| opt_in.interval > max_restart_interval(target.lifetime))?;
     Some((
         Reason::RestartIntervalTooLong,
         format!(
-            "its pods may have an expired token: the tokens in Secret {name} are valid for {} s, and it is restarted at most every {} s; set {RESTART_AT_MOST_EVERY} to at most a third of the lifetime, or mount the Secret as files",
+            "its pods may have an expired token: the tokens in Secret {name} are valid for {} s, and it is restarted at most every {} s; set {RESTART_AT_MOST_EVERY} to at most {}s, or mount the Secret as files",
             target.lifetime.as_secs(),
-            opt_in.interval.as_secs()
+            opt_in.interval.as_secs(),
+            max_restart_interval(target.lifetime).as_secs()
         ),
     ))
 }

@@ -110,6 +110,13 @@ pub fn restart_margin(interval: SignedDuration) -> SignedDuration {
     interval.saturating_add((interval / 2).min(MAX_ROLLOUT))
 }
 
+/// The longest interval between two restarts for which tokens with this lifetime can be renewed in time: renewals are
+/// advanced to half of the lifetime at most.
+#[must_use]
+pub fn max_restart_interval(lifetime: SignedDuration) -> SignedDuration {
+    (lifetime / 2 - MAX_ROLLOUT).max(lifetime / 3)
+}
+
 impl TokenTimes {
     /// Times without anything else.
     #[must_use]

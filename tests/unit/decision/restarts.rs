@@ -219,10 +219,14 @@ fn the_owner_of_a_workload_reads_what_to_correct() {
         opt_in(&[("restart-on-renewal", names), ("restart-at-most-every", every)]).expect("opted in")
     };
     let reason = |opt_in: &_, reports_unknown| problem(opt_in, &targets, reports_unknown).map(|(reason, _)| reason);
-    assert_eq!(reason(&named("a", "30m"), true), None);
-    assert_eq!(reason(&named("a", "31m"), true), Some(Reason::RestartIntervalTooLong), "half of an hour");
-    assert_eq!(reason(&named("a,b", "30m"), false), None, "b may be installed soon");
-    assert_eq!(reason(&named("a,b", "30m"), true), Some(Reason::RestartAnnotationInvalid));
+    assert_eq!(reason(&named("a", "25m"), true), None);
+    assert_eq!(
+        reason(&named("a", "26m"), true),
+        Some(Reason::RestartIntervalTooLong),
+        "half of an hour, and the rollout"
+    );
+    assert_eq!(reason(&named("a,b", "25m"), false), None, "b may be installed soon");
+    assert_eq!(reason(&named("a,b", "25m"), true), Some(Reason::RestartAnnotationInvalid));
     assert_eq!(reason(&named("a", "1s"), false), Some(Reason::RestartAnnotationInvalid));
 }
 
