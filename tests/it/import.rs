@@ -326,15 +326,69 @@ fn what_cannot_be_translated_is_named_and_not_printed() {
         ),
         (post(ok, "{{ if .auth.x }}a{{ end }}"), "is more than a reference to a value"),
         (post(ok, "a={{ .other.key }}"), "there is no Secret other in its secrets"),
+        (
+            post(ok, r#"{"auth": {"user": "{{ .auth.user }}", "password": {"password": "kanarie-nested"}}}"#),
+            "its body contains a credential in plain text",
+        ),
+        (
+            post(ok, "<login><user>{{ .auth.user }}</user><password>kanarie-in-xml</password></login>"),
+            "its body contains a credential in plain text",
+        ),
+        (post(ok, r#"a=Basic {{ "svc:kanarie-quoted" | b64enc }}"#), "is more than a reference to a value"),
+        (post(ok, "perm=x&perm=y"), "the parameter perm is there more than once"),
     ];
     for (spec, expected) in cases {
         let Output { code, documents, notes, .. } = import(&generator(&spec));
         assert_eq!((code, documents.len()), (Some(3), 0), "{notes}");
         assert!(notes.contains("error: Webhook erp is not printed") && notes.contains(expected), "{expected}: {notes}");
+        assert!(!notes.contains("kanarie"), "{notes}");
     }
     let Output { code, notes, .. } = import("kind: ConfigMap");
     assert_eq!(code, Some(3));
     assert!(notes.contains("contain no Webhook generator"), "{notes}");
+}
+
+#[test]
+fn what_needs_attention_is_noted() {
+    let webhook = json!({
+        "method": "POST", "url": "https://login.example.com/token", "timeout": "90s", "body": r#"{"pass": 12345678}"#,
+    });
+    let external = json!({
+        "apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret", "metadata": {"name": "erp", "namespace": "shop"},
+        "spec": {
+            "refreshInterval": "1s",
+            "target": {"name": "erp-token", "deletionPolicy": "Delete", "template": {"data": {
+                "token": "{{ .jwt_token }}", "refresh": "{{ .refresh_token }}", "json": r#"{"t": {{ .jwt_token | toJson }}}"#,
+            }}},
+            "dataFrom": [
+                {"sourceRef": {"generatorRef": {"kind": "Webhook", "name": "erp"}}},
+                {"sourceRef": {"generatorRef": {"kind": "Webhook", "name": "erp"}}},
+            ],
+        },
+    });
+    let webhook = json!({
+        "apiVersion": "generators.external-secrets.io/v1alpha1", "kind": "Webhook",
+        "metadata": {"name": "erp", "namespace": "shop"}, "spec": webhook,
+    });
+    let Output { code, documents, notes, .. } = import(&format!("{webhook}\n---\n{external}"));
+    assert_eq!((code, documents.len()), (Some(3), 1), "{notes}");
+    let spec = &documents[0]["spec"];
+    assert_eq!((spec["response"]["accessToken"].as_str(), &spec["tokenLife"]), (Some("jwt_token"), &Value::Null));
+    assert_eq!(spec["target"]["keys"], json!({"accessToken": "token", "refreshToken": "refresh"}));
+    assert_eq!(spec["request"].get("timeout"), None);
+    assert!(!documents[0].to_string().contains("12345678") && !notes.contains("12345678"), "{notes}");
+    for expected in [
+        "the timeout 90s is not from 1s to 60s",
+        "the refreshInterval, 1s, is shorter than any tokenLife",
+        "the generator contains pass in plain text",
+        "the key json of the Secret is not translated",
+        "the token is taken from the member jwt_token",
+        r#"kubectl patch externalsecret erp --namespace shop --type merge --patch '{"spec": {"target": {"deletionPolicy": "Retain"}}}'"#,
+        "kubectl delete externalsecret erp --namespace shop --cascade=orphan && kubectl annotate secret erp-token --namespace shop",
+        "it has several generators",
+    ] {
+        assert!(notes.contains(expected), "{expected}: {notes}");
+    }
 }
 
 /// Some generators contain credentials in plain text, which is no reason to copy them into another object.

@@ -129,6 +129,7 @@ pub(crate) struct ExternalSecretSpec {
 pub(crate) struct Target {
     pub(crate) name: String,
     pub(crate) creation_policy: Option<String>,
+    pub(crate) deletion_policy: Option<String>,
     pub(crate) template: Option<Template>,
 }
 

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use url::Url;
 
+use crate::api::duration::Duration;
 use crate::api::names::GROUP;
 use crate::api::spec::OAuthIntegrationSpec;
 use crate::cli::import::eso::{DataFrom, ExternalSecret, ExternalSecretSpec, Metadata, Objects, Template, Webhook};
@@ -18,12 +19,15 @@ use crate::target::policy::METADATA;
 
 /// The member of the response that is the token, unless a template names another one.
 const ACCESS_TOKEN: &str = "access_token";
+/// The minimum of `tokenLife`, in seconds.
+const MIN_TOKEN_LIFE: u64 = 5;
 
 /// One translated ExternalSecret or generator.
 #[derive(Debug, Default)]
 pub(crate) struct Imported {
     /// Its kind and name.
     pub(crate) name: String,
+    namespace: String,
     pub(crate) documents: Vec<Value>,
     /// What to do and to check.
     pub(crate) notes: Vec<String>,
@@ -46,6 +50,19 @@ pub(crate) fn all(objects: &Objects) -> Vec<Imported> {
             let key = (reference.kind.clone(), namespace, reference.name.clone());
             unused.retain(|other| *other != key);
             let name = format!("ExternalSecret {}", external.meta.name);
+            let is_second =
+                all.iter().any(|other: &Imported| other.name == name && other.namespace == external.meta.namespace);
+            if is_second {
+                all.push(Imported {
+                    problem: Some(
+                        "it has several generators, and an integration writes one Secret: write the other one by hand"
+                            .to_owned(),
+                    ),
+                    name,
+                    ..Imported::default()
+                });
+                continue;
+            }
             all.push(match objects.generators.get(&key) {
                 Some(webhook) => imported(name, &external.meta, webhook, Some((external, from))),
                 None => Imported {
@@ -82,9 +99,14 @@ fn imported(
     external: Option<(&ExternalSecret, &DataFrom)>,
 ) -> Imported {
     let mut integration = Integration::default();
+    let namespace = meta.namespace.clone();
     match integration.build(meta, webhook, external) {
-        Ok(()) => Imported { name, documents: integration.documents, notes: integration.notes, problem: None },
-        Err(problem) => Imported { name, notes: integration.notes, problem: Some(problem), ..Imported::default() },
+        Ok(()) => {
+            Imported { name, namespace, documents: integration.documents, notes: integration.notes, problem: None }
+        }
+        Err(problem) => {
+            Imported { name, namespace, notes: integration.notes, problem: Some(problem), documents: Vec::new() }
+        }
     }
 }
 
@@ -112,6 +134,11 @@ impl Integration {
         };
         let template = external.and_then(|(external, _)| external.spec.target.template.as_ref());
         let token = token_member(template);
+        if token != ACCESS_TOKEN {
+            self.notes.push(format!(
+                "the token is taken from the member {token} of the response: check spec.response.accessToken"
+            ));
+        }
         self.response(&path, &token);
         if let Some((external, from)) = external {
             self.target(external, from, &path, &token);
@@ -177,7 +204,12 @@ impl Integration {
         let name = if target.name.is_empty() { &external.meta.name } else { &target.name };
         let mut object = json!({"secretName": name});
         let interval = refresh_interval.as_deref().unwrap_or("1h");
-        if interval.chars().any(|digit| ('1'..='9').contains(&digit)) {
+        let seconds = interval.parse::<Duration>().map(std::time::Duration::from).map(|interval| interval.as_secs());
+        if seconds.is_ok_and(|seconds| (1..MIN_TOKEN_LIFE).contains(&seconds)) {
+            self.notes.push(format!(
+                "the refreshInterval, {interval}, is shorter than any tokenLife: the token is renewed before it expires"
+            ));
+        } else if interval.chars().any(|digit| ('1'..='9').contains(&digit)) {
             self.spec.insert("tokenLife".to_owned(), json!(interval));
             self.notes.push(format!("tokenLife is the refreshInterval, {interval}: remove it if the response or the token says how long it lives"));
         }
@@ -194,14 +226,24 @@ impl Integration {
         }
         self.spec.insert("target".to_owned(), object);
         let owner = &external.meta.name;
-        self.notes.push(match target.creation_policy.as_deref() {
-            None | Some("Owner") => format!(
-                "take the Secret over: kubectl annotate secret {name} {ADOPT_BY}={owner} && kubectl delete externalsecret {owner} --cascade=orphan"
+        let scope = match external.meta.namespace.as_str() {
+            "" => String::new(),
+            namespace => format!(" --namespace {namespace}"),
+        };
+        // The External Secrets Operator may delete the Secret itself.
+        let retain = match target.deletion_policy.as_deref() {
+            Some("Delete") => format!(
+                r#"kubectl patch externalsecret {owner}{scope} --type merge --patch '{{"spec": {{"target": {{"deletionPolicy": "Retain"}}}}}}' && "#
             ),
-            Some(policy) => format!(
-                "take the Secret over (creationPolicy {policy}): delete ExternalSecret {owner}, and kubectl annotate secret {name} {ADOPT_BY}={owner}"
-            ),
-        });
+            _ => String::new(),
+        };
+        let cascade = match target.creation_policy.as_deref() {
+            None | Some("Owner") => " --cascade=orphan",
+            Some(_) => "",
+        };
+        self.notes.push(format!(
+            "apply the integration, check it, and take the Secret over: {retain}kubectl delete externalsecret {owner}{scope}{cascade} && kubectl annotate secret {name}{scope} {ADOPT_BY}={owner}"
+        ));
     }
 
     fn template(&mut self, template: &Template, path: &str, token: &str, target: &mut Value) {
@@ -224,6 +266,12 @@ impl Integration {
             return;
         }
         for (key, text) in &template.data {
+            if ["quote", "toJson"].iter().any(|filter| text.contains(filter)) {
+                self.notes.push(format!(
+                    "the key {key} of the Secret is not translated: its template quotes a value; in spec.target.data, an object is written as JSON"
+                ));
+                continue;
+            }
             let pieces = match parse(text) {
                 Ok(pieces) => pieces,
                 Err(why) => {
@@ -260,7 +308,8 @@ fn token_member(template: Option<&Template>) -> String {
             _ => None,
         })
         .collect();
-    let is_token = |name: &&String| name.as_str() == ACCESS_TOKEN || name.to_ascii_lowercase().contains("token");
+    let is_other = |name: &str| name.starts_with("refresh") || name.ends_with("_type") || name.ends_with("Type");
+    let is_token = |name: &&String| name.to_ascii_lowercase().contains("token") && !is_other(name);
     match names.iter().find(|name| *name == ACCESS_TOKEN).or_else(|| names.iter().find(is_token)) {
         Some(name) => name.clone(),
         None => ACCESS_TOKEN.to_owned(),

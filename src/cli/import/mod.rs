@@ -44,7 +44,7 @@ pub fn run(files: &[PathBuf]) -> ExitCode {
         eprintln!("error: the given files contain no Webhook generator of the External Secrets Operator");
         code = ExitCode::from(INCOMPLETE);
     }
-    for Imported { name, documents, notes, problem } in all {
+    for Imported { name, documents, notes, problem, .. } in all {
         for document in documents {
             match serde_saphyr::to_string(&document) {
                 Ok(yaml) => print!("---\n{yaml}"),

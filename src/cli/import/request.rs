@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use url::Url;
 
+use crate::api::duration::Duration;
 use crate::api::headers;
 use crate::cli::import::eso::Webhook;
 use crate::cli::import::json_path::quoted;
 use crate::cli::import::template::{Piece, literal, parse};
 
+/// The maximum of `request.timeout`, in seconds.
+const MAX_TIMEOUT: u64 = 60;
 /// Parts of the names of credentials, whose values are never printed.
 const SECRETS: [&str; 14] = [
     "secret",
@@ -86,6 +89,8 @@ pub(crate) struct Request {
     pub(crate) secrets: BTreeMap<String, String>,
     pub(crate) secret: String,
     pub(crate) uses_secret: bool,
+    /// The Secret of each key that is used.
+    holders: BTreeMap<String, String>,
     pub(crate) keys: Map<String, Value>,
     /// The field `request` of the spec.
     pub(crate) fields: Map<String, Value>,
@@ -131,7 +136,15 @@ impl Request {
             _ => return Err("only the methods GET and POST are supported".to_owned()),
         }
         if let Some(timeout) = &webhook.timeout {
-            self.fields.insert("timeout".to_owned(), json!(timeout));
+            let seconds = timeout.parse::<Duration>().map(std::time::Duration::from).map(|timeout| timeout.as_secs());
+            let is_allowed = seconds.is_ok_and(|seconds| (1..=MAX_TIMEOUT).contains(&seconds));
+            if is_allowed {
+                self.fields.insert("timeout".to_owned(), json!(timeout));
+            } else {
+                self.note(&format!(
+                    "the timeout {timeout} is not from 1s to {MAX_TIMEOUT}s: request.timeout has its default"
+                ));
+            }
         }
         Ok(())
     }
@@ -179,6 +192,12 @@ impl Request {
         let secret =
             self.secrets.get(name).cloned().ok_or_else(|| format!("there is no Secret {name} in its secrets"))?;
         quoted(key).ok_or_else(|| format!("the key {key} of Secret {secret}"))?;
+        let other = self.holders.insert(key.clone(), secret.clone()).filter(|other| *other != secret);
+        if let Some(other) = other {
+            return Err(format!(
+                "Secret {other} and Secret {secret} both have the key {key}: copy the values into one Secret, under different keys"
+            ));
+        }
         if secret != self.secret {
             self.note(&format!(
                 "copy the key {key} of Secret {secret} into Secret {}: an integration has one Secret",
