@@ -46,10 +46,10 @@ async fn expressions_see_the_token_its_times_the_response_and_the_integration() 
     spec["target"] = json!({"data": {
         "authorization": "token_type & ' ' & access_token",
         "config": "{'bearerToken': access_token, 'tlsClientConfig': {'insecure': false}}",
-        "number": "response.account.id * 2", "whole": "response.account", "token.copy": "access_token",
-        "name": "integration.namespace & '/' & integration.name", "plain-name": "integration.name",
-        "lives": "($toMillis(expires_at) - $toMillis(issued_at)) / 1000",
-        "status": "$status", "media-type": "$headers.`content-type`", "nothing": "refresh_token = 'x' ? 'y'",
+        "not-secret-number": "response.account.id * 2", "not-secret-whole": "response.account", "token.copy": "access_token",
+        "not-secret-name": "integration.namespace & '/' & integration.name", "not-secret-plain-name": "integration.name",
+        "not-secret-lives": "($toMillis(expires_at) - $toMillis(issued_at)) / 1000",
+        "not-secret-status": "$status", "not-secret-media-type": "$headers.`content-type`", "nothing": "refresh_token = 'x' ? 'y'",
     }});
     world.integration("it", &spec).await;
     world.ready("it").await;
@@ -57,14 +57,14 @@ async fn expressions_see_the_token_its_times_the_response_and_the_integration() 
     let expected = [
         ("authorization", "Bearer kanarie-access-0"),
         ("config", r#"{"bearerToken":"kanarie-access-0","tlsClientConfig":{"insecure":false}}"#),
-        ("number", "14"),
-        ("whole", r#"{"id":7}"#),
+        ("not-secret-number", "14"),
+        ("not-secret-whole", r#"{"id":7}"#),
         ("token.copy", "kanarie-access-0"),
-        ("name", &format!("{}/it", world.namespace)),
-        ("plain-name", "it"),
-        ("lives", "3600"),
-        ("status", "200"),
-        ("media-type", "application/json"),
+        ("not-secret-name", &format!("{}/it", world.namespace)),
+        ("not-secret-plain-name", "it"),
+        ("not-secret-lives", "3600"),
+        ("not-secret-status", "200"),
+        ("not-secret-media-type", "application/json"),
     ];
     for (key, value) in expected {
         assert_eq!(values.get(key).map(String::as_str), Some(value), "{key} in {values:?}");
@@ -78,23 +78,24 @@ async fn a_change_requests_a_token_only_if_it_needs_another_response() {
     let world = World::new("data-change").await;
     world.credentials().await;
     let mut spec = client_credentials(&endpoint.url());
-    spec["target"] = json!({"data": {"account": "response.account.id", "header": "'Bearer ' & access_token"}});
+    spec["target"] =
+        json!({"data": {"not-secret-account": "response.account.id", "header": "'Bearer ' & access_token"}});
     world.integration("it", &spec).await;
     world.ready("it").await;
     // What is stored is enough: an expression over the token, and fewer values of the response.
-    world.change("it", &data(&json!({"header": "'bearer ' & access_token", "user": "'oauth2'"}))).await;
+    world.change("it", &data(&json!({"header": "'bearer ' & access_token", "not-secret-user": "'oauth2'"}))).await;
     wait_for(&world, "header", Some("bearer kanarie-access-0")).await;
-    wait_for(&world, "account", Some("7")).await;
-    world.change("it", &data(&json!({"user": null}))).await;
-    wait_for(&world, "user", None).await;
+    wait_for(&world, "not-secret-account", Some("7")).await;
+    world.change("it", &data(&json!({"not-secret-user": null}))).await;
+    wait_for(&world, "not-secret-user", None).await;
     assert_eq!(endpoint.count(), 1);
     // Another value of the response is not.
-    world.change("it", &data(&json!({"region": "response.region"}))).await;
-    wait_for(&world, "region", Some("eu1")).await;
+    world.change("it", &data(&json!({"not-secret-region": "response.region"}))).await;
+    wait_for(&world, "not-secret-region", Some("eu1")).await;
     assert_eq!(endpoint.count(), 2);
-    wait_for(&world, "account", None).await;
-    world.change("it", &data(&json!({"region": null}))).await;
-    wait_for(&world, "region", None).await;
+    wait_for(&world, "not-secret-account", None).await;
+    world.change("it", &data(&json!({"not-secret-region": null}))).await;
+    wait_for(&world, "not-secret-region", None).await;
     assert_eq!(endpoint.count(), 2);
 }
 
@@ -107,17 +108,19 @@ async fn a_failure_on_the_stored_token_is_not_shown_but_a_new_token_is_requested
     world.credentials().await;
     world.integration("it", &client_credentials(&endpoint.url())).await;
     world.ready("it").await;
-    world.change("it", &data(&json!({"guess": "access_token = 'kanarie-access-0' ? $error('x') : 'no'"}))).await;
-    wait_for(&world, "guess", Some("no")).await;
+    world
+        .change("it", &data(&json!({"not-secret-guess": "access_token = 'kanarie-access-0' ? $error('x') : 'no'"})))
+        .await;
+    wait_for(&world, "not-secret-guess", Some("no")).await;
     assert_eq!((endpoint.count(), world.value("it", "access_token").await.as_str()), (2, "kanarie-access-1"));
     assert!(!world.observable_output().await.contains("spec.target.data"), "{}", world.observable_output().await);
     // Also the new token cannot be used with this one: the stored token stays.
-    world.change("it", &data(&json!({"guess": "$error('x')"}))).await;
+    world.change("it", &data(&json!({"not-secret-guess": "$error('x')"}))).await;
     let failed = world.condition("it", "Ready", "True", "InvalidResponse").await.message;
     assert!(failed.contains("an expression of spec.target.data does not yield a usable value"), "{failed}");
     assert!(failed.contains("oauth-operator fetch --explain"), "{failed}");
     let values = world.values("it").await.expect("the target");
-    assert_eq!((values["access_token"].as_str(), values["guess"].as_str()), ("kanarie-access-1", "no"));
+    assert_eq!((values["access_token"].as_str(), values["not-secret-guess"].as_str()), ("kanarie-access-1", "no"));
 }
 
 #[tokio::test]
@@ -127,14 +130,14 @@ async fn a_refresh_keeps_values_that_its_response_does_not_repeat() {
     world.secret("credentials", &[("client_id", "c"), ("refresh_token", "kanarie-initial")]).await;
     let mut spec = rotating(&endpoint.url(), "credentials");
     spec["target"] = json!({"data": {
-        "account": "response.account.id", "computed": "response.account.id ? response.account.id * 2",
+        "not-secret-account": "response.account.id", "not-secret-computed": "response.account.id ? response.account.id * 2",
         "both": "access_token & ' ' & refresh_token",
     }});
     world.integration("it", &spec).await;
     world.ready("it").await;
     world.wait_for_change("it", "access_token", "kanarie-access-0").await;
     let values = world.values("it").await.expect("the target");
-    assert_eq!((values["account"].as_str(), values["computed"].as_str()), ("7", "14"));
+    assert_eq!((values["not-secret-account"].as_str(), values["not-secret-computed"].as_str()), ("7", "14"));
     let both = format!("{} {}", values["access_token"], values["refresh_token"]);
     assert_eq!(values["both"], both, "of the same response");
 }
