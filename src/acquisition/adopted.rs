@@ -1,7 +1,5 @@
 //! Builds the content of a Secret that is taken over from the tokens in it. Pure.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
 
@@ -30,16 +28,12 @@ pub fn content(observed: &Observed, spec: &ValidatedSpec, tokens: &AdoptedTokens
         ..provenance(observed, spec, credentials, version)
     };
     Some(TargetContent {
-        refresh_token_at: None,
         access_token: access_token.clone(),
         refresh_token: refresh_token.clone(),
         token_type: token_type.clone(),
         scope: scope.clone(),
-        data: BTreeMap::new(),
-        previous: None,
         dpop_key: dpop_key.clone(),
-        times: times(observed, spec, tokens),
-        provenance,
+        ..TargetContent::empty(times(observed, spec, tokens), provenance)
     })
 }
 

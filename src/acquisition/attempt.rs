@@ -1,7 +1,6 @@
 //! One attempt to obtain a token, as a state machine: which request is sent, which one follows if the refresh token
 //! is rejected, and how a response changes the target. Pure: it neither sends requests nor reads the clock.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -17,7 +16,6 @@ use crate::oauth::http::connections::certificate_expiry;
 use crate::oauth::lifetime;
 use crate::oauth::lifetime::{Known, Lifetime, TokenTimes};
 use crate::oauth::request::TokenRequest;
-use crate::oauth::response::raw::HttpResponse;
 use crate::oauth::response::token::TokenResponse;
 use crate::spec::credentials::{basic_encoding_hint, unusual_value_hint};
 use crate::spec::renewal::Renewal;
@@ -39,8 +37,6 @@ pub struct IssuedToken {
     pub content: TargetContent,
     /// A warning about the token to report to users.
     pub warning: Option<Reason>,
-    /// The response, until the expressions for the target are evaluated, if they need it.
-    pub source: Option<Arc<HttpResponse>>,
 }
 
 /// The state of an attempt.
@@ -185,11 +181,12 @@ impl<'a> Attempt<'a> {
         let Self { observed, spec, credentials, version, dpop_key, uses_next_secret, .. } = self;
         let (request, sent) = self.next_request();
         let mut times = self.times(request, &response, sent.get(Credential::RefreshToken), issued_at);
-        let TokenResponse { access_token, refresh_token, token_type, scope, mut data, warning, source, .. } = response;
+        let TokenResponse { access_token, refresh_token, token_type, scope, mut data, warning, .. } = response;
         let data = request.expressions.response_data.keys().filter_map(|key| {
             let fingerprint = spec.template.data.get(key)?.fingerprint.clone();
             // As for the refresh token: a value that is missing in the response to a refresh is kept.
-            let value = data.remove(key).or_else(|| self.stored_data(request, key, &fingerprint));
+            let stored = || observed.stored.data(key, &fingerprint).filter(|_| request.grant.is_refresh());
+            let value = data.remove(key).or_else(|| stored()?.value.clone());
             Some((key.clone(), DataValue { fingerprint, value }))
         });
         let data = data.collect();
@@ -226,13 +223,7 @@ impl<'a> Attempt<'a> {
             (false, true) => Some(Reason::NextClientSecretUsed),
             (false, false) => warning.or(times.warning),
         };
-        IssuedToken { content, warning, source }
-    }
-
-    /// The stored result of an expression, if the request is a refresh.
-    fn stored_data(&self, request: &TokenRequest, key: &str, fingerprint: &str) -> Option<SecretString> {
-        let stored = self.observed.stored.content.as_ref().filter(|_| request.grant.is_refresh())?;
-        stored.data.get(key).filter(|data| data.fingerprint == fingerprint)?.value.clone()
+        IssuedToken { content, warning }
     }
 
     /// The times of a token that was requested at `issued_at`, with this refresh token, if any.

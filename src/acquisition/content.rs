@@ -1,7 +1,5 @@
 //! Builds the content of the target Secret from a token response and the observation. Pure.
 
-use std::collections::BTreeMap;
-
 use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -64,16 +62,8 @@ pub fn content_with_rotated_refresh_token(
             ..TargetContent::clone(content)
         },
         None => TargetContent {
-            access_token: None,
-            refresh_token: None,
-            refresh_token_at: None,
-            token_type: None,
-            scope: None,
-            data: BTreeMap::new(),
-            previous: None,
             dpop_key: observed.stored.dpop_key.clone(),
-            times: TokenTimes::new(now, now, now),
-            provenance,
+            ..TargetContent::empty(TokenTimes::new(now, now, now), provenance)
         },
     };
     Some(TargetContent { refresh_token: Some(token), ..content })

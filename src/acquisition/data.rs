@@ -6,7 +6,6 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde::de::IgnoredAny;
 
-use crate::acquisition::attempt::IssuedToken;
 use crate::api::reason::Reason;
 use crate::decision::observed::Observed;
 use crate::oauth::client::Client;
@@ -23,7 +22,7 @@ use crate::target::content::{DataValue, TargetContent};
 use crate::target::template::{DataExpression, SecretTemplate};
 use crate::target::types;
 
-/// Adds the values of the expressions that need more than one value of the response.
+/// Adds the values of the expressions that are more than a path of the response, if there is one.
 ///
 /// # Errors
 ///
@@ -32,19 +31,18 @@ pub(crate) async fn add_to(
     client: &Client,
     observed: &Observed,
     spec: &ValidatedSpec,
-    issued: &mut IssuedToken,
+    content: &mut TargetContent,
+    response: Option<&HttpResponse>,
 ) -> Result<(), RequestError> {
-    let source = issued.source.take();
-    let content = &mut issued.content;
     let wanted: Vec<_> = spec.template.data.iter().filter(|(key, _)| !content.data.contains_key(*key)).collect();
-    let computed = evaluate(client, observed, &wanted, content, source.as_deref()).await;
+    let computed = evaluate(client, observed, &wanted, content, response).await;
     let kept = || content.refresh_token.clone().filter(|token| is_new(observed, token)).map(RotatedRefreshToken);
     let mut computed = computed.map_err(|error| RequestError { refresh_token: kept(), ..error.explained() })?;
     for (key, DataExpression { expression, fingerprint }) in wanted {
         let mut value = computed.remove(key);
         // A response to a refresh does not necessarily repeat what the first one contained.
         if value.is_none() && data::needs_response(expression) && spec.token_request.grant.is_refresh() {
-            value = stored(observed, key, fingerprint).and_then(|data| data.value.clone());
+            value = observed.stored.data(key, fingerprint).and_then(|data| data.value.clone());
         }
         content.data.insert(key.clone(), DataValue { fingerprint: fingerprint.clone(), value });
     }
@@ -68,7 +66,7 @@ pub(crate) async fn of_stored(
     let known = |key: &String, data: &DataExpression| {
         let is_outdated =
             has_lost_previous && data::needs_previous(&data.expression) && !data::needs_response(&data.expression);
-        stored(observed, key, &data.fingerprint).filter(|_| !is_outdated).cloned()
+        observed.stored.data(key, &data.fingerprint).filter(|_| !is_outdated).cloned()
     };
     let (kept, wanted): (Vec<_>, Vec<_>) =
         spec.template.data.iter().partition(|(key, data)| known(key, data).is_some());
@@ -234,12 +232,13 @@ async fn evaluate(
 ) -> Result<BTreeMap<String, SecretString>, DataError> {
     let input = Input::new(observed, content);
     let (known, others): (Vec<_>, Vec<_>) = wanted.iter().partition(|(_, data)| data::is_known_path(&data.expression));
-    let known =
-        known.into_iter().filter_map(|(key, data)| Some(((*key).clone(), input.get(data.expression.text())?.into())));
-    let mut values: BTreeMap<String, SecretString> = known.collect();
-    for (key, data) in wanted.iter().filter(|(_, data)| data::is_known_path(&data.expression)) {
-        let value = values.get(*key).map_or(Value::Nothing, |text| Value::Text(text.expose_secret().to_owned()));
-        client.observe_data(key, &data.expression, &Ok(value));
+    let mut values = BTreeMap::new();
+    for (key, data) in known {
+        let text = input.get(data.expression.text());
+        client.observe_data(key, &data.expression, || {
+            Ok(text.map_or(Value::Nothing, |text| Value::Text(text.to_owned())))
+        });
+        values.extend(text.map(|text| ((*key).clone(), SecretString::from(text))));
     }
     if others.is_empty() {
         return Ok(values);
@@ -258,7 +257,7 @@ async fn evaluate(
     let results = results.unwrap_or_else(|error| vec![Err(error); others.len()]);
     // All of them, also those after a failure, for whoever wants to see which ones fail.
     for ((key, data), result) in others.iter().zip(&results) {
-        client.observe_data(key, &data.expression, result);
+        client.observe_data(key, &data.expression, || result.clone());
     }
     for ((key, _), result) in others.into_iter().zip(results) {
         let text = result.map_err(of_evaluation)?.text().map_err(|_| DataError::Unusable)?;
@@ -279,7 +278,7 @@ fn check(client: &Client, template: &SecretTemplate, content: &TargetContent) ->
     // For whoever wants to see which expression it is.
     let unusable = |key: &str, why: ExpressionError| {
         if let Some(data) = template.data.get(key) {
-            client.observe_data(key, &data.expression, &Err(why));
+            client.observe_data(key, &data.expression, || Err(why));
         }
         DataError::Unusable
     };
@@ -295,7 +294,7 @@ fn check(client: &Client, template: &SecretTemplate, content: &TargetContent) ->
         return Err(unusable(largest, ExpressionError::ValuesTooLarge));
     }
     if let Some(key) = types::json_key(&template.type_)
-        && !value(key).is_none_or(is_object)
+        && value(key).is_some_and(|text| !is_object(text))
     {
         return Err(unusable(key, ExpressionError::NotAnObject));
     }
@@ -304,11 +303,6 @@ fn check(client: &Client, template: &SecretTemplate, content: &TargetContent) ->
         Some(key) if content.access_token.is_some() => Err(unusable(key, ExpressionError::Required)),
         _ => Ok(()),
     }
-}
-
-fn stored<'a>(observed: &'a Observed, key: &str, fingerprint: &str) -> Option<&'a DataValue> {
-    let stored = observed.stored.content.as_ref()?;
-    stored.data.get(key).filter(|data| data.fingerprint == fingerprint)
 }
 
 /// Whether a refresh token is not the stored one.

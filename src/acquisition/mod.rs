@@ -59,6 +59,7 @@ pub(crate) async fn acquire_token(
         Ok(attempt) => attempt,
         Err(error) => return Acquired { result: Err(error), requests },
     };
+    let mut source = None;
     let mut result = loop {
         let (request, credentials) = attempt.next_request();
         let sent_at = now();
@@ -78,18 +79,19 @@ pub(crate) async fn acquire_token(
             }
             Err(error) => Err(error),
         };
-        let response = response.map_err(advice::explain);
+        let mut response = response.map_err(advice::explain);
         let failure = response.as_ref().err().map(|error| error.reason);
         if !failure.is_some_and(is_not_sent) {
             let duration = now().duration_since(sent_at);
             requests.push(SentRequest { grant: request.grant.kind(), failure, duration });
         }
+        source = response.as_mut().ok().and_then(|response| response.source.take());
         if let Progress::Done(result) = attempt.record(response, sent_at, begun.elapsed()) {
             break result;
         }
     };
     if let Ok(issued) = &mut result
-        && let Err(error) = data::add_to(client, observed, spec, issued).await
+        && let Err(error) = data::add_to(client, observed, spec, &mut issued.content, source.as_ref()).await
     {
         result = Err(advice::explain(error));
     }

@@ -60,7 +60,7 @@ const IMPORT_HELP: &str = "\
 For example: kubectl get webhooks,clustergenerators,externalsecrets --output yaml | oauth-operator import -
 
 The integrations are printed as YAML on standard output; what to do and to check is printed on standard error. Secrets in
-the files are ignored, and no secret value is printed.
+the files are ignored. A credential in plain text is not printed if its name looks like that of a credential.
 
 Exit codes: 0 everything was translated; 2 wrong usage or a file that cannot be read; 3 something could not be translated.";
 

@@ -16,7 +16,7 @@ use crate::oauth::credentials::Credential;
 use crate::oauth::lifetime::TokenTimes;
 use crate::spec::credentials;
 use crate::spec::validated::ValidatedSpec;
-use crate::target::content::{Provenance, TargetContent};
+use crate::target::content::{DataValue, Provenance, TargetContent};
 use crate::target::integrity::Integrity;
 use crate::target::read;
 use crate::target::snapshot::TargetSnapshot;
@@ -84,12 +84,10 @@ impl Observed {
         if !spec.token_request.grant.is_refresh() || spec.renewal.is_refresh_first() {
             return None;
         }
-        let is = |one: Option<&SecretString>, other: &SecretString| {
-            one.is_some_and(|one| one.expose_secret() == other.expose_secret())
-        };
         let sent = self.refresh_token()?;
-        let is_initial = is(credentials.get(Credential::RefreshToken), &sent);
-        (is_initial && !is(self.stored.refresh_token.as_ref(), &sent)).then_some(sent)
+        let is_sent = |known: Option<&SecretString>| is_same(known, Some(&sent));
+        let is_initial = is_sent(credentials.get(Credential::RefreshToken));
+        (is_initial && !is_sent(self.stored.refresh_token.as_ref())).then_some(sent)
     }
 
     /// Whether the client authenticates with the next client secret: the server rejected the current one before, and
@@ -212,9 +210,6 @@ impl Observed {
     /// be written: most renewals do not replace the refresh token.
     #[must_use]
     pub fn has_stored_refresh_token(&self, content: &TargetContent) -> bool {
-        let is = |one: Option<&SecretString>, other: Option<&SecretString>| {
-            one.map(ExposeSecret::expose_secret) == other.map(ExposeSecret::expose_secret)
-        };
         let (Some(template), CredentialsState::Resolved(credentials, _)) = (self.template(), &self.credentials) else {
             return false;
         };
@@ -230,8 +225,8 @@ impl Observed {
             && stored.integrity == Integrity::Intact
             && stored.template_hash == template.hash
             && has_origin
-            && is(self.stored.refresh_token.as_ref(), content.refresh_token.as_ref())
-            && is(self.stored.dpop_key.as_ref(), content.dpop_key.as_ref())
+            && is_same(self.stored.refresh_token.as_ref(), content.refresh_token.as_ref())
+            && is_same(self.stored.dpop_key.as_ref(), content.dpop_key.as_ref())
     }
 
     /// The origin of the stored refresh token.
@@ -263,12 +258,17 @@ impl Observed {
 }
 
 impl StoredTokens {
+    /// The stored result of the expression with this fingerprint, for a key of the target.
+    #[must_use]
+    pub fn data(&self, key: &str, fingerprint: &str) -> Option<&DataValue> {
+        self.content.as_ref()?.data.get(key).filter(|data| data.fingerprint == fingerprint)
+    }
+
     /// Adds the refresh token of another Secret than the target, if it is not older than the one that is known so far.
     pub fn add_refresh_token(&mut self, snapshot: &Arc<TargetSnapshot>, secret: &Secret, keys: &TargetKeys) {
         let Some(token) = read::read_value(secret, keys, |keys| Some(keys.refresh_token.clone())) else { return };
         let at = snapshot.times.map(|times| times.issued_at);
-        let known_at = |content: &TargetContent| content.refresh_token_at.unwrap_or(content.times.issued_at);
-        if self.refresh_token.is_some() && at < self.content.as_deref().map(known_at) {
+        if self.refresh_token.is_some() && at < self.content.as_deref().map(TargetContent::refresh_token_received_at) {
             return;
         }
         let provenance = &snapshot.provenance;
@@ -294,6 +294,11 @@ impl StoredTokens {
         self.binding.clone_from(&provenance.binding);
         self.refresh_token_secret = Some(Arc::clone(snapshot));
     }
+}
+
+/// Whether two values are equal, or both missing.
+fn is_same(one: Option<&SecretString>, other: Option<&SecretString>) -> bool {
+    one.map(ExposeSecret::expose_secret) == other.map(ExposeSecret::expose_secret)
 }
 
 /// Whether the refresh token in the credentials is not the one with which the chain of renewals began. If the initial

@@ -169,10 +169,11 @@ impl Client {
         Self { observer: Some(observer), data_observer: Some(data_observer), ..self }
     }
 
-    /// Reports the result of an expression for the target to the observer.
-    pub fn observe_data(&self, key: &str, expression: &Expression, result: &EvaluationResult) {
+    /// Reports the result of an expression for the target to the observer, if there is one: the result is a copy of a
+    /// secret value.
+    pub fn observe_data(&self, key: &str, expression: &Expression, result: impl FnOnce() -> EvaluationResult) {
         if let Some(observer) = &self.data_observer {
-            observer(key, expression, result);
+            observer(key, expression, &result());
         }
     }
 
@@ -213,7 +214,7 @@ impl Client {
         }
         let token = parse::parse_token_response(&response, request, &sent, Timestamp::now(), &evaluated)?;
         let needs_response = request.expressions.computed_data.values().any(data::needs_response);
-        let source = needs_response.then(|| Arc::new(response));
+        let source = needs_response.then_some(response);
         // If a response contains no scope, it is the requested one (RFC 6749, section 5.1).
         Ok(TokenResponse { scope: token.scope.or(scope), source, ..token })
     }

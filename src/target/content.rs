@@ -38,10 +38,16 @@ impl TargetContent {
     #[must_use]
     pub fn placeholder(now: Timestamp) -> Self {
         let token = || Some(SecretString::from("x".repeat(PLACEHOLDER_LENGTH)));
-        let times = TokenTimes::new(now, now, now);
+        let empty = Self::empty(TokenTimes::new(now, now, now), Provenance::default());
+        Self { access_token: token(), refresh_token: token(), ..empty }
+    }
+
+    /// No tokens.
+    #[must_use]
+    pub const fn empty(times: TokenTimes, provenance: Provenance) -> Self {
         Self {
-            access_token: token(),
-            refresh_token: token(),
+            access_token: None,
+            refresh_token: None,
             refresh_token_at: None,
             token_type: None,
             scope: None,
@@ -49,12 +55,16 @@ impl TargetContent {
             previous: None,
             dpop_key: None,
             times,
-            provenance: Provenance::default(),
+            provenance,
         }
     }
-}
 
-impl TargetContent {
+    /// When the refresh token was received.
+    #[must_use]
+    pub fn refresh_token_received_at(&self) -> Timestamp {
+        self.refresh_token_at.unwrap_or(self.times.issued_at)
+    }
+
     /// The content of the target, if the refresh token is in another Secret.
     #[must_use]
     pub fn without_refresh_token(&self) -> Self {
@@ -65,14 +75,13 @@ impl TargetContent {
     /// be used.
     #[must_use]
     pub fn only_refresh_token(&self) -> Self {
-        let issued_at = self.refresh_token_at.unwrap_or(self.times.issued_at);
         Self {
             access_token: None,
             token_type: None,
             scope: None,
             data: BTreeMap::new(),
             previous: None,
-            times: TokenTimes { issued_at, ..self.times },
+            times: TokenTimes { issued_at: self.refresh_token_received_at(), ..self.times },
             ..self.clone()
         }
     }

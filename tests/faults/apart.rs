@@ -142,8 +142,7 @@ async fn no_crash_loses_a_refresh_token_that_is_in_a_secret_of_its_own() {
             settled(&world, &server, after, &case).await;
             // The refresh token that was kept is the one that the server accepts.
             let access = world.value("it", "access_token").await;
-            let annotation = json!({"oauth.evolutionx.io/renew-requested-at": "later"});
-            world.change("it", &json!({"metadata": {"annotations": annotation}})).await;
+            world.request_renewal("it", "later").await;
             world.wait_for_change("it", "access_token", &access).await;
             settled(&world, &server, after, &case).await;
             let expected = usize::from(is_lost);
@@ -184,8 +183,7 @@ async fn a_reverted_change_does_not_lose_the_refresh_token_of_the_crash() {
     world.operator.until_ready().await;
     settled(&world, &server, None, "reverted").await;
     let access = world.value("it", "access_token").await;
-    let annotation = json!({"oauth.evolutionx.io/renew-requested-at": "later"});
-    world.change("it", &json!({"metadata": {"annotations": annotation}})).await;
+    world.request_renewal("it", "later").await;
     world.wait_for_change("it", "access_token", &access).await;
     settled(&world, &server, None, "renewed").await;
     assert_eq!(server.reused(), Vec::<String>::new());

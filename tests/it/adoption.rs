@@ -182,8 +182,7 @@ async fn the_refresh_token_of_the_secret_is_the_first_that_is_sent() {
         let next = world.value(name, "refresh_token").await;
         assert!(server.is_current(&next), "{name}");
         // The normal rotation follows.
-        let renewal = json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": "1"}}});
-        world.change(name, &renewal).await;
+        world.request_renewal(name, "1").await;
         world.wait_for_change(name, "refresh_token", &next).await;
         let sent: Vec<String> =
             endpoint.requests()[before..].iter().map(|request| request.parameter("refresh_token")).collect();
@@ -425,8 +424,7 @@ async fn the_refresh_token_of_an_adopted_secret_moves_to_a_secret_of_its_own() {
     let left: Vec<_> =
         adopted.annotations().keys().filter(|name| name.contains("last-applied") || name.contains("session")).collect();
     assert!(left.is_empty(), "{left:?}");
-    let request = json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": "now"}}});
-    world.change("it", &request).await;
+    world.request_renewal("it", "now").await;
     eventually(
         "it is sent",
         SHORT_TIMEOUT,

@@ -467,7 +467,7 @@ async fn a_replaced_token_and_those_of_a_deleted_integration_are_revoked() {
     let first = world.value("it", "access_token").await;
     assert!(keycloak.is_active(&first));
     // Renewed long before its expiry, so that it cannot be inactive because it has expired.
-    world.change("it", &json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": "now"}}})).await;
+    world.request_renewal("it", "now").await;
     let second = world.wait_for_change("it", "access_token", &first).await;
     eventually("the superseded token is revoked", test_support::world::SHORT_TIMEOUT, async || {
         if keycloak.is_active(&first) { Err(world.operator.logs()) } else { Ok(()) }

@@ -181,7 +181,6 @@ async fn after_a_rejection_assertions_are_dated_by_the_clock_of_the_server() {
     let rejected = world.condition("it", "Ready", "False", "RequestRejected").await.message;
     let expected = "s ahead of this machine's: the next JWT will be dated by it; set the clocks";
     assert!(rejected.contains(expected), "{rejected}");
-    let request = json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": "now"}}});
-    world.change("it", &request).await;
+    world.request_renewal("it", "now").await;
     world.ready("it").await;
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use serde_json::json;
 use test_support::endpoint::{Endpoint, Reply, RotatingTokenServer};
 use test_support::proxy::{Network, Proxy};
 use test_support::world::{SHORT_TIMEOUT, client_credentials, rotating};
@@ -76,7 +75,7 @@ async fn a_graceful_shutdown_hands_over_at_once_and_a_kill_within_the_lease() {
     println!("hand-over after SIGKILL: {:.2} s", begun.elapsed().as_secs_f64());
     world.operator = standby;
     let token = world.value("it", "access_token").await;
-    world.change("it", &json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": "now"}}})).await;
+    world.request_renewal("it", "now").await;
     world.wait_for_change("it", "access_token", &token).await;
     assert_eq!(endpoint.count(), 2, "a hand-over caused a request");
 }

@@ -207,8 +207,7 @@ async fn a_requested_renewal_is_executed_once() {
     world.ready("it").await;
     for (value, expected) in [("2026-01-01T00:00:00Z", 2), ("again", 3)] {
         let token = world.value("it", "access_token").await;
-        let patch = json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": value}}});
-        world.change("it", &patch).await;
+        world.request_renewal("it", value).await;
         world.wait_for_change("it", "access_token", &token).await;
         world.ready("it").await;
         assert_eq!(endpoint.count(), expected);
@@ -372,9 +371,7 @@ async fn values_that_the_endpoint_no_longer_returns_are_removed_from_the_secret(
     assert_eq!(world.value("it", "refresh_token").await, "kanarie-refresh-0.");
     for (request, expected) in [("one", ""), ("two", "kanarie-refresh-2."), ("three", "")] {
         let token = world.value("it", "access_token").await;
-        world
-            .change("it", &json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": request}}}))
-            .await;
+        world.request_renewal("it", request).await;
         world.wait_for_change("it", "access_token", &token).await;
         world.ready("it").await;
         assert_eq!(world.value("it", "refresh_token").await, expected, "after request {request}");

@@ -10,24 +10,9 @@ use test_support::endpoint::{Endpoint, Reply, RotatingTokenServer};
 use test_support::world::{SHORT_TIMEOUT, client_credentials, rotating};
 use test_support::{World, eventually};
 
+use crate::refresh_token_safety::{Setting, setting};
+
 const APART: &str = "it-refresh-token";
-
-struct Setting {
-    server: Arc<RotatingTokenServer>,
-    endpoint: Endpoint,
-    world: World,
-}
-
-/// A server that replaces the refresh token with every response, and an integration that has its own Secret for it.
-async fn setting(name: &str, lifetime: u64) -> Setting {
-    let server = RotatingTokenServer::new(lifetime);
-    let responding = Arc::clone(&server);
-    let endpoint = Endpoint::start(move |request| responding.reply(request));
-    let world = World::new(name).await;
-    let first = server.first();
-    world.secret("credentials", &[("client_id", "the-client"), ("refresh_token", &first)]).await;
-    Setting { server, endpoint, world }
-}
 
 fn apart(endpoint: &Endpoint) -> Value {
     let mut spec = rotating(&endpoint.url(), "credentials");
@@ -37,10 +22,6 @@ fn apart(endpoint: &Endpoint) -> Value {
 
 fn moved(name: Option<&str>) -> Value {
     json!({"spec": {"target": {"refreshTokenSecretName": name}}})
-}
-
-async fn renewal_requested(world: &World, value: &str) {
-    world.change("it", &json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": value}}})).await;
 }
 
 /// Waits until exactly this Secret has a refresh token, and it is the current one.
@@ -59,7 +40,7 @@ async fn held_by(world: &World, server: &RotatingTokenServer, holder: &str) {
 
 #[tokio::test]
 async fn the_target_never_has_the_refresh_token() {
-    let Setting { server, endpoint, world } = setting("apart", 9).await;
+    let Setting { server, endpoint, world, .. } = setting("apart", 9).await;
     let mut spec = apart(&endpoint);
     spec["target"]["labels"] = json!({"app.kubernetes.io/component": "erp"});
     spec["target"]["type"] = json!("kubernetes.io/basic-auth");
@@ -80,7 +61,7 @@ async fn the_target_never_has_the_refresh_token() {
 
 #[tokio::test]
 async fn the_refresh_token_moves_without_a_token_request() {
-    let Setting { server, endpoint, world } = setting("apart-moves", 3600).await;
+    let Setting { server, endpoint, world, .. } = setting("apart-moves", 3600).await;
     world.integration("it", &rotating(&endpoint.url(), "credentials")).await;
     held_by(&world, &server, "it").await;
     for holder in [APART, "another", "it", APART, "it"] {
@@ -95,7 +76,7 @@ async fn the_refresh_token_moves_without_a_token_request() {
         })
         .await;
     }
-    renewal_requested(&world, "1").await;
+    world.request_renewal("it", "1").await;
     eventually("it still renews", SHORT_TIMEOUT, async || {
         if server.renewed() == 2 { Ok(()) } else { Err(server.renewed().to_string()) }
     })
@@ -167,12 +148,12 @@ async fn a_grant_that_does_not_need_the_refresh_token_keeps_it() {
 /// The Secret of that time is not needed any more.
 #[tokio::test]
 async fn a_response_that_could_not_be_written_does_not_block_a_change_of_the_names() {
-    let Setting { server, endpoint, world } = setting("apart-pending", 3600).await;
+    let Setting { server, endpoint, world, .. } = setting("apart-pending", 3600).await;
     world.integration("it", &apart(&endpoint)).await;
     held_by(&world, &server, APART).await;
     let freeze = |frozen: Option<bool>| json!({"immutable": frozen});
     world.secrets().patch("it", &PatchParams::default(), &Patch::Merge(&freeze(Some(true)))).await.expect("frozen");
-    renewal_requested(&world, "1").await;
+    world.request_renewal("it", "1").await;
     world.condition("it", "Ready", "True", "TargetWriteFailed").await;
     world
         .change("it", &json!({"spec": {"target": {"secretName": "third", "refreshTokenSecretName": "another"}}}))
@@ -201,7 +182,7 @@ async fn it_is_written_only_when_it_changes() {
 
 #[tokio::test]
 async fn after_the_target_is_deleted_the_chain_of_refresh_tokens_goes_on() {
-    let Setting { server, endpoint, world } = setting("apart-target-deleted", 3600).await;
+    let Setting { server, endpoint, world, .. } = setting("apart-target-deleted", 3600).await;
     world.integration("it", &apart(&endpoint)).await;
     held_by(&world, &server, APART).await;
     world.delete_secret("it").await;
@@ -219,7 +200,7 @@ async fn after_the_target_is_deleted_the_chain_of_refresh_tokens_goes_on() {
 
 #[tokio::test]
 async fn a_deleted_refresh_token_is_noticed_at_once_and_the_first_one_is_not_sent_again() {
-    let Setting { server, endpoint, world } = setting("apart-deleted", 3600).await;
+    let Setting { server, endpoint, world, .. } = setting("apart-deleted", 3600).await;
     world.integration("it", &apart(&endpoint)).await;
     held_by(&world, &server, APART).await;
     world.delete_secret(APART).await;
@@ -269,7 +250,7 @@ async fn a_changed_refresh_token_secret_is_written_again() {
 /// After an edit of its metadata, the Secret for the refresh token is read before the target is.
 #[tokio::test]
 async fn edits_of_the_metadata_do_not_hide_the_refresh_token() {
-    let Setting { server, endpoint, world } = setting("apart-edited", 9).await;
+    let Setting { server, endpoint, world, .. } = setting("apart-edited", 9).await;
     world.integration("it", &apart(&endpoint)).await;
     held_by(&world, &server, APART).await;
     for round in 1..=3 {
@@ -289,7 +270,7 @@ async fn edits_of_the_metadata_do_not_hide_the_refresh_token() {
 
 #[tokio::test]
 async fn a_secret_of_someone_else_is_not_touched_and_nothing_is_sent() {
-    let Setting { server, endpoint, world } = setting("apart-conflict", 3600).await;
+    let Setting { server, endpoint, world, .. } = setting("apart-conflict", 3600).await;
     world.secret(APART, &[("password", "kanarie-of-another-owner")]).await;
     world.integration("it", &apart(&endpoint)).await;
     let stalled = world.condition("it", "Stalled", "True", "TargetConflict").await;
@@ -336,7 +317,7 @@ async fn names_that_would_overwrite_another_secret_and_expressions_that_reveal_t
 
 #[tokio::test]
 async fn both_secrets_are_retained_and_taken_over_together() {
-    let Setting { server, endpoint, world } = setting("apart-retained", 3600).await;
+    let Setting { server, endpoint, world, .. } = setting("apart-retained", 3600).await;
     let mut spec = apart(&endpoint);
     spec["target"]["deletionPolicy"] = json!("Retain");
     world.integration("it", &spec).await;
@@ -348,7 +329,7 @@ async fn both_secrets_are_retained_and_taken_over_together() {
     }
     world.integration("it", &spec).await;
     world.ready("it").await;
-    renewal_requested(&world, "1").await;
+    world.request_renewal("it", "1").await;
     eventually("it goes on with the retained token", SHORT_TIMEOUT, async || {
         if server.renewed() == 2 { Ok(()) } else { Err(world.operator.logs()) }
     })
@@ -385,7 +366,7 @@ async fn a_deletion_revokes_both_tokens() {
 
 #[tokio::test]
 async fn another_integration_can_use_it() {
-    let Setting { server, endpoint, world } = setting("apart-chain", 3600).await;
+    let Setting { server, endpoint, world, .. } = setting("apart-chain", 3600).await;
     world.integration("it", &apart(&endpoint)).await;
     held_by(&world, &server, APART).await;
     let api = Endpoint::start(|_| Reply::token(3600));

@@ -14,15 +14,15 @@ use test_support::proxy::{Network, Proxy};
 use test_support::world::{SHORT_TIMEOUT, rotating};
 use test_support::{ControlPlane, World, eventually};
 
-struct Setting {
-    server: Arc<RotatingTokenServer>,
-    endpoint: Endpoint,
-    world: World,
-    first: String,
+pub struct Setting {
+    pub server: Arc<RotatingTokenServer>,
+    pub endpoint: Endpoint,
+    pub world: World,
+    pub first: String,
 }
 
 /// An operator, a strict server, and credentials with the first refresh token.
-async fn setting(name: &str, lifetime: u64) -> Setting {
+pub async fn setting(name: &str, lifetime: u64) -> Setting {
     let server = RotatingTokenServer::new(lifetime);
     let responding = Arc::clone(&server);
     let endpoint = Endpoint::start(move |request| responding.reply(request));
@@ -36,10 +36,6 @@ fn with_fallback(endpoint: &str) -> Value {
     let mut spec = rotating(endpoint, "credentials");
     spec["renewal"] = json!({"fallback": {"grantType": "user_password"}});
     spec
-}
-
-async fn renewal_requested(world: &World, name: &str, value: &str) {
-    world.change(name, &json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": value}}})).await;
 }
 
 #[tokio::test]
@@ -123,7 +119,7 @@ async fn a_target_that_is_deleted_during_shutdown_is_created_again_with_the_pend
     world.secret("credentials", &[("client_id", "the-client"), ("refresh_token", &first)]).await;
     world.integration("it", &rotating(&endpoint.url(), "credentials")).await;
     world.ready("it").await;
-    renewal_requested(&world, "it", "1").await;
+    world.request_renewal("it", "1").await;
     eventually("a second request", SHORT_TIMEOUT, async || {
         if endpoint.count() == 2 { Ok(()) } else { Err(world.operator.logs()) }
     })
@@ -157,7 +153,7 @@ async fn a_rejected_refresh_token_is_replaced_by_the_fallback_and_reported() {
     assert_eq!(server.logins(), 0, "the refresh token is used first");
     let old = world.values("it").await.expect("tokens");
     server.revoke(&old["refresh_token"]);
-    renewal_requested(&world, "it", "1").await;
+    world.request_renewal("it", "1").await;
     world.wait_for_change("it", "access_token", &old["access_token"]).await;
     let reported = world.event("it", "FallbackUsed").await;
     assert_eq!(reported.type_.as_deref(), Some("Warning"));
@@ -168,7 +164,7 @@ async fn a_rejected_refresh_token_is_replaced_by_the_fallback_and_reported() {
     // From then on, the new family is used.
     let new = world.values("it").await.expect("tokens");
     assert!(server.is_current(&new["refresh_token"]));
-    renewal_requested(&world, "it", "2").await;
+    world.request_renewal("it", "2").await;
     world.wait_for_change("it", "access_token", &new["access_token"]).await;
     assert_eq!((server.logins(), server.renewed(), server.reused().len()), (1, 2, 0));
     assert!(!world.observable_output().await.contains(PASSWORD));
@@ -183,7 +179,7 @@ async fn without_a_refresh_token_the_fallback_is_used() {
     world.ready("it").await;
     assert_eq!((server.logins(), endpoint.count()), (1, 1));
     let token = world.value("it", "access_token").await;
-    renewal_requested(&world, "it", "1").await;
+    world.request_renewal("it", "1").await;
     world.wait_for_change("it", "access_token", &token).await;
     assert_eq!((server.logins(), server.renewed()), (1, 1), "renewed with the refresh token of the login");
 }
@@ -225,7 +221,7 @@ async fn without_a_fallback_a_new_refresh_token_in_the_credentials_recovers() {
     world.ready("it").await;
     let old = world.values("it").await.expect("tokens");
     server.revoke(&old["refresh_token"]);
-    renewal_requested(&world, "it", "1").await;
+    world.request_renewal("it", "1").await;
     world.condition("it", "Ready", "True", "RequestRejected").await;
     assert_eq!(world.value("it", "access_token").await, old["access_token"], "the valid token is kept");
     let next = server.first();

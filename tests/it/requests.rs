@@ -481,7 +481,7 @@ async fn a_new_refresh_token_next_to_an_error_is_kept() {
     world.integration("it", &spec).await;
     let ready = world.condition("it", "Ready", "False", "RequestRejected").await;
     assert!(ready.message.contains("(ok) is not true"), "{}", ready.message);
-    world.change("it", &json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": "now"}}})).await;
+    world.request_renewal("it", "now").await;
     world.ready("it").await;
     assert!(server.reused().is_empty(), "{:?}", server.reused());
 }

@@ -211,7 +211,7 @@ async fn a_token_that_workloads_still_use_is_not_revoked() {
     let immutable = json!({"immutable": true});
     let params = kube::api::PatchParams::default();
     world.secrets().patch("it", &params, &kube::api::Patch::Merge(&immutable)).await.expect("a patch");
-    world.change("it", &json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": "now"}}})).await;
+    world.request_renewal("it", "now").await;
     world.condition("it", "Ready", "True", "TargetWriteFailed").await;
     let second_attempt = world.get("it").await.status.expect("a status").last_failure.expect("a failure").attempts;
     eventually("the write was retried", Duration::from_secs(30), async || {

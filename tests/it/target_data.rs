@@ -235,8 +235,7 @@ async fn types_that_require_keys_work_even_if_only_a_refresh_token_can_be_kept()
             if kept && values[key] == placeholder { Ok(()) } else { Err(format!("{values:?}")) }
         })
         .await;
-        let again = json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": "now"}}});
-        world.change(&name, &again).await;
+        world.request_renewal(&name, "now").await;
         world.ready(&name).await;
         assert_eq!(world.value(&name, key).await, r#"{"token":"kanarie-access"}"#);
     }
@@ -277,8 +276,7 @@ async fn the_previous_access_token_is_kept_until_it_expires() {
     assert!(!world.values("it").await.expect("the target").contains_key("previous"));
     let renew = async |request: &str| {
         let before = world.value("it", "access_token").await;
-        let annotation = json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": request}}});
-        world.change("it", &annotation).await;
+        world.request_renewal("it", request).await;
         world.wait_for_change("it", "access_token", &before).await;
         let values = world.values("it").await.expect("the target");
         assert_eq!(values["previous"], before);

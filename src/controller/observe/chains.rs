@@ -69,8 +69,8 @@ impl Drop for Link {
 }
 
 /// Adds the token of the other integration to the credentials, with the restrictions of its owners, and returns the
-/// version of all of them. Two calls for each integration in the chain; one
-/// more if it also uses a ServiceAccount, or if its refresh token is in a Secret of its own.
+/// version of all of them. Two calls for each integration in the chain; one more if it also uses a ServiceAccount, or if
+/// its refresh token is in a Secret of its own.
 pub(crate) async fn read(
     context: &Context,
     secrets: &Api<Secret>,
@@ -83,15 +83,11 @@ pub(crate) async fn read(
     let value = match chained_token::other_secret(from, &first.spec) {
         None => chained_token::read(from, &first.spec, &first.secret),
         Some(name) => {
-            let other = read_secret(secrets, from, name).await?;
-            let link = Link {
-                uid: first.uid.clone(),
-                spec: first.spec.clone(),
-                snapshot: TargetSnapshot::of(&other),
-                secret: other,
-            };
-            chained_token::check(from, &first.uid, &link.spec, &link.snapshot, None)
-                .and_then(|()| chained_token::read(from, &link.spec, &link.secret))
+            let mut holder = read_secret(secrets, from, name).await?;
+            let value = chained_token::check(from, &first.uid, &first.spec, &TargetSnapshot::of(&holder), None)
+                .and_then(|()| chained_token::read(from, &first.spec, &holder));
+            call::wipe(&mut holder);
+            value
         }
     };
     let value = value.map_err(ReadError::dependency_missing)?;

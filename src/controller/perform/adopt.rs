@@ -3,7 +3,6 @@
 use tracing::debug;
 
 use crate::acquisition::attempt::IssuedToken;
-use crate::acquisition::data::DataError;
 use crate::acquisition::{adopted, data};
 use crate::api::reason::Reason;
 use crate::controller::perform::save::{Known, Persisted, is_replaced, persist};
@@ -22,10 +21,10 @@ pub(crate) async fn adopt(work: &Work<'_>) -> Outcome {
     let Some(content) = adopted::content(observed, spec, &adoptable.tokens) else { return Outcome::Nothing };
     let data = match data::of_adopted(&context.oauth_client, observed, spec, &content, &adoptable.tokens).await {
         Ok(data) => data,
-        Err(error) => return Outcome::Failed(DataError::explained(error)),
+        Err(error) => return Outcome::Failed(error.explained()),
     };
     let times = content.times;
-    let issued = IssuedToken { content: TargetContent { data, ..content }, warning: None, source: None };
+    let issued = IssuedToken { content: TargetContent { data, ..content }, warning: None };
     // The refresh token moves to a Secret of its own only afterwards: until this write is accepted, something else may
     // replace it.
     let mut pending = work.to_pending(issued);

@@ -149,7 +149,7 @@ async fn save_rotated_refresh_token(work: &Work<'_>, error: &RequestError, claim
     let Some(RotatedRefreshToken(token)) = &error.refresh_token else { return };
     let content = content::content_with_rotated_refresh_token(work.observed, work.spec, token.clone(), now());
     if let Some(content) = content {
-        let pending = work.set_pending(IssuedToken { content, warning: None, source: None }, None, claim);
+        let pending = work.set_pending(IssuedToken { content, warning: None }, None, claim);
         save(work, &pending, false).await;
     }
 }
@@ -193,7 +193,7 @@ async fn rewrite(work: &Work<'_>) -> Outcome {
             return Outcome::Nothing;
         }
     };
-    let issued = IssuedToken { content: TargetContent { data, ..content }, warning: None, source: None };
+    let issued = IssuedToken { content: TargetContent { data, ..content }, warning: None };
     context.states.record_rewrite(&observed.uid, now());
     save(work, &work.to_pending(issued), false).await
 }

@@ -24,6 +24,7 @@ use crate::kube_api::call::{ApiError, with_timeout};
 use crate::target::annotations::{ADOPT_BY, OWN_PREFIX, WrittenKeys};
 use crate::target::secret;
 use crate::target::snapshot::TargetSnapshot;
+use crate::target::template::SecretTemplate;
 
 /// The annotation in which `kubectl apply` keeps the whole object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -34,11 +35,7 @@ const FLUSH_RETRY_INTERVAL: std::time::Duration = std::time::Duration::from_mill
 /// Writes a pending token, and then schedules the revocation of the superseded token, if the spec requires it.
 pub(crate) async fn save(work: &Work<'_>, pending: &PendingWrite, newly_issued: bool) -> Outcome {
     let Work { context, observed, .. } = *work;
-    let PendingWrite { template, .. } = pending;
-    let known = Known {
-        target: observed.known_secret(&template.secret_name),
-        refresh_token: template.refresh_token_secret.as_ref().and_then(|name| observed.known_secret(name)),
-    };
+    let known = Known::of(&pending.template, |name| observed.known_secret(name));
     let is_kept = observed.has_stored_refresh_token(&pending.issued.content);
     match persist(context, &observed.uid, known, pending, is_kept).await {
         Ok(Persisted::Superseded) => Outcome::Nothing,
@@ -50,7 +47,7 @@ pub(crate) async fn save(work: &Work<'_>, pending: &PendingWrite, newly_issued: 
             {
                 context.revoker.revoke_after(after, job);
             }
-            let IssuedToken { content, warning, source: _ } = &pending.issued;
+            let IssuedToken { content, warning } = &pending.issued;
             Outcome::Written(Written { times: content.times, newly_issued, warning: *warning })
         }
         Err(error) => Outcome::Failed(write_error(&error, pending)),
@@ -66,12 +63,8 @@ pub async fn flush(context: &Context) {
         }
         for (uid, pending) in all {
             let all = context.targets.for_integration(&pending.namespace, &uid);
-            let find = |name: &String| all.iter().find(|known| known.name == *name).map(AsRef::as_ref);
-            let PendingWrite { template, .. } = &*pending;
-            let known = Known {
-                target: find(&template.secret_name),
-                refresh_token: template.refresh_token_secret.as_ref().and_then(find),
-            };
+            let find = |name: &str| all.iter().find(|known| known.name == name).map(AsRef::as_ref);
+            let known = Known::of(&pending.template, find);
             let Err(NotWritten { error, is_known, .. }) = persist(context, &uid, known, &pending, false).await else {
                 continue;
             };
@@ -111,24 +104,30 @@ pub(crate) struct Known<'a> {
     pub(crate) refresh_token: Option<&'a TargetSnapshot>,
 }
 
+impl<'a> Known<'a> {
+    /// Those with the names of a template.
+    fn of(template: &SecretTemplate, find: impl Fn(&str) -> Option<&'a TargetSnapshot>) -> Self {
+        let refresh_token = template.refresh_token_secret.as_deref().and_then(&find);
+        Self { target: find(&template.secret_name), refresh_token }
+    }
+}
+
 /// Writes a pending token, and drops it after the Secrets contain it or a newer one. `is_kept`: the Secret for the
 /// refresh token need not be written.
 pub(crate) async fn persist(
     context: &Context,
     uid: &str,
-    known: Known<'_>,
+    Known { target, refresh_token }: Known<'_>,
     pending: &PendingWrite,
     is_kept: bool,
 ) -> Result<Persisted, NotWritten> {
     let PendingWrite { namespace, owner, template, issued: IssuedToken { content, .. }, .. } = pending;
-    let target = known.target.filter(|known| known.name == template.secret_name);
-    let secret = known.refresh_token.filter(|known| Some(&known.name) == template.refresh_token_secret.as_ref());
-    let is_needed = !is_kept && (content.refresh_token.is_some() || secret.is_some());
+    let is_needed = !is_kept && (content.refresh_token.is_some() || refresh_token.is_some());
     // First: after a crash between the two writes, the next renewal finds the refresh token that the server knows.
-    if let Some(built) = secret::build_refresh_token_secret(namespace, owner, secret, template, content, now())
+    if let Some(built) = secret::build_refresh_token_secret(namespace, owner, refresh_token, template, content, now())
         && is_needed
     {
-        write(context, secret, built, content.refresh_token_at.unwrap_or(content.times.issued_at)).await?;
+        write(context, refresh_token, built, content.refresh_token_received_at()).await?;
         failpoint!("after-refresh-token");
     }
     let built = secret::build_secret(namespace, owner, target, template, content, now());

@@ -1,5 +1,6 @@
 //! An unparsed HTTP response.
 
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -15,8 +16,7 @@ pub(crate) const REMAINING: [&str; 3] = ["ratelimit-remaining", "x-ratelimit-rem
 /// The headers with the end of a rate limit.
 pub(crate) const RESET: [&str; 3] = ["ratelimit-reset", "x-ratelimit-reset", "x-rate-limit-reset"];
 
-/// A response as received.
-#[derive(Debug)]
+/// A response as received. Its headers and its body are secret.
 pub struct HttpResponse {
     /// The HTTP status code.
     pub status: u16,
@@ -24,6 +24,12 @@ pub struct HttpResponse {
     pub headers: Vec<(String, String)>,
     /// The body, up to `--max-response-size` bytes.
     pub body: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for HttpResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpResponse").field("status", &self.status).finish_non_exhaustive()
+    }
 }
 
 impl HttpResponse {

@@ -1,7 +1,6 @@
 //! The token response (RFC 6749, section 5.1).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
@@ -10,7 +9,7 @@ use crate::api::reason::Reason;
 use crate::oauth::response::raw::HttpResponse;
 
 /// The tokens of a response, and their properties.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct TokenResponse {
     /// The access token: RFC 6749's `1*VSCHAR`.
     pub access_token: SecretString,
@@ -40,5 +39,5 @@ pub struct TokenResponse {
     /// When the response was sent, by the endpoint's own clock (`Date`; RFC 9110, section 6.6.1).
     pub date: Option<Timestamp>,
     /// The response itself, if expressions for the target need it.
-    pub source: Option<Arc<HttpResponse>>,
+    pub source: Option<HttpResponse>,
 }

@@ -65,7 +65,7 @@ fn spec(name: &str, endpoint: &str, changes: &Value) -> Value {
 }
 
 async fn request_renewal(world: &World, name: &str) {
-    world.change(name, &json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": "now"}}})).await;
+    world.request_renewal(name, "now").await;
 }
 
 fn last_failure(integration: &OAuthIntegration) -> Option<LastFailure> {

@@ -77,10 +77,15 @@ impl World {
         Self { operator, client: control_plane.client().await, namespace, kubeconfig }
     }
 
+    /// Requests a renewal, as a user does.
+    pub async fn request_renewal(&self, name: &str, request: &str) {
+        let annotation = json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": request}}});
+        self.change(name, &annotation).await;
+    }
+
     /// Requests a renewal, and waits until it is done.
     pub async fn renew(&self, name: &str, request: &str) {
-        self.change(name, &json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": request}}}))
-            .await;
+        self.request_renewal(name, request).await;
         eventually(&format!("{name} is renewed"), SHORT_TIMEOUT, async || {
             let handled = self.get(name).await.status.and_then(|status| status.last_handled_renew_request);
             if handled.as_deref() == Some(request) { Ok(()) } else { Err(format!("{handled:?}\n{}", self.tail())) }
