@@ -1,6 +1,6 @@
 //! Restarts the workloads that are due, once per second, as long as this process is the leader.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use crate::controller::restarts::slots::{ROLLOUT_TIMEOUT, Slots};
 use crate::controller::restarts::targets::Targets;
 use crate::controller::restarts::workload::{Workload, WorkloadId};
 use crate::controller::restarts::{apply, report, rollout};
-use crate::decision::restarts::{Restart, decide, problem};
+use crate::decision::restarts::{Restart, RestartTarget, decide, problem};
 use crate::fingerprint;
 use crate::kube_api::call::ApiError;
 
@@ -69,6 +69,9 @@ pub(crate) async fn run(context: Arc<Context>, restarts: Arc<Restarts>) {
         };
     }
 }
+
+/// A workload, and the known targets among its Secrets by name.
+type WithTargets<'a> = (&'a WorkloadId, &'a Arc<Workload>, BTreeMap<&'a str, RestartTarget>);
 
 /// What the leader remembers. Nothing in it is needed to avoid a second restart.
 struct Restarter {
@@ -138,8 +141,10 @@ impl Restarter {
             return;
         }
         let targets = Targets::of(context, workloads, now);
-        self.report_problems(context, workloads, &targets, started).await;
-        let due = self.due(workloads, &targets, now, started);
+        let with_targets: Vec<_> =
+            workloads.iter().map(|(id, workload)| (id, workload, targets.of_workload(id, workload))).collect();
+        self.report_problems(context, &with_targets, started).await;
+        let due = self.due(&with_targets, now, started);
         let turns: Vec<_> =
             due.iter().map(|(id, workload, cause)| (id.clone(), workload.uid.clone(), cause.since)).collect();
         let held: HashSet<WorkloadId> = self.slots.rollouts().into_iter().map(|(id, _)| id).collect();
@@ -191,40 +196,28 @@ impl Restarter {
         }
     }
 
-    fn due(
-        &self,
-        workloads: &[(WorkloadId, Arc<Workload>)],
-        targets: &Targets,
-        now: Timestamp,
-        started: Instant,
-    ) -> Vec<Due> {
+    fn due(&self, workloads: &[WithTargets<'_>], now: Timestamp, started: Instant) -> Vec<Due> {
         let is_waiting = |uid: &String| self.retries.get(uid).is_some_and(|retry| retry.at > started);
-        let due = workloads.iter().filter(|(_, workload)| !is_waiting(&workload.uid)).filter_map(|(id, workload)| {
+        let due = workloads.iter().filter(|(_, workload, _)| !is_waiting(&workload.uid));
+        let due = due.filter_map(|(id, workload, targets)| {
             let opt_in = workload.opt_in.as_ref().ok()?;
             let last = self.restarted.get(&workload.uid).map(|last| started.saturating_duration_since(last.at));
             if last.is_some_and(|since| SignedDuration::try_from(since).is_ok_and(|since| since < opt_in.interval)) {
                 return None;
             }
-            match decide(opt_in, workload.created, &targets.of_workload(id, workload), now) {
-                Restart::Now(cause) => Some((id.clone(), Arc::clone(workload), cause)),
+            match decide(opt_in, workload.created, targets, now) {
+                Restart::Now(cause) => Some(((*id).clone(), Arc::clone(workload), cause)),
                 Restart::UpToDate | Restart::At(_) => None,
             }
         });
         due.collect()
     }
 
-    async fn report_problems(
-        &mut self,
-        context: &Context,
-        workloads: &[(WorkloadId, Arc<Workload>)],
-        targets: &Targets,
-        started: Instant,
-    ) {
+    async fn report_problems(&mut self, context: &Context, workloads: &[WithTargets<'_>], started: Instant) {
         let mut reports = 0;
-        for (id, workload) in workloads {
+        for (id, workload, targets) in workloads {
             let reports_unknown = started.saturating_duration_since(workload.seen) >= UNKNOWN_AFTER;
-            let found = problem(&workload.opt_in, &targets.of_workload(id, workload), reports_unknown);
-            let Some((reason, message)) = found else { continue };
+            let Some((reason, message)) = problem(&workload.opt_in, targets, reports_unknown) else { continue };
             // Not the message, which may contain a lifetime that is never the same.
             let about = workload.opt_in.as_ref().map(|opt_in| (&opt_in.secrets, opt_in.interval.as_secs()));
             let hash = fingerprint::unsalted(&json!([reason.as_str(), about.ok(), workload.opt_in.as_ref().err()]));

@@ -13,9 +13,9 @@ use crate::decision::status::is_ready;
 use crate::target::integrity::Integrity;
 use crate::target::snapshot::TargetSnapshot;
 
-/// The targets among the Secrets of workloads, by namespace and name.
+/// The targets among the Secrets of workloads, by namespace and name, each with the name of its integration.
 pub(crate) struct Targets {
-    all: HashMap<(String, String), (RestartTarget, String)>,
+    all: HashMap<String, HashMap<String, (RestartTarget, String)>>,
 }
 
 impl Targets {
@@ -26,27 +26,25 @@ impl Targets {
             .flat_map(|(id, opt_in)| opt_in.secrets.iter().map(|name| (id.namespace.as_str(), name.as_str())))
             .collect();
         let known = context.targets.find(|snapshot| wanted.contains(&(&*snapshot.namespace, &*snapshot.name)));
-        let all = known.iter().filter_map(|snapshot| {
-            let (target, integration) = target(context, snapshot, now)?;
-            Some(((snapshot.namespace.clone(), snapshot.name.clone()), (target, integration)))
-        });
-        Self { all: all.collect() }
+        let mut all: HashMap<String, HashMap<_, _>> = HashMap::new();
+        for snapshot in &known {
+            if let Some(found) = target(context, snapshot, now) {
+                all.entry(snapshot.namespace.clone()).or_default().insert(snapshot.name.clone(), found);
+            }
+        }
+        Self { all }
     }
 
     /// The known targets among the Secrets of a workload, by name.
     pub(crate) fn of_workload<'a>(&self, id: &WorkloadId, workload: &'a Workload) -> BTreeMap<&'a str, RestartTarget> {
+        let Some(own) = self.all.get(&id.namespace) else { return BTreeMap::new() };
         let secrets = workload.opt_in.iter().flat_map(|opt_in| &opt_in.secrets);
-        secrets
-            .filter_map(|name| {
-                let (target, _) = self.all.get(&(id.namespace.clone(), name.clone()))?;
-                Some((name.as_str(), target.clone()))
-            })
-            .collect()
+        secrets.filter_map(|name| Some((name.as_str(), own.get(name)?.0.clone()))).collect()
     }
 
     /// The integration that writes a target.
     pub(crate) fn integration(&self, namespace: &str, secret: &str) -> Option<&str> {
-        self.all.get(&(namespace.to_owned(), secret.to_owned())).map(|(_, integration)| integration.as_str())
+        self.all.get(namespace)?.get(secret).map(|(_, integration)| integration.as_str())
     }
 }
 
