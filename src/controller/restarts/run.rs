@@ -115,6 +115,13 @@ impl Restarter {
             })
             .collect();
         recent.sort_by_key(|(age, ..)| *age);
+        // None has more than all slots: recent times that a tenant has written do not displace the rollouts of others.
+        let mut by_namespace: HashMap<String, usize> = HashMap::new();
+        recent.retain(|(_, id, _)| {
+            let count = by_namespace.entry(id.namespace.clone()).or_default();
+            *count += 1;
+            *count <= restarts.at_once
+        });
         recent.truncate(MAX_TAKE_OVER);
         let reads = recent.into_iter().map(|(age, id, uid)| async move {
             let is_over = is_over(context, &id, &uid).await;
@@ -178,6 +185,8 @@ impl Restarter {
 
     /// Drops what is known about workloads that no longer exist, or have opted out.
     fn forget_others(&mut self, workloads: &[(WorkloadId, Arc<Workload>)]) {
+        let namespaces = workloads.iter().map(|(id, _)| id.namespace.as_str()).collect();
+        self.slots.forget_other_namespaces(&namespaces);
         let uids: HashSet<&String> = workloads.iter().map(|(_, workload)| &workload.uid).collect();
         self.retries.retain(|uid, _| uids.contains(uid));
         self.restarted.retain(|uid, _| uids.contains(uid));

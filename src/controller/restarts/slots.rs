@@ -2,7 +2,7 @@
 
 #![deny(clippy::disallowed_methods)]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -67,11 +67,16 @@ impl Slots {
         }
     }
 
+    /// Forgets when other namespaces than these were served: those without workloads that have opted in. One that has
+    /// nothing due for a moment keeps its turn, so that it does not overtake those that wait.
+    pub fn forget_other_namespaces(&mut self, known: &HashSet<&str>) {
+        self.served.retain(|namespace, _| known.contains(namespace.as_str()));
+    }
+
     /// Takes slots for the workloads that are due, as far as there are any: the namespace that was served longest ago is
     /// next, and within it the workload that has waited longest. One whose rollout is in progress keeps its slot: its pods
     /// may never become ready without the new content. Returns the positions of those that have one.
     pub fn take_turns(&mut self, due: &[(WorkloadId, String, Timestamp)], now: Instant) -> Vec<usize> {
-        self.served.retain(|namespace, _| due.iter().any(|(id, ..)| id.namespace == *namespace));
         let mut queues: HashMap<&str, Vec<usize>> = HashMap::new();
         let mut taken = Vec::new();
         for (position, (id, ..)) in due.iter().enumerate() {
@@ -146,5 +151,18 @@ mod tests {
         let turns = slots.take_turns(&[due("many", 9), due("few", 9)].concat(), now);
         let few = turns.iter().filter(|position| **position >= 9).count();
         assert_eq!((turns.len(), few), (4, 2), "they take turns");
+    }
+
+    #[test]
+    fn a_namespace_does_not_overtake_by_having_nothing_due_for_a_moment() {
+        let (mut slots, now) = (Slots::new(1, true), Instant::now());
+        for (namespace, next) in [("patient", 0), ("busy", 0)] {
+            assert_eq!(slots.take_turns(&due(namespace, 1), now), [next]);
+            slots.release(&id(namespace, 0));
+        }
+        slots.forget_other_namespaces(&HashSet::from(["busy", "patient"]));
+        assert_eq!(slots.take_turns(&[], now), Vec::<usize>::new());
+        let both = [due("busy", 1), due("patient", 1)].concat();
+        assert_eq!(slots.take_turns(&both, now), [1], "the one that was served longest ago");
     }
 }
