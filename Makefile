@@ -5,8 +5,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-CRD := crds/oauthintegrations.yaml
-CHART_CRD := charts/oauth-operator/files/oauthintegrations.yaml
+CRDS := oauthintegrations oauthproviders clusteroauthproviders
+CHART_FILES := charts/oauth-operator/files
 
 # Who publishes the image and the chart on ghcr.io. To change it everywhere: make owner OWNER=name
 OWNER ?= evolutionx
@@ -110,10 +110,12 @@ lint: ## Check format, clippy, licenses and sources of dependencies, workflows, 
 	  | diff charts/oauth-operator/README.md - || { echo "the README of the chart is not up to date: run make chart-docs" >&2; exit 1; }
 
 .PHONY: crds
-crds: ## Generate the CRD from src/api, for kubectl and for the chart, and docs/fields.md
-	cargo run --locked --quiet -- crd > $(CRD).part
-	mv $(CRD).part $(CRD)
-	cp $(CRD) $(CHART_CRD)
+crds: ## Generate the CRDs from src/api, for kubectl and for the chart, and docs/fields.md
+	for name in $(CRDS); do \
+	  cargo run --locked --quiet -- crd $$name > crds/$$name.yaml.part; \
+	  mv crds/$$name.yaml.part crds/$$name.yaml; \
+	  cp crds/$$name.yaml $(CHART_FILES)/$$name.yaml; \
+	done
 	UPDATE_DOCS=1 cargo test --quiet --locked --test unit -- fields:: messages::
 
 .PHONY: bench

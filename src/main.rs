@@ -46,7 +46,7 @@ async fn run() -> ExitCode {
             let work = async { run::run((*arguments).into(), shutdown::shutdown_signal()?).await };
             exit::exit_code(work.await)
         }
-        Command::Crd => exit::exit_code(crd::print_crd()),
+        Command::Crd { name } => exit::exit_code(crd::print_crds(name.as_deref())),
         Command::Version => {
             println!("oauth-operator {} (commit {})", env!("CARGO_PKG_VERSION"), COMMIT.unwrap_or("unknown"));
             ExitCode::SUCCESS

@@ -1,14 +1,11 @@
 //! The grant: `grantType`, and the settings of some grants: `assertion`, `tokenExchange`, `dpop`.
 
-use std::fmt;
-
 use kube::KubeSchema;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeSeed, IntoDeserializer, MapAccess, Visitor};
+use serde::de::MapAccess;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::api::signed_jwt::SignedJwt;
-use crate::api::validation;
+use crate::api::{beside, validation};
 
 /// The grant, named as in the `grant_type` parameter of the request, where there is one.
 #[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -136,60 +133,29 @@ impl TokenValue {
     }
 }
 
-/// Not derived: with `flatten`, serde drops unknown fields silently and loses the path of an error, and both are shown to
-/// users.
 impl<'de> Deserialize<'de> for Assertion {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut own = Own::default();
-        let jwt = deserializer.deserialize_map(AssertionVisitor(&mut own))?;
-        Ok(Self { place: own.place.unwrap_or_default(), from: own.from, jwt })
+        let jwt = beside::deserialize(deserializer, &mut own)?;
+        Ok(Self { place: own.place, from: own.from, jwt })
     }
 }
 
 /// The members of an assertion other than those of the JWT.
 #[derive(Default)]
 struct Own {
-    place: Option<AssertionLocation>,
+    place: AssertionLocation,
     from: Option<TokenFrom>,
 }
 
-/// Reads a JWT from a map, and the other members from the same map.
-struct AssertionVisitor<'a>(&'a mut Own);
-
-impl<'de> Visitor<'de> for AssertionVisitor<'_> {
-    type Value = SignedJwt;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an assertion")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SignedJwt, A::Error> {
-        SignedJwt::deserialize(MapAccessDeserializer::new(OfJwt { map, own: self.0 }))
-    }
-}
-
-/// The members of a map that are those of the JWT.
-struct OfJwt<'a, A> {
-    map: A,
-    own: &'a mut Own,
-}
-
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for OfJwt<'_, A> {
-    type Error = A::Error;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
-        while let Some(key) = self.map.next_key::<String>()? {
-            match key.as_str() {
-                "place" => self.own.place = Some(self.map.next_value()?),
-                "from" => self.own.from = self.map.next_value()?,
-                _ => return seed.deserialize(key.into_deserializer()).map(Some),
-            }
+impl<'de> beside::Own<'de> for Own {
+    fn read<A: MapAccess<'de>>(&mut self, member: &str, map: &mut A) -> Result<bool, A::Error> {
+        match member {
+            "place" => self.place = map.next_value()?,
+            "from" => self.from = map.next_value()?,
+            _ => return Ok(false),
         }
-        Ok(None)
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
-        self.map.next_value_seed(seed)
+        Ok(true)
     }
 }
 
@@ -205,7 +171,7 @@ pub enum AssertionLocation {
 
 impl AssertionLocation {
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde requires")]
-    fn is_body(&self) -> bool {
+    pub(crate) fn is_body(&self) -> bool {
         *self == Self::Body
     }
 }

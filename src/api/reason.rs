@@ -52,9 +52,14 @@ reasons! {
     NotLeader: NotAFailure,
     /// `spec.suspend` is true.
     Suspended: NotAFailure,
+    /// There is no provider with the name in `spec.providerRef`. The token is kept until it expires.
+    ProviderNotFound: Configuration,
     /// The spec is invalid although the API server accepted it, for example because a JSONata expression does not
     /// parse.
     InvalidSpec: Configuration,
+    /// The provider in `spec.providerRef` does not allow what the integration requests. The token is kept until it
+    /// expires.
+    NotAllowed: Configuration,
     /// The administrator does not allow this target Secret: its type, a label, an annotation or its name. The
     /// existing Secret is not changed.
     TargetNotAllowed: Configuration,
@@ -138,6 +143,9 @@ reasons! {
     FallbackUsed: NotAFailure,
     /// The client secret was rejected, and the token was obtained with the next one.
     NextClientSecretUsed: NotAFailure,
+
+    /// A provider can be used: everything that it names exists.
+    ProviderReady: NotAFailure,
 
     /// The integration was deleted, and its tokens were revoked.
     Revoked: NotAFailure,

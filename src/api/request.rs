@@ -153,8 +153,11 @@ impl Default for Request {
     }
 }
 
+/// The parameter of RFC 8707.
+pub(crate) const DEFAULT_RESOURCE_KEY: &str = "resource";
+
 fn default_resource_key() -> String {
-    "resource".to_owned()
+    DEFAULT_RESOURCE_KEY.to_owned()
 }
 
 fn default_timeout() -> Duration {

@@ -46,6 +46,31 @@ pub(crate) fn data(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// The selector of the Kubernetes API, with bounds.
+pub(crate) fn label_selector(_: &mut SchemaGenerator) -> Schema {
+    let text = json_schema!({"type": "string", "maxLength": 317});
+    json_schema!({
+        "type": "object",
+        "properties": {
+            "matchLabels": {"type": "object", "maxProperties": 32, "additionalProperties": text, "description": "Labels with their values. All must be present."},
+            "matchExpressions": {
+                "type": "array",
+                "maxItems": 32,
+                "description": "Requirements. All must be met.",
+                "items": {
+                    "type": "object",
+                    "required": ["key", "operator"],
+                    "properties": {
+                        "key": {"type": "string", "maxLength": 317, "description": "The label. Required. Example: `erp`."},
+                        "operator": {"type": "string", "enum": ["In", "NotIn", "Exists", "DoesNotExist"], "description": "The relation of the label to `values`. Required. Example: `In`."},
+                        "values": {"type": "array", "maxItems": 256, "items": {"type": "string", "maxLength": 63}, "description": "The values, for `In` and `NotIn`. Example: `[billing]`."},
+                    },
+                },
+            },
+        },
+    })
+}
+
 /// An object with members of any type.
 pub(crate) fn any_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})

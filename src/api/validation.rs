@@ -13,12 +13,27 @@ pub(crate) const REFRESH_TOKEN_SECRET_STAYS: &str = "!has(self.spec.target) || !
  && (!has(oldSelf.spec.target.refreshTokenSecretName) || oldSelf.spec.target.refreshTokenSecretName != (has(self.spec.target.secretName) ? self.spec.target.secretName : self.metadata.name)))";
 
 /// Without credentials there is neither a signing key nor a password.
-pub(crate) const CREDENTIALS_NEEDED: &str = "has(self.credentials)\
+pub(crate) const CREDENTIALS_NEEDED: &str = "has(self.credentials) || has(self.providerRef)\
  || (has(self.clientAuthentication) && self.clientAuthentication.method in ['service_account_token', 'none']\
  && (self.grantType == 'client_credentials'\
  || (self.grantType == 'token_exchange' && has(self.tokenExchange) && (self.tokenExchange.subjectTokenSource == 'ServiceAccount' || has(self.tokenExchange.subjectTokenFrom)))\
  || (self.grantType == 'jwt_bearer' && has(self.assertion) && has(self.assertion.from))))\
  || (self.grantType == 'jwt_bearer' && has(self.assertion) && has(self.assertion.from) && has(self.assertion.place) && self.assertion.place == 'AuthorizationHeader')";
+
+/// What belongs to the provider.
+pub(crate) const PROVIDER_FIELDS: &str = "!has(self.providerRef) || (!has(self.tokenEndpoint) && !has(self.issuer) && !has(self.protectedResource) && !has(self.clientId) && !has(self.clientAuthentication) && !has(self.connection) && !has(self.dpop)\
+ && (!has(self.revocation) || (!has(self.revocation.endpoint) && !has(self.revocation.format)))\
+ && (!has(self.renewal) || (!has(self.renewal.refresh) && (!has(self.renewal.fallback) || !has(self.renewal.fallback.tokenEndpoint)))))";
+/// The defaults are always present.
+pub(crate) const PROVIDER_REQUEST: &str = "!has(self.providerRef)\
+ || ((!has(self.request) || (!has(self.request.method) && !has(self.request.secretsInQuery) && !has(self.request.format) && !has(self.request.contentType) && !has(self.request.body) && !has(self.request.query) && !has(self.request.parameters) && !has(self.request.parametersFrom) && !has(self.request.parameterNames) && !has(self.request.scopeFormat) && !has(self.request.headers) && !has(self.request.headersFrom) && duration(self.request.timeout) == duration('10s')))\
+ && (!has(self.response) || (self.response.accessToken == 'access_token' && self.response.refreshToken == 'refresh_token' && self.response.expiresIn == 'expires_in' && !has(self.response.expiresAt) && !has(self.response.refreshTokenExpiresIn) && !has(self.response.refreshTokenExpiresAt) && !has(self.response.success) && !has(self.response.invalidGrant) && !has(self.response.error))))";
+pub(crate) const PROVIDER_CREDENTIALS: &str = "!has(self.providerRef) || !has(self.credentials) || !has(self.credentials.keys)\
+ || (!has(self.credentials.keys.clientId) && !has(self.credentials.keys.clientSecret) && !has(self.credentials.keys.nextClientSecret) && !has(self.credentials.keys.privateKey) && !has(self.credentials.keys.privateKeyPassphrase) && !has(self.credentials.keys.tlsCertificate) && !has(self.credentials.keys.tlsKey))";
+/// Whoever chooses the claims of a JWT that the client signs can authenticate as the client.
+pub(crate) const PROVIDER_ASSERTION: &str = "!has(self.providerRef) || (self.grantType != 'self_signed_jwt' && (!has(self.assertion)\
+ || (!has(self.assertion.place) && !has(self.assertion.issuer) && !has(self.assertion.audience) && !has(self.assertion.claims) && !has(self.assertion.algorithm) && !has(self.assertion.keyId) && !has(self.assertion.lifetime) && !has(self.assertion.type) && !has(self.assertion.issuedAtSkew) && !has(self.assertion.notBefore) && !has(self.assertion.certificateThumbprint) && !has(self.assertion.certificateThumbprintSha1) && !has(self.assertion.certificateChain))))";
+
 /// A token of another integration is the input of the grant itself, which depends on it.
 pub(crate) const TOKEN_OF_ANOTHER: &str = "(!has(self.tokenExchange) || !has(self.tokenExchange.subjectTokenFrom) || self.grantType == 'token_exchange') && (!has(self.assertion) || !has(self.assertion.from) || self.grantType == 'jwt_bearer')";
 /// Nothing is sent.

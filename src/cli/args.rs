@@ -35,8 +35,11 @@ pub struct Cli {
 pub enum Command {
     /// Run the operator
     Run(Box<RunArgs>),
-    /// Print the CustomResourceDefinition
-    Crd,
+    /// Print the CustomResourceDefinitions
+    Crd {
+        /// The plural name of a single one, such as `oauthintegrations`
+        name: Option<String>,
+    },
     /// Print the version and the commit
     Version,
     /// Print the completions for a shell
@@ -105,6 +108,10 @@ pub struct RunArgs {
     /// Flags for restarts of workloads.
     #[command(flatten)]
     pub restarts: RestartArgs,
+
+    /// Flags for providers.
+    #[command(flatten)]
+    pub providers: ProviderArgs,
 
     /// Flags for leader election.
     #[command(flatten)]
@@ -258,6 +265,20 @@ pub struct RestartArgs {
     /// Maximum number of workloads that are being restarted at once
     #[arg(long, env = "OAUTH_OPERATOR_RESTARTS_AT_ONCE", default_value = "5")]
     pub restarts_at_once: NonZeroU16,
+}
+
+/// Flags for providers.
+#[derive(Args, Clone, Debug)]
+pub struct ProviderArgs {
+    /// Use ClusterOAuthProviders
+    #[arg(long, env = "OAUTH_OPERATOR_CLUSTER_PROVIDERS", num_args = 0..=1, default_value_t = false,
+          default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
+    pub cluster_providers: bool,
+
+    /// Namespace of the Secrets, ConfigMaps and ServiceAccounts that ClusterOAuthProviders name. Default: the one this
+    /// process runs in
+    #[arg(long, env = "OAUTH_OPERATOR_CLUSTER_PROVIDER_NAMESPACE", value_name = "NAME")]
+    pub cluster_provider_namespace: Option<String>,
 }
 
 /// Flags for leader election.

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use crate::cli::args::{ByteSize, EgressArgs, ElectionArgs, LimitArgs, RestartArgs, RunArgs, ServerArgs, TargetArgs};
+use crate::cli::args::{
+    ByteSize, EgressArgs, ElectionArgs, LimitArgs, ProviderArgs, RestartArgs, RunArgs, ServerArgs, TargetArgs,
+};
 use crate::controller::budget::BudgetLimits;
-use crate::controller::config::{Config, LeaderElectionConfig};
+use crate::controller::config::{ClusterProvidersConfig, Config, LeaderElectionConfig};
 use crate::controller::server::ServerConfig;
 use crate::controller::server::tls::CertificateFiles;
 use crate::limiter::types::Limits;
@@ -16,7 +18,8 @@ use crate::target::policy::TargetPolicy;
 
 impl From<RunArgs> for Config {
     fn from(arguments: RunArgs) -> Self {
-        let RunArgs { namespaces, selector, server, limits, egress, targets, restarts, election } = arguments;
+        let RunArgs { namespaces, selector, server, limits, egress, targets, restarts, providers, election } =
+            arguments;
         let named: BTreeSet<String> = namespaces.into_iter().filter(|name| !name.is_empty()).collect();
         let scopes = if named.is_empty() { vec![None] } else { named.into_iter().map(Some).collect() };
         let LimitArgs {
@@ -31,6 +34,7 @@ impl From<RunArgs> for Config {
         } = limits;
         let TargetArgs { allow_target_types, allow_target_metadata } = targets;
         let RestartArgs { restarts, restarts_at_once } = restarts;
+        let ProviderArgs { cluster_providers, cluster_provider_namespace } = providers;
         let ElectionArgs { leader_elect, lease_name, lease_namespace, identity } = election;
         Self {
             limits: Limits {
@@ -52,6 +56,8 @@ impl From<RunArgs> for Config {
             targets: TargetPolicy::new(allow_target_types, allow_target_metadata),
             max_response_size,
             restarts_at_once: restarts.then(|| restarts_at_once.get().into()),
+            cluster_providers: cluster_providers
+                .then(|| ClusterProvidersConfig { namespace: non_empty(cluster_provider_namespace) }),
             election: leader_elect
                 .then(|| LeaderElectionConfig { name: lease_name, namespace: non_empty(lease_namespace) }),
             identity: non_empty(identity).or_else(|| non_empty(std::env::var("POD_NAME").ok())),

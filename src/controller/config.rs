@@ -35,10 +35,19 @@ pub struct Config {
     pub max_response_size: usize,
     /// The maximum number of rollouts at once, if workloads that opt in are restarted.
     pub restarts_at_once: Option<usize>,
+    /// Cluster-scoped providers; `None` if they are not used.
+    pub cluster_providers: Option<ClusterProvidersConfig>,
     /// The leader election; `None` if there is only one replica.
     pub election: Option<LeaderElectionConfig>,
     /// Name of this process in events and in the lease.
     pub identity: Option<String>,
+}
+
+/// Cluster-scoped providers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterProvidersConfig {
+    /// The namespace of the objects that they name; `None` means the namespace that this process runs in.
+    pub namespace: Option<String>,
 }
 
 /// The leader election.

@@ -9,6 +9,7 @@ use kube::{Client, ResourceExt};
 use tokio::sync::OnceCell;
 use tracing::warn;
 
+use crate::api::provider::ProviderKind;
 use crate::controller::budget::Budgets;
 use crate::controller::cache::initial_tokens::InitialTokens;
 use crate::controller::cache::references::SecretReferences;
@@ -17,6 +18,9 @@ use crate::controller::cache::targets::TargetCache;
 use crate::controller::checks::Checks;
 use crate::controller::integrations::IntegrationStores;
 use crate::controller::metrics::Metrics;
+use crate::controller::providers::checks::ProviderChecks;
+use crate::controller::providers::secrets::ProviderSecrets;
+use crate::controller::providers::store::Providers;
 use crate::controller::queue::ReconcileTriggers;
 use crate::controller::readiness::CacheSync;
 use crate::controller::restarts::shared::Restarts;
@@ -47,6 +51,14 @@ pub struct Context {
     pub initial_tokens: InitialTokens,
     /// The Secrets that integrations reference.
     pub secret_references: SecretReferences,
+    /// The providers, and who uses them.
+    pub providers: Providers,
+    /// The Secrets of providers that were just read.
+    pub provider_secrets: ProviderSecrets,
+    /// The providers whose status is to be written.
+    pub provider_checks: ProviderChecks,
+    /// The namespace of the Secrets of cluster-scoped providers; `None` if those are not used.
+    pub provider_namespace: Option<String>,
     /// The memory of the integrations of each namespace.
     pub shares: Shares,
     /// The state of each integration between reconciliations.
@@ -84,8 +96,11 @@ pub struct Context {
 }
 
 impl Context {
-    /// Reconciles all integrations of all watched namespaces.
+    /// Reconciles all integrations of all watched namespaces, and checks all providers.
     pub fn reconcile_all(&self) {
+        for kind in [ProviderKind::Namespaced, ProviderKind::Cluster] {
+            self.providers.all(kind, None).iter().for_each(|provider| self.provider_checks.request(provider));
+        }
         for watched in self.integrations.all() {
             self.triggers.one(&watched.namespace().unwrap_or_default(), &watched.name_any());
         }

@@ -13,6 +13,7 @@ pub(crate) mod integrations;
 pub(crate) mod metrics;
 pub(crate) mod observe;
 pub(crate) mod perform;
+pub(crate) mod providers;
 pub(crate) mod queue;
 pub(crate) mod readiness;
 pub(crate) mod reconcile;

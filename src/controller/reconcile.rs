@@ -118,7 +118,7 @@ pub(crate) fn log(context: &Context, result: &Finished) {
         }
         Err(controller::Error::QueueError(error)) if is_crd_missing(error) => warn!(
             "the API server knows no {}: the CustomResourceDefinition is not installed yet (kubectl apply --server-side -f \
-             crds/oauthintegrations.yaml, or the Helm chart); waiting for it",
+             crds/, or the Helm chart); waiting for it",
             OAuthIntegration::crd_name(),
         ),
         Err(controller::Error::QueueError(error)) => {

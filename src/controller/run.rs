@@ -27,7 +27,7 @@ use crate::controller::perform::save;
 use crate::controller::queue::{GuardedIntegration, Request};
 use crate::controller::reconcile::{Finished, error_policy, log, reconcile};
 use crate::controller::setup::{new_context, reporter};
-use crate::controller::{restarts, server, watches};
+use crate::controller::{providers, restarts, server, watches};
 use crate::election::lease::LeaderElector;
 #[cfg(feature = "failpoints")]
 use crate::failpoints;
@@ -114,6 +114,8 @@ impl Operator {
             tokio::spawn(api_server::refresh_addresses(api_server, context.client.clone())),
         ];
         background.extend(run_restarts(&config, &context));
+        background.push(tokio::spawn(providers::watch::run(Arc::clone(&context), config.scopes.clone())));
+        background.push(tokio::spawn(providers::report::run(Arc::clone(&context))));
         let finished = CancellationToken::new();
         let election = config.election.as_ref().map(|election| {
             let namespace = context.client.default_namespace();

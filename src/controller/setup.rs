@@ -19,6 +19,10 @@ use crate::controller::context::Context;
 use crate::controller::integrations::IntegrationStores;
 use crate::controller::metrics::Metrics;
 use crate::controller::observe::key_files;
+use crate::controller::providers;
+use crate::controller::providers::checks::ProviderChecks;
+use crate::controller::providers::secrets::ProviderSecrets;
+use crate::controller::providers::store::Providers;
 use crate::controller::queue::ReconcileTriggers;
 use crate::controller::readiness::CacheSync;
 use crate::controller::restarts;
@@ -35,6 +39,9 @@ use crate::oauth::client as oauth_client;
 
 /// Creates the context of an operator that has not started yet.
 pub(crate) fn new_context(config: &Config, client: Client, oauth_client: oauth_client::Client) -> Context {
+    let own = || client.default_namespace().to_owned();
+    let provider_namespace =
+        config.cluster_providers.as_ref().map(|providers| providers.namespace.clone().unwrap_or_else(own));
     let integrations = Arc::new(IntegrationStores::default());
     let triggers = Arc::new(ReconcileTriggers::default());
     let trigger = || {
@@ -65,13 +72,24 @@ pub(crate) fn new_context(config: &Config, client: Client, oauth_client: oauth_c
         targets: TargetCache::default(),
         initial_tokens: InitialTokens::default(),
         secret_references: SecretReferences::default(),
+        providers: Providers::default(),
+        provider_secrets: ProviderSecrets::default(),
+        provider_checks: ProviderChecks::default(),
         shares: Shares::default(),
         states: IntegrationStates::default(),
         budgets: Budgets::new(config.budgets),
         settings_hash: config.egress.fingerprint().into(),
         min_renewal_interval: config.min_renewal_interval,
         metrics,
-        cache_sync: CacheSync::new(config.scopes.iter().flat_map(|scope| watches::names(scope.as_deref())).collect()),
+        cache_sync: CacheSync::new(
+            config
+                .scopes
+                .iter()
+                .flat_map(|scope| watches::names(scope.as_deref()))
+                .chain(providers::watch::names(&config.scopes, provider_namespace.as_deref()))
+                .collect(),
+        ),
+        provider_namespace,
         leadership,
         limiter,
         responses: Arc::new(responses),

@@ -13,6 +13,7 @@ use crate::api::reason::Reason;
 use crate::decision::observed::{CredentialsState, Observed};
 use crate::oauth::lifetime::TokenTimes;
 use crate::spec::expiry::DeclaredExpiry;
+use crate::spec::sources::CredentialsSource;
 
 /// The remaining days at which the expiry is reported.
 const REPORTED_DAYS: [i64; 2] = [14, 3];
@@ -53,10 +54,16 @@ enum Source {
 pub fn credentials_expiry(observed: &Observed, times: Option<TokenTimes>, now: Timestamp) -> CredentialsExpiry {
     let found = earliest(observed, times);
     let at = found.map(|(at, _)| at);
-    let name = observed.spec.as_ref().ok().and_then(|spec| spec.credentials.secret_name.as_deref());
+    let name = observed.spec.as_ref().ok().and_then(|spec| own_secret(&spec.credentials));
     let note =
         name.and_then(|name| found.and_then(|found| expiring(name, found, now)).or_else(|| invalid(observed, name)));
     CredentialsExpiry { at, note, next: at.and_then(|at| next_report(at, now)) }
+}
+
+/// The Secret of the integration itself. The expiry of that of a provider is reported there, once for all integrations.
+fn own_secret(source: &CredentialsSource) -> Option<&str> {
+    let name = if source.provider.is_some() { &source.user_secret_name } else { &source.secret_name };
+    name.as_deref()
 }
 
 fn earliest(observed: &Observed, times: Option<TokenTimes>) -> Option<(Timestamp, Source)> {
@@ -66,7 +73,9 @@ fn earliest(observed: &Observed, times: Option<TokenTimes>) -> Option<(Timestamp
         // The Secret has not been seen yet: what was reported stays.
         (None, _) => observed.status.credentials_expire_at.as_ref().map(|at| at.0),
     };
-    let certificate = times.and_then(|times| times.certificate_expires_at).map(|at| (at, Source::Certificate));
+    let is_own = observed.spec.as_ref().map_or(true, |spec| spec.credentials.provider.is_none());
+    let certificate = times.filter(|_| is_own).and_then(|times| times.certificate_expires_at);
+    let certificate = certificate.map(|at| (at, Source::Certificate));
     let declared = declared.map(|at| (at, Source::Annotation));
     // If both are equal, it is the certificate.
     [certificate, declared].into_iter().flatten().min_by_key(|(at, _)| *at)

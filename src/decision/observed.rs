@@ -57,6 +57,8 @@ pub struct Observed {
     pub declared_expiry: Option<DeclaredExpiry>,
     /// Why the administrator does not allow this target; the message says what to change.
     pub target_not_allowed: Option<String>,
+    /// Why there is no provider, if the integration refers to one; `spec` is then an error.
+    pub provider_not_found: Option<String>,
     /// Why the integrations that this one needs tokens from can never have any: a cycle.
     pub dependency_cycle: Option<String>,
     /// Whether other integrations use the initial refresh token, if it would be sent.
@@ -233,6 +235,7 @@ impl Observed {
             credentials: CredentialsState::NotRead(None),
             declared_expiry: None,
             target_not_allowed: None,
+            provider_not_found: None,
             dependency_cycle: None,
             initial_refresh_token: InitialRefreshToken::Unshared,
             target: TargetState::Absent,
@@ -411,12 +414,15 @@ impl Observed {
     /// settings of the operator, an integration is retried soon after an administrator has corrected them.
     #[must_use]
     pub fn inputs_hash(&self) -> String {
-        let mut text = fingerprint::unsalted(&serde_json::json!([
-            self.generation,
-            chain::without_token(self.credentials.version()),
-            self.renew_requested_at,
-            &*self.settings_hash,
-        ]));
+        let mut inputs = vec![
+            serde_json::json!(self.generation),
+            serde_json::json!(chain::without_token(self.credentials.version())),
+            serde_json::json!(self.renew_requested_at),
+            serde_json::json!(&*self.settings_hash),
+        ];
+        let provider = self.spec.as_ref().ok().and_then(|spec| spec.credentials.provider.as_ref());
+        inputs.extend(provider.map(|provider| serde_json::json!([provider.uid, provider.generation])));
+        let mut text = fingerprint::unsalted(&serde_json::json!(inputs));
         text.truncate(16);
         text
     }

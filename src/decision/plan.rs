@@ -38,7 +38,9 @@ const POLICY_CHAIN: &[fn(&Observed) -> Option<Plan>] = &[
     write_pending,
     not_leader,
     suspended,
+    provider_not_found,
     invalid_spec,
+    not_allowed,
     target_not_allowed,
     dependency_cycle,
     credentials_missing,
@@ -138,6 +140,17 @@ fn not_leader(observed: &Observed) -> Option<Plan> {
 
 fn suspended(observed: &Observed) -> Option<Plan> {
     observed.suspend.then_some(Plan::Wait { reason: Reason::Suspended, until: None })
+}
+
+fn provider_not_found(observed: &Observed) -> Option<Plan> {
+    let message = observed.provider_not_found.clone()?;
+    Some(Plan::Stall { reason: Reason::ProviderNotFound, message })
+}
+
+/// At each renewal, so that a rule that is taken back stops the next one.
+fn not_allowed(observed: &Observed) -> Option<Plan> {
+    let message = observed.spec.as_ref().ok()?.not_allowed.clone()?;
+    Some(Plan::Stall { reason: Reason::NotAllowed, message })
 }
 
 fn invalid_spec(observed: &Observed) -> Option<Plan> {

@@ -95,6 +95,8 @@ impl Rules {
     };
     /// Names, versions, and the annotations of the operator.
     const WORKLOAD_IDENTITY: Self = Self { annotations: Annotations::Own, ..Self::IDENTITY };
+    /// Names, versions and labels.
+    const NAMESPACE: Self = Self { annotations: Annotations::None, labels: true, ..Self::IDENTITY };
     /// Names, versions, and the annotation that is used without reading the Secret.
     const IDENTITY: Self = Self {
         annotations: Annotations::Only(CREDENTIALS_EXPIRE_AT),
@@ -151,7 +153,8 @@ impl Reading {
             ("secrets", Call::Single) => Rules::SECRET,
             ("configmaps", _) => Rules::CONFIG_MAP,
             ("oauthintegrations", Call::Single) => Rules { finalizers: ALL_FINALIZERS, ..Rules::INTEGRATION },
-            ("oauthintegrations", _) => Rules::INTEGRATION,
+            ("oauthintegrations" | "oauthproviders" | "clusteroauthproviders", _) => Rules::INTEGRATION,
+            ("namespaces", _) if metadata => Rules::NAMESPACE,
             ("deployments" | "statefulsets" | "daemonsets", _) if metadata => Rules::WORKLOAD_IDENTITY,
             ("deployments" | "statefulsets" | "daemonsets", _) => Rules::WORKLOAD,
             _ => Rules::GENERAL,
@@ -211,6 +214,8 @@ mod tests {
             ("/apis/apps/v1/deployments?watch=true", METADATA, Call::Watch, Rules::WORKLOAD_IDENTITY, false),
             ("/apis/apps/v1/namespaces/ns/daemonsets/it", METADATA, Call::Single, Rules::WORKLOAD_IDENTITY, false),
             ("/apis/apps/v1/namespaces/ns/statefulsets/it", JSON, Call::Single, Rules::WORKLOAD, false),
+            ("/api/v1/namespaces?watch=true", METADATA, Call::Watch, Rules::NAMESPACE, false),
+            ("/apis/oauth.evolutionx.io/v1alpha1/clusteroauthproviders", JSON, Call::List, Rules::INTEGRATION, false),
             ("/api", JSON, Call::Single, Rules::GENERAL, false),
             ("/api/v1/namespaces/secrets", JSON, Call::Single, Rules::GENERAL, false),
         ] {

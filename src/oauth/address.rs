@@ -111,7 +111,7 @@ impl Finder<'_> {
         let is_confirmed = self.request.endpoint.issuer.is_some();
         let issuer = is_confirmed.then_some(self.request.endpoint.audience.as_str());
         let (ResourceMetadata { server, .. }, key) = self.resource_metadata(resource, issuer).await?;
-        let namespace = self.credentials.tenant.as_str();
+        let namespace = self.credentials.cache_owner.as_str();
         let mut source = Source { issuer: None, resource: Some((key, issuer.map(ToOwned::to_owned))) };
         let (url, request) = match server {
             NamedServer::Issuer { url, name, scope } => {
@@ -185,7 +185,7 @@ impl Finder<'_> {
 
     async fn issuer_metadata(&self, issuer: &Url, name: &str) -> Result<(Metadata, MetadataKey), RequestError> {
         self.authorize(issuer, UrlKind::Issuer)?;
-        let namespace = self.credentials.tenant.as_str();
+        let namespace = self.credentials.cache_owner.as_str();
         let settings = Settings::anonymous(self.request, self.credentials);
         let key = MetadataKey::new(issuer, &settings, self.request);
         if let Some(metadata) = self.metadata.issuers.cached(namespace, &key, name) {
@@ -203,7 +203,7 @@ impl Finder<'_> {
         issuer: Option<&str>,
     ) -> Result<(ResourceMetadata, MetadataKey), RequestError> {
         self.authorize(&resource.url, UrlKind::ProtectedResource)?;
-        let namespace = self.credentials.tenant.as_str();
+        let namespace = self.credentials.cache_owner.as_str();
         let settings = Settings::anonymous(self.request, self.credentials);
         let key = MetadataKey::new(&resource.url, &settings, self.request);
         if let Some(metadata) = self.metadata.resources.cached(namespace, &key, resource, issuer) {

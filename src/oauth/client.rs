@@ -10,7 +10,8 @@ use crate::clock::Stopwatch;
 use crate::oauth::address::{Address, Finder, MetadataCaches};
 use crate::oauth::body::Parameter;
 use crate::oauth::credentials::Credentials;
-use crate::oauth::error::{BuildError, RequestError};
+use crate::oauth::echo;
+use crate::oauth::error::{BuildError, RequestError, RotatedRefreshToken};
 use crate::oauth::exchange::Exchange;
 use crate::oauth::expression::data;
 use crate::oauth::expression::error::CheckError;
@@ -214,6 +215,12 @@ impl Client {
         }
         let token = parse::parse_token_response(&response, request, &sent, Timestamp::now(), &evaluated)?;
         let needs_response = request.expressions.computed_data.values().any(data::needs_response);
+        let uses_response = needs_response || !request.expressions.response_data.is_empty();
+        if uses_response && credentials.of_provider && echo::repeats_client(&response.body, &sent) {
+            let message = "the response repeats credentials of the provider, which an expression for the target could write there: remove the expressions that use the response";
+            let refresh_token = token.refresh_token.map(RotatedRefreshToken);
+            return Err(RequestError { refresh_token, ..RequestError::new(Reason::InvalidResponse, message) });
+        }
         let source = needs_response.then_some(response);
         // If a response contains no scope, it is the requested one (RFC 6749, section 5.1).
         Ok(TokenResponse { scope: token.scope.or(scope), source, ..token })
@@ -274,6 +281,24 @@ impl Client {
         parse::parse_revocation_response(&response, &sent)
     }
 
+    /// Checks that a request could be sent: finds the endpoint, and prepares the connection to it. Metadata are read, unless
+    /// they are cached; nothing else is sent.
+    ///
+    /// # Errors
+    ///
+    /// What would prevent the request.
+    pub async fn check_endpoint(&self, request: &TokenRequest, credentials: &Credentials) -> Result<(), RequestError> {
+        let finder = Finder { http: &self.http, metadata: &self.metadata, egress: &self.egress, request, credentials };
+        let find = Box::pin(finder.find(&RequestKind::Token));
+        let Address { url, request: with_defaults, source: _ } =
+            name_resolution::on_behalf_of(&credentials.cache_owner, find).await?;
+        let request = with_defaults.as_deref().unwrap_or(request);
+        let to = Destination::new(&url, request, credentials);
+        let authorized = self.egress.authorize(&to, &Restrictions::of(credentials));
+        authorized.map_err(|why| denied(RequestKind::Token.url_kind(request), &why))?;
+        self.http.connection(&Settings::of(request, credentials)?, &credentials.cache_owner).await.map(drop)
+    }
+
     /// Finds the endpoint, checks that the request may be sent to it, and sends it.
     async fn exchange(
         &self,
@@ -282,7 +307,7 @@ impl Client {
         kind: &RequestKind<'_>,
     ) -> Result<Exchanged, RequestError> {
         let since = Stopwatch::now();
-        let namespace = credentials.tenant.as_str();
+        let namespace = credentials.cache_owner.as_str();
         let finder = Finder { http: &self.http, metadata: &self.metadata, egress: &self.egress, request, credentials };
         // Boxed, so that its memory is free again before the request is sent.
         let Address { mut url, request: with_defaults, source } = Box::pin(finder.find(kind)).await?;
@@ -328,7 +353,7 @@ impl Client {
     /// rejected the first request without processing it (RFC 9449, section 8).
     async fn send_exchange(&self, exchange: &Exchange<'_>) -> Result<(HttpResponse, Vec<Parameter>), RequestError> {
         let Exchange { connection, url, request, credentials, .. } = *exchange;
-        let namespace = credentials.tenant.as_str();
+        let namespace = credentials.cache_owner.as_str();
         let nonce = request.dpop.then(|| self.nonces.get(namespace, connection, url)).flatten();
         let sent_at = Timestamp::now();
         let first = exchange.send(nonce.as_deref()).await;

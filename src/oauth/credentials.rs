@@ -115,6 +115,10 @@ pub struct Credentials {
     pub ca_bundle_owner: Option<String>,
     /// The namespace of the integration.
     pub tenant: String,
+    /// Whether the client belongs to a provider, so that the author of the integration must not see its credentials.
+    pub of_provider: bool,
+    /// Whose connections and cached metadata are used: the namespace, or a provider that namespaces share.
+    pub cache_owner: String,
     /// The private key to which tokens are bound, PKCS#8 as PEM (RFC 9449).
     pub dpop_key: Option<SecretString>,
     /// Credentials that were read from another key of the Secret than the default one. The spec chooses that key, so
@@ -123,6 +127,22 @@ pub struct Credentials {
 }
 
 impl Credential {
+    /// Whether it belongs to the user, and not to the client.
+    #[must_use]
+    pub const fn belongs_to_user(self) -> bool {
+        match self {
+            Self::Username | Self::Password | Self::RefreshToken | Self::SubjectToken | Self::ActorToken => true,
+            Self::ClientId
+            | Self::ClientSecret
+            | Self::NextClientSecret
+            | Self::PrivateKey
+            | Self::PrivateKeyPassphrase
+            | Self::TlsCertificate
+            | Self::TlsKey
+            | Self::Assertion => false,
+        }
+    }
+
     /// Whether its value is a key or a certificate, which may be encrypted or binary.
     #[must_use]
     pub const fn is_key_file(self) -> bool {

@@ -8,6 +8,7 @@ pub mod certificate_header;
 pub mod client;
 pub mod credentials;
 pub mod custom_body;
+pub(crate) mod echo;
 pub mod error;
 pub(crate) mod exchange;
 pub mod expression;

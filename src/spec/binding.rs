@@ -9,8 +9,10 @@
 use serde_json::json;
 use url::Url;
 
+use crate::api::provider::ProviderKind;
 use crate::api::spec::OAuthIntegrationSpec;
 use crate::fingerprint;
+use crate::spec::provider::Origin;
 
 /// Fingerprint of the destination of stored tokens, and of the connection to it.
 ///
@@ -20,20 +22,26 @@ use crate::fingerprint;
 /// - the revocation endpoint, which must have the same origin, see [`foreign_revocation`];
 /// - the endpoint of `renewal.fallback`, to which no stored token is sent;
 /// - the credentials, whose name and values are compared separately.
-pub(crate) fn binding(spec: &OAuthIntegrationSpec) -> String {
-    let connection = spec.connection.as_ref();
-    let refresh = spec.renewal.refresh.as_ref().and_then(|refresh| refresh.token_endpoint.as_deref());
+///
+/// With a cluster-scoped provider, its name is included.
+pub(crate) fn binding(spec: &OAuthIntegrationSpec, provider: Option<&Origin>) -> String {
+    let connection = spec.shared.connection.as_ref();
+    let refresh = spec.shared.renewal.refresh.as_ref().and_then(|refresh| refresh.token_endpoint.as_deref());
     let mut parts = json!({
-        "tokenEndpoint": spec.token_endpoint.as_deref().map(origin),
-        "issuer": spec.issuer,
+        "tokenEndpoint": spec.shared.token_endpoint.as_deref().map(origin),
+        "issuer": spec.shared.issuer,
         "refreshEndpoint": refresh.map(origin),
         "proxy": connection.and_then(|connection| connection.proxy.as_ref()),
         "caBundle": connection.and_then(|connection| connection.ca_bundle.as_ref()),
-        "serviceAccount": spec.service_account_token.as_ref().map(|token| &token.service_account_name),
+        "serviceAccount": spec.shared.service_account_token.as_ref().map(|token| &token.service_account_name),
     });
     // Only if it is set, so that the bindings of existing tokens stay the same.
-    if let Some(resource) = &spec.protected_resource {
+    if let Some(resource) = &spec.shared.protected_resource {
         parts["protectedResource"] = json!(resource);
+    }
+    // The names of the objects above are in its namespace.
+    if let Some(provider) = provider.filter(|provider| provider.reference.kind == ProviderKind::Cluster) {
+        parts["provider"] = json!(provider.reference.name);
     }
     fingerprint::unsalted(&parts)
 }
@@ -42,8 +50,8 @@ pub(crate) fn binding(spec: &OAuthIntegrationSpec) -> String {
 /// the owner of the credentials can allow it: otherwise anyone who may write the integration could have its valid
 /// tokens sent to their own server.
 pub(crate) fn foreign_revocation(spec: &OAuthIntegrationSpec) -> Option<String> {
-    let revocation = origin(spec.revocation.as_ref()?.endpoint.as_deref()?);
-    let known = [&spec.token_endpoint, &spec.issuer];
+    let revocation = origin(spec.shared.revocation.as_ref()?.endpoint.as_deref()?);
+    let known = [&spec.shared.token_endpoint, &spec.shared.issuer];
     let is_known = known.into_iter().flatten().any(|endpoint| origin(endpoint) == revocation);
     (!is_known).then_some(revocation)
 }

@@ -41,7 +41,7 @@ pub(crate) fn of_grant(renewal: &Renewal, request: &TokenRequest) -> Option<Chai
 #[must_use]
 pub fn dependency(spec: &OAuthIntegrationSpec) -> Option<&str> {
     let exchanged = spec.token_exchange.as_ref().and_then(|exchange| exchange.subject_token_from.as_ref());
-    let asserted = spec.assertion.as_ref().and_then(|assertion| assertion.from.as_ref());
+    let asserted = spec.shared.assertion.as_ref().and_then(|assertion| assertion.from.as_ref());
     exchanged.or(asserted).map(|from| from.integration.as_str())
 }
 

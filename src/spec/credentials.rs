@@ -18,6 +18,7 @@ use crate::oauth::credentials::{Credential, Credentials};
 use crate::oauth::request::TokenRequest;
 use crate::spec::key_files;
 use crate::spec::key_files::KeyFiles;
+use crate::spec::provider::Origin;
 use crate::spec::secret_values::{Unresolved, text};
 use crate::spec::sources::{CredentialRef, CredentialsSource};
 
@@ -26,16 +27,27 @@ const MAX_PARAMETERS: usize = 64 << 10;
 /// The same for headers: many servers accept no more.
 const MAX_HEADERS: usize = 8 << 10;
 
-/// Reads the values for the grant from the Secret, which is `None` if the spec names none.
+/// The Secrets with the values, as far as the spec names them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Secrets<'a> {
+    /// That of the client, and without a provider also of the user.
+    pub main: Option<&'a Secret>,
+    /// That of the user, if the client belongs to a provider.
+    pub user: Option<&'a Secret>,
+}
+
+/// Reads the values for the grant from the Secrets.
 ///
 /// # Errors
 ///
 /// A message that names the key to add or to fix.
-pub fn resolve(source: &CredentialsSource, secret: Option<&Secret>) -> Result<Credentials, Unresolved> {
+pub fn resolve(source: &CredentialsSource, secrets: Secrets<'_>) -> Result<Credentials, Unresolved> {
+    let secret = secrets.main;
     let mut files = KeyFiles::new(source, secret)?;
     let values = source.fields.iter().filter_map(|field| {
         let converted = if field.credential.is_key_file() { files.convert(field).transpose() } else { None };
-        let value = converted.or_else(|| value(source, field, secret).transpose());
+        let holder = if field.of_user { secrets.user } else { secret };
+        let value = converted.or_else(|| value(source, field, holder).transpose());
         Some(value?.map(|value| (field.credential, value)))
     });
     let inline = source.client_id.iter().map(|id| Ok((Credential::ClientId, id.as_str().into())));
@@ -63,11 +75,14 @@ pub fn resolve(source: &CredentialsSource, secret: Option<&Secret>) -> Result<Cr
     }
     let custom = source.fields.iter().filter(|field| field.key != field.credential.key());
     credentials.from_custom_keys = custom.map(|field| field.credential).collect();
-    if let (Some(name), Some(secret)) = (&source.secret_name, secret) {
-        apply_allowed_endpoints(&mut credentials, &format!("Secret {name}"), Some(name), &secret.metadata)
-            .map_err(Unresolved::Invalid)?;
+    for (name, secret) in [(&source.secret_name, secrets.main), (&source.user_secret_name, secrets.user)] {
+        if let (Some(name), Some(secret)) = (name, secret) {
+            apply_allowed_endpoints(&mut credentials, &format!("Secret {name}"), Some(name), &secret.metadata)
+                .map_err(Unresolved::Invalid)?;
+        }
     }
     let bundle = source.ca_bundle.as_ref().filter(|bundle| bundle.kind == CaBundleKind::Secret);
+    credentials.of_provider = source.provider.is_some();
     credentials.ca_bundle_owner = bundle.map(|bundle| bundle.name.clone());
     Ok(credentials)
 }
@@ -103,7 +118,7 @@ fn other<'a>(
     key: &str,
     secret: Option<&'a Secret>,
 ) -> Result<&'a str, Unresolved> {
-    let text = text(source, key, secret)?;
+    let text = text(source.secret_name.as_deref(), key, secret)?;
     match &source.secret_name {
         _ if !text.is_empty() => Ok(text),
         None => Err(Unresolved::Missing(format!("spec.credentials must be set: spec.request.{field} needs key {key}"))),
@@ -169,9 +184,11 @@ fn value(
     field: &CredentialRef,
     secret: Option<&Secret>,
 ) -> Result<Option<SecretString>, Unresolved> {
-    let CredentialRef { credential, key, required } = field;
-    let secret_name = source.secret_name.as_deref().unwrap_or_default();
-    match (text(source, key, secret)?, required) {
+    let CredentialRef { credential, key, required, of_user: _ } = field;
+    let secret_name = source.secret_of(*credential);
+    let found = text(secret_name, key, secret)?;
+    let secret_name = secret_name.unwrap_or_default();
+    match (found, required) {
         ("", true) if secret.is_none() => {
             Err(Unresolved::Missing(format!("spec.credentials must be set: the grant needs {}", credential.key())))
         }
@@ -190,10 +207,18 @@ pub fn missing_secret_message(name: &str) -> String {
     format!("Secret {name} does not exist in this namespace: create it, or name another in spec.credentials.secretName")
 }
 
+/// The message for a missing Secret of a provider.
+pub fn missing_provider_secret_message(name: &str, provider: &Origin) -> String {
+    let Origin { reference, namespace, .. } = provider;
+    format!(
+        "Secret {name} of {reference} does not exist in namespace {namespace}: have it created, or the provider changed"
+    )
+}
+
 /// The message for a missing refresh token.
 #[must_use]
 pub fn missing_refresh_token_message(source: &CredentialsSource) -> String {
-    let secret_name = source.secret_name.as_deref().unwrap_or_default();
+    let secret_name = source.secret_of(Credential::RefreshToken).unwrap_or_default();
     let credential = Credential::RefreshToken;
     let field = source.fields.iter().find(|field| field.credential == credential);
     let key = field.map_or(credential.key(), |field| &field.key);
@@ -206,7 +231,7 @@ pub fn missing_refresh_token_message(source: &CredentialsSource) -> String {
 /// The message for a refresh token that the server has replaced, and whose successor was in another Secret.
 #[must_use]
 pub fn lost_refresh_token_message(source: &CredentialsSource, holder: &str) -> String {
-    let secret_name = source.secret_name.as_deref().unwrap_or_default();
+    let secret_name = source.secret_of(Credential::RefreshToken).unwrap_or_default();
     let field = source.fields.iter().find(|field| field.credential == Credential::RefreshToken);
     let key = field.map_or(Credential::RefreshToken.key(), |field| &field.key);
     format!(
@@ -217,7 +242,7 @@ pub fn lost_refresh_token_message(source: &CredentialsSource, holder: &str) -> S
 /// The message for a refresh token in the target that is not sent.
 #[must_use]
 pub fn withheld_refresh_token_message(source: &CredentialsSource, target: &str) -> String {
-    let secret_name = source.secret_name.as_deref().unwrap_or_default();
+    let secret_name = source.secret_of(Credential::RefreshToken).unwrap_or_default();
     let field = source.fields.iter().find(|field| field.credential == Credential::RefreshToken);
     let key = field.map_or(Credential::RefreshToken.key(), |field| &field.key);
     format!(

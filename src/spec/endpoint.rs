@@ -14,7 +14,7 @@ pub(crate) fn endpoint(spec: &OAuthIntegrationSpec) -> Result<Endpoint, String> 
     if spec.grant_type == GrantType::SelfSignedJwt {
         return no_endpoint(spec);
     }
-    let (field, audience) = match (&spec.token_endpoint, &spec.issuer, &spec.protected_resource) {
+    let (field, audience) = match (&spec.shared.token_endpoint, &spec.shared.issuer, &spec.shared.protected_resource) {
         (Some(_), _, Some(_)) => {
             return Err("spec.protectedResource does not apply with spec.tokenEndpoint: remove one of them".to_owned());
         }
@@ -27,15 +27,20 @@ pub(crate) fn endpoint(spec: &OAuthIntegrationSpec) -> Result<Endpoint, String> 
     };
     // A resource server could name another authorization server than the one that issued a refresh token. The owner of
     // the credentials may allow both.
-    let sends_refresh_tokens =
-        spec.grant_type == GrantType::RefreshToken || spec.renewal.strategy == Some(RenewalStrategy::RefreshToken);
-    if spec.protected_resource.is_some() && spec.issuer.is_none() && sends_refresh_tokens {
+    let sends_refresh_tokens = spec.grant_type == GrantType::RefreshToken
+        || spec.shared.renewal.strategy == Some(RenewalStrategy::RefreshToken);
+    if spec.shared.protected_resource.is_some() && spec.shared.issuer.is_none() && sends_refresh_tokens {
         return Err("spec.protectedResource with refresh tokens needs spec.issuer: set it to the authorization server that issues them, because they are sent to no other one".to_owned());
     }
     Ok(Endpoint {
-        url: spec.token_endpoint.as_deref().map(|text| parse_http_url("spec.tokenEndpoint", text)).transpose()?,
-        issuer: spec.issuer.as_deref().map(|text| parse_http_url("spec.issuer", text)).transpose()?,
-        resource: spec.protected_resource.as_deref().map(protected_resource).transpose()?,
+        url: spec
+            .shared
+            .token_endpoint
+            .as_deref()
+            .map(|text| parse_http_url("spec.tokenEndpoint", text))
+            .transpose()?,
+        issuer: spec.shared.issuer.as_deref().map(|text| parse_http_url("spec.issuer", text)).transpose()?,
+        resource: spec.shared.protected_resource.as_deref().map(protected_resource).transpose()?,
         audience: audience.clone(),
         field,
     })
@@ -43,7 +48,7 @@ pub(crate) fn endpoint(spec: &OAuthIntegrationSpec) -> Result<Endpoint, String> 
 
 /// Nothing is sent, so there is no endpoint. The API server also checks this.
 fn no_endpoint(spec: &OAuthIntegrationSpec) -> Result<Endpoint, String> {
-    let fields = [&spec.token_endpoint, &spec.issuer, &spec.protected_resource];
+    let fields = [&spec.shared.token_endpoint, &spec.shared.issuer, &spec.shared.protected_resource];
     if fields.into_iter().any(Option::is_some) {
         return Err(
             "spec.grantType self_signed_jwt sends no request: remove tokenEndpoint, issuer and protectedResource"

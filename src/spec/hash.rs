@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::api::request::{Method, Request};
+use crate::api::shared_spec::SharedSpec;
 use crate::api::spec::OAuthIntegrationSpec;
 use crate::api::target::Target;
 use crate::fingerprint;
@@ -34,37 +35,10 @@ const ASSERTION: [&str; 10] =
 /// it changes the token.
 pub(crate) fn spec_hash(spec: &OAuthIntegrationSpec) -> String {
     let OAuthIntegrationSpec {
-        token_endpoint,
-        issuer,
-        protected_resource,
         grant_type,
-        client_id,
-        client_authentication,
-        assertion,
         token_exchange,
-        service_account_token,
-        dpop,
-        token_lifetime,
-        resource,
-        scope,
-        request:
-            Request {
-                method,
-                // It only allows what `method` does.
-                secrets_in_query: _,
-                format: _,
-                body,
-                content_type,
-                query,
-                parameters,
-                parameters_from,
-                parameter_names,
-                scope_format,
-                headers,
-                headers_from,
-                timeout: _,
-            },
-        response,
+        // Its fields are in `shared`.
+        provider_ref: _,
         // What `data` needs of the response is compared with what is stored.
         target:
             Target {
@@ -77,14 +51,47 @@ pub(crate) fn spec_hash(spec: &OAuthIntegrationSpec) -> String {
                 labels: _,
                 annotations: _,
             },
-        // Of the connection, only the client certificate: a token may be bound to it.
-        connection,
-        // These fields change when and how a token is requested and what is done with it, but not which one is issued.
-        renew_before: _,
-        credentials: _,
-        renewal: _,
-        revocation: _,
         suspend: _,
+        shared:
+            SharedSpec {
+                token_endpoint,
+                issuer,
+                protected_resource,
+                client_id,
+                client_authentication,
+                assertion,
+                service_account_token,
+                dpop,
+                token_lifetime,
+                resource,
+                scope,
+                request:
+                    Request {
+                        method,
+                        // It only allows what `method` does.
+                        secrets_in_query: _,
+                        format: _,
+                        body,
+                        content_type,
+                        query,
+                        parameters,
+                        parameters_from,
+                        parameter_names,
+                        scope_format,
+                        headers,
+                        headers_from,
+                        timeout: _,
+                    },
+                response,
+                // Of the connection, only the client certificate: a token may be bound to it.
+                connection,
+                // These fields change when and how a token is requested and what is done with it, but not which one is
+                // issued.
+                renew_before: _,
+                credentials: _,
+                renewal: _,
+                revocation: _,
+            },
     } = spec;
     let mut parts = json!({
         "tokenEndpoint": token_endpoint,

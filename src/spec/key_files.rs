@@ -43,7 +43,7 @@ impl<'a> KeyFiles<'a> {
         let field = source.fields.iter().find(|field| field.credential == Credential::PrivateKeyPassphrase);
         let passphrase = match field {
             Some(CredentialRef { key, .. }) => {
-                let value = Some(text(source, key, secret)?).filter(|value| !value.is_empty());
+                let value = Some(text(source.secret_name.as_deref(), key, secret)?).filter(|value| !value.is_empty());
                 Some(Passphrase { key, value })
             }
             None => None,

@@ -37,18 +37,19 @@ const CLAIMS_SIZE: usize = 16 << 10;
 /// The grant.
 pub(crate) fn grant_request(spec: &OAuthIntegrationSpec) -> Result<TokenRequest, String> {
     check_claims(spec)?;
-    let request = &spec.request;
+    let request = &spec.shared.request;
     Ok(TokenRequest {
         method: request.method.unwrap_or_default(),
         body: request.body.as_deref().map(|text| expression("request.body", text)).transpose()?,
         endpoint: endpoint(spec)?,
         grant: grant_of(spec.grant_type, spec),
-        client: spec.client_authentication.clone().unwrap_or_default(),
+        client: spec.shared.client_authentication.clone().unwrap_or_default(),
         resource: spec
+            .shared
             .resource
             .as_ref()
             .map(|resource| (resource.key.clone(), resource.value.iter().chain(&resource.values).cloned().collect())),
-        scope: spec.scope.clone(),
+        scope: spec.shared.scope.clone(),
         scope_as_list: request.scope_format == Some(ScopeFormat::List),
         format: format(spec),
         content_type: request.content_type.clone(),
@@ -62,26 +63,27 @@ pub(crate) fn grant_request(spec: &OAuthIntegrationSpec) -> Result<TokenRequest,
         timeout: Duration::from(request.timeout).clamp(MIN_TIMEOUT, MAX_TIMEOUT),
         expressions: expressions(spec)?,
         proxy: spec
+            .shared
             .connection
             .as_ref()
             .and_then(|connection| connection.proxy.as_deref())
             .map(|text| parse_http_url("spec.connection.proxy", text))
             .transpose()?,
-        dpop: spec.dpop.is_some(),
-        client_certificate: spec.connection.as_ref().is_some_and(|connection| connection.client_certificate),
+        dpop: spec.shared.dpop.is_some(),
+        client_certificate: spec.shared.connection.as_ref().is_some_and(|connection| connection.client_certificate),
     })
 }
 
 /// The body format of the grant. Servers with metadata follow RFC 6749, whose requests are forms. A query is encoded like a
 /// form, and a body of the spec is built from JSON.
 pub(crate) fn format(spec: &OAuthIntegrationSpec) -> Format {
-    match &spec.request {
+    match &spec.shared.request {
         Request { method: Some(Method::Get), .. } => return Format::Form,
         Request { body: Some(_), .. } => return Format::Json,
         _ => {}
     }
-    let has_metadata = spec.issuer.is_some() || spec.protected_resource.is_some();
-    spec.request.format.unwrap_or(if has_metadata { Format::Form } else { Format::Json })
+    let has_metadata = spec.shared.issuer.is_some() || spec.shared.protected_resource.is_some();
+    spec.shared.request.format.unwrap_or(if has_metadata { Format::Form } else { Format::Json })
 }
 
 /// The API server also rejects this; files are checked only here.
@@ -96,14 +98,14 @@ pub(crate) fn check_query(request: &TokenRequest, may_contain_secrets: bool) -> 
 }
 
 fn check_claims(spec: &OAuthIntegrationSpec) -> Result<(), String> {
-    let client = spec.client_authentication.as_ref().and_then(|client| client.assertion.as_ref());
+    let client = spec.shared.client_authentication.as_ref().and_then(|client| client.assertion.as_ref());
     if let Some(assertion) = client {
         check_size("spec.clientAuthentication.assertion.claims", assertion.claims.values())?;
     }
-    let grant = spec.assertion.iter().flat_map(|assertion| assertion.jwt.claims.values());
+    let grant = spec.shared.assertion.iter().flat_map(|assertion| assertion.jwt.claims.values());
     check_size("spec.assertion.claims", grant)?;
     // The API server checks it for the client, whose algorithm depends on the method.
-    let algorithm = spec.assertion.as_ref().and_then(|assertion| assertion.jwt.algorithm);
+    let algorithm = spec.shared.assertion.as_ref().and_then(|assertion| assertion.jwt.algorithm);
     if spec.grant_type != GrantType::SelfSignedJwt && algorithm.is_some_and(SigningAlgorithm::is_symmetric) {
         return Err(
             "spec.assertion.algorithm must be one with a private key, such as RS256: change it, or use grantType self_signed_jwt"
@@ -140,15 +142,17 @@ fn grant_of(grant: GrantType, spec: &OAuthIntegrationSpec) -> Grant {
         GrantType::UserPassword => Grant::UserPassword,
         GrantType::RefreshToken => Grant::RefreshToken,
         GrantType::Password => Grant::Password,
-        GrantType::JwtBearer => Grant::JwtBearer(Box::new(spec.assertion.clone().unwrap_or_default())),
+        GrantType::JwtBearer => Grant::JwtBearer(Box::new(spec.shared.assertion.clone().unwrap_or_default())),
         GrantType::TokenExchange => Grant::TokenExchange(spec.token_exchange.clone().unwrap_or_default()),
-        GrantType::SelfSignedJwt => Grant::SelfSignedJwt(Box::new(spec.assertion.clone().unwrap_or_default().jwt)),
+        GrantType::SelfSignedJwt => {
+            Grant::SelfSignedJwt(Box::new(spec.shared.assertion.clone().unwrap_or_default().jwt))
+        }
     }
 }
 
 /// The request that refreshes the token of a grant (RFC 6749, section 6).
 pub(crate) fn refresh_request(grant: &TokenRequest, spec: &OAuthIntegrationSpec) -> Result<TokenRequest, String> {
-    let other = spec.renewal.refresh.clone().unwrap_or_default();
+    let other = spec.shared.renewal.refresh.clone().unwrap_or_default();
     let RefreshRequest { token_endpoint, format, parameters, parameter_names } = other;
     if let Some(name) =
         grant.parameters_from.keys().find(|name| parameters.as_ref().is_some_and(|all| all.contains_key(*name)))
@@ -245,18 +249,22 @@ fn keys(from: &BTreeMap<String, SecretKey>) -> BTreeMap<String, String> {
 
 /// The API server cannot check whether a method sets the same header.
 fn headers_from(spec: &OAuthIntegrationSpec) -> Result<BTreeMap<String, String>, String> {
-    let from = &spec.request.headers_from;
+    let from = &spec.shared.request.headers_from;
     if let Some(name) = from.keys().find(|name| is_reserved_for_secrets(name)) {
         return Err(format!(
             "spec.request.headersFrom must not set {name}, which the request sets itself, which servers log or repeat, or which changes how a gateway routes the request: remove it"
         ));
     }
     let basic = spec
+        .shared
         .client_authentication
         .as_ref()
         .is_some_and(|client| client.method == ClientAuthenticationMethod::ClientSecretBasic);
-    let bearer =
-        spec.assertion.as_ref().is_some_and(|assertion| assertion.place == AssertionLocation::AuthorizationHeader);
+    let bearer = spec
+        .shared
+        .assertion
+        .as_ref()
+        .is_some_and(|assertion| assertion.place == AssertionLocation::AuthorizationHeader);
     if (basic || bearer) && from.keys().any(|name| name.eq_ignore_ascii_case("authorization")) {
         return Err(
             "spec.request.headersFrom must not set Authorization, in which client_secret_basic or the assertion is sent: remove it, or change spec.clientAuthentication.method"
@@ -273,7 +281,7 @@ fn expression(field: &str, text: &str) -> Result<Expression, String> {
 }
 
 fn expressions(spec: &OAuthIntegrationSpec) -> Result<ResponseMapping, String> {
-    let response = &spec.response;
+    let response = &spec.shared.response;
     let parse = |field: &str, text: &str| expression(&format!("response.{field}"), text);
     let optional = |field: &str, text: &Option<String>| text.as_deref().map(|text| parse(field, text)).transpose();
     let (response_data, computed_data) = data_expressions(spec)?;

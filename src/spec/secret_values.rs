@@ -4,8 +4,6 @@
 
 use k8s_openapi::api::core::v1::Secret;
 
-use crate::spec::sources::CredentialsSource;
-
 /// Why credentials cannot be used, with a message that says what to change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unresolved {
@@ -22,11 +20,11 @@ pub(super) fn bytes<'a>(key: &str, secret: Option<&'a Secret>) -> &'a [u8] {
 
 /// The value under a key; empty if there is none.
 pub(super) fn text<'a>(
-    source: &CredentialsSource,
+    secret_name: Option<&str>,
     key: &str,
     secret: Option<&'a Secret>,
 ) -> Result<&'a str, Unresolved> {
-    let secret_name = source.secret_name.as_deref().unwrap_or_default();
+    let secret_name = secret_name.unwrap_or_default();
     std::str::from_utf8(bytes(key, secret)).map_err(|_| {
         Unresolved::Invalid(format!("key {key} of Secret {secret_name} is not UTF-8 text: write the value itself"))
     })

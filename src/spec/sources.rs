@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use crate::api::client_authentication::ServiceAccountToken;
 use crate::api::connection::CaBundle;
-use crate::api::credentials::CredentialKeys;
+use crate::api::credentials::{CredentialKeys, Credentials};
+use crate::api::provider::ProviderKind;
 use crate::api::spec::OAuthIntegrationSpec;
 use crate::oauth::credentials::Credential;
 use crate::oauth::request::TokenRequest;
 use crate::spec::chain;
 use crate::spec::chain::ChainedToken;
+use crate::spec::provider::{Origin, user_credentials};
 use crate::spec::renewal::Renewal;
 
 /// The API server's minimum lifetime of a ServiceAccount token, in seconds.
@@ -21,8 +23,12 @@ const SERVICE_ACCOUNT_TOKEN_LIFETIME: Duration = Duration::from_mins(10);
 /// The credentials Secret with its keys, and the other objects that requests need.
 #[derive(Clone, Debug)]
 pub struct CredentialsSource {
-    /// Name of the Secret; `None` if the spec names none.
+    /// Name of the Secret; `None` if the spec names none. With a provider, it is the Secret of that.
     pub secret_name: Option<String>,
+    /// The provider to which the client belongs, with its Secret, its CA bundle and its ServiceAccount.
+    pub provider: Option<Origin>,
+    /// Name of the Secret with what belongs to the user, if the client belongs to a provider.
+    pub user_secret_name: Option<String>,
     /// The values that may be sent or used for signing.
     pub fields: Vec<CredentialRef>,
     /// The keys of the values that the request sends as parameters under names of the spec, one for each use.
@@ -50,11 +56,49 @@ pub struct CredentialRef {
     pub key: String,
     /// Whether the grant requires it.
     pub required: bool,
+    /// Whether it is in the Secret of the user.
+    pub of_user: bool,
+}
+
+impl CredentialsSource {
+    /// What identifies the credentials: the names of the Secrets, with their namespace if it is another one than that of
+    /// the integration. `None` without a Secret.
+    pub(crate) fn identity(&self) -> Option<String> {
+        let shared = self.provider.as_ref().filter(|provider| provider.reference.kind == ProviderKind::Cluster);
+        let main = self.secret_name.as_ref().map(|name| match shared {
+            Some(provider) => format!("{}/{name}", provider.namespace),
+            None => name.clone(),
+        });
+        match (main, &self.user_secret_name) {
+            (Some(main), Some(user)) => Some(format!("{main}+{user}")),
+            (main, user) => main.or_else(|| user.clone()),
+        }
+    }
+
+    /// Name of the Secret with a credential.
+    #[must_use]
+    pub fn secret_of(&self, credential: Credential) -> Option<&str> {
+        let name = if self.is_of_user(credential) { &self.user_secret_name } else { &self.secret_name };
+        name.as_deref()
+    }
+
+    fn is_of_user(&self, credential: Credential) -> bool {
+        self.user_secret_name.is_some() && credential.belongs_to_user()
+    }
+
+    /// The namespace of the Secret, of the CA bundle and of the client's ServiceAccount, for an integration in
+    /// `namespace`.
+    #[must_use]
+    pub fn namespace<'a>(&'a self, namespace: &'a str) -> &'a str {
+        self.provider.as_ref().map_or(namespace, |provider| provider.namespace.as_str())
+    }
 }
 
 /// A ServiceAccount for which a token is requested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceAccount {
+    /// Whether it belongs to the provider.
+    pub of_provider: bool,
     /// Its name.
     pub name: String,
     /// The audience of the token.
@@ -63,17 +107,28 @@ pub struct ServiceAccount {
     pub lifetime: Duration,
 }
 
-pub(crate) fn collect(spec: &OAuthIntegrationSpec, request: &TokenRequest, renewal: &Renewal) -> CredentialsSource {
+/// `own` is the spec of the integration, `spec` the one with the fields of its provider.
+pub(crate) fn collect(
+    own: &OAuthIntegrationSpec,
+    spec: &OAuthIntegrationSpec,
+    provider: Option<&Origin>,
+    request: &TokenRequest,
+    renewal: &Renewal,
+) -> CredentialsSource {
+    let user = user_credentials(own);
     CredentialsSource {
-        secret_name: spec.credentials.as_ref().map(|credentials| credentials.secret_name.clone()),
-        fields: fields(spec, request, renewal),
+        provider: provider.cloned(),
+        user_secret_name: user.map(|user| user.secret_name.clone()),
+        secret_name: spec.shared.credentials.as_ref().map(|credentials| credentials.secret_name.clone()),
+        fields: fields(spec, user, request, renewal),
         parameter_keys: request.parameters_from.values().cloned().collect(),
         chained: chain::of_grant(renewal, request),
         header_keys: request.headers_from.values().cloned().collect(),
         all_keys: request.body.is_some(),
-        client_id: spec.client_id.clone(),
-        ca_bundle: spec.connection.as_ref().and_then(|connection| connection.ca_bundle.clone()),
-        service_account: spec.service_account_token.as_ref().map(|token| ServiceAccount {
+        client_id: spec.shared.client_id.clone(),
+        ca_bundle: spec.shared.connection.as_ref().and_then(|connection| connection.ca_bundle.clone()),
+        service_account: spec.shared.service_account_token.as_ref().map(|token| ServiceAccount {
+            of_provider: provider.is_some() && own.shared.service_account_token.is_none(),
             name: token.service_account_name.clone(),
             audience: token.audience.clone(),
             lifetime: lifetime(token),
@@ -87,8 +142,13 @@ pub(crate) fn lifetime(token: &ServiceAccountToken) -> Duration {
 
 /// The values to read. A key that the spec names must exist; of the default keys, only those that the grant requires.
 /// A fallback that cannot be used must not block requests that work without it.
-fn fields(spec: &OAuthIntegrationSpec, request: &TokenRequest, renewal: &Renewal) -> Vec<CredentialRef> {
-    let keys = spec.credentials.as_ref().map(|credentials| credentials.keys.clone()).unwrap_or_default();
+fn fields(
+    spec: &OAuthIntegrationSpec,
+    user: Option<&Credentials>,
+    request: &TokenRequest,
+    renewal: &Renewal,
+) -> Vec<CredentialRef> {
+    let keys = spec.shared.credentials.as_ref().map(|credentials| credentials.keys.clone()).unwrap_or_default();
     // The request that must always work. A refresh by strategy needs no credentials beyond those of its grant.
     let main = match renewal {
         Renewal::RefreshFirst(grant) => grant,
@@ -100,12 +160,13 @@ fn fields(spec: &OAuthIntegrationSpec, request: &TokenRequest, renewal: &Renewal
     let used: Vec<Credential> = requests().flat_map(TokenRequest::required_credentials).collect();
     let optional: Vec<Credential> = requests().flat_map(TokenRequest::optional_credentials).copied().collect();
     let field = |credential: Credential| {
-        if credential == Credential::ClientId && spec.client_id.is_some()
+        if credential == Credential::ClientId && spec.shared.client_id.is_some()
             || chained.as_ref().is_some_and(|chained| chained.credential == credential)
         {
             return None;
         }
-        let named = named(&keys, credential);
+        let of_user = user.filter(|_| credential.belongs_to_user());
+        let named = named(of_user.map_or(&keys, |user| &user.keys), credential);
         // After the first renewal the refresh token of the target Secret is used.
         let is_first_token = credential == Credential::RefreshToken && main.grant.is_refresh();
         let is_required = required.contains(&credential);
@@ -117,6 +178,7 @@ fn fields(spec: &OAuthIntegrationSpec, request: &TokenRequest, renewal: &Renewal
             // The next client secret exists only during a rotation.
             required: !is_first_token && credential != Credential::NextClientSecret && (is_required || named.is_some()),
             key: named.cloned().unwrap_or_else(|| credential.key().to_owned()),
+            of_user: of_user.is_some(),
         })
     };
     Credential::ALL.iter().copied().filter_map(field).collect()

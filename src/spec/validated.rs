@@ -2,6 +2,7 @@
 
 #![deny(clippy::disallowed_methods)]
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -16,11 +17,13 @@ use crate::api::target::DeletionPolicy;
 use crate::limiter::types::{HostKey, PrivateSettings};
 use crate::oauth::lifetime::RenewalTime;
 use crate::oauth::request::TokenRequest;
+use crate::spec::allow::Usage;
 use crate::spec::endpoint::parse_http_url;
 use crate::spec::hash::spec_hash;
+use crate::spec::provider::{Origin, Provider};
 use crate::spec::renewal::Renewal;
 use crate::spec::sources::CredentialsSource;
-use crate::spec::{binding, connection_settings, requests, sources};
+use crate::spec::{allow, binding, connection_settings, provider, requests, sources};
 use crate::target::template::SecretTemplate;
 
 /// A valid spec.
@@ -49,6 +52,19 @@ pub struct ValidatedSpec {
     pub binding: String,
     /// Hash of the connection settings in the spec; `None` if it has none.
     connection_settings: Option<String>,
+    /// Why the provider does not allow what the integration requests, if it does not.
+    pub not_allowed: Option<String>,
+}
+
+/// A provider, and what its rules depend on.
+#[derive(Clone, Copy, Debug)]
+pub struct ProviderUse<'a> {
+    /// The provider.
+    pub provider: &'a Provider,
+    /// The namespace of the integration.
+    pub namespace: &'a str,
+    /// The labels of that; `None` if they are not known.
+    pub labels: Option<&'a BTreeMap<String, String>>,
 }
 
 /// The parsed `spec.revocation` (RFC 7009).
@@ -68,22 +84,56 @@ pub struct RevocationPolicy {
 }
 
 impl ValidatedSpec {
-    /// Parses a spec. `name` is the name of the integration, the default for the name of the target.
+    /// Parses the spec of an integration without a provider. `name` is the name of the integration, the default for the
+    /// name of the target.
     ///
     /// # Errors
     ///
     /// A message that names the field to change.
     pub fn parse(name: &str, spec: &OAuthIntegrationSpec) -> Result<Self, String> {
-        let token_lifetime = spec.token_lifetime.map(signed);
-        let renew_before = spec.renew_before.map(signed);
+        match &spec.provider_ref {
+            None => Self::parse_resolved(name, spec, spec, None),
+            Some(provider) => Err(format!("{provider} is not known")),
+        }
+    }
+
+    /// Parses the spec of an integration together with its provider.
+    ///
+    /// # Errors
+    ///
+    /// A message that names the field to change.
+    pub fn parse_with(name: &str, own: &OAuthIntegrationSpec, with: ProviderUse<'_>) -> Result<Self, String> {
+        let ProviderUse { provider, namespace, labels } = with;
+        let origin = &provider.origin;
+        let resolved = provider::resolve(own, provider)?;
+        let parsed = Self::parse_resolved(name, own, &resolved, Some(origin));
+        let usage =
+            Usage { namespace, labels, spec: &resolved, provider: &origin.reference, of_provider: &provider.spec };
+        let not_allowed = allow::check(&provider.allow, &usage).err();
+        // The field may be that of the provider.
+        parsed
+            .map(|parsed| Self { not_allowed, ..parsed })
+            .map_err(|message| format!("together with {}: {message}", origin.reference))
+    }
+
+    /// `own` is the spec of the integration, and `spec` the one with the fields of its provider.
+    fn parse_resolved(
+        name: &str,
+        own: &OAuthIntegrationSpec,
+        spec: &OAuthIntegrationSpec,
+        provider: Option<&Origin>,
+    ) -> Result<Self, String> {
+        let token_lifetime = spec.shared.token_lifetime.map(signed);
+        let renew_before = spec.shared.renew_before.map(signed);
         if let (Some(lifetime), Some(before)) = (token_lifetime, renew_before)
             && before >= lifetime
         {
             return Err("spec.renewBefore must be shorter than spec.tokenLife".to_owned());
         }
         let grant = requests::grant_request(spec)?;
-        let refresh_first = spec.renewal.strategy == Some(RenewalStrategy::RefreshToken) && !grant.grant.is_refresh();
-        let (token_request, renewal) = match &spec.renewal.fallback {
+        let refresh_first =
+            spec.shared.renewal.strategy == Some(RenewalStrategy::RefreshToken) && !grant.grant.is_refresh();
+        let (token_request, renewal) = match &spec.shared.renewal.fallback {
             _ if refresh_first => (requests::refresh_request(&grant, spec)?, Renewal::RefreshFirst(grant)),
             Some(fallback) => {
                 let fallback = requests::fallback_request(&grant, spec, fallback)?;
@@ -92,21 +142,22 @@ impl ValidatedSpec {
             None => (grant, Renewal::Grant),
         };
         for request in [Some(&token_request), renewal.fallback()].into_iter().flatten() {
-            requests::check_query(request, spec.request.secrets_in_query)?;
+            requests::check_query(request, spec.shared.request.secrets_in_query)?;
         }
-        let secret_name = spec.credentials.as_ref().map(|credentials| credentials.secret_name.clone());
+        let credentials = sources::collect(own, spec, provider, &token_request, &renewal);
         Ok(Self {
-            credentials_name: secret_name.unwrap_or_else(|| token_request.endpoint.origin()),
-            credentials: sources::collect(spec, &token_request, &renewal),
+            credentials_name: credentials.identity().unwrap_or_else(|| token_request.endpoint.origin()),
+            credentials,
             token_request,
             renewal,
             token_lifetime,
-            renewal_time: RenewalTime { before: renew_before, max_jitter: spec.renewal.jitter.map(signed) },
+            renewal_time: RenewalTime { before: renew_before, max_jitter: spec.shared.renewal.jitter.map(signed) },
             template: SecretTemplate::new(name, spec)?,
             revocation: revocation(spec)?,
             spec_hash: spec_hash(spec),
-            binding: binding::binding(spec),
+            binding: binding::binding(spec, provider),
             connection_settings: connection_settings::fingerprint(spec),
+            not_allowed: None,
         })
     }
 
@@ -114,8 +165,15 @@ impl ValidatedSpec {
     #[must_use]
     pub fn host_key(&self, namespace: &str) -> Option<HostKey> {
         let settings = self.connection_settings.clone();
-        let settings = settings.map(|fingerprint| PrivateSettings { namespace: namespace.to_owned(), fingerprint });
+        let owner = self.cache_owner(namespace);
+        let settings = settings.map(|fingerprint| PrivateSettings { namespace: owner, fingerprint });
         Some(HostKey::new(self.token_request.endpoint.known()?, settings))
+    }
+
+    /// Whose connections and cached metadata are used, for an integration in `namespace`.
+    #[must_use]
+    pub fn cache_owner(&self, namespace: &str) -> String {
+        self.credentials.provider.as_ref().map_or_else(|| namespace.to_owned(), Origin::cache_owner)
     }
 
     /// The maximum duration of one attempt, including its fallback.
@@ -148,7 +206,7 @@ impl ValidatedSpec {
 }
 
 fn revocation(spec: &OAuthIntegrationSpec) -> Result<Option<RevocationPolicy>, String> {
-    let Some(revocation) = &spec.revocation else { return Ok(None) };
+    let Some(revocation) = &spec.shared.revocation else { return Ok(None) };
     let revocation::Revocation { endpoint, format, after_renewal, on_deletion } = revocation;
     if *on_deletion && spec.target.deletion_policy == Some(DeletionPolicy::Retain) {
         return Err(
@@ -163,7 +221,7 @@ fn revocation(spec: &OAuthIntegrationSpec) -> Result<Option<RevocationPolicy>, S
         );
     }
     let after_renewal = after_renewal.map(Duration::from);
-    let lifetime = spec.service_account_token.as_ref().map(sources::lifetime);
+    let lifetime = spec.shared.service_account_token.as_ref().map(sources::lifetime);
     if let (Some(after), Some(lifetime)) = (after_renewal, lifetime)
         && after >= lifetime
     {
@@ -172,7 +230,7 @@ fn revocation(spec: &OAuthIntegrationSpec) -> Result<Option<RevocationPolicy>, S
         ));
     }
     let endpoint = endpoint.as_deref().map(|text| parse_http_url("spec.revocation.endpoint", text)).transpose()?;
-    if endpoint.is_none() && spec.issuer.is_none() {
+    if endpoint.is_none() && spec.shared.issuer.is_none() {
         return Err("spec.revocation.endpoint is required unless spec.issuer is set".to_owned());
     }
     let foreign_origin = binding::foreign_revocation(spec);

@@ -58,7 +58,7 @@ impl SecretTemplate {
     pub fn new(integration: &str, spec: &OAuthIntegrationSpec) -> Result<Self, String> {
         let target = &spec.target;
         let mut keys = target.keys.clone();
-        if spec.dpop.is_some() {
+        if spec.shared.dpop.is_some() {
             keys.dpop_key.get_or_insert_with(|| DPOP_KEY.to_owned());
         } else {
             keys.dpop_key = None;
@@ -67,9 +67,9 @@ impl SecretTemplate {
         let mut looks = json!({
             "labels": target.labels,
             "annotations": target.annotations,
-            "renewBefore": spec.renew_before,
+            "renewBefore": spec.shared.renew_before,
         });
-        if let Some(jitter) = spec.renewal.jitter {
+        if let Some(jitter) = spec.shared.renewal.jitter {
             looks["jitter"] = json!(jitter);
         }
         if retained {

@@ -22,6 +22,7 @@ mod import;
 mod leader_election;
 mod migration;
 mod notes;
+mod oauth_providers;
 mod packaging;
 mod protected_resource;
 mod providers;

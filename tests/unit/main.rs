@@ -20,6 +20,7 @@ mod name_resolution;
 mod oauth;
 mod pages;
 mod project;
+mod providers;
 mod reading;
 mod slots;
 mod target_policy;

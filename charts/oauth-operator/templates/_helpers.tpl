@@ -47,6 +47,15 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 {{- end }}
 
+{{- /* Whether ClusterOAuthProviders are used. Default: if all namespaces are watched, because it needs cluster-wide rights. */}}
+{{- define "oauth-operator.clusterProviders" -}}
+{{- if kindIs "invalid" .Values.clusterProviders.enabled }}
+{{- empty .Values.watchNamespaces }}
+{{- else }}
+{{- .Values.clusterProviders.enabled }}
+{{- end }}
+{{- end }}
+
 {{- define "oauth-operator.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create }}
 {{- default (include "oauth-operator.fullname" .) .Values.serviceAccount.name }}

@@ -42,7 +42,11 @@ fn spec_of(name: &str, manifests: &Manifests) -> Result<ValidatedSpec, String> {
     let other = other.ok_or_else(|| {
         format!("OAuthIntegration {name}, whose token is needed, is not in the given files: pass its manifest too")
     })?;
-    ValidatedSpec::parse(name, &other.spec)
+    let spec = manifests.spec_of(other).map_err(|(_, message)| message)?;
+    match spec.not_allowed {
+        Some(message) => Err(message),
+        None => Ok(spec),
+    }
 }
 
 fn restrict(
@@ -51,11 +55,9 @@ fn restrict(
     spec: &ValidatedSpec,
     manifests: &Manifests,
 ) -> Result<(), String> {
-    let owner = spec.credentials.secret_name.as_deref();
-    let owner = owner.and_then(|owner| Some((owner, manifests.secrets.get(owner)?)));
-    let owners: Vec<_> = owner
-        .map(|(name, secret)| (format!("Secret {name}"), Some(name), secret.metadata.clone()))
-        .into_iter()
-        .collect();
+    let names = [&spec.credentials.secret_name, &spec.credentials.user_secret_name].into_iter().flatten();
+    let found = names.filter_map(|name| Some((name.as_str(), manifests.secrets.get(name)?)));
+    let owners: Vec<_> =
+        found.map(|(name, secret)| (format!("Secret {name}"), Some(name), secret.metadata.clone())).collect();
     credentials::forward(values, integration, &owners, spec.credentials.chained.is_some())
 }

@@ -1,19 +1,26 @@
 //! `fetch --explain`: the structure of a response, and the result of each expression. Values are masked, because a
 //! response is secret.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use jsonata_core::value::JValue;
+use kube::ResourceExt;
+use serde::Serialize;
+use serde_json::{Map, Value};
 
+use crate::api::shared_spec::SharedSpec;
+use crate::api::spec::OAuthIntegration;
 use crate::oauth::expression::data::RESPONSE;
 use crate::oauth::expression::document;
 use crate::oauth::expression::jsonata::Expression;
 use crate::oauth::expression::protocol::EvaluationResult;
 use crate::oauth::expression::set::{DATA_FIELD, data_field};
-use crate::oauth::expression::value::Value;
+use crate::oauth::expression::value::Value as Evaluated;
 use crate::oauth::request::TokenRequest;
 use crate::oauth::response::evaluation::EvaluatedExpressions;
 use crate::oauth::response::raw::HttpResponse;
+use crate::spec::provider::Provider;
 
 /// Maximum depth of the structure that is shown.
 const DEPTH: usize = 8;
@@ -32,6 +39,35 @@ pub fn print(token_request: &TokenRequest, raw: &HttpResponse, evaluated: &Evalu
 pub fn print_data(key: &str, expression: &Expression, result: &EvaluationResult) {
     let yields = result.as_ref().map_or_else(ToString::to_string, described_result);
     eprintln!("# spec.{} ({}) yields {yields}", data_field(key), expression.text());
+}
+
+/// Which fields of a spec come from the provider, and which from the integration.
+#[must_use]
+pub(crate) fn sources(integration: &OAuthIntegration, provider: &Provider) -> String {
+    let defaults = members(&SharedSpec::default());
+    let given = |all: Map<String, Value>| {
+        let is_given = |(name, value): (String, Value)| (defaults.get(&name) != Some(&value)).then_some(name);
+        all.into_iter().filter_map(is_given).collect::<BTreeSet<_>>()
+    };
+    let own = given(members(&integration.spec));
+    let of_provider: BTreeSet<String> = given(members(&*provider.spec));
+    // In both, the credentials are those of the user and those of the client.
+    let from_provider = of_provider.iter().filter(|name| !own.contains(*name) || *name == "credentials");
+    let list = |names: Vec<&String>| names.into_iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    format!(
+        "# {} has these fields from {}: {}\n# and these of its own: {}\n",
+        integration.name_any(),
+        provider.origin.reference,
+        list(from_provider.collect()),
+        list(own.iter().collect())
+    )
+}
+
+fn members(spec: &impl Serialize) -> Map<String, Value> {
+    match serde_json::to_value(spec) {
+        Ok(Value::Object(members)) => members,
+        Ok(_) | Err(_) => Map::new(),
+    }
 }
 
 /// The text that is printed.
@@ -56,7 +92,7 @@ fn explained(token_request: &TokenRequest, raw: &HttpResponse, evaluated: &Evalu
         let is_unmasked = UNMASKED.contains(&field.as_str());
         let value = if is_unmasked { evaluated.get_public(expression) } else { evaluated.get(expression).cloned() };
         let yields = match value {
-            Ok(Value::Number(number)) if is_unmasked => format!("the number {number}"),
+            Ok(Evaluated::Number(number)) if is_unmasked => format!("the number {number}"),
             Ok(value) => described_result(&value),
             Err(error) => error.to_string(),
         };
@@ -68,16 +104,16 @@ fn explained(token_request: &TokenRequest, raw: &HttpResponse, evaluated: &Evalu
 }
 
 /// The result of an expression, masked.
-fn described_result(value: &Value) -> String {
+fn described_result(value: &Evaluated) -> String {
     match value {
-        Value::Nothing => "nothing".to_owned(),
-        Value::Null => "null".to_owned(),
-        Value::Bool(value) => format!("{value}"),
-        Value::Number(_) => "a number".to_owned(),
-        Value::Text(text) => masked(text),
-        Value::List(length, _) => format!("a list of {length} items"),
-        Value::Object(length, _) => format!("an object with {length} members"),
-        Value::Other => "something else".to_owned(),
+        Evaluated::Nothing => "nothing".to_owned(),
+        Evaluated::Null => "null".to_owned(),
+        Evaluated::Bool(value) => format!("{value}"),
+        Evaluated::Number(_) => "a number".to_owned(),
+        Evaluated::Text(text) => masked(text),
+        Evaluated::List(length, _) => format!("a list of {length} items"),
+        Evaluated::Object(length, _) => format!("an object with {length} members"),
+        Evaluated::Other => "something else".to_owned(),
     }
 }
 

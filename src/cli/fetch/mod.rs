@@ -40,6 +40,7 @@ use crate::oauth::error::RequestError;
 use crate::oauth::http::custom_ca::CustomCa;
 use crate::oauth::http::egress::EgressPolicy;
 use crate::oauth::lifetime::TokenTimes;
+use crate::spec::credentials::Secrets;
 use crate::spec::expiry::DeclaredExpiry;
 use crate::spec::validated::ValidatedSpec;
 use crate::spec::{advice, credentials};
@@ -168,6 +169,9 @@ const fn exit_code(class: FailureClass) -> u8 {
 
 async fn fetch(client: &Client, integration: &OAuthIntegration, manifests: &Manifests, settings: &Settings) -> Fetched {
     let observed = observed(integration, manifests, settings);
+    if let Some(provider) = manifests.provider_of(integration).filter(|_| settings.explains) {
+        eprint!("{}", explain::sources(integration, provider));
+    }
     let spec = match (plan(&observed), &observed.spec) {
         (Plan::Stall { reason, message }, _) => return RequestError::new(reason, message).into(),
         (_, Err(message)) => return RequestError::new(Reason::InvalidSpec, message.clone()).into(),
@@ -232,13 +236,13 @@ fn print_expiry(observed: &Observed, times: Option<TokenTimes>, settings: &Setti
 fn unspent_message(spec: &ValidatedSpec) -> String {
     format!(
         "the refresh token of Secret {} was not sent, because many servers accept it only once, and then the cluster needs the next one: use --spend-refresh-token --write FILE, and apply FILE",
-        spec.credentials_name
+        spec.credentials.secret_of(Credential::RefreshToken).unwrap_or_default()
     )
 }
 
 /// The credentials Secret with the new refresh token.
 fn with_token(spec: &ValidatedSpec, manifests: &Manifests, token: &SecretString) -> Option<Secret> {
-    let mut secret = manifests.secrets.get(spec.credentials.secret_name.as_ref()?)?.clone();
+    let mut secret = manifests.secrets.get(spec.credentials.secret_of(Credential::RefreshToken)?)?.clone();
     let field = spec.credentials.fields.iter().find(|field| field.credential == Credential::RefreshToken)?;
     let value = ByteString(token.expose_secret().as_bytes().to_vec());
     secret.data.get_or_insert_default().insert(field.key.clone(), value);
@@ -248,7 +252,11 @@ fn with_token(spec: &ValidatedSpec, manifests: &Manifests, token: &SecretString)
 /// The observation as in a cluster without a target Secret.
 fn observed(integration: &OAuthIntegration, manifests: &Manifests, settings: &Settings) -> Observed {
     let name = integration.name_any();
-    let spec = ValidatedSpec::parse(&name, &integration.spec).map(Arc::new);
+    let (spec, provider_not_found) = match manifests.spec_of(integration) {
+        Ok(spec) => (Ok(Arc::new(spec)), None),
+        Err((Reason::InvalidSpec, message)) => (Err(message), None),
+        Err((_, message)) => (Err(message.clone()), Some(message)),
+    };
     let credentials = match &spec {
         Ok(spec) => credentials_seen(spec, manifests),
         Err(_) => CredentialsState::NotRead(None),
@@ -257,7 +265,7 @@ fn observed(integration: &OAuthIntegration, manifests: &Manifests, settings: &Se
     let secret = secret_name.and_then(|name| manifests.secrets.get(name));
     let declared_expiry = secret.map(|secret| DeclaredExpiry::of(&secret.metadata));
     let target_not_allowed = spec.as_ref().ok().and_then(|spec| settings.targets.check(&spec.template).err());
-    let observed = Observed { target_not_allowed, ..Observed::new(integration, spec, now()) };
+    let observed = Observed { target_not_allowed, provider_not_found, ..Observed::new(integration, spec, now()) };
     let uid = if observed.uid.is_empty() { name } else { observed.uid };
     // The status in the file comes from a cluster, and does not apply here.
     let status = OAuthIntegrationStatus::default();
@@ -275,20 +283,18 @@ fn observed(integration: &OAuthIntegration, manifests: &Manifests, settings: &Se
 
 fn credentials_seen(spec: &ValidatedSpec, manifests: &Manifests) -> CredentialsState {
     let source = &spec.credentials;
-    let secret = source.secret_name.as_ref().map(|name| (name, manifests.secrets.get(name)));
-    let secret = match secret {
-        Some((name, None)) => {
-            return CredentialsState::Missing(format!(
-                "Secret {name} is not in the given files: pass its manifest too, or change spec.credentials.secretName"
-            ));
-        }
-        Some((_, found)) => found,
-        None => None,
-    };
-    let mut values = match credentials::resolve(source, secret) {
+    let names = [&source.secret_name, &source.user_secret_name];
+    if let Some(name) = names.into_iter().flatten().find(|name| !manifests.secrets.contains_key(*name)) {
+        return CredentialsState::Missing(format!(
+            "Secret {name} is not in the given files: pass its manifest too, or change spec.credentials.secretName"
+        ));
+    }
+    let [main, user] = names.map(|name| name.as_ref().and_then(|name| manifests.secrets.get(name)));
+    let mut values = match credentials::resolve(source, Secrets { main, user }) {
         Ok(values) => values,
         Err(unresolved) => return unresolved.into(),
     };
+    values.cache_owner = spec.cache_owner("");
     if spec.needs_refresh_token() && !values.has(Credential::RefreshToken) {
         return CredentialsState::Missing(credentials::missing_refresh_token_message(source));
     }

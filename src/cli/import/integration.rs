@@ -155,7 +155,7 @@ impl Integration {
             object["metadata"]["namespace"] = json!(meta.namespace);
         }
         self.documents.push(object);
-        if let (Some(secret), Some(url)) = (secret, spec.token_endpoint) {
+        if let (Some(secret), Some(url)) = (secret, spec.shared.token_endpoint) {
             let allowed = Url::parse(&url).map(|url| url[..url::Position::AfterPath].to_owned()).unwrap_or(url);
             self.notes
                 .push(format!("allow the endpoint: kubectl annotate secret {secret} {ALLOWED_ENDPOINTS}={allowed}"));

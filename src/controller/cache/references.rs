@@ -1,10 +1,11 @@
-//! An index of the Secrets that integrations reference.
+//! An index of the Secrets that integrations and providers reference.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::api::provider::{ProviderKind, ProviderRef};
 use crate::controller::cache::lock::lock;
 use crate::spec::expiry::DeclaredExpiry;
 use crate::target::annotations;
@@ -19,6 +20,20 @@ const TOKENS_OF: &str = "oauthintegration/";
 #[must_use]
 pub fn tokens_of(integration: &str) -> String {
     format!("{TOKENS_OF}{integration}")
+}
+
+/// The name under which a provider references its Secret, which no integration can have.
+#[must_use]
+pub fn provider(reference: &ProviderRef) -> String {
+    format!("{}/{}", reference.kind.as_str(), reference.name)
+}
+
+/// The provider that references a Secret under this name.
+#[must_use]
+pub fn as_provider(dependent: &str) -> Option<ProviderRef> {
+    let (kind, name) = dependent.split_once('/')?;
+    let kind = [ProviderKind::Namespaced, ProviderKind::Cluster].into_iter().find(|known| known.as_str() == kind)?;
+    Some(ProviderRef { kind, name: name.to_owned() })
 }
 
 fn is_token(name: &str) -> bool {

@@ -12,7 +12,9 @@ use crate::clock::now;
 use crate::controller::cache::references::SecretRef;
 use crate::controller::context::Context;
 use crate::controller::error::Error;
+use crate::controller::observe::provider;
 use crate::controller::observe::read_error::ReadError;
+use crate::controller::providers::store::ProviderKey;
 use crate::controller::queue::GuardedIntegration;
 use crate::kube_api::call;
 use crate::kube_api::call::{ApiError, with_timeout};
@@ -37,15 +39,28 @@ pub(crate) fn cycle(context: &Context, namespace: &str, integration: &OAuthInteg
 pub(crate) fn version(context: &Context, namespace: &str, of_secret: &str, token: &ChainedToken) -> String {
     let found = context.integrations.find(namespace, &token.from.integration);
     let other = found.as_deref().and_then(parsed);
-    let secret = other.and_then(|other| other.spec.credentials.as_ref()).map(|credentials| &credentials.secret_name);
-    let secret: Option<SecretRef> = secret.map(|name| (namespace.to_owned(), name.clone()));
-    let of_owner = secret.and_then(|secret| Some(context.secret_references.facts(&secret)?.version));
+    let secrets = other.map(|other| secrets_of(context, namespace, other)).unwrap_or_default();
+    // Any change makes this newer.
+    let of_owner = secrets.iter().filter_map(|secret| Some(context.secret_references.facts(secret)?.version)).max();
     let snapshot = other.and_then(|other| {
         let target = other.spec.target.secret_name.clone().unwrap_or_else(|| other.name_any());
         let known = context.targets.for_integration(namespace, &other.uid().unwrap_or_default());
         known.into_iter().find(|snapshot| snapshot.name == target)
     });
     chain::version(of_secret, snapshot.as_deref(), of_owner)
+}
+
+/// The Secrets with the credentials of an integration: its own, and that of its provider.
+fn secrets_of(context: &Context, namespace: &str, integration: &OAuthIntegration) -> Vec<SecretRef> {
+    let own = integration.spec.shared.credentials.as_ref();
+    let own = own.map(|credentials| (namespace.to_owned(), credentials.secret_name.clone()));
+    let provider = integration.spec.provider_ref.as_ref();
+    let watched = provider.and_then(|provider| context.providers.get(&ProviderKey::of(provider, namespace)));
+    let of_provider = watched.and_then(|watched| watched.provider.ok()).and_then(|provider| {
+        let secret = provider.spec.credentials.as_ref()?.secret_name.clone();
+        Some((provider.origin.namespace.clone(), secret))
+    });
+    own.into_iter().chain(of_provider).collect()
 }
 
 fn parsed(watched: &GuardedIntegration) -> Option<&OAuthIntegration> {
@@ -126,7 +141,7 @@ async fn load(
             "OAuthIntegration {name} does not exist in this namespace, or is not managed by this operator: create it, or name another one"
         )));
     };
-    let spec = ValidatedSpec::parse(name, &other.spec).map_err(|_| {
+    let spec = provider::parse(context, other).map_err(|_| {
         ReadError::dependency_missing(format!(
             "the spec of OAuthIntegration {name} is not valid: see its condition Ready"
         ))
@@ -168,15 +183,20 @@ async fn restrict(
     };
     let mut version = None;
     let mut owners: Vec<(String, Option<&str>, ObjectMeta)> = Vec::new();
-    if let Some(name) = &spec.credentials.secret_name {
+    let namespace = secrets.namespace().unwrap_or_default();
+    let of_client = spec.credentials.namespace(namespace);
+    let of_client = spec.credentials.secret_name.as_deref().map(|name| (of_client, name));
+    let of_user = spec.credentials.user_secret_name.as_deref().map(|name| (namespace, name));
+    for (namespace, name) in of_client.into_iter().chain(of_user) {
+        let secrets = Api::<Secret>::namespaced(context.client.clone(), namespace);
         let found = with_timeout(secrets.get_metadata_opt(name)).await.map_err(|error| unavailable(name, error))?;
         let meta = found.ok_or_else(missing)?.metadata;
-        version = Some(annotations::version(&meta));
+        version = version.max(Some(annotations::version(&meta)));
         owners.push((format!("Secret {name}"), Some(name), meta));
     }
     if let Some(account) = &spec.credentials.service_account {
-        let accounts =
-            Api::<ServiceAccount>::namespaced(context.client.clone(), secrets.namespace().unwrap_or_default());
+        let namespace = if account.of_provider { spec.credentials.namespace(namespace) } else { namespace };
+        let accounts = Api::<ServiceAccount>::namespaced(context.client.clone(), namespace);
         let found = with_timeout(accounts.get_metadata_opt(&account.name)).await;
         let found = found.map_err(|error| unavailable(&account.name, error))?;
         owners.push((format!("ServiceAccount {}", account.name), None, found.ok_or_else(missing)?.metadata));

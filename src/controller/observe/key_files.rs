@@ -1,14 +1,14 @@
 //! The credentials of a Secret, resolved in another thread if keys are derived from passphrases: that takes up to 15 ms, and
 //! a tenant chooses how often.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Secret;
-
-use crate::kube_api::call;
+use crate::controller::providers::secrets::SharedSecret;
 use crate::limiter::fair_queue::FairQueue;
 use crate::oauth::credentials::Credentials;
 use crate::spec::credentials;
+use crate::spec::credentials::Secrets;
 use crate::spec::secret_values::Unresolved;
 use crate::spec::sources::CredentialsSource;
 
@@ -21,7 +21,22 @@ pub(crate) fn queue() -> FairQueue {
     FairQueue::new(AT_ONCE, AT_ONCE)
 }
 
-/// Resolves the values of a Secret, and wipes it.
+/// The Secrets with the values.
+#[derive(Default)]
+pub(crate) struct Given {
+    /// That of the client, and without a provider also of the user.
+    pub(crate) main: Option<Arc<SharedSecret>>,
+    /// That of the user, if the client belongs to a provider.
+    pub(crate) user: Option<Arc<SharedSecret>>,
+}
+
+impl Given {
+    fn secrets(&self) -> Secrets<'_> {
+        Secrets { main: self.main.as_ref().map(|main| &main.0), user: self.user.as_ref().map(|user| &user.0) }
+    }
+}
+
+/// Resolves the values of the Secrets, which are wiped when they are dropped.
 ///
 /// # Errors
 ///
@@ -30,22 +45,16 @@ pub(super) async fn resolve(
     queue: &FairQueue,
     namespace: &str,
     source: &CredentialsSource,
-    secret: Option<Secret>,
+    given: Given,
 ) -> Result<Credentials, Unresolved> {
-    let source = source.clone();
-    if !credentials::derives_keys(&source, secret.as_ref()) {
-        return resolve_now(&source, secret);
+    if !credentials::derives_keys(source, given.secrets().main) {
+        return credentials::resolve(source, given.secrets());
     }
+    let source = source.clone();
     let aborted = || Unresolved::Invalid("the private key could not be decrypted: please report this".to_owned());
     // Each turn takes milliseconds, so the wait is short.
     let _turn = queue.turn(namespace, Duration::MAX).await.ok_or_else(aborted)?;
-    tokio::task::spawn_blocking(move || resolve_now(&source, secret)).await.map_err(|_| aborted())?
-}
-
-fn resolve_now(source: &CredentialsSource, mut secret: Option<Secret>) -> Result<Credentials, Unresolved> {
-    let values = credentials::resolve(source, secret.as_ref());
-    secret.iter_mut().for_each(call::wipe);
-    values
+    tokio::task::spawn_blocking(move || credentials::resolve(&source, given.secrets())).await.map_err(|_| aborted())?
 }
 
 #[cfg(test)]
@@ -54,6 +63,7 @@ mod tests {
     use std::sync::mpsc;
 
     use k8s_openapi::ByteString;
+    use k8s_openapi::api::core::v1::Secret;
 
     use super::*;
     use crate::oauth::credentials::Credential;
@@ -63,10 +73,16 @@ mod tests {
     const ENCRYPTED: &str = include_str!("../../../fuzz/corpus/key_files/encrypted_pem");
 
     fn source() -> CredentialsSource {
-        let field =
-            |credential: Credential| CredentialRef { credential, key: credential.key().to_owned(), required: true };
+        let field = |credential: Credential| CredentialRef {
+            credential,
+            key: credential.key().to_owned(),
+            required: true,
+            of_user: false,
+        };
         CredentialsSource {
             secret_name: Some("credentials".to_owned()),
+            provider: None,
+            user_secret_name: None,
             fields: vec![field(Credential::PrivateKey), field(Credential::PrivateKeyPassphrase)],
             parameter_keys: vec![],
             header_keys: vec![],
@@ -78,10 +94,11 @@ mod tests {
         }
     }
 
-    fn secret(key: &str) -> Secret {
+    fn secret(key: &str) -> Given {
         let values = [(Credential::PrivateKey, key), (Credential::PrivateKeyPassphrase, "word")];
         let data = values.map(|(credential, value)| (credential.key().to_owned(), ByteString(value.into())));
-        Secret { data: Some(data.into()), ..Secret::default() }
+        let secret = Secret { data: Some(data.into()), ..Secret::default() };
+        Given { main: Some(Arc::new(SharedSecret(secret))), user: None }
     }
 
     #[test]
@@ -92,14 +109,14 @@ mod tests {
         let (queue, source) = (queue(), source());
         runtime.block_on(async {
             let blocked = tokio::task::spawn_blocking(move || occupied.recv());
-            let mallory = || Box::pin(resolve(&queue, "mallory", &source, Some(secret(ENCRYPTED))));
+            let mallory = || Box::pin(resolve(&queue, "mallory", &source, secret(ENCRYPTED)));
             let mut attack = [mallory(), mallory(), mallory()];
             for one in &mut attack {
                 assert!(futures::poll!(one).is_pending(), "derived in the main thread");
             }
-            let mut bob = Box::pin(resolve(&queue, "bob", &source, Some(secret(ENCRYPTED))));
+            let mut bob = Box::pin(resolve(&queue, "bob", &source, secret(ENCRYPTED)));
             assert!(futures::poll!(&mut bob).is_pending(), "derived in the main thread");
-            let mut plain = Box::pin(resolve(&queue, "carol", &source, Some(secret("not encrypted"))));
+            let mut plain = Box::pin(resolve(&queue, "carol", &source, secret("not encrypted")));
             assert!(futures::poll!(&mut plain).is_ready(), "what is not encrypted does not wait");
             assert_eq!((queue.pending("mallory"), queue.pending("bob"), queue.pending("carol")), (3, 1, 0));
             release.send(()).expect("the blocking thread waits");

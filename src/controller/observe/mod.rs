@@ -14,6 +14,7 @@
 pub(crate) mod admission;
 pub(crate) mod chains;
 pub(crate) mod key_files;
+pub(crate) mod provider;
 pub(crate) mod read_error;
 pub(crate) mod secrets;
 pub(crate) mod target;
@@ -31,6 +32,7 @@ use crate::controller::checks::Checked;
 use crate::controller::context::Context;
 use crate::controller::error::Error;
 use crate::controller::observe::admission::Reserved;
+use crate::controller::observe::provider::Unresolved;
 use crate::controller::observe::secrets::Purpose;
 use crate::decision::backoff;
 use crate::decision::observed::{Conflict, CredentialsState, Observed, TargetState};
@@ -117,7 +119,11 @@ async fn read_missing(context: &Context, integration: &OAuthIntegration, observe
 /// The observation from the cache.
 fn observe_cached(context: &Context, integration: &OAuthIntegration) -> Observed {
     let namespace = integration.namespace().unwrap_or_default();
-    let spec = ValidatedSpec::parse(&integration.name_any(), &integration.spec).map(Arc::new);
+    let (spec, provider_not_found) = match provider::parse(context, integration) {
+        Err(Unresolved::ProviderNotFound(message)) => (Err(message.clone()), Some(message)),
+        Err(Unresolved::Invalid(message)) => (Err(message), None),
+        Ok(spec) => (Ok(Arc::new(spec)), None),
+    };
     let observed = Observed::new(integration, spec, now());
     let uid = observed.uid.clone();
     let spec = observed.spec.and_then(|spec| match context.checks.seen(&uid, &spec.token_request) {
@@ -140,6 +146,7 @@ fn observe_cached(context: &Context, integration: &OAuthIntegration) -> Observed
     let restart_interval =
         context.restarts.as_ref().and_then(|restarts| restarts.workloads.longest_interval(&namespace, wanted));
     Observed {
+        provider_not_found,
         dependency_cycle: chains::cycle(context, &namespace, integration),
         target_not_allowed: spec.as_ref().ok().and_then(|spec| context.target_policy.check(&spec.template).err()),
         credentials: CredentialsState::NotRead(version),
@@ -181,18 +188,29 @@ fn known_credentials(
     namespace: &str,
     spec: &ValidatedSpec,
 ) -> (Option<String>, Option<DeclaredExpiry>) {
-    let (version, expiry) = match spec.credentials.secret_name.clone() {
-        Some(name) => {
-            let facts = context.secret_references.facts(&(namespace.to_owned(), name));
-            (facts.map(|facts| facts.version.to_string()), facts.map(|facts| facts.expiry))
+    let (version, expiry) =
+        facts(context, spec.credentials.namespace(namespace), spec.credentials.secret_name.as_ref());
+    let (version, expiry) = match (&spec.credentials.provider, &spec.credentials.user_secret_name) {
+        (None, _) => (version, expiry),
+        // The expiry of the provider's credentials is reported there.
+        (Some(_), None) => (version, Some(DeclaredExpiry::None)),
+        (Some(_), user @ Some(_)) => {
+            let (of_user, expiry) = facts(context, namespace, user.as_ref());
+            let versions = version.zip(of_user);
+            (versions.map(|(version, of_user)| secrets::both_versions(&version, &of_user)), expiry)
         }
-        None => (Some(secrets::NO_SECRET.to_owned()), Some(DeclaredExpiry::None)),
     };
     let with_token = |version: String| match &spec.credentials.chained {
         Some(token) => chains::version(context, namespace, &version, token),
         None => version,
     };
     (version.map(with_token), expiry)
+}
+
+fn facts(context: &Context, namespace: &str, secret: Option<&String>) -> (Option<String>, Option<DeclaredExpiry>) {
+    let Some(name) = secret else { return (Some(secrets::NO_SECRET.to_owned()), Some(DeclaredExpiry::None)) };
+    let facts = context.secret_references.facts(&(namespace.to_owned(), name.clone()));
+    (facts.map(|facts| facts.version.to_string()), facts.map(|facts| facts.expiry))
 }
 
 /// Whether a pending write is still current: another replica may have written a newer token.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Api;
 use kube::api::PostParams;
 use kube::core::Status;
-use kube::{Api, ResourceExt};
 use secrecy::SecretString;
 
 use crate::api::connection::{CaBundle, CaBundleKind};
@@ -16,13 +16,17 @@ use crate::controller::context::Context;
 use crate::controller::error::Error;
 use crate::controller::observe::chains;
 use crate::controller::observe::key_files;
+use crate::controller::observe::key_files::Given;
 use crate::controller::observe::read_error::ReadError;
+use crate::controller::providers::secrets::SharedSecret;
 use crate::decision::observed::CredentialsState;
 use crate::kube_api::call;
 use crate::kube_api::call::{ApiError, with_timeout};
 use crate::oauth::credentials::Credentials;
 use crate::oauth::http::custom_ca::CustomCa;
 use crate::spec::advice;
+use crate::spec::provider::Origin;
+use crate::spec::sources::CredentialsSource;
 use crate::spec::validated::ValidatedSpec;
 use crate::spec::{credentials, sources};
 
@@ -64,20 +68,17 @@ async fn read_all(
 ) -> Result<(Credentials, String), ReadError> {
     let source = &spec.credentials;
     let namespace = secrets.namespace().unwrap_or_default();
-    let (secret, version) = match &source.secret_name {
-        Some(name) => {
-            let (secret, version) = read_secret(context, secrets, name).await?;
-            (Some(secret), version)
-        }
-        None => (None, NO_SECRET.to_owned()),
-    };
-    let values = key_files::resolve(&context.key_derivation, namespace, source, secret).await;
+    let (given, version) = read_secrets(context, secrets, source).await?;
+    let values = key_files::resolve(&context.key_derivation, namespace, source, given).await;
     let mut values = values.map_err(|unresolved| ReadError::Unavailable(unresolved.into()))?;
     namespace.clone_into(&mut values.tenant);
+    values.cache_owner = spec.cache_owner(namespace);
     if let Some(bundle) = &source.ca_bundle {
-        values.ca_bundle = Some(read_ca_bundle(context, secrets, namespace, bundle).await?);
+        let of_provider = Api::namespaced(context.client.clone(), source.namespace(namespace));
+        values.ca_bundle = Some(read_ca_bundle(context, &of_provider, &values.cache_owner, bundle).await?);
     }
     if let Some(account) = &source.service_account {
+        let namespace = if account.of_provider { source.namespace(namespace) } else { namespace };
         let (token, meta) = request_token(context, namespace, account).await?;
         values.service_account_token = Some(token);
         let name = format!("ServiceAccount {}", account.name);
@@ -93,14 +94,64 @@ async fn read_all(
     }
 }
 
-async fn read_secret(context: &Context, secrets: &Api<Secret>, name: &str) -> Result<(Secret, String), ReadError> {
-    match with_timeout(secrets.get_opt(name)).await {
+/// The version of the credentials in two Secrets. The `+` separates the parts of the version of a chain.
+pub(crate) fn both_versions(of_client: &str, of_user: &str) -> String {
+    format!("{of_client},{of_user}")
+}
+
+/// Reads the Secret of the integration, or those of its provider and of its user.
+async fn read_secrets(
+    context: &Context,
+    secrets: &Api<Secret>,
+    source: &CredentialsSource,
+) -> Result<(Given, String), ReadError> {
+    let none = || (None, NO_SECRET.to_owned());
+    let Some(provider) = &source.provider else {
+        let (main, version) = match &source.secret_name {
+            Some(name) => {
+                read_secret(context, secrets, name, None).await.map(|(secret, version)| (Some(secret), version))?
+            }
+            None => none(),
+        };
+        return Ok((Given { main, user: None }, version));
+    };
+    let of_provider = Api::<Secret>::namespaced(context.client.clone(), &provider.namespace);
+    let (main, version) = match &source.secret_name {
+        Some(name) => {
+            let (secret, version) = read_secret(context, &of_provider, name, Some(provider)).await?;
+            (Some(secret), version)
+        }
+        None => none(),
+    };
+    let Some(user) = &source.user_secret_name else { return Ok((Given { main, user: None }, version)) };
+    let (user, of_user) = read_secret(context, secrets, user, None).await?;
+    Ok((Given { main, user: Some(user) }, both_versions(&version, &of_user)))
+}
+
+/// Reads one Secret; that of a provider once for all integrations that are renewed together.
+async fn read_secret(
+    context: &Context,
+    secrets: &Api<Secret>,
+    name: &str,
+    provider: Option<&Origin>,
+) -> Result<(Arc<SharedSecret>, String), ReadError> {
+    let key = (secrets.namespace().unwrap_or_default().to_owned(), name.to_owned());
+    let found = if provider.is_some() {
+        let known = || context.secret_references.facts(&key).map(|facts| facts.version);
+        context.provider_secrets.get(secrets, name, known).await
+    } else {
+        with_timeout(secrets.get_opt(name)).await.map(|found| found.map(|secret| Arc::new(SharedSecret(secret))))
+    };
+    match found {
         Ok(Some(secret)) => {
-            let facts = SecretFacts::of(&secret.metadata);
-            context.secret_references.record_read(&(secret.namespace().unwrap_or_default(), name.to_owned()), facts);
+            let facts = SecretFacts::of(&secret.0.metadata);
+            context.secret_references.record_read(&key, facts);
             Ok((secret, facts.version.to_string()))
         }
-        Ok(None) => Err(ReadError::missing(credentials::missing_secret_message(name))),
+        Ok(None) => Err(ReadError::missing(match provider {
+            None => credentials::missing_secret_message(name),
+            Some(provider) => credentials::missing_provider_secret_message(name, provider),
+        })),
         Err(error) if is_forbidden(&error) => Err(ReadError::denied(format!(
             "the operator is not allowed to read Secret {name}: grant its ServiceAccount the permission to get it"
         ))),
@@ -116,7 +167,7 @@ async fn read_secret(context: &Context, secrets: &Api<Secret>, name: &str) -> Re
 async fn read_ca_bundle(
     context: &Context,
     secrets: &Api<Secret>,
-    namespace: &str,
+    cache_owner: &str,
     bundle: &CaBundle,
 ) -> Result<CustomCa, ReadError> {
     let CaBundle { kind, name, key } = bundle;
@@ -130,6 +181,7 @@ async fn read_ca_bundle(
             })
         }),
         CaBundleKind::ConfigMap => {
+            let namespace = secrets.namespace().unwrap_or_default();
             let config_maps = Api::<ConfigMap>::namespaced(context.client.clone(), namespace);
             let found = with_timeout(config_maps.get_opt(name)).await;
             found.map(|found| found.map(|config_map| config_map.data.as_ref().and_then(|data| data.get(key)).cloned()))
@@ -138,7 +190,7 @@ async fn read_ca_bundle(
     match found {
         Ok(Some(Some(pem))) => {
             let ca = CustomCa::from(pem);
-            let checked = context.oauth_client.check_ca_bundle(namespace, &ca).await;
+            let checked = context.oauth_client.check_ca_bundle(cache_owner, &ca).await;
             checked.map_err(|error| ReadError::dependency_missing(advice::explain(error).message))?;
             Ok(ca)
         }
@@ -165,7 +217,7 @@ async fn request_token(
     namespace: &str,
     account: &sources::ServiceAccount,
 ) -> Result<(SecretString, ObjectMeta), ReadError> {
-    let sources::ServiceAccount { name, audience, lifetime } = account;
+    let sources::ServiceAccount { name, audience, lifetime, of_provider: _ } = account;
     let accounts = Api::<ServiceAccount>::namespaced(context.client.clone(), namespace);
     let request = |audiences: Vec<String>| TokenRequest {
         spec: TokenRequestSpec {

@@ -16,6 +16,7 @@ pub(crate) mod share;
 
 use std::collections::{HashMap, HashSet};
 use std::future;
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ use crate::controller::cache::references;
 use crate::controller::cache::references::{SecretFacts, SecretRef};
 use crate::controller::cache::targets::Relist;
 use crate::controller::context::Context;
+use crate::controller::providers::store::ProviderKey;
 use crate::controller::queue::{GuardedIntegration, Request};
 use crate::controller::watches::restart::{after, api, with_backoff};
 use crate::controller::watches::share::Shares;
@@ -75,7 +77,7 @@ pub fn reconcile_requests(
     let ours = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
     let targets = targets(context, scope, ours, targets_name);
     let others = watcher::Config::default().labels(&format!("{MANAGED_BY}!={MANAGER}"));
-    let credentials = credentials(context, scope, others, credentials_name);
+    let credentials = credentials_with(context, scope, others, credentials_name);
     // The integrations are listed first, because they determine which Secrets are relevant. Sequential lists also
     // need less memory.
     let targets = after(context, first, targets);
@@ -178,12 +180,22 @@ fn track(context: &Context, watched: &GuardedIntegration) {
     context.secret_references.begin(&watched.namespace().unwrap_or_default(), &uid);
     let DeserializeGuard(Ok(integration)) = watched else { return };
     let name = integration.name_any();
+    let namespace = integration.namespace().unwrap_or_default();
+    let provider = integration.spec.provider_ref.as_ref().map(|provider| ProviderKey::of(provider, &namespace));
+    set_provider(context, &namespace, &name, provider);
     let target = integration.spec.target.secret_name.clone().unwrap_or_else(|| name.clone());
     let refresh_token = integration.spec.target.refresh_token_secret_name.clone();
-    let credentials = integration.spec.credentials.as_ref().map(|credentials| credentials.secret_name.clone());
+    let credentials = integration.spec.shared.credentials.as_ref().map(|credentials| credentials.secret_name.clone());
     let tokens = chain::dependency(&integration.spec).map(references::tokens_of);
     let names = credentials.into_iter().chain([target]).chain(refresh_token).chain(tokens).collect();
-    context.secret_references.set_references(&integration.namespace().unwrap_or_default(), &name, names);
+    context.secret_references.set_references(&namespace, &name, names);
+}
+
+/// Records the provider of an integration. The status of a provider contains how many there are.
+fn set_provider(context: &Context, namespace: &str, name: &str, provider: Option<ProviderKey>) {
+    for changed in context.providers.set_user((namespace.to_owned(), name.to_owned()), provider) {
+        context.provider_checks.request(&changed);
+    }
 }
 
 fn untrack(context: &Context, watched: &GuardedIntegration) {
@@ -192,6 +204,7 @@ fn untrack(context: &Context, watched: &GuardedIntegration) {
         &watched.name_any(),
         HashSet::new(),
     );
+    set_provider(context, &watched.namespace().unwrap_or_default(), &watched.name_any(), None);
     let uid = watched.uid().unwrap_or_default();
     context.shares.forget(watched);
     context.secret_references.end(&watched.namespace().unwrap_or_default(), &uid);
@@ -269,12 +282,31 @@ fn record_target(context: &Context, snapshot: &TargetSnapshot) {
 fn affected_integrations(context: &Context, snapshot: &TargetSnapshot, expiry: DeclaredExpiry) -> Vec<Request> {
     let secret: SecretRef = (snapshot.namespace.clone(), snapshot.name.clone());
     let facts = SecretFacts { version: snapshot.version, expiry };
-    let mut names = context.secret_references.record_watched(&secret, Some(facts));
+    let names = context.secret_references.record_watched(&secret, Some(facts));
+    let mut names = without_providers(context, &secret.0, names);
     names.extend(snapshot.owner.as_ref().map(|(owner, _)| owner.clone()));
     names.extend(dependents_of(context, &snapshot.namespace, &names));
     names.sort();
     names.dedup();
     names.into_iter().map(|name| request(&snapshot.namespace, &name)).collect()
+}
+
+/// The integrations among those that reference a Secret. A provider is checked, and the integrations that use it, in
+/// whatever namespace, are triggered.
+fn without_providers(context: &Context, namespace: &str, mut dependents: Vec<String>) -> Vec<String> {
+    dependents.retain(|name| {
+        let Some(provider) = references::as_provider(name) else { return true };
+        let key = ProviderKey::of(&provider, namespace);
+        context.provider_checks.request(&key);
+        for (namespace, name) in context.providers.users(&key) {
+            for dependent in dependents_of(context, &namespace, slice::from_ref(&name)) {
+                context.triggers.one(&namespace, &dependent);
+            }
+            context.triggers.one(&namespace, &name);
+        }
+        false
+    });
+    dependents
 }
 
 /// The integrations that need the tokens of these.
@@ -287,7 +319,16 @@ pub(crate) fn request(namespace: &str, name: &str) -> Request {
     Request::from(ObjectRef::<GuardedIntegration>::new(name).within(namespace))
 }
 
-fn credentials(
+/// Watches the Secrets in a namespace that integrations and providers name.
+pub(crate) fn credentials(
+    context: &Arc<Context>,
+    scope: Option<&str>,
+    name: String,
+) -> BoxStream<'static, Result<Request, watcher::Error>> {
+    credentials_with(context, scope, watcher::Config::default(), name)
+}
+
+fn credentials_with(
     context: &Arc<Context>,
     scope: Option<&str>,
     config: watcher::Config,
@@ -326,7 +367,8 @@ fn credentials(
                 }
             };
             let reconcile_requests = seen.into_iter().flat_map(|(secret, facts)| {
-                let mut names = context.secret_references.record_watched(&secret, facts);
+                let names = context.secret_references.record_watched(&secret, facts);
+                let mut names = without_providers(&context, &secret.0, names);
                 // The annotation of the Secret also restricts where the tokens of its integrations may be sent.
                 names.extend(dependents_of(&context, &secret.0, &names));
                 names.into_iter().map(move |name| request(&secret.0, &name))
@@ -340,7 +382,8 @@ fn credentials(
 /// `kubectl delete --filename` deletes the Secret before the integration: a warning would be noise.
 async fn reconcile_dependents_later(context: Arc<Context>, secret: SecretRef) {
     tokio::time::sleep(DELETION_GRACE).await;
-    for name in context.secret_references.end_deletion(&secret) {
+    let names = context.secret_references.end_deletion(&secret);
+    for name in without_providers(&context, &secret.0, names) {
         context.triggers.one(&secret.0, &name);
     }
 }

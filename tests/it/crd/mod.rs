@@ -1,5 +1,6 @@
 //! Guarantee: the API server rejects invalid specs with a message that explains what to change.
 
+mod providers;
 mod rules;
 
 use kube::api::{Patch, PatchParams};
@@ -18,12 +19,21 @@ fn schema() -> Value {
 
 #[test]
 fn the_crd_files_are_up_to_date() {
-    let printed = std::process::Command::new(test_support::operator::binary()).arg("crd").output().expect("the binary");
-    let printed = String::from_utf8_lossy(&printed.stdout).into_owned();
-    for file in ["crds/oauthintegrations.yaml", "charts/oauth-operator/files/oauthintegrations.yaml"] {
-        let stored = std::fs::read_to_string(tools::root().join(file)).expect("the CRD's file");
-        assert!(stored == printed, "{file} does not match the code: run `make crds`");
+    let print = |arguments: &[&str]| {
+        let command = std::process::Command::new(test_support::operator::binary()).arg("crd").args(arguments).output();
+        String::from_utf8_lossy(&command.expect("the binary").stdout).into_owned()
+    };
+    let mut all = Vec::new();
+    for name in ["oauthintegrations", "oauthproviders", "clusteroauthproviders"] {
+        let printed = print(&[name]);
+        for folder in ["crds", "charts/oauth-operator/files"] {
+            let file = format!("{folder}/{name}.yaml");
+            let stored = std::fs::read_to_string(tools::root().join(&file)).expect("the CRD's file");
+            assert!(stored == printed, "{file} does not match the code: run `make crds`");
+        }
+        all.push(printed);
     }
+    assert_eq!(print(&[]), all.join("---\n"));
 }
 
 /// Calls `visit` with this schema and every schema below it, with their paths.

@@ -369,16 +369,142 @@ pub const RULES: &[Rule] = &[
         rejected: || pairs_of_equal_keys(),
     },
     Rule {
-        message: "tokenEndpoint, issuer or protectedResource is required",
+        message: "tokenEndpoint, issuer, protectedResource or providerRef is required",
         accepted: || {
             vec![
                 json!({"tokenEndpoint": null, "issuer": "https://login.example.com"}),
                 by_resource(&json!({})),
                 by_resource(&json!({"issuer": "https://login.example.com"})),
                 self_signed(&json!({})),
+                by_provider(&json!({})),
             ]
         },
         rejected: || vec![json!({"tokenEndpoint": null})],
+    },
+    Rule {
+        message: "providerRef.name must be the name of a provider",
+        accepted: || vec![by_provider(&json!({"providerRef": {"kind": "OAuthProvider", "name": "erp.example"}}))],
+        rejected: || vec![by_provider(&json!({"providerRef": {"name": "ERP"}}))],
+    },
+    Rule {
+        message: "with providerRef, the provider says where requests are sent and as whom",
+        accepted: || {
+            vec![
+                by_provider(
+                    &json!({"scope": "orders", "resource": {"value": "x"}, "tokenLife": "5m", "renewBefore": "1m"}),
+                ),
+                by_provider(&json!({"revocation": {"afterRenewal": "5m", "onDeletion": true}})),
+                by_provider(&json!({"renewal": {"strategy": "refresh_token", "jitter": "1s"}})),
+                by_provider(&json!({
+                    "grantType": "refresh_token", "credentials": {"secretName": "user"},
+                    "renewal": {"fallback": {"grantType": "client_credentials"}},
+                })),
+            ]
+        },
+        rejected: || {
+            vec![
+                by_provider(&json!({"tokenEndpoint": "https://login.example.com/token"})),
+                by_provider(&json!({"issuer": "https://login.example.com"})),
+                by_provider(&json!({"protectedResource": "https://login.example.com"})),
+                by_provider(&json!({"clientId": "erp"})),
+                by_provider(&json!({"clientAuthentication": {"method": "none"}})),
+                by_provider(&json!({"connection": {"proxy": "http://proxy.example.com"}})),
+                by_provider(&json!({"dpop": {}})),
+                by_provider(&json!({"revocation": {"endpoint": "https://login.example.com/revoke"}})),
+                by_provider(&json!({"revocation": {"format": "json"}})),
+                by_provider(&json!({"renewal": {"strategy": "refresh_token", "refresh": {"format": "json"}}})),
+                by_provider(&json!({
+                    "grantType": "refresh_token", "credentials": {"secretName": "user"},
+                    "renewal": {"fallback": {"grantType": "client_credentials", "tokenEndpoint": "https://login.example.com/token"}},
+                })),
+            ]
+        },
+    },
+    Rule {
+        message: "with providerRef, the provider says how requests and responses look",
+        accepted: || vec![by_provider(&json!({})), by_provider(&json!({"request": {"timeout": "10s"}}))],
+        rejected: || {
+            let requests = [
+                json!({"method": "GET"}),
+                json!({"format": "form"}),
+                json!({"contentType": "application/json"}),
+                json!({"body": "$members"}),
+                json!({"query": {"a": "b"}}),
+                json!({"parameters": {"scope": "admin"}}),
+                json!({"parameterNames": {"scope": "x"}}),
+                json!({"scopeFormat": "text"}),
+                json!({"headers": {"A": "b"}}),
+                json!({"timeout": "60s"}),
+                json!({"method": "GET", "secretsInQuery": true}),
+            ];
+            let responses = [
+                json!({"accessToken": "$body"}),
+                json!({"refreshToken": "x"}),
+                json!({"expiresIn": "x"}),
+                json!({"expiresAt": "x"}),
+                json!({"refreshTokenExpiresIn": "x"}),
+                json!({"refreshTokenExpiresAt": "x"}),
+                json!({"success": "x"}),
+                json!({"invalidGrant": "x"}),
+                json!({"error": "x"}),
+            ];
+            let requests = requests.map(|request| by_provider(&json!({"request": request})));
+            let responses = responses.map(|response| by_provider(&json!({"response": response})));
+            requests.into_iter().chain(responses).collect()
+        },
+    },
+    Rule {
+        message: "with providerRef, credentials has only what belongs to a user",
+        accepted: || {
+            let keys =
+                json!({"username": "a", "password": "b", "refreshToken": "c", "subjectToken": "d", "actorToken": "e"});
+            vec![by_provider(&json!({"grantType": "password", "credentials": {"secretName": "user", "keys": keys}}))]
+        },
+        rejected: || {
+            let keys = [
+                "clientId",
+                "clientSecret",
+                "nextClientSecret",
+                "privateKey",
+                "privateKeyPassphrase",
+                "tlsCertificate",
+                "tlsKey",
+            ];
+            let with = |key: &str| by_provider(&json!({"credentials": {"secretName": "user", "keys": {key: "a"}}}));
+            keys.map(with).into_iter().collect()
+        },
+    },
+    Rule {
+        message: "with providerRef, the provider signs assertions",
+        accepted: || {
+            vec![
+                by_provider(&json!({"grantType": "jwt_bearer", "assertion": {"subject": "user@example.com"}})),
+                by_provider(&json!({"grantType": "jwt_bearer", "assertion": {"from": {"integration": "other"}}})),
+            ]
+        },
+        rejected: || {
+            let assertions = [
+                json!({"place": "AuthorizationHeader"}),
+                json!({"issuer": "a"}),
+                json!({"audience": "a"}),
+                json!({"claims": {"a": "b"}}),
+                json!({"algorithm": "RS256"}),
+                json!({"keyId": "a"}),
+                json!({"lifetime": "5m"}),
+                json!({"type": "JWT"}),
+                json!({"issuedAtSkew": "60s"}),
+                json!({"notBefore": true}),
+                json!({"certificateThumbprint": true}),
+                json!({"certificateThumbprintSha1": true}),
+                json!({"certificateChain": true}),
+            ];
+            let by_assertion = |assertion| by_provider(&json!({"grantType": "jwt_bearer", "assertion": assertion}));
+            assertions
+                .map(by_assertion)
+                .into_iter()
+                .chain([by_provider(&json!({"grantType": "self_signed_jwt"}))])
+                .collect()
+        },
     },
     Rule {
         message: "grantType self_signed_jwt sends no request",
@@ -743,6 +869,7 @@ pub const RULES: &[Rule] = &[
                 json!({"issuer": "https://login.example.com", "revocation": {"onDeletion": true}}),
                 by_resource(&json!({"issuer": "https://login.example.com", "revocation": {"onDeletion": true}})),
                 by_resource(&json!({"revocation": {"endpoint": "https://login.example.com/revoke"}})),
+                by_provider(&json!({"revocation": {"onDeletion": true}})),
             ]
         },
         rejected: || {
@@ -799,6 +926,13 @@ pub const RULES: &[Rule] = &[
 ];
 
 /// A protected resource instead of an endpoint.
+/// The changes that make an integration one with a provider, and these.
+fn by_provider(change: &Value) -> Value {
+    let mut all = json!({"tokenEndpoint": null, "credentials": null, "providerRef": {"kind": "ClusterOAuthProvider", "name": "erp"}});
+    all.as_object_mut().expect("an object").extend(change.as_object().expect("an object").clone());
+    all
+}
+
 fn by_resource(more: &Value) -> Value {
     let mut spec = json!({"tokenEndpoint": null, "protectedResource": "https://mcp.example.com/mcp"});
     for (field, value) in more.as_object().into_iter().flatten() {

@@ -1,4 +1,4 @@
-//! Manifests that are applied to a control plane: the CRD, the chart's permissions, the examples.
+//! Manifests that are applied to a control plane: the CRDs, the chart's permissions, the examples.
 
 use std::fs;
 use std::process::Command;
@@ -13,11 +13,13 @@ const ESTABLISHED: Duration = Duration::from_secs(60);
 /// The namespace of the operator and the name of its service account, as in the chart for a release of this name.
 pub const OPERATOR: &str = "oauth-operator";
 
-/// Applies the CRD of the repository.
+/// Applies the CRDs of the repository.
 pub fn install_crd(control_plane: &ControlPlane) {
-    let file = tools::root().join("crds/oauthintegrations.yaml");
-    control_plane.kubectl(&["apply", "--server-side", "-f", &file.display().to_string()]);
-    wait_until_established(control_plane, "oauthintegrations.oauth.evolutionx.io");
+    let files = tools::root().join("crds");
+    control_plane.kubectl(&["apply", "--server-side", "-f", &files.display().to_string()]);
+    for name in ["oauthintegrations", "oauthproviders", "clusteroauthproviders"] {
+        wait_until_established(control_plane, &format!("{name}.oauth.evolutionx.io"));
+    }
 }
 
 /// Waits until objects of a CRD can be created. `kubectl wait` fails if the CRD has no conditions yet.

@@ -1,5 +1,6 @@
 //! The decisions of `plan`, as a table: the changes of a healthy integration, and the expected plan.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -432,6 +433,25 @@ const CASES: &[Case] = &[
             o.now = at(-60);
         },
         plan: || renew(Reason::TargetMissing),
+    },
+    Case {
+        name: "an unknown provider stops everything, also if the token is due",
+        change: |o| {
+            o.now = at(9999);
+            o.spec = Err("no provider".to_owned());
+            o.provider_not_found = Some("no provider".to_owned());
+        },
+        plan: || stall(Reason::ProviderNotFound, "no provider"),
+    },
+    Case {
+        name: "what the provider does not allow is not requested, also if the token is due",
+        change: |o| {
+            o.now = at(9999);
+            let mut spec = o.spec.as_deref().expect("a spec").clone();
+            spec.not_allowed = Some("not allowed".to_owned());
+            o.spec = Ok(Arc::new(spec));
+        },
+        plan: || stall(Reason::NotAllowed, "not allowed"),
     },
     Case {
         name: "a suspended integration with a failure stays suspended",

@@ -229,8 +229,8 @@ impl Size {
     }
 }
 
-/// The length of a value as JSON.
-fn length(value: &impl Serialize) -> usize {
+/// The length of a value as JSON, in bytes.
+pub(crate) fn length(value: &impl Serialize) -> usize {
     struct Count(usize);
     impl Write for Count {
         fn write(&mut self, text: &[u8]) -> io::Result<usize> {

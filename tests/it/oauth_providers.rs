@@ -1,0 +1,461 @@
+//! Guarantee: a platform team describes a server once, tenants request tokens from it within the rules, and a change of
+//! the provider takes effect on everything that depends on it, and on nothing else.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{Api, Resource, ResourceExt};
+use oauth_operator::api::provider::{ClusterOAuthProvider, OAuthProvider, ProviderStatus};
+use oauth_operator::api::spec::OAuthIntegration;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use test_support::endpoint::{Endpoint, Reply, Request};
+use test_support::manifests::{OPERATOR, apply, temporary_file};
+use test_support::messages::assert_recorded;
+use test_support::world::{SHORT_TIMEOUT, condition};
+use test_support::{ControlPlane, Operator, World, eventually, tools};
+
+/// A world whose operator uses cluster-scoped providers, whose Secrets are in a namespace of their own.
+struct Platform {
+    world: World,
+    /// The namespace of the platform team, which stands for that of the operator.
+    namespace: String,
+}
+
+impl Platform {
+    async fn new(name: &str) -> Self {
+        let namespace = ControlPlane::shared().namespace(&format!("{name}-platform")).await;
+        let flag = format!("--cluster-provider-namespace={namespace}");
+        let world = World::with(name, &["--cluster-providers", &flag]).await;
+        Self { world, namespace }
+    }
+
+    fn providers(&self) -> Api<ClusterOAuthProvider> {
+        Api::all(self.world.client.clone())
+    }
+
+    /// The name of the provider: it is unique in the cluster.
+    fn name(&self) -> String {
+        self.world.namespace.clone()
+    }
+
+    async fn provider(&self, spec: &Value) {
+        let object = json!({
+            "apiVersion": "oauth.evolutionx.io/v1alpha1", "kind": "ClusterOAuthProvider",
+            "metadata": {"name": self.name()}, "spec": spec,
+        });
+        let (providers, params) = (self.providers(), PatchParams::apply("platform").force());
+        let written = providers.patch(&self.name(), &params, &Patch::Apply(&object)).await;
+        written.unwrap_or_else(|error| panic!("the provider cannot be written: {error}"));
+    }
+
+    async fn secret(&self, name: &str, values: &[(&str, &str)]) {
+        let data: BTreeMap<_, _> = values.iter().copied().collect();
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data});
+        let secrets = Api::<Secret>::namespaced(self.world.client.clone(), &self.namespace);
+        secrets.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(&secret)).await.expect("a Secret");
+    }
+
+    async fn integration(&self, name: &str, own: &Value) {
+        let mut spec = json!({
+            "grantType": "client_credentials", "providerRef": {"kind": "ClusterOAuthProvider", "name": self.name()},
+        });
+        spec.as_object_mut().expect("an object").extend(own.as_object().expect("an object").clone());
+        self.world.integration(name, &spec).await;
+    }
+}
+
+/// Waits until the condition `Ready` of a provider has a status and a reason.
+async fn provider_is<K>(api: &Api<K>, name: &str, status: &str, reason: &str) -> ProviderStatus
+where
+    K: Resource + Clone + std::fmt::Debug + DeserializeOwned + HasStatus,
+{
+    eventually(&format!("provider {name} Ready={status} {reason}"), SHORT_TIMEOUT, async || {
+        let found = api.get(name).await.map_err(|error| error.to_string())?.status().clone().unwrap_or_default();
+        let is_found =
+            found.conditions.iter().any(|condition| condition.status == status && condition.reason == reason);
+        if is_found { Ok(found) } else { Err(format!("{found:?}")) }
+    })
+    .await
+}
+
+trait HasStatus {
+    fn status(&self) -> &Option<ProviderStatus>;
+}
+
+impl HasStatus for ClusterOAuthProvider {
+    fn status(&self) -> &Option<ProviderStatus> {
+        &self.status
+    }
+}
+
+impl HasStatus for OAuthProvider {
+    fn status(&self) -> &Option<ProviderStatus> {
+        &self.status
+    }
+}
+
+/// A server whose tokens say who requested them, and for what.
+fn server() -> Endpoint {
+    let issued = AtomicUsize::new(0);
+    Endpoint::start(move |request: &Request| {
+        let body = request.json();
+        let text = |name: &str| body[name].as_str().unwrap_or("none").replace(' ', "_");
+        let number = issued.fetch_add(1, Ordering::Relaxed);
+        let token = format!("{}-for-{}-{}-{number}", text("client_id"), text("scope"), text("username"));
+        Reply::json(200, &json!({"access_token": token, "expires_in": 3600}))
+    })
+}
+
+#[tokio::test]
+async fn tenants_request_tokens_with_the_client_of_the_platform_within_its_rules() {
+    let platform = Platform::new("use-provider").await;
+    let world = &platform.world;
+    let server = server();
+    platform.secret("erp-client", &[("client_id", "platform"), ("client_secret", "platform-secret-1")]).await;
+    let provider = |scopes: &[&str]| {
+        json!({
+            "tokenEndpoint": server.url(), "credentials": {"secretName": "erp-client"},
+            "allow": [{"namespaces": {"names": [world.namespace]}, "scopes": scopes}],
+        })
+    };
+    platform.integration("orders", &json!({"scope": "orders.read"})).await;
+    let message = world.condition("orders", "Ready", "False", "ProviderNotFound").await.message;
+    let message = message.replace(&platform.name(), "erp");
+    assert_recorded("ProviderNotFound", "a cluster-scoped provider that does not exist", &message);
+
+    platform.provider(&provider(&["orders.read", "orders.write"])).await;
+    world.ready("orders").await;
+    let first = world.value("orders", "access_token").await;
+    assert_eq!(first, "platform-for-orders.read-none-0");
+    assert_eq!(server.requests()[0].json()["client_secret"], "platform-secret-1");
+    let status = provider_is(&platform.providers(), &platform.name(), "True", "ProviderReady").await;
+    assert_eq!(status.integrations, Some(1));
+
+    // What is not allowed is never requested.
+    platform.integration("admin", &json!({"scope": "admin"})).await;
+    let message = world.condition("admin", "Ready", "False", "NotAllowed").await.message;
+    let message = message.replace(&format!("namespace {}", world.namespace), "namespace billing");
+    let message = message.replace(&platform.name(), "erp");
+    assert_recorded("NotAllowed", "a scope that the provider does not allow", &message);
+    assert_eq!((server.count(), world.values("admin").await), (1, None));
+
+    // A rule that is taken back: the token is kept, and not renewed.
+    platform.provider(&provider(&["orders.write"])).await;
+    world.condition("orders", "Stalled", "True", "NotAllowed").await;
+    world.request_renewal("orders", "now").await;
+    world.condition("orders", "Stalled", "True", "NotAllowed").await;
+    assert_eq!(world.value("orders", "access_token").await, first);
+    assert_eq!(server.count(), 1);
+    platform.provider(&provider(&["orders.read"])).await;
+    world.wait_for_change("orders", "access_token", &first).await;
+    world.ready("orders").await;
+    let seen = world.observable_output().await;
+    assert!(!seen.contains("platform-secret-1"), "{seen}");
+}
+
+#[tokio::test]
+async fn a_change_of_the_provider_renews_what_depends_on_it() {
+    let platform = Platform::new("provider-changes").await;
+    let world = &platform.world;
+    let (server, other) = (server(), server());
+    platform.secret("erp-client", &[("client_id", "platform"), ("client_secret", "platform-secret-1")]).await;
+    let provider = |url: &str, scope: &str| {
+        json!({
+            "tokenEndpoint": url, "credentials": {"secretName": "erp-client"}, "scope": scope,
+            "allow": [{"namespaces": {}}],
+        })
+    };
+    platform.provider(&provider(&server.url(), "a")).await;
+    platform.integration("orders", &json!({})).await;
+    world.credentials().await;
+    let alone = json!({"tokenEndpoint": server.url(), "grantType": "client_credentials", "credentials": {"secretName": "credentials"}});
+    world.integration("alone", &alone).await;
+    world.ready("orders").await;
+    world.ready("alone").await;
+    let (first, unrelated) = (world.value("orders", "access_token").await, world.value("alone", "access_token").await);
+
+    // The Secret of the provider, in a namespace whose integrations are not watched.
+    platform.secret("erp-client", &[("client_id", "rotated"), ("client_secret", "platform-secret-2")]).await;
+    let second = world.wait_for_change("orders", "access_token", &first).await;
+    assert!(second.starts_with("rotated-for-a-"), "{second}");
+    assert_eq!(server.requests().last().expect("a request").json()["client_secret"], "platform-secret-2");
+    // The spec of the provider.
+    platform.provider(&provider(&server.url(), "b")).await;
+    let third = world.wait_for_change("orders", "access_token", &second).await;
+    assert!(third.starts_with("rotated-for-b-"), "{third}");
+    // Its endpoint.
+    platform.provider(&provider(&other.url(), "b")).await;
+    let fourth = world.wait_for_change("orders", "access_token", &third).await;
+    assert!(fourth.starts_with("rotated-for-b-"), "{fourth}");
+    assert_eq!(other.count(), 1);
+    // A change of its labels or of what does not change the token renews nothing.
+    let before = other.count();
+    let label = json!({"metadata": {"labels": {"team": "platform"}}});
+    platform
+        .providers()
+        .patch(&platform.name(), &PatchParams::default(), &Patch::Merge(&label))
+        .await
+        .expect("a label");
+    let mut same = provider(&other.url(), "b");
+    same["request"] = json!({"timeout": "20s"});
+    platform.provider(&same).await;
+    world.renew("orders", "now").await;
+    assert_eq!(other.count(), before + 1, "only the requested renewal");
+
+    // The provider is deleted in use: the token stays, and is renewed again when the provider is back.
+    let kept = world.value("orders", "access_token").await;
+    platform.providers().delete(&platform.name(), &DeleteParams::default()).await.expect("it is deleted");
+    world.condition("orders", "Stalled", "True", "ProviderNotFound").await;
+    assert_eq!(world.value("orders", "access_token").await, kept);
+    platform.provider(&same).await;
+    world.ready("orders").await;
+    assert_eq!(world.value("alone", "access_token").await, unrelated, "it depends on no provider");
+}
+
+#[tokio::test]
+async fn namespaces_are_selected_by_their_labels() {
+    let platform = Platform::new("provider-labels").await;
+    let world = &platform.world;
+    let server = server();
+    platform.secret("erp-client", &[("client_id", "platform"), ("client_secret", "platform-secret-1")]).await;
+    platform
+        .provider(&json!({
+            "tokenEndpoint": server.url(), "credentials": {"secretName": "erp-client"},
+            "allow": [{"namespaces": {"selector": {"matchLabels": {"erp": "true"}}}}],
+        }))
+        .await;
+    platform.integration("orders", &json!({})).await;
+    let message = world.condition("orders", "Stalled", "True", "NotAllowed").await.message;
+    let message = message.replace(&format!("namespace {}", world.namespace), "namespace billing");
+    let message = message.replace(&platform.name(), "erp");
+    assert_recorded("NotAllowed", "a namespace that the provider does not allow", &message);
+    let label = async |value: Option<&str>| {
+        let namespaces = Api::<Namespace>::all(world.client.clone());
+        let patch = json!({"metadata": {"labels": {"erp": value}}});
+        namespaces.patch(&world.namespace, &PatchParams::default(), &Patch::Merge(&patch)).await.expect("a label");
+    };
+    label(Some("true")).await;
+    world.ready("orders").await;
+    label(None).await;
+    world.condition("orders", "Stalled", "True", "NotAllowed").await;
+    assert_eq!(server.count(), 1);
+}
+
+#[tokio::test]
+async fn a_provider_of_a_namespace_has_the_client_and_the_integration_the_user() {
+    let world = World::new("namespaced-provider").await;
+    let server = server();
+    world.secret("erp-client", &[("client_id", "platform"), ("client_secret", "platform-secret-1")]).await;
+    world.secret("robot", &[("user", "robot"), ("password", "robot-password-1")]).await;
+    let providers = Api::<OAuthProvider>::namespaced(world.client.clone(), &world.namespace);
+    let object = json!({
+        "apiVersion": "oauth.evolutionx.io/v1alpha1", "kind": "OAuthProvider", "metadata": {"name": "erp"},
+        "spec": {"tokenEndpoint": server.url(), "credentials": {"secretName": "erp-client"}, "scope": "a"},
+    });
+    let spec = json!({
+        "providerRef": {"name": "erp"}, "grantType": "password",
+        "credentials": {"secretName": "robot", "keys": {"username": "user"}},
+    });
+    world.integration("orders", &spec).await;
+    let message = world.condition("orders", "Stalled", "True", "ProviderNotFound").await.message;
+    assert_recorded("ProviderNotFound", "a provider that does not exist", &message);
+    providers.patch("erp", &PatchParams::apply("test"), &Patch::Apply(&object)).await.expect("a provider");
+    world.ready("orders").await;
+    assert_eq!(world.value("orders", "access_token").await, "platform-for-a-robot-0");
+    let sent = server.requests()[0].json();
+    assert_eq!((&sent["password"], &sent["client_secret"]), (&json!("robot-password-1"), &json!("platform-secret-1")));
+    provider_is(&providers, "erp", "True", "ProviderReady").await;
+    // Both Secrets are watched.
+    let first = world.value("orders", "access_token").await;
+    world.secret("robot", &[("user", "robot-2"), ("password", "robot-password-2")]).await;
+    let second = world.wait_for_change("orders", "access_token", &first).await;
+    assert!(second.starts_with("platform-for-a-robot-2"), "{second}");
+    world.secret("erp-client", &[("client_id", "rotated"), ("client_secret", "platform-secret-2")]).await;
+    let third = world.wait_for_change("orders", "access_token", &second).await;
+    assert!(third.starts_with("rotated-for-a-robot-2"), "{third}");
+    // A key of the user is missing.
+    let removed = json!({"data": {"password": null}});
+    world.secrets().patch("robot", &PatchParams::default(), &Patch::Merge(&removed)).await.expect("it is removed");
+    let message = world.condition("orders", "Stalled", "True", "CredentialsMissing").await.message;
+    assert!(message.contains("Secret robot has no value under key password"), "{message}");
+}
+
+#[tokio::test]
+async fn the_status_of_a_provider_says_what_is_missing_before_any_tenant_notices() {
+    let platform = Platform::new("provider-status").await;
+    let (world, providers, name) = (&platform.world, platform.providers(), platform.name());
+    let metadata = Arc::new(std::sync::Mutex::new(json!({})));
+    let served = Arc::clone(&metadata);
+    let server = Endpoint::start(move |request: &Request| {
+        if request.path.starts_with("/.well-known/") {
+            return Reply::json(200, &served.lock().expect("a lock").clone());
+        }
+        Reply::token(3600)
+    });
+    let issuer = server.url().trim_end_matches("/token").trim_end_matches('/').to_owned();
+    let provider = |more: &Value| {
+        let mut spec =
+            json!({"issuer": issuer, "credentials": {"secretName": "erp-client"}, "allow": [{"namespaces": {}}]});
+        spec.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        spec
+    };
+    platform.provider(&provider(&json!({}))).await;
+    let status = provider_is(&providers, &name, "False", "CredentialsMissing").await;
+    let message = &status.conditions[0].message;
+    assert!(message.contains("Secret erp-client") && message.contains(&platform.namespace), "{message}");
+    platform.secret("erp-client", &[("client_id", "platform")]).await;
+    let status = provider_is(&providers, &name, "False", "CredentialsMissing").await;
+    eventually("the key is named", SHORT_TIMEOUT, async || {
+        let status = providers.get(&name).await.map_err(|error| error.to_string())?.status.unwrap_or_default();
+        let message = status.conditions[0].message.clone();
+        if message.contains("no value under key client_secret") { Ok(()) } else { Err(message) }
+    })
+    .await;
+    drop(status);
+    platform.secret("erp-client", &[("client_id", "platform"), ("client_secret", "platform-secret-1")]).await;
+    provider_is(&providers, &name, "False", "InvalidIssuerMetadata").await;
+    *metadata.lock().expect("a lock") = json!({"issuer": issuer, "token_endpoint": format!("{issuer}/token")});
+    // It is checked again after a change, and each minute in any case.
+    platform.provider(&provider(&json!({"tokenLife": "30m"}))).await;
+    let status = provider_is(&providers, &name, "True", "ProviderReady").await;
+    assert_eq!(status.integrations, Some(0));
+    assert_eq!(status.observed_generation, providers.get(&name).await.expect("it").metadata.generation);
+    assert!(server.requests().iter().all(|request| request.path.starts_with("/.well-known/")), "no token is requested");
+    // The number of integrations, and the expiry that the annotation says.
+    platform.integration("orders", &json!({})).await;
+    world.ready("orders").await;
+    eventually("it is counted", SHORT_TIMEOUT, async || {
+        let status = providers.get(&name).await.map_err(|error| error.to_string())?.status.unwrap_or_default();
+        if status.integrations == Some(1) { Ok(()) } else { Err(format!("{status:?}")) }
+    })
+    .await;
+    let soon = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24)).to_string();
+    let annotation = json!({"metadata": {"annotations": {"oauth.evolutionx.io/credentials-expire-at": soon}}});
+    let secrets = Api::<Secret>::namespaced(world.client.clone(), &platform.namespace);
+    secrets.patch("erp-client", &PatchParams::default(), &Patch::Merge(&annotation)).await.expect("an annotation");
+    provider_is(&providers, &name, "False", "CredentialsExpiring").await;
+    let integration = world.get("orders").await;
+    assert!(condition(&integration, "Ready").is_some_and(|ready| ready.status == "True"), "{:?}", integration.status);
+    let events = world.events("orders").await;
+    assert!(
+        events.iter().all(|event| event.reason.as_deref() != Some("CredentialsExpiring")),
+        "reported once, at the provider"
+    );
+    platform.providers().delete(&name, &DeleteParams::default()).await.expect("it is deleted");
+    assert!(integration.name_any() == "orders");
+}
+
+#[tokio::test]
+async fn without_the_flag_a_cluster_scoped_provider_is_not_used() {
+    let world = World::new("no-cluster-providers").await;
+    let spec =
+        json!({"grantType": "client_credentials", "providerRef": {"kind": "ClusterOAuthProvider", "name": "any"}});
+    world.integration("orders", &spec).await;
+    let message = world.condition("orders", "Stalled", "True", "ProviderNotFound").await.message;
+    assert_recorded("ProviderNotFound", "cluster-scoped providers are off", &message);
+}
+
+/// Applies a file of `examples/platform` as a user, with the endpoint of the test.
+fn apply_as(user: Option<&str>, file: &str, endpoint: &str) -> (bool, String) {
+    let text = std::fs::read_to_string(tools::root().join("examples/platform").join(file)).expect("an example");
+    let origin = endpoint.trim_end_matches("/token").trim_end_matches('/');
+    let text =
+        text.replace("https://login.example.com/oauth/token", endpoint).replace("https://login.example.com", origin);
+    let manifest = temporary_file(&text);
+    let path = manifest.path().display().to_string();
+    let mut arguments = vec!["apply", "--filename", path.as_str()];
+    arguments.extend(user.iter().flat_map(|user| ["--as", user]));
+    let output = ControlPlane::shared().try_kubectl(&arguments);
+    let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    (output.status.success(), text)
+}
+
+/// The platform of the examples, applied by three users with only their rights.
+#[tokio::test]
+async fn the_example_of_a_platform_works_with_the_rights_of_its_users() {
+    let control_plane = ControlPlane::shared();
+    let server = Endpoint::start(|request: &Request| {
+        Reply::json(
+            200,
+            &json!({"access_token": format!("kanarie-{}", request.parameter("scope").replace(' ', "_")), "expires_in": 3600}),
+        )
+    });
+    // The administrator gives the platform team its role; Secrets of the operator's namespace belong to the team.
+    let grants = format!(
+        r#"{{"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {{"name": "platform-team"}},
+            "roleRef": {{"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "oauth-operator-cluster-provider-admin"}},
+            "subjects": [{{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "platform-team"}}]}}
+---
+{{"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {{"name": "platform-team", "namespace": "{OPERATOR}"}},
+            "roleRef": {{"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"}},
+            "subjects": [{{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "platform-team"}}]}}"#
+    );
+    apply(control_plane, OPERATOR, &grants);
+    let (is_applied, output) = apply_as(None, "namespaces.yaml", &server.url());
+    assert!(is_applied, "{output}");
+    // The API server needs a moment to aggregate roles, and to learn of bindings.
+    let soon = async |user: &str, file: &str| {
+        eventually(&format!("{user} applies {file}"), SHORT_TIMEOUT, async || {
+            match apply_as(Some(user), file, &server.url()) {
+                (true, _) => Ok(()),
+                (false, output) => Err(output),
+            }
+        })
+        .await;
+    };
+    soon("platform-team", "provider.yaml").await;
+    soon("billing-team", "billing.yaml").await;
+    soon("reports-team", "reports.yaml").await;
+    // Nobody can do what belongs to the others.
+    for (user, file) in
+        [("billing-team", "provider.yaml"), ("billing-team", "reports.yaml"), ("reports-team", "billing.yaml")]
+    {
+        let (is_applied, output) = apply_as(Some(user), file, &server.url());
+        assert!(!is_applied && output.contains("forbidden"), "{user} {file}: {output}");
+    }
+    let read = ["get", "secret", "erp-client", "--namespace", OPERATOR, "--as", "billing-team"];
+    assert!(!control_plane.try_kubectl(&read).status.success(), "a tenant can read the client's secret");
+
+    let kubeconfig = test_support::operator::kubeconfig(control_plane).await;
+    let namespace = format!("--cluster-provider-namespace={OPERATOR}");
+    let flags = ["--namespace=billing,reports", "--cluster-providers", &namespace, "--require-allowed-endpoints"];
+    let operator = Operator::start_with(&kubeconfig, &flags).await;
+    for (tenant, token) in [("billing", "kanarie-orders.read_orders.write"), ("reports", "kanarie-orders.read")] {
+        let secrets = Api::<Secret>::namespaced(control_plane.client().await, tenant);
+        let name = if tenant == "billing" { "orders-token" } else { "orders" };
+        eventually(&format!("{tenant} has its token"), SHORT_TIMEOUT, async || {
+            let secret = secrets.get_opt(name).await.map_err(|error| error.to_string())?;
+            let data = secret.and_then(|secret| secret.data).unwrap_or_default();
+            let value = data.get("access_token").map(|value| String::from_utf8_lossy(&value.0).into_owned());
+            if value.as_deref() == Some(token) { Ok(()) } else { Err(format!("{value:?}\n{}", operator.logs())) }
+        })
+        .await;
+    }
+    // Basic authentication with the client of the platform.
+    assert!(server.requests().iter().all(|request| request.headers["authorization"].starts_with("Basic ")));
+    // A tenant that may only read cannot write.
+    let change = r#"{"spec": {"scope": "orders.write"}}"#;
+    let patch = [
+        "patch",
+        "oauthintegration",
+        "orders",
+        "--namespace=reports",
+        "--as=reports-team",
+        "--type=merge",
+        "-p",
+        change,
+    ];
+    control_plane.kubectl(&patch);
+    let integrations = Api::<OAuthIntegration>::namespaced(control_plane.client().await, "reports");
+    eventually("it is refused", SHORT_TIMEOUT, async || {
+        let integration = integrations.get("orders").await.map_err(|error| error.to_string())?;
+        let reason = condition(&integration, "Ready").map(|ready| ready.reason);
+        if reason.as_deref() == Some("NotAllowed") { Ok(()) } else { Err(format!("{reason:?}")) }
+    })
+    .await;
+    assert_eq!(server.count(), 2);
+}
