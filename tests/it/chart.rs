@@ -108,6 +108,13 @@ fn value_sets() -> Vec<(&'static str, Value)> {
         ("without leader election", json!({"replicaCount": 1, "leaderElection": {"enabled": false}})),
         ("some namespaces", json!({"watchNamespaces": ["default", "kube-system"]})),
         (
+            "some namespaces with cluster-scoped providers",
+            json!({
+                "watchNamespaces": ["default"], "clusterProviders": {"enabled": true}, "serviceAccountTokens": {"enabled": true},
+            }),
+        ),
+        ("without cluster-scoped providers", json!({"clusterProviders": {"enabled": false}})),
+        (
             "no cluster-wide permissions",
             json!({
                 "watchNamespaces": ["default"], "crds": {"enabled": false}, "rbac": {"aggregateRoles": false},

@@ -13,7 +13,7 @@ use oauth_operator::api::spec::OAuthIntegration;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use test_support::endpoint::{Endpoint, Reply, Request};
-use test_support::manifests::{OPERATOR, apply, temporary_file};
+use test_support::manifests::{OPERATOR, apply, install_crd, install_permissions_with, temporary_file};
 use test_support::messages::assert_recorded;
 use test_support::world::{SHORT_TIMEOUT, condition};
 use test_support::{ControlPlane, Operator, World, eventually, tools};
@@ -458,4 +458,67 @@ async fn the_example_of_a_platform_works_with_the_rights_of_its_users() {
     })
     .await;
     assert_eq!(server.count(), 2);
+}
+
+/// With `watchNamespaces`, the operator has no cluster-wide rights except those of the chart for cluster-scoped providers.
+#[tokio::test]
+async fn the_roles_of_the_chart_are_enough_where_only_some_namespaces_are_watched() {
+    let control_plane = ControlPlane::start();
+    install_crd(&control_plane);
+    let (platform, tenant) = (control_plane.namespace("platform").await, control_plane.namespace("tenant").await);
+    let watched = format!("watchNamespaces={{{tenant}}}");
+    install_permissions_with(
+        &control_plane,
+        &platform,
+        &["--set", &watched, "--set", "clusterProviders.enabled=true", "--set", "serviceAccountTokens.enabled=true"],
+    );
+    let server = Endpoint::start(|request: &Request| {
+        let kind = if request.parameter("client_assertion").is_empty() { "secret" } else { "account" };
+        Reply::json(
+            200,
+            &json!({"access_token": format!("kanarie-{kind}-{}", request.parameter("scope")), "expires_in": 3600}),
+        )
+    });
+    let kubeconfig = control_plane.kubeconfig_for(&platform, OPERATOR).await;
+    let namespace = format!("--cluster-provider-namespace={platform}");
+    let watched = format!("--namespace={tenant}");
+    let operator = Operator::start_with(&kubeconfig, &[&watched, "--cluster-providers", &namespace]).await;
+    let world = World { namespace: tenant, client: control_plane.client().await, operator, kubeconfig };
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "erp-client"},
+        "stringData": {"client_id": "platform", "client_secret": "platform-secret-1"},
+    });
+    let ca = test_support::keys::CertificateAuthority::new().pem;
+    let ca = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ca"}, "data": {"ca.crt": ca}});
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "erp"}});
+    apply(&control_plane, &platform, &[secret, ca, account].map(|object| object.to_string()).join("\n---\n"));
+    let provider = |name: &str, more: Value| {
+        let mut spec = json!({"tokenEndpoint": server.url(), "scope": name, "request": {"format": "form"}, "allow": [{"namespaces": {}}]});
+        spec.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        json!({"apiVersion": "oauth.evolutionx.io/v1alpha1", "kind": "ClusterOAuthProvider", "metadata": {"name": name}, "spec": spec})
+    };
+    let with_secret =
+        provider("a", json!({"credentials": {"secretName": "erp-client"}, "connection": {"caBundle": {"name": "ca"}}}));
+    let with_account = provider(
+        "b",
+        json!({
+            "clientId": "platform", "clientAuthentication": {"method": "service_account_token"},
+            "serviceAccountToken": {"serviceAccountName": "erp", "audience": "https://sts.example.com"},
+        }),
+    );
+    apply(&control_plane, &platform, &format!("{with_secret}\n---\n{with_account}"));
+    for (name, token) in [("a", "kanarie-secret-a"), ("b", "kanarie-account-b")] {
+        let spec =
+            json!({"grantType": "client_credentials", "providerRef": {"kind": "ClusterOAuthProvider", "name": name}});
+        world.integration(name, &spec).await;
+        world.ready(name).await;
+        assert_eq!(world.value(name, "access_token").await, token);
+    }
+    let providers = Api::<ClusterOAuthProvider>::all(world.client.clone());
+    for name in ["a", "b"] {
+        provider_is(&providers, name, "True", "ProviderReady").await;
+    }
+    // Its own ServiceAccount is that of the provider, in the namespace of the operator, and not one of the tenant.
+    let logs = world.operator.logs();
+    assert!(!logs.contains("forbidden"), "{logs}");
 }

@@ -89,13 +89,21 @@ fn rules(role: &Value) -> Vec<String> {
     rules
 }
 
-const RULES: [&str; 6] = [
+const RULES: [&str; 8] = [
     "/configmaps: get",
     "/secrets: create,delete,get,list,patch,watch",
     "events.k8s.io/events: create",
     "oauth.evolutionx.io/oauthintegrations/status: patch",
     "oauth.evolutionx.io/oauthintegrations: get,patch",
     "oauth.evolutionx.io/oauthintegrations: list,watch",
+    "oauth.evolutionx.io/oauthproviders/status: patch",
+    "oauth.evolutionx.io/oauthproviders: get,list,watch",
+];
+/// The rules for cluster-scoped providers.
+const CLUSTER_RULES: [&str; 3] = [
+    "/namespaces: list,watch",
+    "oauth.evolutionx.io/clusteroauthproviders/status: patch",
+    "oauth.evolutionx.io/clusteroauthproviders: get,list,watch",
 ];
 
 /// The arguments of the container as rendered by the chart, except the address, because the port is chosen at run time.
@@ -136,7 +144,9 @@ async fn install_upgrade_and_uninstall_with_real_helm() {
     for object in ["serviceaccount/oauth-operator", "service/oauth-operator-metrics"] {
         control_plane.kubectl(&["get", object, "-n", OPERATOR]);
     }
-    assert_eq!(rules(&object(&control_plane, &["get", "clusterrole", OPERATOR])), RULES);
+    let mut expected = [&RULES[..], &CLUSTER_RULES[..]].concat();
+    expected.sort_unstable();
+    assert_eq!(rules(&object(&control_plane, &["get", "clusterrole", OPERATOR])), expected);
     admitted(&control_plane, &deployment);
 
     control_plane.kubectl(&["create", "namespace", "erp"]);

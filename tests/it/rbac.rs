@@ -82,7 +82,16 @@ async fn every_permission_is_used_and_none_is_missing() {
     install_all_permissions(&control_plane);
     let namespace = control_plane.namespace("permissions").await;
     let kubeconfig = control_plane.kubeconfig_for(OPERATOR, OPERATOR).await;
-    let arguments = ["--leader-elect", "--lease-namespace", OPERATOR, "--metrics-auth=true", "--restarts"];
+    let arguments = [
+        "--leader-elect",
+        "--lease-namespace",
+        OPERATOR,
+        "--metrics-auth=true",
+        "--restarts",
+        "--cluster-providers",
+        "--cluster-provider-namespace",
+        OPERATOR,
+    ];
     let operator = Operator::start_with(&kubeconfig, &arguments).await;
     let world = World { operator, client: control_plane.client().await, namespace, kubeconfig };
     eventually(
@@ -92,7 +101,7 @@ async fn every_permission_is_used_and_none_is_missing() {
     )
     .await;
     create_workloads(&control_plane, &world.namespace);
-    run_life_cycle(&world).await;
+    run_life_cycle(&control_plane, &world).await;
     let is_rollout_read = |resource: &str| {
         let call: Call = ("get".to_owned(), "apps".to_owned(), resource.to_owned());
         audit(&log).iter().any(|(other, _)| *other == call)
@@ -151,7 +160,7 @@ fn scrape(control_plane: &ControlPlane, operator: &Operator) {
 }
 
 /// Exercises the whole life cycle of integrations.
-async fn run_life_cycle(world: &World) {
+async fn run_life_cycle(control_plane: &ControlPlane, world: &World) {
     let endpoint = Endpoint::start(|_| Reply::token(9));
     world.credentials().await;
     world.config_map("ca", "ca.crt", &test_support::keys::CertificateAuthority::new().pem).await;
@@ -181,4 +190,13 @@ async fn run_life_cycle(world: &World) {
     world.integration("federated", &federated).await;
     world.ready("federated").await;
     world.delete("it").await;
+    for kind in ["OAuthProvider", "ClusterOAuthProvider"] {
+        let provider = json!({
+            "apiVersion": "oauth.evolutionx.io/v1alpha1", "kind": kind, "metadata": {"name": "erp"},
+            "spec": {"tokenEndpoint": endpoint.url(), "clientId": "erp", "clientAuthentication": {"method": "none"}},
+        });
+        apply(control_plane, &world.namespace, &provider.to_string());
+        let ready = ["wait", &format!("{kind}/erp"), "--for=condition=Ready", "--timeout=30s", "-n", &world.namespace];
+        control_plane.kubectl(&ready);
+    }
 }

@@ -74,16 +74,21 @@ pub fn install_all_permissions(control_plane: &ControlPlane) {
 /// Applies the permissions of a release that watches only its own namespace.
 pub fn install_permissions_in(control_plane: &ControlPlane, namespace: &str) {
     let own = format!("watchNamespaces={{{namespace}}}");
-    let rendered = helm_template(&["--namespace", namespace, "--set", &own, "--set", "rbac.aggregateRoles=false"]);
-    apply(control_plane, namespace, &permissions(&rendered));
+    install_permissions_with(control_plane, namespace, &["--set", &own]);
 }
 
 /// The same, including those to restart workloads.
 pub fn install_permissions_with_restarts_in(control_plane: &ControlPlane, namespace: &str) {
     let own = format!("watchNamespaces={{{namespace}}}");
-    let flags = ["--set", &own, "--set", "rbac.aggregateRoles=false", "--set", "restarts.enabled=true"];
-    let rendered = helm_template(&[&["--namespace", namespace], &flags[..]].concat());
-    apply(control_plane, namespace, &permissions(&rendered));
+    install_permissions_with(control_plane, namespace, &["--set", &own, "--set", "restarts.enabled=true"]);
+}
+
+/// Applies the permissions of a release in a namespace with these arguments of Helm.
+pub fn install_permissions_with(control_plane: &ControlPlane, namespace: &str, arguments: &[&str]) {
+    let own = ["--namespace", namespace, "--set", "rbac.aggregateRoles=false"];
+    // The objects of several namespaces.
+    let manifest = temporary_file(&permissions(&helm_template(&[&own[..], arguments].concat())));
+    control_plane.kubectl(&["apply", "--filename", &manifest.path().display().to_string()]);
 }
 
 fn permissions(rendered: &str) -> String {
