@@ -3,6 +3,7 @@
 mod apart;
 mod expiry;
 mod model;
+mod provider_model;
 mod restarts;
 mod table;
 
