@@ -1,7 +1,6 @@
 //! Guarantee: a platform team describes a server once, tenants request tokens from it within the rules, and a change of
 //! the provider takes effect on everything that depends on it, and on nothing else.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -18,55 +17,7 @@ use test_support::messages::assert_recorded;
 use test_support::world::{SHORT_TIMEOUT, condition};
 use test_support::{ControlPlane, Operator, World, eventually, tools};
 
-/// A world whose operator uses cluster-scoped providers, whose Secrets are in a namespace of their own.
-struct Platform {
-    world: World,
-    /// The namespace of the platform team, which stands for that of the operator.
-    namespace: String,
-}
-
-impl Platform {
-    async fn new(name: &str) -> Self {
-        let namespace = ControlPlane::shared().namespace(&format!("{name}-platform")).await;
-        let flag = format!("--cluster-provider-namespace={namespace}");
-        let world = World::with(name, &["--cluster-providers", &flag]).await;
-        Self { world, namespace }
-    }
-
-    fn providers(&self) -> Api<ClusterOAuthProvider> {
-        Api::all(self.world.client.clone())
-    }
-
-    /// The name of the provider: it is unique in the cluster.
-    fn name(&self) -> String {
-        self.world.namespace.clone()
-    }
-
-    async fn provider(&self, spec: &Value) {
-        let object = json!({
-            "apiVersion": "oauth.evolutionx.io/v1alpha1", "kind": "ClusterOAuthProvider",
-            "metadata": {"name": self.name()}, "spec": spec,
-        });
-        let (providers, params) = (self.providers(), PatchParams::apply("platform").force());
-        let written = providers.patch(&self.name(), &params, &Patch::Apply(&object)).await;
-        written.unwrap_or_else(|error| panic!("the provider cannot be written: {error}"));
-    }
-
-    async fn secret(&self, name: &str, values: &[(&str, &str)]) {
-        let data: BTreeMap<_, _> = values.iter().copied().collect();
-        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data});
-        let secrets = Api::<Secret>::namespaced(self.world.client.clone(), &self.namespace);
-        secrets.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(&secret)).await.expect("a Secret");
-    }
-
-    async fn integration(&self, name: &str, own: &Value) {
-        let mut spec = json!({
-            "grantType": "client_credentials", "providerRef": {"kind": "ClusterOAuthProvider", "name": self.name()},
-        });
-        spec.as_object_mut().expect("an object").extend(own.as_object().expect("an object").clone());
-        self.world.integration(name, &spec).await;
-    }
-}
+use crate::platform::Platform;
 
 /// Waits until the condition `Ready` of a provider has a status and a reason.
 async fn provider_is<K>(api: &Api<K>, name: &str, status: &str, reason: &str) -> ProviderStatus

@@ -1,0 +1,60 @@
+//! The environment of tests with cluster-scoped providers.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use oauth_operator::api::provider::ClusterOAuthProvider;
+use serde_json::{Value, json};
+use test_support::{ControlPlane, World};
+
+/// A world whose operator uses cluster-scoped providers, whose Secrets are in a namespace of their own.
+pub struct Platform {
+    pub world: World,
+    /// The namespace of the platform team, which stands for that of the operator.
+    pub namespace: String,
+}
+
+impl Platform {
+    pub async fn new(name: &str) -> Self {
+        let namespace = ControlPlane::shared().namespace(&format!("{name}-platform")).await;
+        let flag = format!("--cluster-provider-namespace={namespace}");
+        let world = World::with(name, &["--cluster-providers", &flag]).await;
+        Self { world, namespace }
+    }
+
+    pub fn providers(&self) -> Api<ClusterOAuthProvider> {
+        Api::all(self.world.client.clone())
+    }
+
+    /// The name of the provider: it is unique in the cluster.
+    pub fn name(&self) -> String {
+        self.world.namespace.clone()
+    }
+
+    pub async fn provider(&self, spec: &Value) {
+        let object = json!({
+            "apiVersion": "oauth.evolutionx.io/v1alpha1", "kind": "ClusterOAuthProvider",
+            "metadata": {"name": self.name()}, "spec": spec,
+        });
+        let (providers, params) = (self.providers(), PatchParams::apply("platform").force());
+        let written = providers.patch(&self.name(), &params, &Patch::Apply(&object)).await;
+        written.unwrap_or_else(|error| panic!("the provider cannot be written: {error}"));
+    }
+
+    pub async fn secret(&self, name: &str, values: &[(&str, &str)]) {
+        let data: BTreeMap<_, _> = values.iter().copied().collect();
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data});
+        let secrets = Api::<Secret>::namespaced(self.world.client.clone(), &self.namespace);
+        secrets.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(&secret)).await.expect("a Secret");
+    }
+
+    pub async fn integration(&self, name: &str, own: &Value) {
+        let mut spec = json!({
+            "grantType": "client_credentials", "providerRef": {"kind": "ClusterOAuthProvider", "name": self.name()},
+        });
+        spec.as_object_mut().expect("an object").extend(own.as_object().expect("an object").clone());
+        self.world.integration(name, &spec).await;
+    }
+}
