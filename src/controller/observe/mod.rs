@@ -79,11 +79,12 @@ pub async fn observe(context: &Context, integration: &OAuthIntegration) -> Resul
 }
 
 /// Reads until everything that the plan needs is known. Each read may change the plan, and therefore the objects that
-/// it needs.
+/// it needs. So does the time that it takes: a token that was not due before the first read may be due after it.
 async fn read_missing(context: &Context, integration: &OAuthIntegration, observed: &mut Observed) -> Result<(), Error> {
     let Ok(spec) = observed.spec.clone() else { return Ok(()) };
     let secrets = Api::<Secret>::namespaced(context.client.clone(), &integration.namespace().unwrap_or_default());
     loop {
+        observed.now = now();
         let plan = plan(observed);
         let Some(Reads { credentials, target, previous_target, refresh_tokens }) = missing_reads(observed, &plan)
         else {
@@ -112,7 +113,6 @@ async fn read_missing(context: &Context, integration: &OAuthIntegration, observe
     if let Some(message) = observed.missing_refresh_token() {
         observed.credentials = CredentialsState::Missing(message);
     }
-    observed.now = now();
     Ok(())
 }
 

@@ -39,6 +39,7 @@ use crate::controller::perform::work::Work;
 use crate::controller::perform::write_error::describe_api_error;
 use crate::decision::observed::Observed;
 use crate::decision::outcome::{Outcome, Plan};
+use crate::decision::reads::missing_reads;
 use crate::failpoints::failpoint;
 use crate::kube_api::call::with_timeout;
 use crate::oauth::error::{RequestError, RotatedRefreshToken};
@@ -62,10 +63,17 @@ pub async fn execute(
     let work = Work::new(context, integration, observed);
     let outcome = match (plan, &work) {
         (Plan::Revoke { .. }, _) => return revoke::all(context, integration, observed, reserved).await,
+        // What was not read is not the same as what does not exist.
+        (Plan::Renew { .. }, Some(_)) if missing_reads(observed, plan).is_some() => Outcome::Nothing,
         (Plan::Renew { reason }, Some(work)) => renew(work, *reason, reserved).await,
         (Plan::Rewrite { reason: Reason::TargetAdopted }, Some(work)) => adopt::adopt(work).await,
         (Plan::Rewrite { .. }, Some(work)) => rewrite(work).await,
-        // Without a valid spec there is nothing to request or write.
+        // The response was requested for a valid spec, and may be the only copy of a refresh token.
+        (Plan::Rewrite { reason: Reason::WritePending }, None) => {
+            save::write_pending(context, &observed.uid).await;
+            Outcome::Nothing
+        }
+        // Without a valid spec there is nothing else to request or write.
         (Plan::Renew { .. } | Plan::Rewrite { .. }, None) | (Plan::Wait { .. } | Plan::Stall { .. }, _) => {
             Outcome::Nothing
         }

@@ -62,30 +62,34 @@ pub async fn flush(context: &Context) {
             return;
         }
         for (uid, pending) in all {
-            let all = context.targets.for_integration(&pending.namespace, &uid);
-            let find = |name: &str| all.iter().find(|known| known.name == name).map(AsRef::as_ref);
-            let known = Known::of(&pending.template, find);
-            let Err(NotWritten { error, is_known, .. }) = persist(context, &uid, known, &pending, false).await else {
-                continue;
-            };
-            match error.status() {
-                // The known Secret was deleted or replaced, which watches no longer report: the next attempt creates
-                // it.
-                Some(status) if is_known && is_replaced(status) => {}
-                // The namespace was deleted: the token is no longer needed.
-                Some(status) if status.is_not_found() => context.states.clear_pending(&uid),
-                _ => {
-                    let (namespace, name) = (&pending.namespace, &pending.owner.name);
-                    warn!(
-                        namespace,
-                        name,
-                        error = chain(&error),
-                        "failed to write a received token while shutting down"
-                    );
-                }
-            }
+            write_again(context, &uid, &pending, "failed to write a received token while shutting down").await;
         }
         tokio::time::sleep(FLUSH_RETRY_INTERVAL).await;
+    }
+}
+
+/// Writes the pending response of an integration whose spec is not valid any more.
+pub(crate) async fn write_pending(context: &Context, uid: &str) {
+    if let Some(pending) = context.states.pending(uid) {
+        write_again(context, uid, &pending, "failed to write a received token").await;
+    }
+}
+
+/// Writes a pending response with the template for which it was requested.
+async fn write_again(context: &Context, uid: &str, pending: &PendingWrite, what: &str) {
+    let all = context.targets.for_integration(&pending.namespace, uid);
+    let find = |name: &str| all.iter().find(|known| known.name == name).map(AsRef::as_ref);
+    let known = Known::of(&pending.template, find);
+    let Err(NotWritten { error, is_known, .. }) = persist(context, uid, known, pending, false).await else { return };
+    match error.status() {
+        // The known Secret was deleted or replaced, which watches may not report any more: the next attempt creates it.
+        Some(status) if is_known && is_replaced(status) => {}
+        // The namespace was deleted: the token is no longer needed.
+        Some(status) if status.is_not_found() => context.states.clear_pending(uid),
+        _ => {
+            let (namespace, name) = (&pending.namespace, &pending.owner.name);
+            warn!(namespace, name, error = chain(&error), "{what}");
+        }
     }
 }
 
