@@ -9,6 +9,7 @@
 
 mod fleet;
 mod freshness;
+mod providers;
 mod renewals;
 mod start;
 
@@ -45,6 +46,9 @@ async fn main() {
         if is_chosen(name) {
             renewals.run(name).await;
         }
+    }
+    if is_chosen("provider") {
+        providers::run().await;
     }
     if is_chosen("many") {
         start::many().await;

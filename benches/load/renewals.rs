@@ -134,7 +134,7 @@ fn is_hanging(fault: HostFault) -> bool {
 }
 
 /// The peak number of requests per second since this time, relative to the mean.
-fn peak(times: &[SystemTime], since: SystemTime) -> f64 {
+pub fn peak(times: &[SystemTime], since: SystemTime) -> f64 {
     let mut by_second = BTreeMap::<u64, usize>::new();
     for second in times.iter().filter_map(|at| at.duration_since(since).ok()) {
         *by_second.entry(second.as_secs()).or_default() += 1;

@@ -228,7 +228,7 @@ fn refresh_token_shared(observed: &Observed) -> Option<Plan> {
         }
         InitialRefreshToken::Spent(other) => {
             let spec = observed.spec.as_ref().ok().filter(|spec| spec.needs_refresh_token())?;
-            let secret = spec.credentials.secret_name.as_deref().unwrap_or_default();
+            let secret = spec.credentials.secret_of(Credential::RefreshToken).unwrap_or_default();
             Some(Plan::Stall {
                 reason: Reason::RefreshTokenShared,
                 message: format!(

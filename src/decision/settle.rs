@@ -68,10 +68,15 @@ pub fn settle(observed: &Observed, plan: &Plan, outcome: &Outcome, now: Timestam
     Settled { status, event, expiry_event, next }
 }
 
-/// The times of the stored token, if it is for the current spec.
+/// The times of the stored token, if it is for the current spec. Without its provider, the spec is not known, and the token
+/// is kept until it expires.
 fn current_times(observed: &Observed) -> Option<TokenTimes> {
-    let (snapshot, spec) = (observed.snapshot()?, observed.spec.as_ref().ok()?);
-    (!snapshot.is_changed() && snapshot.provenance.spec_hash == spec.spec_hash).then_some(observed.times()?)
+    let snapshot = observed.snapshot()?;
+    let is_current = match &observed.spec {
+        Ok(spec) => snapshot.provenance.spec_hash == spec.spec_hash,
+        Err(_) => observed.provider_not_found.is_some(),
+    };
+    (!snapshot.is_changed() && is_current).then_some(observed.times()?)
 }
 
 /// A failure is kept until an attempt succeeds.

@@ -34,6 +34,8 @@ pub struct PrivateSettings {
     pub namespace: String,
     /// Hash of the references: CA bundle, proxy, client certificate.
     pub fingerprint: String,
+    /// Whether several namespaces have them: those of a provider.
+    pub is_shared: bool,
 }
 
 /// The maximum length of a host name (RFC 1035, section 2.3.4); a longer one cannot be resolved.
@@ -60,7 +62,7 @@ impl HostKey {
     /// Whether integrations of several namespaces can have this key.
     #[must_use]
     pub fn is_shared(&self) -> bool {
-        self.settings.is_none()
+        self.settings.as_ref().is_none_or(|settings| settings.is_shared)
     }
 }
 

@@ -117,6 +117,9 @@ pub struct Credentials {
     pub tenant: String,
     /// Whether the client belongs to a provider, so that the author of the integration must not see its credentials.
     pub of_provider: bool,
+    /// The uid of the provider's Secret, which is part of the fingerprint of the credentials: who can read a target, but
+    /// not that Secret, must not be able to check guesses of a weak client secret.
+    pub pepper: String,
     /// Whose connections and cached metadata are used: the namespace, or a provider that namespaces share.
     pub cache_owner: String,
     /// The private key to which tokens are bound, PKCS#8 as PEM (RFC 9449).
@@ -213,6 +216,7 @@ impl Credentials {
             .map(text)
             .chain(others.flat_map(|(credential, value)| [credential.name(), value.expose_secret()]))
             .chain(self.others.iter().flat_map(|(key, value)| [key.as_str(), value.expose_secret()]))
+            .chain((!self.pepper.is_empty()).then_some(self.pepper.as_str()))
             .collect()
     }
 }

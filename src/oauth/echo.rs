@@ -11,36 +11,33 @@ use secrecy::ExposeSecret;
 use serde_json::Value;
 
 use crate::oauth::body::Parameter;
+use crate::oauth::credentials::{Credential, Credentials};
+use crate::oauth::response::raw::HttpResponse;
+use crate::oauth::sent_values::sensitive_parts;
 
-/// Values that are not those of the client: values of the spec, and what belongs to the user.
-const OTHERS: [&str; 13] = [
-    "client_id",
-    "grant_type",
-    "scope",
-    "resource",
-    "audience",
-    "client_assertion_type",
-    "subject_token_type",
-    "actor_token_type",
-    "requested_token_type",
-    "refresh_token",
-    "username",
-    "subject_token",
-    "actor_token",
-];
+/// What is derived from the credentials of the client for one request.
+const DERIVED: [&str; 2] = ["authorization", "client_assertion"];
 /// A shorter value occurs by chance, in bytes.
-const MIN_LENGTH: usize = 4;
+const MIN_LENGTH: usize = 6;
 
 /// Whether a response contains a value that authenticates the client, as it is, in a JSON string, or in base64.
-pub(crate) fn repeats_client(body: &[u8], sent: &[Parameter]) -> bool {
-    let secrets: Vec<&str> = sent
+pub(crate) fn repeats_client(response: &HttpResponse, credentials: &Credentials, sent: &[Parameter]) -> bool {
+    let values = credentials
         .iter()
-        .filter(|(name, _)| !OTHERS.contains(&name.as_str()))
-        .map(|(_, value)| value.expose_secret().trim())
-        .filter(|value| value.len() >= MIN_LENGTH)
-        .collect();
-    let text = String::from_utf8_lossy(body);
-    repeats(&text, &secrets) || serde_json::from_slice(body).is_ok_and(|body| any_text(&body, &secrets))
+        .filter(|(credential, _)| !credential.belongs_to_user() && *credential != Credential::ClientId)
+        .map(|(_, value)| value.clone());
+    let others = credentials.others.values().flat_map(|value| sensitive_parts(value.expose_secret()));
+    let derived = sent.iter().filter(|(name, _)| DERIVED.contains(&name.as_str()));
+    let all: Vec<_> =
+        values.chain(others.map(|(_, value)| value)).chain(derived.map(|(_, value)| value.clone())).collect();
+    let secrets: Vec<&str> =
+        all.iter().map(|value| value.expose_secret().trim()).filter(|value| value.len() >= MIN_LENGTH).collect();
+    let is_in_headers =
+        response.headers.iter().any(|(name, value)| repeats(name, &secrets) || repeats(value, &secrets));
+    let body = String::from_utf8_lossy(&response.body);
+    is_in_headers
+        || repeats(&body, &secrets)
+        || serde_json::from_slice(&response.body).is_ok_and(|body| any_text(&body, &secrets))
 }
 
 /// In JSON, a character may be escaped.
@@ -68,23 +65,33 @@ mod tests {
 
     #[test]
     fn credentials_of_the_client_are_found_and_those_of_the_user_are_not() {
-        let sent: Vec<Parameter> = [
-            ("client_id", "erp-client"),
-            ("client_secret", "s3cret\"with-quotes"),
-            ("refresh_token", "the-refresh-token"),
-            ("value", "gateway-key"),
-        ]
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), SecretString::from(value)))
-        .collect();
-        let finds = |body: &str| repeats_client(body.as_bytes(), &sent);
-        assert!(finds(r#"{"debug": {"sent": ["s3cret\"with-quotes"]}}"#), "escaped");
-        assert!(finds("client_secret=s3cret\"with-quotes"), "plain text");
-        assert!(finds(r#"{"auth": "Z2F0ZXdheS1rZXk="}"#), "base64");
-        assert!(finds(r#"{"gateway-key": 1}"#), "a name");
-        assert!(finds(r#"{"a": "\u0067ateway-key"}"#), "an escaped character");
-        assert!(!finds(
-            r#"{"access_token": "token", "refresh_token": "the-refresh-token", "client_id": "erp-client"}"#
-        ));
+        let values = [
+            (Credential::ClientId, "erp-client"),
+            (Credential::ClientSecret, "s3cret\"with-quotes"),
+            (Credential::RefreshToken, "the-refresh-token"),
+            (Credential::Username, "robot-user"),
+        ];
+        let mut credentials: Credentials =
+            values.into_iter().map(|(credential, value)| (credential, SecretString::from(value))).collect();
+        credentials.others.insert("key".to_owned(), "gateway-key".into());
+        let sent: Vec<Parameter> = vec![
+            ("scope".to_owned(), "orders.read".into()),
+            ("value".to_owned(), "the-refresh-token".into()),
+            ("client_assertion".to_owned(), "ey.ey.signature".into()),
+        ];
+        let finds = |headers: &[(&str, &str)], body: &str| {
+            let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let response = HttpResponse { status: 200, headers, body: body.as_bytes().to_vec().into() };
+            repeats_client(&response, &credentials, &sent)
+        };
+        assert!(finds(&[], r#"{"debug": {"sent": ["s3cret\"with-quotes"]}}"#), "escaped");
+        assert!(finds(&[], "client_secret=s3cret\"with-quotes"), "plain text");
+        assert!(finds(&[], r#"{"auth": "Z2F0ZXdheS1rZXk="}"#), "base64");
+        assert!(finds(&[], r#"{"gateway-key": 1}"#), "a name");
+        assert!(finds(&[], r#"{"a": "\u0067ateway-key"}"#), "an escaped character");
+        assert!(finds(&[], r#"{"a": "ey.ey.signature"}"#), "what the client has signed");
+        assert!(finds(&[("x-debug", "key gateway-key")], "{}"), "a header");
+        let usual = r#"{"access_token": "token", "refresh_token": "the-refresh-token", "client_id": "erp-client", "scope": "orders.read", "user": "robot-user"}"#;
+        assert!(!finds(&[("content-type", "application/json")], usual));
     }
 }

@@ -12,6 +12,7 @@ use kube::core::{Selector, SelectorExt};
 
 use crate::api::grant::GrantType;
 use crate::api::provider::{AllowRule, ProviderRef};
+use crate::api::renewal::RenewalStrategy;
 use crate::api::shared_spec::SharedSpec;
 use crate::api::spec::OAuthIntegrationSpec;
 
@@ -180,23 +181,33 @@ pub(crate) fn check(allow: &Allow, usage: &Usage<'_>) -> Result<(), String> {
             "spec.scope has more than {MAX_SCOPES} names, which {reference} does not allow: shorten it"
         ));
     }
-    let fallback = spec.shared.renewal.fallback.as_ref().map(|fallback| fallback.grant_type.into());
-    for grant in [Some(spec.grant_type), fallback].into_iter().flatten() {
+    let renewal = &spec.shared.renewal;
+    let fallback = renewal.fallback.as_ref().map(|fallback| fallback.grant_type.into());
+    // A refresh token may also have been put into the target.
+    let refreshes = renewal.strategy == Some(RenewalStrategy::RefreshToken);
+    let refresh = refreshes.then_some(GrantType::RefreshToken);
+    for grant in [Some(spec.grant_type), fallback, refresh].into_iter().flatten() {
         let allowing: Vec<&Rule> =
             rules.iter().copied().filter(|rule| rule.grants.as_ref().is_none_or(|all| all.contains(&grant))).collect();
         if allowing.is_empty() {
             return Err(format!(
-                "{reference} does not allow namespace {namespace} the grant {}: use another one, or have its administrator add it to a rule for this namespace",
+                "{reference} does not allow the grant {} for namespace {namespace}: use another one, or have its administrator change spec.allow",
                 grant.as_str()
             ));
         }
-        let subjects = if grant == GrantType::JwtBearer { &wanted.subjects } else { &BTreeSet::new() };
-        // Only signed assertions have a subject of the provider.
-        let signs = grant == GrantType::JwtBearer
-            && spec.shared.assertion.as_ref().is_none_or(|assertion| assertion.from.is_none());
-        for subject in each(subjects) {
-            let allowing: Vec<&Rule> =
-                allowing.iter().copied().filter(|rule| !signs || rule.subjects.allow(subject, &own.subjects)).collect();
+        // Of a token that somebody else has issued, the subject is not known.
+        let from = spec.shared.assertion.as_ref().and_then(|assertion| assertion.from.as_ref());
+        let subjects: BTreeSet<&str> = match grant {
+            GrantType::JwtBearer if from.is_none() => wanted.subjects.clone(),
+            _ => BTreeSet::new(),
+        };
+        let has_subject = matches!(grant, GrantType::JwtBearer | GrantType::TokenExchange);
+        for subject in each(&subjects) {
+            let allowing: Vec<&Rule> = allowing
+                .iter()
+                .copied()
+                .filter(|rule| !has_subject || rule.subjects.allow(subject, &own.subjects))
+                .collect();
             if allowing.is_empty() {
                 return Err(refusal(usage, "subject", subject, &rules, |rule| &rule.subjects));
             }
@@ -253,11 +264,11 @@ fn refusal<'a>(
     }
     let Usage { namespace, provider: reference, .. } = usage;
     let why = match name {
-        Some(name) => format!("{reference} does not allow namespace {namespace} the {part} {name}"),
-        None => format!("{reference} does not allow namespace {namespace} a request without a {part}"),
+        Some(name) => format!("{reference} does not allow the {part} {name} for namespace {namespace}"),
+        None => format!("{reference} does not allow requests without a known {part} for namespace {namespace}"),
     };
     match shown.as_str() {
-        "" => format!("{why}: remove it, or have its administrator add it to a rule for this namespace"),
-        shown => format!("{why}, but: {shown}. Request one of these, or have its administrator change the rule"),
+        "" => format!("{why}: change the request, or have its administrator change spec.allow"),
+        shown => format!("{why}; allowed: {shown}. Request one of these, or have its administrator change spec.allow"),
     }
 }

@@ -23,7 +23,7 @@ use crate::spec::provider::Origin;
 /// - the endpoint of `renewal.fallback`, to which no stored token is sent;
 /// - the credentials, whose name and values are compared separately.
 ///
-/// With a cluster-scoped provider, its name is included.
+/// With a cluster-scoped provider, its name takes the place of the connection and the ServiceAccount.
 pub(crate) fn binding(spec: &OAuthIntegrationSpec, provider: Option<&Origin>) -> String {
     let connection = spec.shared.connection.as_ref();
     let refresh = spec.shared.renewal.refresh.as_ref().and_then(|refresh| refresh.token_endpoint.as_deref());
@@ -39,8 +39,11 @@ pub(crate) fn binding(spec: &OAuthIntegrationSpec, provider: Option<&Origin>) ->
     if let Some(resource) = &spec.shared.protected_resource {
         parts["protectedResource"] = json!(resource);
     }
-    // The names of the objects above are in its namespace.
+    // Its administrator chooses the connection for all integrations. A change of it must not withhold their tokens.
     if let Some(provider) = provider.filter(|provider| provider.reference.kind == ProviderKind::Cluster) {
+        for name in ["proxy", "caBundle", "serviceAccount"] {
+            parts[name] = json!(null);
+        }
         parts["provider"] = json!(provider.reference.name);
     }
     fingerprint::unsalted(&parts)

@@ -83,6 +83,9 @@ pub fn resolve(source: &CredentialsSource, secrets: Secrets<'_>) -> Result<Crede
     }
     let bundle = source.ca_bundle.as_ref().filter(|bundle| bundle.kind == CaBundleKind::Secret);
     credentials.of_provider = source.provider.is_some();
+    if let (true, Some(secret)) = (credentials.of_provider, secret) {
+        credentials.pepper = secret.metadata.uid.clone().unwrap_or_default();
+    }
     credentials.ca_bundle_owner = bundle.map(|bundle| bundle.name.clone());
     Ok(credentials)
 }
@@ -211,7 +214,7 @@ pub fn missing_secret_message(name: &str) -> String {
 pub fn missing_provider_secret_message(name: &str, provider: &Origin) -> String {
     let Origin { reference, namespace, .. } = provider;
     format!(
-        "Secret {name} of {reference} does not exist in namespace {namespace}: have it created, or the provider changed"
+        "Secret {name} of {reference} does not exist in namespace {namespace}: ask the administrator of the provider to create it, or to name another one"
     )
 }
 
@@ -245,6 +248,12 @@ pub fn withheld_refresh_token_message(source: &CredentialsSource, target: &str) 
     let secret_name = source.secret_of(Credential::RefreshToken).unwrap_or_default();
     let field = source.fields.iter().find(|field| field.credential == Credential::RefreshToken);
     let key = field.map_or(Credential::RefreshToken.key(), |field| &field.key);
+    if let Some(provider) = &source.provider {
+        let provider = &provider.reference;
+        return format!(
+            "the refresh token in Secret {target} was obtained with other credentials or from another endpoint than those of {provider}, and is not sent anywhere else: revert the change of the spec or of {provider}, or put a new refresh token under key {key} of Secret {secret_name}"
+        );
+    }
     format!(
         "the refresh token in Secret {target} was obtained with other credentials, from another endpoint or over another connection, and is not sent anywhere else: revert the change of the spec, let the owner of the credentials allow the endpoint with the annotation {ALLOWED_ENDPOINTS}, or put a new refresh token under key {key} of Secret {secret_name}"
     )

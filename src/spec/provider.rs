@@ -93,7 +93,7 @@ pub(crate) fn resolve(spec: &OAuthIntegrationSpec, provider: &Provider) -> Resul
             renew_before: shared.renew_before.or(of_provider.renew_before),
             resource: resource(shared.resource.as_ref(), of_provider.resource.as_ref(), reference)?,
             scope: shared.scope.clone().or_else(|| of_provider.scope.clone()),
-            revocation: revocation(shared.revocation.as_ref(), of_provider.revocation.as_ref()),
+            revocation: revocation(shared.revocation.as_ref(), of_provider.revocation.as_ref(), reference)?,
             renewal,
             ..of_provider.clone()
         },
@@ -221,11 +221,25 @@ fn renewal(grant: GrantType, own: &Renewal, of_provider: &Renewal) -> Renewal {
     }
 }
 
-/// The provider says where tokens are revoked, the integration when, if it says anything.
-fn revocation(own: Option<&Revocation>, of_provider: Option<&Revocation>) -> Option<Revocation> {
-    let Some(own) = own else { return of_provider.cloned() };
-    let (endpoint, format) = of_provider.map(|it| (it.endpoint.clone(), it.format)).unwrap_or_default();
-    Some(Revocation { endpoint, format, after_renewal: own.after_renewal, on_deletion: own.on_deletion })
+/// The provider says whether and where tokens are revoked, the integration when, if it says anything. A server may revoke
+/// more than one token, and all integrations have the same client.
+fn revocation(
+    own: Option<&Revocation>,
+    of_provider: Option<&Revocation>,
+    provider: &ProviderRef,
+) -> Result<Option<Revocation>, String> {
+    match (own, of_provider) {
+        (None, of_provider) => Ok(of_provider.cloned()),
+        (Some(_), None) => Err(format!(
+            "spec.revocation does not go with {provider}, which has no spec.revocation: remove it, or have its administrator add it"
+        )),
+        (Some(own), Some(Revocation { endpoint, format, after_renewal: _, on_deletion: _ })) => Ok(Some(Revocation {
+            endpoint: endpoint.clone(),
+            format: *format,
+            after_renewal: own.after_renewal,
+            on_deletion: own.on_deletion,
+        })),
+    }
 }
 
 /// The Secret with what belongs to the user and not to the client.

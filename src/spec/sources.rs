@@ -83,7 +83,7 @@ impl CredentialsSource {
     }
 
     fn is_of_user(&self, credential: Credential) -> bool {
-        self.user_secret_name.is_some() && credential.belongs_to_user()
+        self.fields.iter().any(|field| field.credential == credential && field.of_user)
     }
 
     /// The namespace of the Secret, of the CA bundle and of the client's ServiceAccount, for an integration in
@@ -148,6 +148,7 @@ fn fields(
     request: &TokenRequest,
     renewal: &Renewal,
 ) -> Vec<CredentialRef> {
+    let has_provider = spec.provider_ref.is_some();
     let keys = spec.shared.credentials.as_ref().map(|credentials| credentials.keys.clone()).unwrap_or_default();
     // The request that must always work. A refresh by strategy needs no credentials beyond those of its grant.
     let main = match renewal {
@@ -165,8 +166,11 @@ fn fields(
         {
             return None;
         }
-        let of_user = user.filter(|_| credential.belongs_to_user());
-        let named = named(of_user.map_or(&keys, |user| &user.keys), credential);
+        // What belongs to a user is in the Secret of the integration, unless the provider names its key: then it is for all.
+        let is_of_user = credential.belongs_to_user() && has_provider;
+        let of_user = is_of_user && (user.is_some() || named(&keys, credential).is_none());
+        let own_keys = user.map(|user| &user.keys);
+        let named = if of_user { own_keys.and_then(|keys| named(keys, credential)) } else { named(&keys, credential) };
         // After the first renewal the refresh token of the target Secret is used.
         let is_first_token = credential == Credential::RefreshToken && main.grant.is_refresh();
         let is_required = required.contains(&credential);
@@ -178,7 +182,7 @@ fn fields(
             // The next client secret exists only during a rotation.
             required: !is_first_token && credential != Credential::NextClientSecret && (is_required || named.is_some()),
             key: named.cloned().unwrap_or_else(|| credential.key().to_owned()),
-            of_user: of_user.is_some(),
+            of_user,
         })
     };
     Credential::ALL.iter().copied().filter_map(field).collect()

@@ -166,7 +166,8 @@ impl ValidatedSpec {
     pub fn host_key(&self, namespace: &str) -> Option<HostKey> {
         let settings = self.connection_settings.clone();
         let owner = self.cache_owner(namespace);
-        let settings = settings.map(|fingerprint| PrivateSettings { namespace: owner, fingerprint });
+        let is_shared = owner != namespace;
+        let settings = settings.map(|fingerprint| PrivateSettings { namespace: owner, fingerprint, is_shared });
         Some(HostKey::new(self.token_request.endpoint.known()?, settings))
     }
 

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
 use oauth_operator::api::provider::{ClusterOAuthProvider, OAuthProvider, ProviderStatus};
 use oauth_operator::api::spec::OAuthIntegration;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use test_support::endpoint::{Endpoint, Reply, Request};
-use test_support::manifests::{OPERATOR, apply, install_crd, install_permissions_with, temporary_file};
+use test_support::manifests::{
+    OPERATOR, apply, install_crd, install_permissions, install_permissions_with, temporary_file,
+};
 use test_support::messages::assert_recorded;
 use test_support::world::{SHORT_TIMEOUT, condition};
 use test_support::{ControlPlane, Operator, World, eventually, tools};
@@ -83,8 +85,13 @@ async fn tenants_request_tokens_with_the_client_of_the_platform_within_its_rules
     let first = world.value("orders", "access_token").await;
     assert_eq!(first, "platform-for-orders.read-none-0");
     assert_eq!(server.requests()[0].json()["client_secret"], "platform-secret-1");
-    let status = provider_is(&platform.providers(), &platform.name(), "True", "ProviderReady").await;
-    assert_eq!(status.integrations, Some(1));
+    provider_is(&platform.providers(), &platform.name(), "True", "ProviderReady").await;
+    eventually("it is counted", SHORT_TIMEOUT, async || {
+        let status = platform.providers().get(&platform.name()).await.map_err(|error| error.to_string())?.status;
+        let count = status.unwrap_or_default().integrations;
+        if count == Some(1) { Ok(()) } else { Err(format!("{count:?}")) }
+    })
+    .await;
 
     // What is not allowed is never requested.
     platform.integration("admin", &json!({"scope": "admin"})).await;
@@ -472,4 +479,102 @@ async fn the_roles_of_the_chart_are_enough_where_only_some_namespaces_are_watche
     // Its own ServiceAccount is that of the provider, in the namespace of the operator, and not one of the tenant.
     let logs = world.operator.logs();
     assert!(!logs.contains("forbidden"), "{logs}");
+}
+
+/// The Secret of a provider is read once for as many integrations as are renewed together, and everything else costs what
+/// it costs without a provider.
+#[tokio::test]
+async fn the_secret_of_a_provider_is_read_once_for_many_renewals() {
+    const NAMESPACES: usize = 4;
+    const EACH: usize = 25;
+    const ALL: u64 = (NAMESPACES * EACH) as u64;
+    let control_plane = ControlPlane::start();
+    install_crd(&control_plane);
+    install_permissions(&control_plane);
+    let server = server();
+    let kubeconfig = control_plane.kubeconfig_for(OPERATOR, OPERATOR).await;
+    let namespace = format!("--cluster-provider-namespace={OPERATOR}");
+    let flags = ["--cluster-providers", &namespace, "--max-writes=0", "--max-writes-per-namespace=0"];
+    let operator = Operator::start_with(&kubeconfig, &flags).await;
+    let secret = |value: &str| {
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "erp-client"},
+            "stringData": {"client_id": "platform", "client_secret": value},
+        });
+        apply(&control_plane, OPERATOR, &secret.to_string());
+    };
+    secret("platform-secret-1");
+    let provider = json!({
+        "apiVersion": "oauth.evolutionx.io/v1alpha1", "kind": "ClusterOAuthProvider", "metadata": {"name": "erp"},
+        "spec": {"tokenEndpoint": server.url(), "credentials": {"secretName": "erp-client"}, "allow": [{"namespaces": {}}]},
+    });
+    apply(&control_plane, OPERATOR, &provider.to_string());
+    let client = control_plane.client().await;
+    for _ in 0..NAMESPACES {
+        let namespace = control_plane.namespace("tenant").await;
+        let integrations = (0..EACH).map(|number| {
+            json!({
+                "apiVersion": "oauth.evolutionx.io/v1alpha1", "kind": "OAuthIntegration",
+                "metadata": {"name": format!("it-{number}")},
+                "spec": {"grantType": "client_credentials", "providerRef": {"kind": "ClusterOAuthProvider", "name": "erp"}},
+            })
+            .to_string()
+        });
+        apply(&control_plane, &namespace, &integrations.collect::<Vec<_>>().join("\n---\n"));
+    }
+    let integrations = Api::<OAuthIntegration>::all(client.clone());
+    let all_have = async |requests: u64| {
+        eventually("all have a token", SHORT_TIMEOUT * 3, async || {
+            let all = integrations.list(&ListParams::default()).await.map_err(|error| error.to_string())?.items;
+            let ready =
+                all.iter().filter(|one| condition(one, "Ready").is_some_and(|ready| ready.status == "True")).count();
+            let sent = server.count() as u64;
+            if ready as u64 == ALL && sent == requests {
+                Ok(())
+            } else {
+                Err(format!("{ready} ready, {sent} requests\n{}", operator.logs()))
+            }
+        })
+        .await;
+    };
+    all_have(ALL).await;
+    let issued = async || {
+        let all = integrations.list(&ListParams::default()).await.expect("a list").items;
+        all.iter()
+            .filter_map(|one| one.status.as_ref()?.issued_at.clone())
+            .map(|at| at.0.to_string())
+            .collect::<Vec<_>>()
+    };
+    // A second later, all times of issue differ.
+    let rotate = async |value: &str, requests: u64| {
+        let before = issued().await;
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        secret(value);
+        all_have(requests).await;
+        eventually("all statuses are written", SHORT_TIMEOUT, async || {
+            let now = issued().await;
+            let same = now.iter().zip(&before).filter(|(now, before)| now == before).count();
+            if same == 0 { Ok(()) } else { Err(format!("{same} are not")) }
+        })
+        .await;
+    };
+    // The first update of a Secret also migrates its managed fields.
+    rotate("platform-secret-2", 2 * ALL).await;
+    let calls = control_plane.calls().await;
+    rotate("platform-secret-3", 3 * ALL).await;
+    let after = control_plane.calls().await;
+    let count = |verbs: &[&str], resource: &str, subresource: &str| -> u64 {
+        let one = |calls: &test_support::control_plane::Calls, verb: &str| {
+            calls.get(&(verb.to_owned(), resource.to_owned(), subresource.to_owned())).copied().unwrap_or_default()
+        };
+        verbs.iter().map(|verb| one(&after, verb) - one(&calls, verb)).sum()
+    };
+    // kubectl has read and patched the Secret once; a renewal that lasts longer than the Secret is kept reads it again.
+    let reads = count(&["GET"], "secrets", "");
+    assert!(reads <= 10, "{reads} reads for {ALL} renewals");
+    let writes = count(&["PATCH", "APPLY"], "secrets", "");
+    assert!((ALL..=ALL + 1).contains(&writes), "{writes} writes of Secrets");
+    assert_eq!(count(&["PATCH", "APPLY"], "oauthintegrations", "status"), ALL);
+    let last = server.requests().into_iter().skip(2 * usize::try_from(ALL).expect("few"));
+    assert!(last.map(|request| request.json()).all(|sent| sent["client_secret"] == "platform-secret-3"));
 }

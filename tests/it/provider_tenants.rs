@@ -141,6 +141,7 @@ async fn a_server_that_repeats_its_requests_does_not_reveal_the_client_to_a_tena
         ("encoded", "$base64encode(response.echo.sent.client_secret)"),
         ("length", "$length(response.echo.sent.client_secret)"),
         ("letters", "$substring(response.echo.sent.client_secret, 0, 1)"),
+        ("headers", "$string($headers)"),
     ];
     for (name, expression) in attempts {
         world.integration(name, &using(&platform, &json!({"target": {"data": {"stolen": expression}}}))).await;

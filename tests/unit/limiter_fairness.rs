@@ -20,7 +20,8 @@ fn shared(url: &str) -> HostKey {
 }
 
 fn private(url: &str, namespace: &str, fingerprint: &str) -> HostKey {
-    let settings = PrivateSettings { namespace: namespace.to_owned(), fingerprint: fingerprint.to_owned() };
+    let settings =
+        PrivateSettings { namespace: namespace.to_owned(), fingerprint: fingerprint.to_owned(), is_shared: false };
     HostKey::new(&url.parse().expect("a URL"), Some(settings))
 }
 

@@ -126,18 +126,23 @@ fn the_rules_decide_by_namespace_grant_scope_resource_and_subject() {
         // scopes
         (&scopes, "billing", json!({"scope": "orders.read"}), ALLOWED),
         (&scopes, "billing", json!({"scope": "orders.write orders.read"}), ALLOWED),
-        (&scopes, "billing", json!({"scope": "orders.read admin"}), "the scope admin, but: orders.read, orders.write"),
+        (
+            &scopes,
+            "billing",
+            json!({"scope": "orders.read admin"}),
+            "the scope admin for namespace billing; allowed: orders.read, orders.write",
+        ),
         (&scopes, "billing", json!({"scope": "orders.read\tadmin"}), "the scope admin"),
         (&scopes, "billing", json!({"scope": "orders.read,admin"}), "the scope orders.read,admin"),
         (&scopes, "billing", json!({"scope": "*"}), "the scope *"),
         (&scopes, "billing", json!({"scope": "ORDERS.READ"}), "the scope ORDERS.READ"),
         // The scope of the provider itself is not listed.
         (&scopes, "billing", json!({}), "the scope own.read"),
-        (&scopes, "billing", json!({"scope": " "}), "a request without a scope"),
+        (&scopes, "billing", json!({"scope": " "}), "requests without a known scope"),
         (&scopes, "reports", json!({}), ALLOWED),
         (&scopes, "reports", json!({"scope": "own.read"}), ALLOWED),
         (&scopes, "reports", json!({"scope": "orders.read"}), "the scope orders.read"),
-        (&scopes, "reports", json!({"scope": " "}), "a request without a scope"),
+        (&scopes, "reports", json!({"scope": " "}), "requests without a known scope"),
         (&scopes, "root", json!({"scope": "anything at all"}), ALLOWED),
         (&scopes, "root", json!({"scope": " "}), ALLOWED),
         (&scopes, "labelled", json!({"scope": "orders.read"}), ALLOWED),
@@ -210,7 +215,18 @@ fn the_rules_decide_by_namespace_grant_scope_resource_and_subject() {
         (&subjects, "root", jwt(json!({"assertion": {"subject": "ceo@example.com"}})), ALLOWED),
         // Other grants have no subject.
         (&subjects, "billing", json!({}), ALLOWED),
-        (&subjects, "billing", jwt(json!({"assertion": {"from": {"integration": "other"}}})), ALLOWED),
+        // Of a token that somebody else has issued, the subject is not known.
+        (
+            &subjects,
+            "billing",
+            jwt(json!({"assertion": {"from": {"integration": "other"}}})),
+            "without a known subject",
+        ),
+        (&subjects, "root", jwt(json!({"assertion": {"from": {"integration": "other"}}})), ALLOWED),
+        (&subjects, "billing", json!({"grantType": "token_exchange"}), "without a known subject"),
+        (&grants, "any", json!({"grantType": "token_exchange"}), ALLOWED),
+        (&grants, "billing", json!({"renewal": {"strategy": "refresh_token"}}), "the grant refresh_token"),
+        (&grants, "any", json!({"renewal": {"strategy": "refresh_token"}}), ALLOWED),
     ];
     for (rules, namespace, own, expected) in table {
         let found = refusal(&provider(rules), namespace, &own);
@@ -377,6 +393,7 @@ fn what_belongs_to_the_provider_is_refused_with_the_name_of_the_field() {
         (json!({"resource": {"key": "scope_override", "value": "x"}}), "spec.resource.key belongs"),
         (json!({"resource": {"key": "requested_actor", "value": "x"}}), "spec.resource.key belongs"),
         (json!({"grantType": "self_signed_jwt"}), "spec.grantType self_signed_jwt does not go with"),
+        (json!({"revocation": {"onDeletion": true}}), "spec.revocation does not go with"),
         (json!({"grantType": "refresh_token"}), "spec.credentials must be set"),
     ];
     for (own, expected) in cases {

@@ -11,6 +11,7 @@ use kube::core::Status;
 use secrecy::SecretString;
 
 use crate::api::connection::{CaBundle, CaBundleKind};
+use crate::api::provider::ProviderKind;
 use crate::controller::cache::references::SecretFacts;
 use crate::controller::context::Context;
 use crate::controller::error::Error;
@@ -128,7 +129,7 @@ async fn read_secrets(
     Ok((Given { main, user: Some(user) }, both_versions(&version, &of_user)))
 }
 
-/// Reads one Secret; that of a provider once for all integrations that are renewed together.
+/// Reads one Secret; that of a cluster-scoped provider once for all integrations that are renewed together.
 async fn read_secret(
     context: &Context,
     secrets: &Api<Secret>,
@@ -136,7 +137,8 @@ async fn read_secret(
     provider: Option<&Origin>,
 ) -> Result<(Arc<SharedSecret>, String), ReadError> {
     let key = (secrets.namespace().unwrap_or_default().to_owned(), name.to_owned());
-    let found = if provider.is_some() {
+    let is_shared = provider.is_some_and(|provider| provider.reference.kind == ProviderKind::Cluster);
+    let found = if is_shared {
         let known = || context.secret_references.facts(&key).map(|facts| facts.version);
         context.provider_secrets.get(secrets, name, known).await
     } else {
@@ -164,7 +166,7 @@ async fn read_secret(
     }
 }
 
-async fn read_ca_bundle(
+pub(crate) async fn read_ca_bundle(
     context: &Context,
     secrets: &Api<Secret>,
     cache_owner: &str,

@@ -1,6 +1,8 @@
 //! Whether a provider can be used: its Secret with the keys that the client needs, its CA bundle, and its metadata. Nothing
 //! is requested from the token endpoint.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
@@ -13,11 +15,12 @@ use crate::api::spec::OAuthIntegrationSpec;
 use crate::api::target::Target;
 use crate::clock::now;
 use crate::controller::context::Context;
+use crate::controller::error::Error;
+use crate::controller::observe::read_error::ReadError;
 use crate::controller::observe::secrets;
 use crate::controller::observe::secrets::Purpose;
 use crate::controller::providers::store::Watched;
 use crate::decision::observed::CredentialsState;
-use crate::error_report::chain;
 use crate::oauth::credentials::{Credential, Credentials};
 use crate::oauth::http::connections::certificate_expiry;
 use crate::spec::advice;
@@ -37,7 +40,7 @@ pub(crate) struct Checked {
 }
 
 impl Checked {
-    fn new(reason: Reason, message: impl Into<String>) -> Self {
+    pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
     }
 
@@ -47,65 +50,112 @@ impl Checked {
     }
 }
 
+/// The API server did not say anything: what was reported stays.
+pub(crate) struct NotKnown;
+
+/// Why a check has ended early.
+enum End {
+    Found(Checked),
+    NotKnown,
+}
+
 /// Checks a provider.
-pub(crate) async fn check(context: &Context, watched: &Watched) -> Checked {
+///
+/// # Errors
+///
+/// If the API server could not be asked.
+pub(crate) async fn check(context: &Context, watched: &Watched) -> Result<Checked, NotKnown> {
     match try_check(context, watched).await {
-        Ok(()) => Checked::new(
+        Ok(()) => Ok(Checked::new(
             Reason::ProviderReady,
-            "its credentials exist and can be used, and its metadata was read; whether the server accepts them, the first token request shows",
-        ),
-        Err(found) => found,
+            "everything that the provider names exists and can be used; only a token request shows whether the server accepts the client",
+        )),
+        Err(End::Found(found)) => Ok(found),
+        Err(End::NotKnown) => Err(NotKnown),
     }
 }
 
-async fn try_check(context: &Context, watched: &Watched) -> Result<(), Checked> {
-    let invalid = |message: String| Checked::new(Reason::InvalidSpec, message);
+async fn try_check(context: &Context, watched: &Watched) -> Result<(), End> {
+    let invalid = |message: String| End::Found(Checked::new(Reason::InvalidSpec, message));
     let provider = watched.provider.as_ref().map_err(|message| invalid(message.clone()))?;
-    let spec = sample(provider).map_err(invalid)?;
-    let values = credentials(context, provider, &spec).await?;
+    let spec = sample(provider, GrantType::ClientCredentials).map_err(invalid)?;
+    let values = match credentials(context, provider, &spec).await {
+        // Its client may only sign assertions.
+        Err(End::Found(missing)) if missing.reason == Reason::CredentialsMissing => {
+            let signing = sample(provider, GrantType::JwtBearer).map_err(invalid)?;
+            let needs_other_keys = |values: &Credentials| values.has(Credential::PrivateKey);
+            let signing = credentials(context, provider, &signing).await.ok().filter(needs_other_keys);
+            signing.ok_or(End::Found(missing))?
+        }
+        found => found?,
+    };
     expiry(context, provider, &values)?;
-    let reachable = context.oauth_client.check_endpoint(&spec.token_request, &values).await;
-    reachable.map_err(|error| {
-        let error = advice::explain(error);
-        Checked::new(error.reason, error.message)
-    })
+    match context.oauth_client.check_endpoint(&spec.token_request, &values).await {
+        // Its integrations have the credentials of users, whose owners say where these may be sent.
+        Err(error) if error.reason == Reason::EndpointNotAllowed && values.is_anonymous() => Ok(()),
+        Err(error) => {
+            let error = advice::explain(error);
+            Err(End::Found(Checked::new(error.reason, error.message)))
+        }
+        Ok(()) => Ok(()),
+    }
 }
 
 /// The spec of an integration that uses the client of the provider, and nothing else.
-fn sample(provider: &Provider) -> Result<ValidatedSpec, String> {
+fn sample(provider: &Provider, grant_type: GrantType) -> Result<ValidatedSpec, String> {
+    // A SMART server has no default; it is not sent.
+    let scope = provider.spec.protected_resource.as_ref().map(|_| "any".to_owned());
     let own = OAuthIntegrationSpec {
-        grant_type: GrantType::ClientCredentials,
+        grant_type,
         provider_ref: Some(provider.origin.reference.clone()),
         token_exchange: None,
         target: Target::default(),
         suspend: false,
-        shared: SharedSpec::default(),
+        shared: SharedSpec { scope, ..SharedSpec::default() },
     };
     let provider = Provider { allow: Allow::All, ..provider.clone() };
     ValidatedSpec::parse_with("provider", &own, ProviderUse { provider: &provider, namespace: "", labels: None })
 }
 
-async fn credentials(context: &Context, provider: &Provider, spec: &ValidatedSpec) -> Result<Credentials, Checked> {
+async fn credentials(context: &Context, provider: &Provider, spec: &ValidatedSpec) -> Result<Credentials, End> {
     let (shared, origin) = (&provider.spec, &provider.origin);
-    if shared.credentials.is_none() && shared.service_account_token.is_none() {
-        // A client without credentials, or one whose integrations have those of a user.
-        let mut none = Credentials::default();
-        none.cache_owner = origin.cache_owner();
-        return Ok(none);
-    }
     let secrets = Api::<Secret>::namespaced(context.client.clone(), &origin.namespace);
-    match secrets::read(context, &secrets, spec, Purpose::Request).await {
+    let found = |reason, message| Err(End::Found(Checked::new(reason, message)));
+    let read = if shared.credentials.is_none() && shared.service_account_token.is_none() {
+        // A client without credentials, or one whose integrations have those of a user.
+        without_credentials(context, &secrets, provider).await
+    } else {
+        secrets::read(context, &secrets, spec, Purpose::Request).await
+    };
+    match read {
         Ok(CredentialsState::Resolved(values, _)) => Ok(values.as_ref().clone()),
-        Ok(CredentialsState::Missing(message)) => Err(Checked::new(Reason::CredentialsMissing, message)),
-        Ok(CredentialsState::Invalid(message)) => Err(Checked::new(Reason::CredentialsInvalid, message)),
-        Ok(CredentialsState::AccessDenied(message)) => Err(Checked::new(Reason::CredentialsAccessDenied, message)),
-        Ok(CredentialsState::DependencyMissing(message)) => Err(Checked::new(Reason::DependencyMissing, message)),
-        Ok(CredentialsState::NotRead(_)) => Err(Checked::new(Reason::CredentialsMissing, "not read yet")),
-        Err(error) => Err(Checked::new(Reason::DependencyMissing, chain(&error))),
+        Ok(CredentialsState::Missing(message)) => found(Reason::CredentialsMissing, message),
+        Ok(CredentialsState::Invalid(message)) => found(Reason::CredentialsInvalid, message),
+        Ok(CredentialsState::AccessDenied(message)) => found(Reason::CredentialsAccessDenied, message),
+        Ok(CredentialsState::DependencyMissing(message)) => found(Reason::DependencyMissing, message),
+        Ok(CredentialsState::NotRead(_)) | Err(_) => Err(End::NotKnown),
     }
 }
 
-fn expiry(context: &Context, provider: &Provider, values: &Credentials) -> Result<(), Checked> {
+async fn without_credentials(
+    context: &Context,
+    secrets: &Api<Secret>,
+    provider: &Provider,
+) -> Result<CredentialsState, Error> {
+    let mut values = Credentials::default();
+    values.cache_owner = provider.origin.cache_owner();
+    let bundle = provider.spec.connection.as_ref().and_then(|connection| connection.ca_bundle.as_ref());
+    if let Some(bundle) = bundle {
+        match secrets::read_ca_bundle(context, secrets, &values.cache_owner, bundle).await {
+            Ok(bundle) => values.ca_bundle = Some(bundle),
+            Err(ReadError::Unavailable(state)) => return Ok(state),
+            Err(ReadError::Failed(error)) => return Err(error),
+        }
+    }
+    Ok(CredentialsState::Resolved(Arc::new(values), secrets::NO_SECRET.to_owned()))
+}
+
+fn expiry(context: &Context, provider: &Provider, values: &Credentials) -> Result<(), End> {
     let secret = provider.spec.credentials.as_ref().map(|credentials| credentials.secret_name.clone());
     let Some(secret) = secret else { return Ok(()) };
     let facts = context.secret_references.facts(&(provider.origin.namespace.clone(), secret.clone()));
@@ -116,10 +166,10 @@ fn expiry(context: &Context, provider: &Provider, values: &Credentials) -> Resul
     let certificate = values.get(Credential::TlsCertificate).and_then(|pem| certificate_expiry(pem.expose_secret()));
     let expires = |at: Timestamp| at.duration_since(now()) < EXPIRING;
     match [declared, certificate].into_iter().flatten().min().filter(|at| expires(*at)) {
-        Some(at) => Err(Checked::new(
+        Some(at) => Err(End::Found(Checked::new(
             Reason::CredentialsExpiring,
             format!("the credentials in Secret {secret} expire at {at}: replace them"),
-        )),
+        ))),
         None => Ok(()),
     }
 }

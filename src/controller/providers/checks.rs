@@ -1,15 +1,15 @@
 //! The queue of providers whose status is to be checked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::api::provider::ProviderKind;
 use crate::controller::cache::lock::lock;
 use crate::controller::providers::store::ProviderKey;
-use crate::limiter::fair_queue::FairQueue;
 
 /// The time between a change and the check, in which more may change.
 const DELAY: Duration = Duration::from_secs(1);
@@ -17,22 +17,16 @@ const DELAY: Duration = Duration::from_secs(1);
 const MIN_INTERVAL: Duration = Duration::from_secs(5);
 /// The interval between two checks of a provider that can be used.
 pub(crate) const INTERVAL: Duration = Duration::from_hours(1);
-/// How many are checked at once, and how many of one namespace.
-const AT_ONCE: (usize, usize) = (8, 2);
+/// How many of all namespaces are checked at once; one of each. Cluster-scoped ones are not delayed by those.
+const AT_ONCE: usize = 16;
+/// How many cluster-scoped ones are checked at once.
+const CLUSTER_AT_ONCE: usize = 8;
 
 /// The providers that are to be checked.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ProviderChecks {
     due: Mutex<BTreeMap<ProviderKey, Due>>,
-    pub(crate) changed: Notify,
-    pub(crate) queue: FairQueue,
-}
-
-impl Default for ProviderChecks {
-    fn default() -> Self {
-        let (total, per_namespace) = AT_ONCE;
-        Self { due: Mutex::default(), changed: Notify::new(), queue: FairQueue::new(total, per_namespace) }
-    }
+    changed: Notify,
 }
 
 /// When a provider is checked.
@@ -42,44 +36,140 @@ struct Due {
     /// Not before.
     earliest: Instant,
     in_flight: bool,
+    /// Fingerprint of what was written last.
+    written: Option<u64>,
 }
 
 impl ProviderChecks {
     /// Requests a check.
     pub fn request(&self, key: &ProviderKey) {
-        let now = Instant::now();
+        self.request_at(key, Instant::now());
+    }
+
+    fn request_at(&self, key: &ProviderKey, now: Instant) {
         let mut all = lock(&self.due);
-        let due = all.entry(key.clone()).or_insert(Due { at: now + INTERVAL, earliest: now, in_flight: false });
+        let fresh = Due { at: now + INTERVAL, earliest: now, in_flight: false, written: None };
+        let due = all.entry(key.clone()).or_insert(fresh);
         due.at = due.at.min((now + DELAY).max(due.earliest));
         drop(all);
         self.changed.notify_one();
     }
 
-    /// The providers whose time has come, and when the next one is due.
-    pub(crate) fn take_due(&self) -> (Vec<ProviderKey>, Option<Instant>) {
-        let now = Instant::now();
-        let mut all = lock(&self.due);
-        let mut taken = Vec::new();
-        for (key, due) in all.iter_mut().filter(|(_, due)| !due.in_flight && due.at <= now) {
-            *due = Due { at: now + INTERVAL, earliest: now + MIN_INTERVAL, in_flight: true };
-            taken.push(key.clone());
+    /// Forgets what was written: another replica may have written since.
+    pub fn forget_written(&self) {
+        lock(&self.due).values_mut().for_each(|due| due.written = None);
+    }
+
+    /// Forgets a provider that is gone.
+    pub fn forget(&self, key: &ProviderKey) {
+        lock(&self.due).remove(key);
+    }
+
+    /// Whether this was written last.
+    pub(crate) fn is_written(&self, key: &ProviderKey, fingerprint: u64) -> bool {
+        lock(&self.due).get(key).is_some_and(|due| due.written == Some(fingerprint))
+    }
+
+    /// Records what was written.
+    pub(crate) fn set_written(&self, key: &ProviderKey, fingerprint: u64) {
+        if let Some(due) = lock(&self.due).get_mut(key) {
+            due.written = Some(fingerprint);
         }
-        (taken, all.values().filter(|due| !due.in_flight).map(|due| due.at).min())
+    }
+
+    /// The providers to check now, those that have waited longest first, and when the next one is due.
+    pub(crate) fn take_due(&self, now: Instant) -> (Vec<ProviderKey>, Option<Instant>) {
+        let mut all = lock(&self.due);
+        let mut in_flight: HashMap<String, usize> = HashMap::new();
+        for (key, _) in all.iter().filter(|(_, due)| due.in_flight) {
+            *in_flight.entry(key.namespace.clone()).or_default() += 1;
+        }
+        let is_due = |due: &Due| !due.in_flight && due.at <= now;
+        let mut waiting: Vec<(Instant, ProviderKey)> =
+            all.iter().filter(|(_, due)| is_due(due)).map(|(key, due)| (due.at, key.clone())).collect();
+        waiting.sort_unstable();
+        let mut taken = Vec::new();
+        for (_, key) in waiting {
+            let own = in_flight.get(&key.namespace).copied().unwrap_or_default();
+            let is_cluster = key.kind == ProviderKind::Cluster;
+            let of_namespaces: usize =
+                in_flight.iter().filter(|(name, _)| !name.is_empty()).map(|(_, count)| *count).sum();
+            let has_room = if is_cluster { own < CLUSTER_AT_ONCE } else { own == 0 && of_namespaces < AT_ONCE };
+            if let (true, Some(due)) = (has_room, all.get_mut(&key)) {
+                *due = Due { at: now + INTERVAL, earliest: now + MIN_INTERVAL, in_flight: true, ..*due };
+                *in_flight.entry(key.namespace.clone()).or_default() += 1;
+                taken.push(key);
+            }
+        }
+        // Those that are due and have no room wait for the end of another one.
+        let next = all.values().filter(|due| !due.in_flight && due.at > now).map(|due| due.at).min();
+        (taken, next)
     }
 
     /// Records the end of a check; `None`: the provider is gone.
-    pub(crate) fn end(&self, key: &ProviderKey, next: Option<Duration>) {
+    pub(crate) fn end(&self, key: &ProviderKey, next: Option<Instant>) {
         let mut all = lock(&self.due);
         match next {
             None => drop(all.remove(key)),
             Some(next) => {
                 if let Some(due) = all.get_mut(key) {
                     due.in_flight = false;
-                    due.at = due.at.min(Instant::now() + next).max(due.earliest);
+                    due.at = due.at.min(next).max(due.earliest);
                 }
             }
         }
         drop(all);
         self.changed.notify_one();
+    }
+
+    /// Waits until something may be due.
+    pub(crate) async fn wait(&self, next: Option<Instant>) {
+        let changed = self.changed.notified();
+        match next {
+            Some(next) => drop(tokio::time::timeout_at(next, changed).await),
+            None => changed.await,
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::expect_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn key(kind: ProviderKind, namespace: &str, number: usize) -> ProviderKey {
+        ProviderKey { kind, namespace: namespace.to_owned(), name: format!("p{number}") }
+    }
+
+    #[test]
+    fn namespaces_take_turns_and_cluster_scoped_providers_do_not_wait_for_them() {
+        let (checks, begin) = (ProviderChecks::default(), Instant::now());
+        for namespace in 0..30 {
+            for number in 0..10 {
+                checks.request_at(&key(ProviderKind::Namespaced, &format!("ns{namespace:02}"), number), begin);
+            }
+        }
+        let cluster = key(ProviderKind::Cluster, "", 0);
+        checks.request_at(&cluster, begin);
+        assert_eq!(checks.take_due(begin).0, [], "more may change within a second");
+        let now = begin + DELAY;
+        let (taken, next) = checks.take_due(now);
+        assert_eq!(taken.len(), AT_ONCE + 1);
+        assert_eq!(next, None, "everything else waits for the end of one of these");
+        assert!(taken.contains(&cluster));
+        let namespaces: std::collections::BTreeSet<_> = taken.iter().map(|key| &key.namespace).collect();
+        assert_eq!(namespaces.len(), taken.len(), "one of each");
+        assert_eq!(checks.take_due(now).0, []);
+        // The next turn is that of another namespace, or of the next provider.
+        let done = taken.iter().find(|key| key.kind == ProviderKind::Namespaced).expect("one");
+        checks.end(done, Some(now + INTERVAL));
+        assert_eq!(checks.take_due(now).0.len(), 1);
+        // A request during a check leads to another one, not before the minimum interval.
+        checks.request_at(&cluster, now);
+        checks.end(&cluster, Some(now + INTERVAL));
+        assert!(!checks.take_due(now + DELAY).0.contains(&cluster));
+        assert!(checks.take_due(now + MIN_INTERVAL).0.contains(&cluster));
+        checks.end(&cluster, None);
+        assert!(!lock(&checks.due).contains_key(&cluster));
     }
 }

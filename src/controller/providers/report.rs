@@ -1,6 +1,7 @@
 //! Checks providers when something changed, and every hour, and writes their status.
 
 use std::fmt::Debug;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,16 +10,18 @@ use kube::api::{Patch, PatchParams, TypeMeta};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::api::names::MANAGER;
 use crate::api::provider::{ClusterOAuthProvider, OAuthProvider, ProviderKind, ProviderStatus};
+use crate::api::reason::Reason;
 use crate::clock::now;
 use crate::controller::context::Context;
 use crate::controller::providers::check;
 use crate::controller::providers::check::Checked;
 use crate::controller::providers::checks::INTERVAL;
-use crate::controller::providers::store::ProviderKey;
+use crate::controller::providers::store::{ProviderKey, Watched};
 use crate::decision::status::{READY, time};
 use crate::error_report::chain;
 use crate::kube_api::call::{ApiError, with_timeout};
@@ -32,54 +35,80 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) async fn run(context: Arc<Context>) {
     context.cache_sync.wait_for_all().await;
     loop {
-        let (due, next) = context.provider_checks.take_due();
+        let (due, next) = context.provider_checks.take_due(Instant::now());
         for key in due {
-            // Each ends within a bounded time.
+            // A bounded number at once, each for a bounded time.
             tokio::spawn(check_and_report(Arc::clone(&context), key));
         }
-        let changed = context.provider_checks.changed.notified();
-        match next {
-            Some(next) => drop(tokio::time::timeout_at(next, changed).await),
-            None => changed.await,
-        }
+        context.provider_checks.wait(next).await;
     }
 }
 
 async fn check_and_report(context: Arc<Context>, key: ProviderKey) {
-    let next = {
-        // Boxed, because few providers are checked at once.
-        let checked = Box::pin(tokio::time::timeout(TIMEOUT, in_turn(&context, &key)));
-        checked.await.unwrap_or(Some(RETRY))
+    let next = match context.providers.get(&key) {
+        Some(watched) => {
+            let wait = check_watched(&context, &key, &watched).await;
+            Some(Instant::now() + wait)
+        }
+        None => None,
     };
     context.provider_checks.end(&key, next);
 }
 
-/// The time until the next check; `None` if the provider is gone.
-async fn in_turn(context: &Context, key: &ProviderKey) -> Option<Duration> {
-    let Some(_turn) = context.provider_checks.queue.turn(&key.namespace, TIMEOUT).await else { return Some(RETRY) };
-    let watched = context.providers.get(key)?;
+/// The time until the next check.
+async fn check_watched(context: &Context, key: &ProviderKey, watched: &Watched) -> Duration {
     // A replica that becomes the leader checks all of them.
     if !context.leadership.is_leader() {
-        return Some(INTERVAL);
+        return INTERVAL;
     }
-    let checked = check::check(context, &watched).await;
+    let now = std::time::Instant::now();
+    if key.kind == ProviderKind::Namespaced
+        && let Some(turn) = context.budgets.admit_read(&key.namespace, &watched.uid, now)
+    {
+        return turn.saturating_duration_since(now);
+    }
+    let Ok(checked) = tokio::time::timeout(TIMEOUT, check::check(context, watched)).await.unwrap_or_else(|_| {
+        let message = format!("the check took longer than {TIMEOUT:?}: check that the issuer responds");
+        Ok(Checked::new(Reason::RequestTimedOut, message))
+    }) else {
+        return RETRY;
+    };
+    let again = if checked.is_ready() { INTERVAL } else { RETRY };
+    let fingerprint = fingerprint(context, key, watched, &checked);
+    if context.provider_checks.is_written(key, fingerprint) {
+        return again;
+    }
     let written = match key.kind {
         ProviderKind::Namespaced => {
             let api = Api::<OAuthProvider>::namespaced(context.client.clone(), &key.namespace);
-            write(context, &api, key, &watched.uid, &checked).await
+            write(context, &api, key, watched, &checked).await
         }
         ProviderKind::Cluster => {
             let api = Api::<ClusterOAuthProvider>::all(context.client.clone());
-            write(context, &api, key, &watched.uid, &checked).await
+            write(context, &api, key, watched, &checked).await
         }
     };
-    if let Err(error) = written
-        && context.may_log(&key.namespace)
-    {
-        warn!(provider = %key.reference(), namespace = key.namespace, error = chain(&error), "failed to write the status");
-        return Some(RETRY);
+    match written {
+        Ok(()) => {
+            context.provider_checks.set_written(key, fingerprint);
+            again
+        }
+        Err(error) => {
+            if context.may_log(&key.namespace) {
+                let (provider, namespace) = (key.reference(), &key.namespace);
+                warn!(%provider, namespace, error = chain(&error), "failed to write the status of a provider");
+            }
+            RETRY
+        }
     }
-    Some(if checked.is_ready() { INTERVAL } else { RETRY })
+}
+
+/// What is written, as a number.
+fn fingerprint(context: &Context, key: &ProviderKey, watched: &Watched, checked: &Checked) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (&watched.uid, watched.generation, context.providers.count(key)).hash(&mut hasher);
+    (checked.reason, &checked.message).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// A provider with the status that was last written.
@@ -104,7 +133,7 @@ async fn write<K>(
     context: &Context,
     api: &Api<K>,
     key: &ProviderKey,
-    uid: &str,
+    watched: &Watched,
     checked: &Checked,
 ) -> Result<(), ApiError>
 where
@@ -112,7 +141,8 @@ where
 {
     let Some(found) = with_timeout(api.get_opt(&key.name)).await? else { return Ok(()) };
     let before = found.status().cloned().unwrap_or_default();
-    let status = status(context, key, found.meta().generation, &before, checked);
+    let uid = &watched.uid;
+    let status = status(context, key, watched.generation, &before, checked);
     if status == before || found.meta().uid.as_deref() != Some(uid) {
         return Ok(());
     }
@@ -138,7 +168,7 @@ where
 fn status(
     context: &Context,
     key: &ProviderKey,
-    generation: Option<i64>,
+    generation: i64,
     before: &ProviderStatus,
     checked: &Checked,
 ) -> ProviderStatus {
@@ -150,11 +180,11 @@ fn status(
         status: text.to_owned(),
         reason: checked.reason.as_str().to_owned(),
         message: checked.message.clone(),
-        observed_generation: generation,
+        observed_generation: Some(generation),
         last_transition_time: since.unwrap_or_else(|| time(now())),
     };
     ProviderStatus {
-        observed_generation: generation,
+        observed_generation: Some(generation),
         conditions: vec![ready],
         integrations: i64::try_from(context.providers.count(key)).ok(),
     }

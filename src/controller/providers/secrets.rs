@@ -1,6 +1,7 @@
-//! The Secrets of providers: read once for all integrations that are renewed together.
+//! The Secrets of cluster-scoped providers: read once for all integrations that are renewed together.
 //!
-//! A Secret is kept for some seconds, and never longer than its version is the latest known one.
+//! A Secret is kept for some seconds, and never longer than its version is the latest known one. Only administrators write
+//! these providers, so there are few.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -18,8 +19,6 @@ use crate::target::annotations;
 
 /// How long a Secret is kept.
 const KEPT: Duration = Duration::from_secs(10);
-/// The maximum number of Secrets that are kept; others are read each time.
-const MAX: usize = 64;
 
 /// A Secret that several integrations share. Its values are wiped when the last one drops it.
 #[derive(Debug)]
@@ -31,12 +30,23 @@ impl Drop for SharedSecret {
     }
 }
 
-type Slot = Arc<AsyncMutex<Option<Arc<SharedSecret>>>>;
+/// The state of a Secret that several integrations need.
+#[derive(Debug, Default)]
+enum State {
+    /// Being read.
+    #[default]
+    Unread,
+    Read(Arc<SharedSecret>),
+    /// It does not exist, or could not be read: each integration that has waited reads it itself, at the same time.
+    NotRead,
+}
 
-/// The Secrets of providers that were just read.
+type Slot = Arc<AsyncMutex<State>>;
+
+/// The Secrets that were just read.
 #[derive(Debug, Default)]
 pub struct ProviderSecrets {
-    kept: Arc<Mutex<HashMap<SecretRef, Slot>>>,
+    slots: Arc<Mutex<HashMap<SecretRef, Slot>>>,
 }
 
 impl ProviderSecrets {
@@ -53,42 +63,67 @@ impl ProviderSecrets {
         known: impl Fn() -> Option<u64>,
     ) -> Result<Option<Arc<SharedSecret>>, ApiError> {
         let key = (secrets.namespace().unwrap_or_default().to_owned(), name.to_owned());
-        let Some(slot) = self.slot(&key) else { return read(secrets, name).await };
-        let mut kept = slot.lock().await;
-        // Without a known version, it may have been deleted.
-        let is_latest = |secret: &Arc<SharedSecret>| {
-            known().is_some_and(|version| annotations::version(&secret.0.metadata) >= version)
+        let slot = Arc::clone(lock(&self.slots).entry(key.clone()).or_default());
+        // Also if this future is dropped.
+        let _forget = Forget { slots: &self.slots, key: &key, slot: &slot };
+        let mut state = slot.lock().await;
+        match &*state {
+            // Without a known version, it may have been deleted.
+            State::Read(secret)
+                if known().is_some_and(|version| annotations::version(&secret.0.metadata) >= version) =>
+            {
+                return Ok(Some(Arc::clone(secret)));
+            }
+            State::NotRead => {
+                drop(state);
+                return read(secrets, name).await;
+            }
+            State::Read(_) | State::Unread => {}
+        }
+        let found = read(secrets, name).await;
+        *state = match &found {
+            Ok(Some(secret)) => State::Read(Arc::clone(secret)),
+            Ok(None) | Err(_) => State::NotRead,
         };
-        if let Some(secret) = kept.as_ref().filter(|secret| is_latest(secret)) {
-            return Ok(Some(Arc::clone(secret)));
+        drop(state);
+        if matches!(found, Ok(Some(_))) {
+            self.forget_later(key.clone(), Arc::clone(&slot));
         }
-        *kept = read(secrets, name).await?;
-        let found = kept.clone();
-        drop(kept);
-        self.forget_later(key, slot);
-        Ok(found)
+        found
     }
 
-    /// Where a Secret is kept; `None` if there are too many.
-    fn slot(&self, key: &SecretRef) -> Option<Slot> {
-        let mut kept = lock(&self.kept);
-        if kept.len() >= MAX && !kept.contains_key(key) {
-            return None;
-        }
-        Some(Arc::clone(kept.entry(key.clone()).or_default()))
-    }
-
-    /// Drops a Secret that was just read after [`KEPT`].
+    /// Drops a Secret that was just read after [`KEPT`]. If it was read again in the meantime, it is dropped earlier, which
+    /// costs another read at most.
     fn forget_later(&self, key: SecretRef, slot: Slot) {
-        let all = Arc::clone(&self.kept);
+        let slots = Arc::clone(&self.slots);
         tokio::spawn(async move {
             tokio::time::sleep(KEPT).await;
-            let mut all = lock(&all);
-            // A later one may have been read in the meantime, which then has less time.
-            if all.get(&key).is_some_and(|current| Arc::ptr_eq(current, &slot)) {
-                all.remove(&key);
-            }
+            remove(&slots, &key, &slot);
         });
+    }
+}
+
+/// Removes a slot that contains nothing.
+struct Forget<'a> {
+    slots: &'a Mutex<HashMap<SecretRef, Slot>>,
+    key: &'a SecretRef,
+    slot: &'a Slot,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        let is_kept = self.slot.try_lock().map_or(true, |state| matches!(*state, State::Read(_)));
+        if !is_kept {
+            remove(self.slots, self.key, self.slot);
+        }
+    }
+}
+
+/// Not another one with the same key.
+fn remove(slots: &Mutex<HashMap<SecretRef, Slot>>, key: &SecretRef, slot: &Slot) {
+    let mut slots = lock(slots);
+    if slots.get(key).is_some_and(|current| Arc::ptr_eq(current, slot)) {
+        slots.remove(key);
     }
 }
 

@@ -7,10 +7,16 @@ use crate::api::provider::{ProviderKind, ProviderRef};
 use crate::controller::cache::lock::lock;
 use crate::spec::provider::Provider;
 
-/// The maximum memory for the providers of one namespace, in bytes of JSON.
+/// The maximum memory for the providers of one namespace, in bytes.
 const SHARE: usize = 1 << 20;
 /// The same for those of all namespaces together. Cluster-scoped ones are not limited: administrators write them.
-const TOTAL: usize = 8 << 20;
+const TOTAL: usize = 16 << 20;
+/// The fixed memory use of a provider, in bytes: its metadata, and its place in the queue of checks.
+const BASE: usize = 2 << 10;
+/// The memory use of one that is refused, in bytes: its name and the message.
+const REFUSED: usize = 512;
+/// What refused ones may take in addition to each of the two bounds.
+const FOR_REFUSED: (usize, usize) = (64 << 10, 1 << 20);
 
 /// A provider: its kind, its namespace (empty if it is cluster-scoped), and its name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,10 +55,20 @@ pub type User = (String, String);
 pub struct Watched {
     /// Its uid.
     pub uid: String,
+    /// Its `metadata.generation`.
+    pub generation: i64,
     /// Its parsed spec, or why it cannot be used.
     pub provider: Result<Arc<Provider>, String>,
-    /// Its length as JSON, in bytes.
-    pub size: usize,
+    /// The length of its spec as JSON, in bytes.
+    pub length: usize,
+}
+
+/// A watched provider with its memory use.
+#[derive(Clone, Debug)]
+struct Known {
+    watched: Watched,
+    /// In bytes.
+    size: usize,
 }
 
 /// The providers, by kind, namespace and name.
@@ -63,7 +79,7 @@ pub struct Providers {
 
 #[derive(Debug, Default)]
 struct Inner {
-    known: HashMap<ProviderKey, Watched>,
+    known: HashMap<ProviderKey, Known>,
     /// The memory for those of each namespace.
     sizes: HashMap<String, usize>,
     users: HashMap<ProviderKey, BTreeSet<User>>,
@@ -103,7 +119,7 @@ impl Providers {
     /// The integrations that use a provider.
     #[must_use]
     pub fn users(&self, provider: &ProviderKey) -> Vec<User> {
-        lock(&self.inner).users.get(provider).into_iter().flatten().cloned().collect()
+        lock(&self.inner).users_of(provider)
     }
 
     /// How many integrations use a provider.
@@ -112,32 +128,35 @@ impl Providers {
         lock(&self.inner).users.get(provider).map_or(0, BTreeSet::len)
     }
 
-    /// Records a provider, and returns the integrations for which it changes something.
+    /// Records a provider, and returns the integrations for which it changes something. One beyond the share of its
+    /// namespace is recorded as invalid; if there is no room even for that, it does not exist. An admitted one stays
+    /// admitted unless it grows.
     pub fn upsert(&self, key: &ProviderKey, mut watched: Watched) -> Vec<User> {
         let mut inner = lock(&self.inner);
-        inner.remove(key);
+        let before = inner.remove(key).filter(|before| before.watched.uid == watched.uid);
+        let mut size = BASE + watched.length * 3 / 2;
         if key.kind == ProviderKind::Namespaced {
             let own = inner.sizes.get(&key.namespace).copied().unwrap_or_default();
             let total: usize = inner.sizes.values().sum();
-            if own + watched.size > SHARE || total + watched.size > TOTAL {
-                watched.provider = Err(format!(
-                    "the OAuthProviders of this namespace take more than {} MiB, or those of all namespaces more than {} MiB: delete some, and change this one",
-                    SHARE >> 20,
-                    TOTAL >> 20
-                ));
-                watched.size = 0;
+            let stays = before.is_some_and(|before| before.size >= size);
+            if !stays && (own + size > SHARE || total + size > TOTAL) {
+                size = REFUSED;
+                watched.provider = Err(refusal());
+                if own + size > SHARE + FOR_REFUSED.0 || total + size > TOTAL + FOR_REFUSED.1 {
+                    return inner.users_of(key);
+                }
             }
-            *inner.sizes.entry(key.namespace.clone()).or_default() += watched.size;
+            *inner.sizes.entry(key.namespace.clone()).or_default() += size;
         }
-        inner.known.insert(key.clone(), watched);
-        inner.users.get(key).into_iter().flatten().cloned().collect()
+        inner.known.insert(key.clone(), Known { watched, size });
+        inner.users_of(key)
     }
 
     /// Removes a provider, and returns the integrations that use it.
     pub fn remove(&self, key: &ProviderKey) -> Vec<User> {
         let mut inner = lock(&self.inner);
         inner.remove(key);
-        inner.users.get(key).into_iter().flatten().cloned().collect()
+        inner.users_of(key)
     }
 
     /// The providers of a kind that are known, in one namespace or in all.
@@ -150,7 +169,7 @@ impl Providers {
     /// A provider; `None` if it does not exist.
     #[must_use]
     pub fn get(&self, key: &ProviderKey) -> Option<Watched> {
-        lock(&self.inner).known.get(key).cloned()
+        lock(&self.inner).known.get(key).map(|known| known.watched.clone())
     }
 
     /// Records whether the providers of a kind can be watched, and if not, why.
@@ -180,11 +199,16 @@ impl Providers {
             None => inner.namespaces.remove(name),
         };
         let selects = |key: &ProviderKey| {
-            let provider = inner.known.get(key).and_then(|watched| watched.provider.as_ref().ok());
+            let provider = inner.known.get(key).and_then(|known| known.watched.provider.as_ref().ok());
             provider.is_some_and(|provider| provider.allow.has_selector())
         };
         let concerned = inner.of_user.iter().filter(|((namespace, _), key)| namespace == name && selects(key));
         concerned.map(|(user, _)| user.clone()).collect()
+    }
+
+    /// Forgets the labels of all namespaces, which may have changed unnoticed.
+    pub fn forget_namespaces(&self) {
+        lock(&self.inner).namespaces.clear();
     }
 
     /// The names of all known namespaces.
@@ -201,13 +225,95 @@ impl Providers {
 }
 
 impl Inner {
-    fn remove(&mut self, key: &ProviderKey) {
-        let Some(before) = self.known.remove(key) else { return };
+    fn remove(&mut self, key: &ProviderKey) -> Option<Known> {
+        let before = self.known.remove(key)?;
         if let Some(size) = self.sizes.get_mut(&key.namespace) {
             *size -= before.size;
             if *size == 0 {
                 self.sizes.remove(&key.namespace);
             }
         }
+        Some(before)
+    }
+
+    fn users_of(&self, key: &ProviderKey) -> Vec<User> {
+        self.users.get(key).into_iter().flatten().cloned().collect()
+    }
+}
+
+/// The message of a refusal. It contains no changing numbers, so that it is reported only once.
+fn refusal() -> String {
+    format!(
+        "the OAuthProviders of this namespace take more than {} MiB of memory, or those of all namespaces more than {} MiB: delete some, and change this one",
+        SHARE >> 20,
+        TOTAL >> 20
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(namespace: &str, number: usize) -> ProviderKey {
+        ProviderKey { kind: ProviderKind::Namespaced, namespace: namespace.to_owned(), name: format!("p{number}") }
+    }
+
+    fn watched(length: usize) -> Watched {
+        Watched { uid: "uid".to_owned(), generation: 1, provider: Err("only its length counts".to_owned()), length }
+    }
+
+    fn is_refused(providers: &Providers, key: &ProviderKey) -> bool {
+        providers.get(key).is_some_and(|known| known.provider.is_err_and(|why| why.contains("take more than")))
+    }
+
+    #[test]
+    fn the_providers_of_a_namespace_are_bounded_in_size_and_number() {
+        let providers = Providers::default();
+        for number in 0..100_000 {
+            providers.upsert(&key("mallory", number), watched(10));
+        }
+        let all = providers.all(ProviderKind::Namespaced, Some("mallory"));
+        assert!(all.len() < 2_100, "{} are kept", all.len());
+        assert!(!is_refused(&providers, &key("mallory", 0)) && is_refused(&providers, &key("mallory", 600)));
+        assert_eq!(providers.get(&key("mallory", 99_999)).map(|known| known.uid), None, "no room even for its name");
+        // Others are not affected, and nothing is displaced.
+        providers.upsert(&key("bob", 0), watched(100 << 10));
+        assert!(!is_refused(&providers, &key("bob", 0)));
+        providers.upsert(&key("mallory", 0), watched(10));
+        assert!(!is_refused(&providers, &key("mallory", 0)), "an unchanged one stays");
+        providers.upsert(&key("mallory", 0), watched(4 << 10));
+        assert!(is_refused(&providers, &key("mallory", 0)), "it has grown");
+        for one in &all {
+            providers.remove(one);
+        }
+        providers.upsert(&key("mallory", 0), watched(4 << 10));
+        assert!(!is_refused(&providers, &key("mallory", 0)));
+        assert_eq!(lock(&providers.inner).sizes.len(), 2);
+    }
+
+    #[test]
+    fn cluster_scoped_providers_are_not_limited_by_those_of_namespaces() {
+        let providers = Providers::default();
+        for namespace in 0..200 {
+            for number in 0..10 {
+                providers.upsert(&key(&format!("ns{namespace}"), number), watched(60 << 10));
+            }
+        }
+        assert!(is_refused(&providers, &key("ns199", 0)));
+        let cluster = ProviderKey { kind: ProviderKind::Cluster, namespace: String::new(), name: "erp".to_owned() };
+        providers.upsert(&cluster, watched(200 << 10));
+        assert!(!is_refused(&providers, &cluster));
+    }
+
+    #[test]
+    fn integrations_are_counted_for_the_provider_that_they_name_now() {
+        let (providers, one, other) = (Providers::default(), key("a", 1), key("a", 2));
+        let user = || ("a".to_owned(), "it".to_owned());
+        assert_eq!(providers.set_user(user(), Some(one.clone())), std::slice::from_ref(&one));
+        assert_eq!(providers.set_user(user(), Some(one.clone())), []);
+        assert_eq!(providers.set_user(user(), Some(other.clone())), [one.clone(), other.clone()]);
+        assert_eq!((providers.count(&one), providers.count(&other)), (0, 1));
+        assert_eq!(providers.set_user(user(), None), std::slice::from_ref(&other));
+        assert!(lock(&providers.inner).users.is_empty() && lock(&providers.inner).of_user.is_empty());
     }
 }

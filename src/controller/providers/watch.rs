@@ -20,11 +20,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::warn;
 
+use crate::api::connection::CaBundleKind;
 use crate::api::provider::{ClusterOAuthProvider, OAuthProvider, ProviderKind};
 use crate::api::shared_spec::SharedSpec;
 use crate::controller::cache::references;
 use crate::controller::context::Context;
 use crate::controller::providers::store::{ProviderKey, User, Watched};
+use crate::controller::queue::Request;
 use crate::controller::watches;
 use crate::controller::watches::restart::{api, with_backoff};
 use crate::controller::watches::share;
@@ -97,7 +99,13 @@ pub(crate) async fn run(context: Arc<Context>, scopes: Vec<Option<String>>) {
             if !is_watched(&scopes, namespace) {
                 let name = secrets_name(namespace);
                 // Nothing is reconciled in this namespace; the integrations elsewhere are triggered by the watch itself.
-                watches::credentials(&context, Some(namespace), name).for_each(|_| future::ready(())).await;
+                let watch = watches::credentials(&context, Some(namespace), name.clone());
+                watch
+                    .for_each(|result| {
+                        note_failure(&context, &name, result);
+                        future::ready(())
+                    })
+                    .await;
             }
         };
         tokio::join!(
@@ -150,6 +158,19 @@ async fn follow<K: ProviderObject + Send + 'static>(
         .await;
 }
 
+/// Without the permission, a change of a provider's Secret is noticed only at the next renewal.
+fn note_failure(context: &Context, name: &str, result: Result<Request, watcher::Error>) {
+    let Err(error) = result else { return };
+    if is_forbidden(&error) {
+        context.cache_sync.done(name);
+    }
+    warn!(watch = name, error = errors::describe(&error), "watch failed; will be tried again");
+}
+
+fn is_forbidden(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 403)
+}
+
 /// Why the providers cannot be watched, if only an administrator can change that.
 fn missing<K: ProviderObject>(error: &watcher::Error) -> Option<String> {
     let watcher::Error::InitialListFailed(kube::Error::Api(status)) = error else { return None };
@@ -189,30 +210,43 @@ fn upsert<K: ProviderObject>(context: &Arc<Context>, found: &DeserializeGuard<K>
         Ok(found) => {
             let (shared, allow) = found.parts();
             let provider = allow.map(|allow| Arc::new(Provider { origin, spec: Arc::new(shared.clone()), allow }));
-            Watched { uid, provider, size: share::length(found) }
+            Watched { uid, generation, provider, length: share::length(found) }
         }
-        Err(invalid) => Watched { uid, provider: Err(invalid.error.clone()), size: 0 },
+        Err(invalid) => Watched { uid, generation, provider: Err(invalid.error.clone()), length: 0 },
     };
-    let credentials = watched.provider.as_ref().ok().and_then(|provider| provider.spec.credentials.as_ref());
-    let secret = credentials.map(|credentials| credentials.secret_name.clone());
-    set_secret(context, &key, secret);
-    trigger(context, context.providers.upsert(&key, watched));
-    context.provider_checks.request(&key);
+    let users = context.providers.upsert(&key, watched);
+    match context.providers.get(&key) {
+        Some(known) => {
+            set_secrets(context, &key, known.provider.as_deref().map(secrets_of).unwrap_or_default());
+            context.provider_checks.request(&key);
+        }
+        None => set_secrets(context, &key, HashSet::new()),
+    }
+    trigger(context, users);
+}
+
+/// The Secrets that a provider names. Its ConfigMaps and ServiceAccounts are not watched.
+fn secrets_of(provider: &Provider) -> HashSet<String> {
+    let credentials = provider.spec.credentials.as_ref().map(|credentials| credentials.secret_name.clone());
+    let bundle = provider.spec.connection.as_ref().and_then(|connection| connection.ca_bundle.as_ref());
+    let bundle = bundle.filter(|bundle| bundle.kind == CaBundleKind::Secret).map(|bundle| bundle.name.clone());
+    credentials.into_iter().chain(bundle).collect()
 }
 
 fn remove(context: &Arc<Context>, key: &ProviderKey) {
-    set_secret(context, key, None);
+    set_secrets(context, key, HashSet::new());
+    context.provider_checks.forget(key);
     trigger(context, context.providers.remove(key));
 }
 
-/// Records which Secret a provider references.
-fn set_secret(context: &Context, key: &ProviderKey, secret: Option<String>) {
+/// Records which Secrets a provider references.
+fn set_secrets(context: &Context, key: &ProviderKey, secrets: HashSet<String>) {
     let namespace = match key.kind {
         ProviderKind::Namespaced => key.namespace.as_str(),
         ProviderKind::Cluster => context.provider_namespace.as_deref().unwrap_or_default(),
     };
     let dependent = references::provider(&key.reference());
-    context.secret_references.set_references(namespace, &dependent, secret.into_iter().collect());
+    context.secret_references.set_references(namespace, &dependent, secrets);
 }
 
 /// Reconciles the integrations of a provider. The limiter spreads their requests.
@@ -248,9 +282,9 @@ async fn follow_namespaces(context: &Arc<Context>) {
                     trigger(context, context.providers.set_namespace(&found.name_any(), None));
                 }
                 Err(error) => {
-                    // Without labels, no selector matches.
-                    if matches!(&error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 403)
-                    {
+                    // Labels may change unnoticed. Without them, no selector matches.
+                    if is_forbidden(&error) {
+                        context.providers.forget_namespaces();
                         context.cache_sync.done(NAMESPACES);
                     }
                     warn!(error = errors::describe(&error), "watch of namespaces failed; will be tried again");

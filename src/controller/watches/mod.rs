@@ -193,8 +193,9 @@ fn track(context: &Context, watched: &GuardedIntegration) {
 
 /// Records the provider of an integration. The status of a provider contains how many there are.
 fn set_provider(context: &Context, namespace: &str, name: &str, provider: Option<ProviderKey>) {
-    for changed in context.providers.set_user((namespace.to_owned(), name.to_owned()), provider) {
-        context.provider_checks.request(&changed);
+    let changed = context.providers.set_user((namespace.to_owned(), name.to_owned()), provider);
+    for existing in changed.iter().filter(|key| context.providers.get(key).is_some()) {
+        context.provider_checks.request(existing);
     }
 }
 
