@@ -164,7 +164,8 @@ pub struct AllowRule {
     /// The namespaces whose integrations this rule is for: those with one of the `names`, and those whose labels match
     /// `selector`. Required; `{}` is all namespaces. Example: `{names: [billing]}`.
     pub namespaces: AllowedNamespaces,
-    /// The grants that are allowed, also as a fallback. Default: any. Example: `[client_credentials]`.
+    /// The grants that are allowed, also as a fallback; `refresh_token` is also needed for `renewal.strategy:
+    /// refresh_token`. Default: any. Example: `[client_credentials]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16))]
     pub grant_types: Option<Vec<GrantType>>,
@@ -179,7 +180,8 @@ pub struct AllowRule {
     #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 2048)))]
     pub resources: Option<Vec<String>>,
     /// The subjects of assertions (`assertion.subject`: on whose behalf a token is requested) that are allowed, in the
-    /// same way. Example: `["billing@example.com"]`.
+    /// same way. The subject of a token that somebody else has issued (`assertion.from`, `grantType: token_exchange`) is
+    /// not known, and needs `["*"]`, or a provider and a rule that name none. Example: `["billing@example.com"]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 2048)))]
     pub subjects: Option<Vec<String>>,

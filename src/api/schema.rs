@@ -52,11 +52,11 @@ pub(crate) fn label_selector(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "properties": {
-            "matchLabels": {"type": "object", "maxProperties": 32, "additionalProperties": text, "description": "Labels with their values. All must be present."},
+            "matchLabels": {"type": "object", "maxProperties": 32, "additionalProperties": text, "description": "Labels with their values. All must be present. Example: `{erp: \"true\"}`."},
             "matchExpressions": {
                 "type": "array",
                 "maxItems": 32,
-                "description": "Requirements. All must be met.",
+                "description": "Requirements. All must be met. Example: `[{key: erp, operator: Exists}]`.",
                 "items": {
                     "type": "object",
                     "required": ["key", "operator"],

@@ -131,6 +131,8 @@ fn every_example_has_a_test() {
         "erp-live.yaml",
         "evox-orders.yaml",
         "keycloak.yaml",
+        // Its test is in `oauth_providers.rs`.
+        "platform",
         "quickstart.yaml",
         "refresh-token.yaml",
         "workload.yaml",

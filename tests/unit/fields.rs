@@ -165,6 +165,15 @@ fn generate() -> (String, Vec<String>) {
                     explains which fields belong together.\n"
         .to_owned();
     describe(spec, ".spec", &found, &mut page);
+    let provider: Value = serde_saphyr::from_str(&read("crds/clusteroauthproviders.yaml")).expect("YAML");
+    let allow =
+        &provider["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["allow"];
+    page.push_str(
+        "\n# Providers\n\nThe fields of `OAuthProvider` and `ClusterOAuthProvider` are those above with the same names and meaning; \
+         [oauth-providers.md](oauth-providers.md#what-belongs-to-whom) lists which. Only a `ClusterOAuthProvider` has `spec.allow`, a list \
+         of rules:\n",
+    );
+    describe(&allow["items"], ".spec.allow[]", &found, &mut page);
     let missing = page.lines().filter(|line| line.starts_with("| `") && line.ends_with("|  |")).map(ToOwned::to_owned);
     let missing = missing.collect();
     (page, missing)

@@ -46,7 +46,9 @@ pub fn print_data(key: &str, expression: &Expression, result: &EvaluationResult)
 pub(crate) fn sources(integration: &OAuthIntegration, provider: &Provider) -> String {
     let defaults = members(&SharedSpec::default());
     let given = |all: Map<String, Value>| {
-        let is_given = |(name, value): (String, Value)| (defaults.get(&name) != Some(&value)).then_some(name);
+        let is_given = |(name, value): (String, Value)| {
+            (defaults.get(&name) != Some(&value) && value != Value::Bool(false)).then_some(name)
+        };
         all.into_iter().filter_map(is_given).collect::<BTreeSet<_>>()
     };
     let own = given(members(&integration.spec));

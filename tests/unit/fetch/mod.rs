@@ -3,6 +3,7 @@
 
 mod exit_codes;
 mod explanation;
+mod providers;
 
 use std::fs;
 use std::io::Write;
