@@ -68,14 +68,15 @@ pub fn settle(observed: &Observed, plan: &Plan, outcome: &Outcome, now: Timestam
     Settled { status, event, expiry_event, next }
 }
 
-/// The times of the stored token, if it is for the current spec. Without its provider, the spec is not known, and the token
-/// is kept until it expires.
+/// The times of the stored token, if it is for the current spec. If the spec is not known, because its provider is missing or
+/// has become invalid, what was reported about this generation stays until the token expires.
 fn current_times(observed: &Observed) -> Option<TokenTimes> {
     let snapshot = observed.snapshot()?;
-    let is_current = match &observed.spec {
-        Ok(spec) => snapshot.provenance.spec_hash == spec.spec_hash,
-        Err(_) => observed.provider_not_found.is_some(),
-    };
+    let reported = &observed.status;
+    let is_current = observed.spec.as_ref().map_or_else(
+        |_| reported.observed_generation == Some(observed.generation) && reported.expires_at.is_some(),
+        |spec| snapshot.provenance.spec_hash == spec.spec_hash,
+    );
     (!snapshot.is_changed() && is_current).then_some(observed.times()?)
 }
 

@@ -47,7 +47,8 @@ pub fn build(
     expiry: &CredentialsExpiry,
     now: Timestamp,
 ) -> OAuthIntegrationStatus {
-    let secret_name = times.and(observed.template()).map(|template| template.secret_name.clone());
+    let known = observed.template().map(|template| &template.secret_name);
+    let secret_name = times.and(known.or_else(|| observed.snapshot().map(|snapshot| &snapshot.name))).cloned();
     let mut conditions = vec![with_note(ready(observed, times, problem, now), expiry)];
     conditions.extend(problem.and_then(progress_condition));
     if problem.is_none() && !conditions.iter().any(is_true) {

@@ -216,7 +216,7 @@ impl Client {
         let token = parse::parse_token_response(&response, request, &sent, Timestamp::now(), &evaluated)?;
         let needs_response = request.expressions.computed_data.values().any(data::needs_response);
         let uses_response = needs_response || !request.expressions.response_data.is_empty();
-        if uses_response && credentials.of_provider && echo::repeats_client(&response, credentials, &sent) {
+        if uses_response && credentials.of_provider && echo::repeats_client(&response, request, credentials, &sent) {
             let message = "the response repeats credentials of the provider, which an expression for the target could write there: remove the expressions that use the response";
             let refresh_token = token.refresh_token.map(RotatedRefreshToken);
             return Err(RequestError { refresh_token, ..RequestError::new(Reason::InvalidResponse, message) });

@@ -168,9 +168,10 @@ fn fields(
         }
         // What belongs to a user is in the Secret of the integration, unless the provider names its key: then it is for all.
         let is_of_user = credential.belongs_to_user() && has_provider;
-        let of_user = is_of_user && (user.is_some() || named(&keys, credential).is_none());
-        let own_keys = user.map(|user| &user.keys);
-        let named = if of_user { own_keys.and_then(|keys| named(keys, credential)) } else { named(&keys, credential) };
+        let own = user.and_then(|user| named(&user.keys, credential));
+        let is_for_all = named(&keys, credential).is_some() && credential != Credential::RefreshToken;
+        let of_user = is_of_user && (own.is_some() || !is_for_all);
+        let named = if of_user { own } else { named(&keys, credential) };
         // After the first renewal the refresh token of the target Secret is used.
         let is_first_token = credential == Credential::RefreshToken && main.grant.is_refresh();
         let is_required = required.contains(&credential);

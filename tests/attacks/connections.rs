@@ -42,6 +42,7 @@ fn credentials(namespace: &str, refresh_token: &str) -> Credentials {
     let mut credentials: Credentials =
         values.into_iter().map(|(credential, value)| (credential, SecretString::from(value))).collect();
     namespace.clone_into(&mut credentials.tenant);
+    namespace.clone_into(&mut credentials.cache_owner);
     credentials
 }
 

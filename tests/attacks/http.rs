@@ -77,6 +77,7 @@ fn credentials(namespace: &str) -> Credentials {
     let mut credentials: Credentials =
         values.into_iter().map(|(credential, value)| (credential, SecretString::from(value))).collect();
     namespace.clone_into(&mut credentials.tenant);
+    namespace.clone_into(&mut credentials.cache_owner);
     credentials.dpop_key = Some(SecretString::from(test_support::keys::ec().pem));
     credentials
 }

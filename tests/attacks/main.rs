@@ -11,6 +11,7 @@ mod limiter;
 mod listener;
 mod one_object;
 mod protected_resource;
+mod providers;
 mod siege;
 mod targets;
 

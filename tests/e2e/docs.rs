@@ -78,8 +78,10 @@ pub fn every_command_and_manifest_works(cluster: &Cluster, timeline: &Timeline) 
             let block = if block.starts_with("target:") { with_target(&block, applied) } else { block };
             let file = temporary_file(&block);
             let path = file.path().display();
+            let names_namespace = block.lines().any(|line| line.starts_with("  namespace: "));
+            let namespace = if names_namespace { "" } else { "--namespace documentation" };
             let script = match block.lines().any(|line| line.starts_with("kind:")) {
-                true => format!("kubectl apply --validate=strict --namespace documentation --filename {path}"),
+                true => format!("kubectl apply --validate=strict {namespace} --filename {path}"),
                 // The values of the chart. Not by the user's `helm`, whose values would replace these.
                 false => format!(
                     "{} template {RELEASE} charts/oauth-operator --values {path} | kubectl apply --dry-run=server --filename -",

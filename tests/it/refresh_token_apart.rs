@@ -2,13 +2,17 @@
 //! no promise about refresh tokens is weaker than without it. Crashes are tested by `tests/faults`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
-use test_support::endpoint::{Endpoint, Reply, RotatingTokenServer};
+use test_support::api_front::ApiServerProxy;
+use test_support::endpoint::{Endpoint, PASSWORD, Reply, RotatingTokenServer};
+use test_support::manifests::OPERATOR;
+use test_support::proxy::{Network, Proxy};
 use test_support::world::{SHORT_TIMEOUT, client_credentials, rotating};
-use test_support::{World, eventually};
+use test_support::{ControlPlane, Operator, World, eventually};
 
 use crate::refresh_token_safety::{Setting, setting};
 
@@ -384,4 +388,58 @@ async fn another_integration_can_use_it() {
     world.integration("exchanged", &spec).await;
     world.ready("exchanged").await;
     assert_eq!(api.requests()[0].parameter("subject_token"), world.value(APART, "refresh_token").await);
+}
+
+/// While the Secrets of an integration are read, which takes time, its token becomes due: the decision to renew is then made
+/// with everything that it needs, or again. Otherwise, the session would be given up for the fallback.
+#[tokio::test]
+async fn a_token_that_becomes_due_while_its_secrets_are_read_is_renewed_with_its_refresh_token() {
+    const INTEGRATIONS: usize = 8;
+    let control_plane = ControlPlane::shared();
+    let namespace = control_plane.namespace("due-while-reading").await;
+    let front = ApiServerProxy::start(&control_plane.url(), &control_plane.certificate());
+    let network = Proxy::start(front.address());
+    let url = format!("http://127.0.0.1:{}", network.port());
+    let kubeconfig = control_plane.kubeconfig_at(OPERATOR, OPERATOR, &url).await;
+    let flags = ["--namespace", namespace.as_str(), "--max-writes-per-namespace=0", "--max-writes=0"];
+    let operator = Operator::start_with(&kubeconfig, &flags).await;
+    let world = World { namespace, client: control_plane.client().await, operator, kubeconfig };
+    let server = RotatingTokenServer::new(6);
+    let responding = Arc::clone(&server);
+    let endpoint = Endpoint::start(move |request| responding.reply(request));
+    for number in 0..INTEGRATIONS {
+        let (name, credentials) = (format!("it-{number}"), format!("credentials-{number}"));
+        let first = server.first();
+        let values = [
+            ("client_id", "c"),
+            ("refresh_token", first.as_str()),
+            ("username", name.as_str()),
+            ("password", PASSWORD),
+        ];
+        world.secret(&credentials, &values).await;
+        let mut spec = rotating(&endpoint.url(), &credentials);
+        spec["target"] = json!({"refreshTokenSecretName": format!("apart-{number}")});
+        spec["renewal"] = json!({"fallback": {"grantType": "user_password"}});
+        world.integration(&name, &spec).await;
+        world.ready(&name).await;
+    }
+    // Each read takes a good part of the time between two renewals, and each change of the credentials leads to one.
+    network.set(Network::Slow(Duration::from_millis(250)));
+    let renewed = server.renewed();
+    for change in 0..60 {
+        for number in 0..INTEGRATIONS {
+            let touched = json!({"metadata": {"annotations": {"touched": change.to_string()}}});
+            let name = format!("credentials-{number}");
+            world
+                .secrets()
+                .patch(&name, &PatchParams::default(), &Patch::Merge(&touched))
+                .await
+                .expect("an annotation");
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    network.set(Network::Up);
+    assert!(server.renewed() >= renewed + INTEGRATIONS, "they were renewed meanwhile");
+    assert_eq!(server.logins(), 0, "a refresh token was given up");
+    assert!(server.reused().is_empty());
 }

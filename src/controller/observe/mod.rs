@@ -45,6 +45,7 @@ use crate::spec::expiry::DeclaredExpiry;
 use crate::spec::validated::ValidatedSpec;
 use crate::target::annotations;
 use crate::target::snapshot::TargetSnapshot;
+use crate::target::template::SecretTemplate;
 
 /// How long a deletion waits for objects that must be read before tokens can be revoked.
 const DELETION_TIMEOUT: SignedDuration = SignedDuration::from_secs(30);
@@ -131,10 +132,10 @@ fn observe_cached(context: &Context, integration: &OAuthIntegration) -> Observed
         Checked::Valid | Checked::Unknown => Ok(spec),
     });
     let mut known = context.targets.for_integration(&namespace, &uid);
-    let wanted = spec.as_ref().map_or(observed.name.as_str(), |spec| spec.template.secret_name.as_str());
+    let (wanted, refresh_token_secret) = target_names(context, integration, &uid, spec.as_deref().ok());
+    let wanted = wanted.as_str();
     let target = take(&mut known, wanted, &uid);
-    let refresh_token_secret = spec.as_ref().ok().and_then(|spec| spec.template.refresh_token_secret.as_deref());
-    let refresh_token_target = refresh_token_secret.map_or(TargetState::Absent, |name| take(&mut known, name, &uid));
+    let refresh_token_target = refresh_token_secret.map_or(TargetState::Absent, |name| take(&mut known, &name, &uid));
     let lacks_data = match &target {
         TargetState::Owned(snapshot) => {
             context.states.lacks_data(&uid, snapshot.provenance.access_token_hash.as_deref())
@@ -168,6 +169,26 @@ fn observe_cached(context: &Context, integration: &OAuthIntegration) -> Observed
         status: context.states.newest_status(&uid, annotations::version(&integration.metadata), &observed.status),
         ..observed
     }
+}
+
+/// The names of the target, and of the Secret for the refresh token. Without a valid spec, those of the response that is to be
+/// written, if there is one.
+fn target_names(
+    context: &Context,
+    integration: &OAuthIntegration,
+    uid: &str,
+    spec: Option<&ValidatedSpec>,
+) -> (String, Option<String>) {
+    let of_template = |template: &SecretTemplate| (template.secret_name.clone(), template.refresh_token_secret.clone());
+    if let Some(spec) = spec {
+        return of_template(&spec.template);
+    }
+    if let Some(pending) = context.states.pending(uid) {
+        return of_template(&pending.template);
+    }
+    let target = &integration.spec.target;
+    let name = target.secret_name.clone().unwrap_or_else(|| integration.name_any());
+    (name, target.refresh_token_secret_name.clone())
 }
 
 /// Takes the Secret with this name out of those of an integration.

@@ -70,8 +70,14 @@ pub async fn execute(
         (Plan::Rewrite { .. }, Some(work)) => rewrite(work).await,
         // The response was requested for a valid spec, and may be the only copy of a refresh token.
         (Plan::Rewrite { reason: Reason::WritePending }, None) => {
-            save::write_pending(context, &observed.uid).await;
-            Outcome::Nothing
+            match context.states.pending(&observed.uid) {
+                // Not a success: the status is that of an integration without a valid spec.
+                Some(pending) => match save(context, observed, &pending, true).await {
+                    Outcome::Written(_) => Outcome::Nothing,
+                    other => other,
+                },
+                None => Outcome::Nothing,
+            }
         }
         // Without a valid spec there is nothing else to request or write.
         (Plan::Renew { .. } | Plan::Rewrite { .. }, None) | (Plan::Wait { .. } | Plan::Stall { .. }, _) => {
@@ -110,7 +116,7 @@ async fn renew(work: &Work<'_>, reason: Reason, reserved: Option<Reserved>) -> O
             let superseded = revoke::superseded(work, &issued.content);
             let pending = work.set_pending(*issued, superseded, claim);
             failpoint!("before-secret");
-            save(work, &pending, true).await
+            save(work.context, work.observed, &pending, true).await
         }
         Err(error) => {
             context.states.record_requested_pause(&observed.uid, now(), error.retry_after);
@@ -158,7 +164,7 @@ async fn save_rotated_refresh_token(work: &Work<'_>, error: &RequestError, claim
     let content = content::content_with_rotated_refresh_token(work.observed, work.spec, token.clone(), now());
     if let Some(content) = content {
         let pending = work.set_pending(IssuedToken { content, warning: None }, None, claim);
-        save(work, &pending, false).await;
+        save(work.context, work.observed, &pending, false).await;
     }
 }
 
@@ -180,7 +186,7 @@ async fn rewrite(work: &Work<'_>) -> Outcome {
     let Work { context, observed, spec, .. } = *work;
     if let Some(pending) = context.states.pending(&observed.uid) {
         let pending = with_current_template(work, &pending);
-        return match save(work, &pending, true).await {
+        return match save(work.context, work.observed, &pending, true).await {
             // Only the refresh token of the response was usable: the attempt itself must still succeed.
             Outcome::Written(_) if pending.issued.content.access_token.is_none() => Outcome::Nothing,
             outcome => outcome,
@@ -203,7 +209,7 @@ async fn rewrite(work: &Work<'_>) -> Outcome {
     };
     let issued = IssuedToken { content: TargetContent { data, ..content }, warning: None };
     context.states.record_rewrite(&observed.uid, now());
-    save(work, &work.to_pending(issued), false).await
+    save(work.context, work.observed, &work.to_pending(issued), false).await
 }
 
 async fn delete_previous_targets(context: &Context, observed: &Observed) -> Result<(), Error> {

@@ -1,5 +1,7 @@
 //! Writes a token into its Secret.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
@@ -15,10 +17,9 @@ use crate::api::names::MANAGER;
 use crate::clock::now;
 use crate::controller::cache::state::PendingWrite;
 use crate::controller::context::Context;
-use crate::controller::perform::work::Work;
 use crate::controller::perform::write_error::{NotWritten, write_error};
+use crate::decision::observed::Observed;
 use crate::decision::outcome::{Outcome, Written};
-use crate::error_report::chain;
 use crate::failpoints::failpoint;
 use crate::kube_api::call::{ApiError, with_timeout};
 use crate::target::annotations::{ADOPT_BY, OWN_PREFIX, WrittenKeys};
@@ -33,8 +34,12 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 const FLUSH_RETRY_INTERVAL: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// Writes a pending token, and then schedules the revocation of the superseded token, if the spec requires it.
-pub(crate) async fn save(work: &Work<'_>, pending: &PendingWrite, newly_issued: bool) -> Outcome {
-    let Work { context, observed, .. } = *work;
+pub(crate) async fn save(
+    context: &Context,
+    observed: &Observed,
+    pending: &PendingWrite,
+    newly_issued: bool,
+) -> Outcome {
     let known = Known::of(&pending.template, |name| observed.known_secret(name));
     let is_kept = observed.has_stored_refresh_token(&pending.issued.content);
     match persist(context, &observed.uid, known, pending, is_kept).await {
@@ -62,33 +67,34 @@ pub async fn flush(context: &Context) {
             return;
         }
         for (uid, pending) in all {
-            write_again(context, &uid, &pending, "failed to write a received token while shutting down").await;
+            write_again(context, &uid, &pending).await;
         }
         tokio::time::sleep(FLUSH_RETRY_INTERVAL).await;
     }
 }
 
-/// Writes the pending response of an integration whose spec is not valid any more.
-pub(crate) async fn write_pending(context: &Context, uid: &str) {
-    if let Some(pending) = context.states.pending(uid) {
-        write_again(context, uid, &pending, "failed to write a received token").await;
-    }
-}
-
-/// Writes a pending response with the template for which it was requested.
-async fn write_again(context: &Context, uid: &str, pending: &PendingWrite, what: &str) {
+/// Tries once more to write a pending response.
+async fn write_again(context: &Context, uid: &str, pending: &PendingWrite) {
     let all = context.targets.for_integration(&pending.namespace, uid);
-    let find = |name: &str| all.iter().find(|known| known.name == name).map(AsRef::as_ref);
+    let is_own = |known: &&Arc<TargetSnapshot>| known.is_owned_by(uid);
+    let find = |name: &str| all.iter().filter(is_own).find(|known| known.name == name).map(AsRef::as_ref);
     let known = Known::of(&pending.template, find);
-    let Err(NotWritten { error, is_known, .. }) = persist(context, uid, known, pending, false).await else { return };
+    let Err(not_written) = persist(context, uid, known, pending, false).await else { return };
+    let NotWritten { error, is_known, .. } = &not_written;
     match error.status() {
         // The known Secret was deleted or replaced, which watches may not report any more: the next attempt creates it.
-        Some(status) if is_known && is_replaced(status) => {}
+        Some(status) if *is_known && is_replaced(status) => {}
         // The namespace was deleted: the token is no longer needed.
         Some(status) if status.is_not_found() => context.states.clear_pending(uid),
         _ => {
             let (namespace, name) = (&pending.namespace, &pending.owner.name);
-            warn!(namespace, name, error = chain(&error), "{what}");
+            // The API server may repeat values of the Secret.
+            warn!(
+                namespace,
+                name,
+                "failed to write a received token while shutting down: {}",
+                write_error(&not_written, pending).message
+            );
         }
     }
 }

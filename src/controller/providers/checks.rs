@@ -1,6 +1,6 @@
 //! The queue of providers whose status is to be checked.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ const CLUSTER_AT_ONCE: usize = 8;
 #[derive(Debug, Default)]
 pub struct ProviderChecks {
     due: Mutex<BTreeMap<ProviderKey, Due>>,
+    /// When a provider of each namespace was checked last, for those that have any.
+    served: Mutex<HashMap<String, Instant>>,
     changed: Notify,
 }
 
@@ -36,6 +38,8 @@ struct Due {
     /// Not before.
     earliest: Instant,
     in_flight: bool,
+    /// Whether the provider was deleted during its check.
+    is_gone: bool,
     /// Fingerprint of what was written last.
     written: Option<u64>,
 }
@@ -48,8 +52,9 @@ impl ProviderChecks {
 
     fn request_at(&self, key: &ProviderKey, now: Instant) {
         let mut all = lock(&self.due);
-        let fresh = Due { at: now + INTERVAL, earliest: now, in_flight: false, written: None };
+        let fresh = Due { at: now + INTERVAL, earliest: now, in_flight: false, is_gone: false, written: None };
         let due = all.entry(key.clone()).or_insert(fresh);
+        due.is_gone = false;
         due.at = due.at.min((now + DELAY).max(due.earliest));
         drop(all);
         self.changed.notify_one();
@@ -60,9 +65,13 @@ impl ProviderChecks {
         lock(&self.due).values_mut().for_each(|due| due.written = None);
     }
 
-    /// Forgets a provider that is gone.
+    /// Forgets a provider that is gone. A check in flight counts until it ends.
     pub fn forget(&self, key: &ProviderKey) {
-        lock(&self.due).remove(key);
+        let mut all = lock(&self.due);
+        match all.get_mut(key) {
+            Some(due) if due.in_flight => due.is_gone = true,
+            _ => drop(all.remove(key)),
+        }
     }
 
     /// Whether this was written last.
@@ -77,7 +86,8 @@ impl ProviderChecks {
         }
     }
 
-    /// The providers to check now, those that have waited longest first, and when the next one is due.
+    /// The providers to check now, and when the next one is due. Namespaces take turns; within one, the provider that has
+    /// waited longest is first.
     pub(crate) fn take_due(&self, now: Instant) -> (Vec<ProviderKey>, Option<Instant>) {
         let mut all = lock(&self.due);
         let mut in_flight: HashMap<String, usize> = HashMap::new();
@@ -85,11 +95,15 @@ impl ProviderChecks {
             *in_flight.entry(key.namespace.clone()).or_default() += 1;
         }
         let is_due = |due: &Due| !due.in_flight && due.at <= now;
-        let mut waiting: Vec<(Instant, ProviderKey)> =
-            all.iter().filter(|(_, due)| is_due(due)).map(|(key, due)| (due.at, key.clone())).collect();
+        let mut served = lock(&self.served);
+        let mut waiting: Vec<(Option<Instant>, Instant, ProviderKey)> = all
+            .iter()
+            .filter(|(_, due)| is_due(due))
+            .map(|(key, due)| (served.get(&key.namespace).copied(), due.at, key.clone()))
+            .collect();
         waiting.sort_unstable();
         let mut taken = Vec::new();
-        for (_, key) in waiting {
+        for (_, _, key) in waiting {
             let own = in_flight.get(&key.namespace).copied().unwrap_or_default();
             let is_cluster = key.kind == ProviderKind::Cluster;
             let of_namespaces: usize =
@@ -98,9 +112,12 @@ impl ProviderChecks {
             if let (true, Some(due)) = (has_room, all.get_mut(&key)) {
                 *due = Due { at: now + INTERVAL, earliest: now + MIN_INTERVAL, in_flight: true, ..*due };
                 *in_flight.entry(key.namespace.clone()).or_default() += 1;
+                served.insert(key.namespace.clone(), now);
                 taken.push(key);
             }
         }
+        let existing: BTreeSet<&str> = all.keys().map(|key| key.namespace.as_str()).collect();
+        served.retain(|namespace, _| existing.contains(namespace.as_str()));
         // Those that are due and have no room wait for the end of another one.
         let next = all.values().filter(|due| !due.in_flight && due.at > now).map(|due| due.at).min();
         (taken, next)
@@ -109,14 +126,12 @@ impl ProviderChecks {
     /// Records the end of a check; `None`: the provider is gone.
     pub(crate) fn end(&self, key: &ProviderKey, next: Option<Instant>) {
         let mut all = lock(&self.due);
-        match next {
-            None => drop(all.remove(key)),
-            Some(next) => {
-                if let Some(due) = all.get_mut(key) {
-                    due.in_flight = false;
-                    due.at = due.at.min(next).max(due.earliest);
-                }
+        match (next, all.get_mut(key)) {
+            (Some(next), Some(due)) if !due.is_gone => {
+                due.in_flight = false;
+                due.at = due.at.min(next).max(due.earliest);
             }
+            _ => drop(all.remove(key)),
         }
         drop(all);
         self.changed.notify_one();
@@ -160,10 +175,11 @@ mod tests {
         let namespaces: std::collections::BTreeSet<_> = taken.iter().map(|key| &key.namespace).collect();
         assert_eq!(namespaces.len(), taken.len(), "one of each");
         assert_eq!(checks.take_due(now).0, []);
-        // The next turn is that of another namespace, or of the next provider.
+        // The next turn is that of a namespace that had none yet.
         let done = taken.iter().find(|key| key.kind == ProviderKind::Namespaced).expect("one");
         checks.end(done, Some(now + INTERVAL));
-        assert_eq!(checks.take_due(now).0.len(), 1);
+        let (again, _) = checks.take_due(now);
+        assert!(again.len() == 1 && !taken.contains(&again[0]) && again[0].namespace != done.namespace, "{again:?}");
         // A request during a check leads to another one, not before the minimum interval.
         checks.request_at(&cluster, now);
         checks.end(&cluster, Some(now + INTERVAL));

@@ -45,14 +45,29 @@ pub(crate) async fn run(context: Arc<Context>) {
 }
 
 async fn check_and_report(context: Arc<Context>, key: ProviderKey) {
-    let next = match context.providers.get(&key) {
+    // Also after a panic.
+    let mut turn = Turn { context: &context, key: &key, next: Some(Instant::now() + RETRY) };
+    turn.next = match context.providers.get(&key) {
         Some(watched) => {
             let wait = check_watched(&context, &key, &watched).await;
             Some(Instant::now() + wait)
         }
         None => None,
     };
-    context.provider_checks.end(&key, next);
+}
+
+/// A check in flight, which ends when this is dropped.
+struct Turn<'a> {
+    context: &'a Context,
+    key: &'a ProviderKey,
+    /// The time of the next one; `None`: the provider is gone.
+    next: Option<Instant>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.context.provider_checks.end(self.key, self.next);
+    }
 }
 
 /// The time until the next check.
