@@ -19,7 +19,7 @@ use test_support::messages::assert_recorded;
 use test_support::world::{SHORT_TIMEOUT, condition};
 use test_support::{ControlPlane, Operator, World, eventually, tools};
 
-use crate::platform::Platform;
+use crate::platform::{Platform, exclusive};
 
 /// Waits until the condition `Ready` of a provider has a status and a reason.
 async fn provider_is<K>(api: &Api<K>, name: &str, status: &str, reason: &str) -> ProviderStatus
@@ -335,6 +335,7 @@ fn apply_as(user: Option<&str>, file: &str, endpoint: &str) -> (bool, String) {
 /// The platform of the examples, applied by three users with only their rights.
 #[tokio::test]
 async fn the_example_of_a_platform_works_with_the_rights_of_its_users() {
+    let _exclusive = exclusive().await;
     let control_plane = ControlPlane::shared();
     let server = Endpoint::start(|request: &Request| {
         Reply::json(

@@ -8,20 +8,32 @@ use kube::api::{Patch, PatchParams};
 use oauth_operator::api::provider::ClusterOAuthProvider;
 use serde_json::{Value, json};
 use test_support::{ControlPlane, World};
+use tokio::sync::{Mutex, MutexGuard};
+
+/// Every operator that uses cluster-scoped providers writes the status of all of them, so there is only one at a time.
+static CLUSTER_PROVIDERS: Mutex<()> = Mutex::const_new(());
+
+/// Waits until no other test uses cluster-scoped providers in the shared control plane.
+pub async fn exclusive() -> MutexGuard<'static, ()> {
+    CLUSTER_PROVIDERS.lock().await
+}
 
 /// A world whose operator uses cluster-scoped providers, whose Secrets are in a namespace of their own.
 pub struct Platform {
     pub world: World,
     /// The namespace of the platform team, which stands for that of the operator.
     pub namespace: String,
+    /// Dropped after the operator.
+    _exclusive: MutexGuard<'static, ()>,
 }
 
 impl Platform {
     pub async fn new(name: &str) -> Self {
+        let exclusive = exclusive().await;
         let namespace = ControlPlane::shared().namespace(&format!("{name}-platform")).await;
         let flag = format!("--cluster-provider-namespace={namespace}");
         let world = World::with(name, &["--cluster-providers", &flag]).await;
-        Self { world, namespace }
+        Self { world, namespace, _exclusive: exclusive }
     }
 
     pub fn providers(&self) -> Api<ClusterOAuthProvider> {
