@@ -164,7 +164,7 @@ impl Scenario {
     async fn run(self) -> Figures {
         let config = test_support::operator::kubeconfig(&self.control_plane).await;
         let namespace = format!("--cluster-provider-namespace={OPERATOR}");
-        let flags = ["--log=warn", "--cluster-providers", &namespace, "--max-writes-per-namespace=0", "--max-writes=0"];
+        let flags = ["--log=info", "--cluster-providers", &namespace, "--max-writes-per-namespace=0", "--max-writes=0"];
         let operator = Operator::start_with(&config, &flags).await;
         let empty = operator.memory();
         self.create().await;

@@ -208,7 +208,7 @@ async fn a_provider_of_a_namespace_has_the_client_and_the_integration_the_user()
     let world = World::new("namespaced-provider").await;
     let server = server();
     world.secret("erp-client", &[("client_id", "platform"), ("client_secret", "platform-secret-1")]).await;
-    world.secret("robot", &[("user", "robot"), ("password", "robot-password-1")]).await;
+    world.secret("robot", &[("user", "robot-user-1"), ("password", "robot-password-1")]).await;
     let providers = Api::<OAuthProvider>::namespaced(world.client.clone(), &world.namespace);
     let object = json!({
         "apiVersion": "oauth.evolutionx.io/v1alpha1", "kind": "OAuthProvider", "metadata": {"name": "erp"},
@@ -223,18 +223,18 @@ async fn a_provider_of_a_namespace_has_the_client_and_the_integration_the_user()
     assert_recorded("ProviderNotFound", "a provider that does not exist", &message);
     providers.patch("erp", &PatchParams::apply("test"), &Patch::Apply(&object)).await.expect("a provider");
     world.ready("orders").await;
-    assert_eq!(world.value("orders", "access_token").await, "platform-for-a-robot-0");
+    assert_eq!(world.value("orders", "access_token").await, "platform-for-a-robot-user-1-0");
     let sent = server.requests()[0].json();
     assert_eq!((&sent["password"], &sent["client_secret"]), (&json!("robot-password-1"), &json!("platform-secret-1")));
     provider_is(&providers, "erp", "True", "ProviderReady").await;
     // Both Secrets are watched.
     let first = world.value("orders", "access_token").await;
-    world.secret("robot", &[("user", "robot-2"), ("password", "robot-password-2")]).await;
+    world.secret("robot", &[("user", "robot-user-2"), ("password", "robot-password-2")]).await;
     let second = world.wait_for_change("orders", "access_token", &first).await;
-    assert!(second.starts_with("platform-for-a-robot-2"), "{second}");
+    assert!(second.starts_with("platform-for-a-robot-user-2"), "{second}");
     world.secret("erp-client", &[("client_id", "rotated"), ("client_secret", "platform-secret-2")]).await;
     let third = world.wait_for_change("orders", "access_token", &second).await;
-    assert!(third.starts_with("rotated-for-a-robot-2"), "{third}");
+    assert!(third.starts_with("rotated-for-a-robot-user-2"), "{third}");
     // A key of the user is missing.
     let removed = json!({"data": {"password": null}});
     world.secrets().patch("robot", &PatchParams::default(), &Patch::Merge(&removed)).await.expect("it is removed");
