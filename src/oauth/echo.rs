@@ -10,6 +10,7 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use url::form_urlencoded;
+use zeroize::Zeroizing;
 
 use crate::oauth::body::Parameter;
 use crate::oauth::credentials::{Credential, Credentials};
@@ -47,12 +48,14 @@ pub(crate) fn repeats_client(
     };
     let derived = sent.iter().filter(is_derived).map(|(_, value)| value.clone());
     let all: Vec<SecretString> = values.chain(others.map(|(_, value)| value)).chain(derived).collect();
-    let secrets: Vec<&str> = all
+    let secrets: Vec<Zeroizing<String>> = all
         .iter()
         .map(ExposeSecret::expose_secret)
         .filter(|value| !harmless.contains(value))
         .map(str::trim)
         .filter(|value| value.len() >= MIN_LENGTH)
+        .flat_map(forms)
+        .map(Zeroizing::new)
         .collect();
     let is_in_headers =
         response.headers.iter().any(|(name, value)| repeats(name, &secrets) || repeats(value, &secrets));
@@ -68,7 +71,7 @@ fn is_jwt(value: &str) -> bool {
 }
 
 /// In JSON, a character may be escaped.
-fn any_text(value: &Value, secrets: &[&str]) -> bool {
+fn any_text(value: &Value, secrets: &[Zeroizing<String>]) -> bool {
     match value {
         Value::String(text) => repeats(text, secrets),
         Value::Array(items) => items.iter().any(|item| any_text(item, secrets)),
@@ -79,12 +82,14 @@ fn any_text(value: &Value, secrets: &[&str]) -> bool {
     }
 }
 
-fn repeats(text: &str, secrets: &[&str]) -> bool {
-    let encoded = |secret: &str| {
-        let form = form_urlencoded::byte_serialize(secret.as_bytes()).collect::<String>();
-        [STANDARD_NO_PAD.encode(secret), URL_SAFE_NO_PAD.encode(secret), form]
-    };
-    secrets.iter().any(|secret| text.contains(secret) || encoded(secret).iter().any(|secret| text.contains(secret)))
+/// A secret as it may stand in a response.
+fn forms(secret: &str) -> [String; 4] {
+    let form = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+    [secret.to_owned(), STANDARD_NO_PAD.encode(secret), URL_SAFE_NO_PAD.encode(secret), form]
+}
+
+fn repeats(text: &str, secrets: &[Zeroizing<String>]) -> bool {
+    secrets.iter().any(|secret| text.contains(secret.as_str()))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use oauth_operator::spec::provider::{Origin, Provider};
 use oauth_operator::spec::validated::{ProviderUse, ValidatedSpec};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use test_support::spec::merge;
 
 const ENDPOINT: &str = "https://login.example.com/token";
 
@@ -29,17 +30,6 @@ fn provider(fields: &Value) -> Provider {
         },
         spec: Arc::new(object.spec.provider.shared),
         allow: Allow::new(&object.spec.allow).expect("valid rules"),
-    }
-}
-
-fn merge(into: &mut Value, change: &Value) {
-    match (into, change) {
-        (Value::Object(into), Value::Object(change)) => {
-            for (key, value) in change {
-                merge(into.entry(key.clone()).or_insert(Value::Null), value);
-            }
-        }
-        (into, change) => into.clone_from(change),
     }
 }
 

@@ -106,23 +106,14 @@ async fn read_secrets(
     secrets: &Api<Secret>,
     source: &CredentialsSource,
 ) -> Result<(Given, String), ReadError> {
-    let none = || (None, NO_SECRET.to_owned());
-    let Some(provider) = &source.provider else {
-        let (main, version) = match &source.secret_name {
-            Some(name) => {
-                read_secret(context, secrets, name, None).await.map(|(secret, version)| (Some(secret), version))?
-            }
-            None => none(),
-        };
-        return Ok((Given { main, user: None }, version));
-    };
-    let of_provider = Api::<Secret>::namespaced(context.client.clone(), &provider.namespace);
+    let namespace = source.namespace(secrets.namespace().unwrap_or_default());
+    let of_client = Api::<Secret>::namespaced(context.client.clone(), namespace);
     let (main, version) = match &source.secret_name {
         Some(name) => {
-            let (secret, version) = read_secret(context, &of_provider, name, Some(provider)).await?;
+            let (secret, version) = read_secret(context, &of_client, name, source.provider.as_ref()).await?;
             (Some(secret), version)
         }
-        None => none(),
+        None => (None, NO_SECRET.to_owned()),
     };
     let Some(user) = &source.user_secret_name else { return Ok((Given { main, user: None }, version)) };
     let (user, of_user) = read_secret(context, secrets, user, None).await?;

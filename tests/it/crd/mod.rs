@@ -6,6 +6,7 @@ mod rules;
 use kube::api::{Patch, PatchParams};
 use rules::{RULES, Rule};
 use serde_json::{Value, json};
+use test_support::spec::merge;
 use test_support::world::{World, client_credentials};
 use test_support::{ControlPlane, Endpoint, endpoint::Reply, tools};
 
@@ -71,17 +72,6 @@ fn every_default_is_in_its_description() {
         }
     });
     assert!(undocumented.is_empty(), "the default is not documented: {undocumented:?}");
-}
-
-fn merge(base: &mut Value, change: &Value) {
-    match (base, change) {
-        (Value::Object(base), Value::Object(change)) => {
-            for (name, value) in change {
-                merge(base.entry(name).or_insert(Value::Null), value);
-            }
-        }
-        (base, change) => *base = change.clone(),
-    }
 }
 
 fn changed(name: &str, change: &Value) -> Value {

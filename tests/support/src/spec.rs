@@ -33,3 +33,15 @@ pub async fn request_token(
     let received = client.send(request, credentials).await.map_err(explain)?;
     client.read(request, credentials, received).await.map_err(explain)
 }
+
+/// Sets the members of `change` in a JSON value. Unlike in a merge patch (RFC 7386), null is set, and removes nothing.
+pub fn merge(into: &mut Value, change: &Value) {
+    match (into, change) {
+        (Value::Object(into), Value::Object(change)) => {
+            for (name, value) in change {
+                merge(into.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (into, change) => into.clone_from(change),
+    }
+}
