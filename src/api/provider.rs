@@ -173,7 +173,7 @@ pub struct AllowRule {
     /// a scope, because many servers grant everything to one without. `["*"]`: any scope, or none. Default: only the
     /// scope of the provider itself, which an integration without a scope has. Example: `[orders.read, orders.write]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 1024)))]
+    #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 1024), regex(pattern = r"^\S+$")))]
     pub scopes: Option<Vec<String>>,
     /// The resources that are allowed, in the same way. Example: `["https://api.example.com"]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

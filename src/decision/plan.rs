@@ -18,7 +18,7 @@ use crate::limiter::types::Delay;
 use crate::oauth::credentials::{Credential, Credentials};
 use crate::oauth::expression::data;
 use crate::oauth::lifetime::TokenTimes;
-use crate::spec::chain;
+use crate::spec::{chain, credentials_version};
 use crate::target::annotations::ADOPT_BY;
 use crate::target::snapshot::TargetSnapshot;
 
@@ -296,12 +296,13 @@ fn spec_changed(observed: &Observed) -> Option<Plan> {
 fn credentials_changed(observed: &Observed) -> Option<Plan> {
     let provenance = &observed.snapshot()?.provenance;
     let changed = match &observed.credentials {
-        CredentialsState::NotRead(version) => {
-            version.as_ref().is_none_or(|version| *version != provenance.credentials_version)
-        }
+        CredentialsState::NotRead(version) => version
+            .as_ref()
+            .is_none_or(|version| credentials_version::differs(version, &provenance.credentials_version)),
         CredentialsState::Resolved(credentials, version) => {
             !fingerprint::matches(&provenance.credentials_hash, &credentials.hashed_parts())
                 || chain::token_part(version) != chain::token_part(&provenance.credentials_version)
+                || credentials_version::trust_differs(version, &provenance.credentials_version)
                 || has_new_initial_refresh_token(credentials, provenance.refresh_token_hash.as_deref())
         }
         CredentialsState::Missing(_)

@@ -148,7 +148,7 @@ impl Reading {
         let accept = request.headers().get(http::header::ACCEPT).and_then(|accept| accept.to_str().ok());
         let metadata = accept.is_some_and(|accept| accept.contains("as=PartialObjectMetadata"));
         let rules = match (resource, call) {
-            ("secrets", Call::List | Call::Watch) if metadata => Rules::IDENTITY,
+            ("secrets" | "configmaps" | "serviceaccounts", Call::List | Call::Watch) if metadata => Rules::IDENTITY,
             ("secrets", Call::List | Call::Watch) => Rules::LISTED_SECRET,
             ("secrets", Call::Single) => Rules::SECRET,
             ("configmaps", _) => Rules::CONFIG_MAP,
@@ -210,6 +210,8 @@ mod tests {
             ("/api/v1/namespaces/ns/secrets?limit=50", JSON, Call::List, Rules::LISTED_SECRET, false),
             ("/api/v1/namespaces/ns/secrets/it", JSON, Call::Single, Rules::SECRET, false),
             ("/api/v1/namespaces/ns/configmaps/it", JSON, Call::Single, Rules::CONFIG_MAP, false),
+            ("/api/v1/configmaps?watch=true", METADATA, Call::Watch, Rules::IDENTITY, false),
+            ("/api/v1/namespaces/ns/serviceaccounts?limit=50", METADATA_LIST, Call::List, Rules::IDENTITY, false),
             (&format!("{integrations}?watch=true"), JSON, Call::Watch, Rules::INTEGRATION, false),
             ("/apis/apps/v1/deployments?watch=true", METADATA, Call::Watch, Rules::WORKLOAD_IDENTITY, false),
             ("/apis/apps/v1/namespaces/ns/daemonsets/it", METADATA, Call::Single, Rules::WORKLOAD_IDENTITY, false),

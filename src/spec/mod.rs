@@ -7,6 +7,7 @@ pub mod chain;
 pub mod chained_token;
 pub(crate) mod connection_settings;
 pub(crate) mod credentials;
+pub mod credentials_version;
 pub(crate) mod endpoint;
 pub mod expiry;
 pub(crate) mod hash;

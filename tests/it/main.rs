@@ -27,6 +27,7 @@ mod packaging;
 mod platform;
 mod protected_resource;
 mod provider_tenants;
+mod provider_trust;
 mod providers;
 mod rbac;
 mod recipe_pages;

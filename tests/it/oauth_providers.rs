@@ -6,10 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
-use kube::{Api, Resource, ResourceExt};
-use oauth_operator::api::provider::{ClusterOAuthProvider, OAuthProvider, ProviderStatus};
+use kube::{Api, ResourceExt};
+use oauth_operator::api::provider::{ClusterOAuthProvider, OAuthProvider};
 use oauth_operator::api::spec::OAuthIntegration;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use test_support::endpoint::{Endpoint, Reply, Request};
 use test_support::manifests::{
@@ -19,37 +18,7 @@ use test_support::messages::assert_recorded;
 use test_support::world::{SHORT_TIMEOUT, condition};
 use test_support::{ControlPlane, Operator, World, eventually, tools};
 
-use crate::platform::{Platform, exclusive};
-
-/// Waits until the condition `Ready` of a provider has a status and a reason.
-async fn provider_is<K>(api: &Api<K>, name: &str, status: &str, reason: &str) -> ProviderStatus
-where
-    K: Resource + Clone + std::fmt::Debug + DeserializeOwned + HasStatus,
-{
-    eventually(&format!("provider {name} Ready={status} {reason}"), SHORT_TIMEOUT, async || {
-        let found = api.get(name).await.map_err(|error| error.to_string())?.status().clone().unwrap_or_default();
-        let is_found =
-            found.conditions.iter().any(|condition| condition.status == status && condition.reason == reason);
-        if is_found { Ok(found) } else { Err(format!("{found:?}")) }
-    })
-    .await
-}
-
-trait HasStatus {
-    fn status(&self) -> &Option<ProviderStatus>;
-}
-
-impl HasStatus for ClusterOAuthProvider {
-    fn status(&self) -> &Option<ProviderStatus> {
-        &self.status
-    }
-}
-
-impl HasStatus for OAuthProvider {
-    fn status(&self) -> &Option<ProviderStatus> {
-        &self.status
-    }
-}
+use crate::platform::{Platform, exclusive, provider_is};
 
 /// A server whose tokens say who requested them, and for what.
 fn server() -> Endpoint {

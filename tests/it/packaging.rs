@@ -90,7 +90,7 @@ fn rules(role: &Value) -> Vec<String> {
 }
 
 const RULES: [&str; 8] = [
-    "/configmaps: get",
+    "/configmaps: get,list,watch",
     "/secrets: create,delete,get,list,patch,watch",
     "events.k8s.io/events: create",
     "oauth.evolutionx.io/oauthintegrations/status: patch",

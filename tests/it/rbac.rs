@@ -190,10 +190,18 @@ async fn run_life_cycle(control_plane: &ControlPlane, world: &World) {
     world.integration("federated", &federated).await;
     world.ready("federated").await;
     world.delete("it").await;
-    for kind in ["OAuthProvider", "ClusterOAuthProvider"] {
+    let cluster = json!({
+        "tokenEndpoint": endpoint.url(), "clientId": "erp", "clientAuthentication": {"method": "none"},
+    });
+    // What it names is watched.
+    let namespaced = json!({
+        "tokenEndpoint": endpoint.url(), "clientId": "erp", "clientAuthentication": {"method": "service_account_token"},
+        "serviceAccountToken": {"serviceAccountName": "default", "audience": "https://sts.example.com"},
+        "connection": {"caBundle": {"name": "ca"}},
+    });
+    for (kind, spec) in [("OAuthProvider", namespaced), ("ClusterOAuthProvider", cluster)] {
         let provider = json!({
-            "apiVersion": "oauth.evolutionx.io/v1alpha1", "kind": kind, "metadata": {"name": "erp"},
-            "spec": {"tokenEndpoint": endpoint.url(), "clientId": "erp", "clientAuthentication": {"method": "none"}},
+            "apiVersion": "oauth.evolutionx.io/v1alpha1", "kind": kind, "metadata": {"name": "erp"}, "spec": spec,
         });
         apply(control_plane, &world.namespace, &provider.to_string());
         let ready = ["wait", &format!("{kind}/erp"), "--for=condition=Ready", "--timeout=30s", "-n", &world.namespace];

@@ -36,8 +36,26 @@ pub fn as_provider(dependent: &str) -> Option<ProviderRef> {
     Some(ProviderRef { kind, name: name.to_owned() })
 }
 
-fn is_token(name: &str) -> bool {
-    name.starts_with(TOKENS_OF)
+/// An object other than a Secret that a provider names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NamedKind {
+    /// With a CA bundle.
+    ConfigMap,
+    /// Whose token is used.
+    ServiceAccount,
+}
+
+/// The name under which a provider references such an object, which no Secret can have.
+#[must_use]
+pub fn named(kind: NamedKind, name: &str) -> String {
+    match kind {
+        NamedKind::ConfigMap => format!("configmap/{name}"),
+        NamedKind::ServiceAccount => format!("serviceaccount/{name}"),
+    }
+}
+
+fn is_secret(name: &str) -> bool {
+    !name.contains('/')
 }
 
 pub(crate) type NamespaceAndUid = (String, String);
@@ -175,7 +193,7 @@ impl SecretReferences {
     #[must_use]
     pub fn all(&self, namespace: Option<&str>) -> HashSet<SecretRef> {
         let inner = lock(&self.inner);
-        let is_wanted = |(ns, name): &&SecretRef| namespace.is_none_or(|wanted| wanted == ns) && !is_token(name);
+        let is_wanted = |(ns, name): &&SecretRef| namespace.is_none_or(|wanted| wanted == ns) && is_secret(name);
         inner.by_secret.keys().filter(is_wanted).cloned().collect()
     }
 }

@@ -34,6 +34,7 @@ use crate::controller::error::Error;
 use crate::controller::observe::admission::Reserved;
 use crate::controller::observe::provider::Unresolved;
 use crate::controller::observe::secrets::Purpose;
+use crate::controller::providers::store::ProviderKey;
 use crate::decision::backoff;
 use crate::decision::observed::{Conflict, CredentialsState, Observed, TargetState};
 use crate::decision::outcome::Plan;
@@ -41,6 +42,7 @@ use crate::decision::plan::plan;
 use crate::decision::reads::{Reads, missing_reads};
 use crate::error_report::chain;
 use crate::failpoints::failpoint;
+use crate::spec::credentials_version;
 use crate::spec::expiry::DeclaredExpiry;
 use crate::spec::validated::ValidatedSpec;
 use crate::target::annotations;
@@ -218,9 +220,14 @@ fn known_credentials(
         (Some(_), user @ Some(_)) => {
             let (of_user, expiry) = facts(context, namespace, user.as_ref());
             let versions = version.zip(of_user);
-            (versions.map(|(version, of_user)| secrets::both_versions(&version, &of_user)), expiry)
+            (versions.map(|(version, of_user)| credentials_version::both(&version, &of_user)), expiry)
         }
     };
+    let trust = spec.credentials.provider.as_ref().and_then(|provider| {
+        let key = ProviderKey::of(&provider.reference, namespace);
+        context.providers.trust(&key)
+    });
+    let version = version.map(|version| credentials_version::with_trust(version, trust.as_deref()));
     let with_token = |version: String| match &spec.credentials.chained {
         Some(token) => chains::version(context, namespace, &version, token),
         None => version,

@@ -29,7 +29,7 @@ use crate::spec::advice;
 use crate::spec::provider::Origin;
 use crate::spec::sources::CredentialsSource;
 use crate::spec::validated::ValidatedSpec;
-use crate::spec::{credentials, sources};
+use crate::spec::{credentials, credentials_version, sources};
 
 /// The version of credentials without a Secret.
 pub const NO_SECRET: &str = "none";
@@ -69,7 +69,7 @@ async fn read_all(
 ) -> Result<(Credentials, String), ReadError> {
     let source = &spec.credentials;
     let namespace = secrets.namespace().unwrap_or_default();
-    let (given, version) = read_secrets(context, secrets, source).await?;
+    let (given, mut version) = read_secrets(context, secrets, source).await?;
     let values = key_files::resolve(&context.key_derivation, namespace, source, given).await;
     let mut values = values.map_err(|unresolved| ReadError::Unavailable(unresolved.into()))?;
     namespace.clone_into(&mut values.tenant);
@@ -78,12 +78,17 @@ async fn read_all(
         let of_provider = Api::namespaced(context.client.clone(), source.namespace(namespace));
         values.ca_bundle = Some(read_ca_bundle(context, &of_provider, &values.cache_owner, bundle).await?);
     }
+    let mut account_meta = None;
     if let Some(account) = &source.service_account {
         let namespace = if account.of_provider { source.namespace(namespace) } else { namespace };
         let (token, meta) = request_token(context, namespace, account).await?;
         values.service_account_token = Some(token);
         let name = format!("ServiceAccount {}", account.name);
         credentials::apply_allowed_endpoints(&mut values, &name, None, &meta).map_err(ReadError::invalid)?;
+        account_meta = account.of_provider.then_some(meta);
+    }
+    if source.provider.is_some() {
+        version = with_trust(version, &values, account_meta.as_ref());
     }
     let Some(token) = &source.chained else { return Ok((values, version)) };
     // Boxed, because few integrations need it.
@@ -95,9 +100,10 @@ async fn read_all(
     }
 }
 
-/// The version of the credentials in two Secrets. The `+` separates the parts of the version of a chain.
-pub(crate) fn both_versions(of_client: &str, of_user: &str) -> String {
-    format!("{of_client},{of_user}")
+/// Adds what a provider names besides its Secret to the version of its credentials.
+pub(crate) fn with_trust(version: String, values: &Credentials, account: Option<&ObjectMeta>) -> String {
+    let pem = values.ca_bundle.as_ref().map(|bundle| &*bundle.pem);
+    credentials_version::with_trust(version, credentials_version::trust(pem, account).as_deref())
 }
 
 /// Reads the Secret of the integration, or those of its provider and of its user.
@@ -117,7 +123,7 @@ async fn read_secrets(
     };
     let Some(user) = &source.user_secret_name else { return Ok((Given { main, user: None }, version)) };
     let (user, of_user) = read_secret(context, secrets, user, None).await?;
-    Ok((Given { main, user: Some(user) }, both_versions(&version, &of_user)))
+    Ok((Given { main, user: Some(user) }, credentials_version::both(&version, &of_user)))
 }
 
 /// Reads one Secret; that of a cluster-scoped provider once for all integrations that are renewed together.

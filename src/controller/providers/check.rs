@@ -19,12 +19,14 @@ use crate::controller::error::Error;
 use crate::controller::observe::read_error::ReadError;
 use crate::controller::observe::secrets;
 use crate::controller::observe::secrets::Purpose;
-use crate::controller::providers::store::Watched;
+use crate::controller::providers::store::{ProviderKey, Watched};
+use crate::controller::providers::watch;
 use crate::decision::observed::CredentialsState;
 use crate::oauth::credentials::{Credential, Credentials};
 use crate::oauth::http::connections::certificate_expiry;
 use crate::spec::advice;
 use crate::spec::allow::Allow;
+use crate::spec::credentials_version;
 use crate::spec::expiry::DeclaredExpiry;
 use crate::spec::provider::Provider;
 use crate::spec::validated::{ProviderUse, ValidatedSpec};
@@ -59,13 +61,18 @@ enum End {
     NotKnown,
 }
 
-/// Checks a provider.
+/// Checks a provider, and records its trust, of whose changes its integrations are told.
 ///
 /// # Errors
 ///
 /// If the API server could not be asked.
-pub(crate) async fn check(context: &Context, watched: &Watched) -> Result<Checked, NotKnown> {
-    match try_check(context, watched).await {
+pub(crate) async fn check(context: &Context, key: &ProviderKey, watched: &Watched) -> Result<Checked, NotKnown> {
+    let mut trust = None;
+    let result = try_check(context, watched, &mut trust).await;
+    if !matches!(result, Err(End::NotKnown)) {
+        watch::trigger(context, context.providers.set_trust(key, trust));
+    }
+    match result {
         Ok(()) => Ok(Checked::new(
             Reason::ProviderReady,
             "everything that the provider names exists and can be used; only a token request shows whether the server accepts the client",
@@ -75,20 +82,21 @@ pub(crate) async fn check(context: &Context, watched: &Watched) -> Result<Checke
     }
 }
 
-async fn try_check(context: &Context, watched: &Watched) -> Result<(), End> {
+async fn try_check(context: &Context, watched: &Watched, trust: &mut Option<String>) -> Result<(), End> {
     let invalid = |message: String| End::Found(Checked::new(Reason::InvalidSpec, message));
     let provider = watched.provider.as_ref().map_err(|message| invalid(message.clone()))?;
     let spec = sample(provider, GrantType::ClientCredentials).map_err(invalid)?;
-    let values = match credentials(context, provider, &spec).await {
+    let (values, version) = match credentials(context, provider, &spec).await {
         // Its client may only sign assertions.
         Err(End::Found(missing)) if missing.reason == Reason::CredentialsMissing => {
             let signing = sample(provider, GrantType::JwtBearer).map_err(invalid)?;
-            let needs_other_keys = |values: &Credentials| values.has(Credential::PrivateKey);
+            let needs_other_keys = |(values, _): &(Credentials, String)| values.has(Credential::PrivateKey);
             let signing = credentials(context, provider, &signing).await.ok().filter(needs_other_keys);
             signing.ok_or(End::Found(missing))?
         }
         found => found?,
     };
+    *trust = credentials_version::trust_of(&version).map(ToOwned::to_owned);
     expiry(context, provider, &values)?;
     match context.oauth_client.check_endpoint(&spec.token_request, &values).await {
         // Its integrations have the credentials of users, whose owners say where these may be sent.
@@ -117,7 +125,11 @@ fn sample(provider: &Provider, grant_type: GrantType) -> Result<ValidatedSpec, S
     ValidatedSpec::parse_with("provider", &own, ProviderUse { provider: &provider, namespace: "", labels: None })
 }
 
-async fn credentials(context: &Context, provider: &Provider, spec: &ValidatedSpec) -> Result<Credentials, End> {
+async fn credentials(
+    context: &Context,
+    provider: &Provider,
+    spec: &ValidatedSpec,
+) -> Result<(Credentials, String), End> {
     let (shared, origin) = (&provider.spec, &provider.origin);
     let secrets = Api::<Secret>::namespaced(context.client.clone(), &origin.namespace);
     let found = |reason, message| Err(End::Found(Checked::new(reason, message)));
@@ -128,7 +140,7 @@ async fn credentials(context: &Context, provider: &Provider, spec: &ValidatedSpe
         secrets::read(context, &secrets, spec, Purpose::Request).await
     };
     match read {
-        Ok(CredentialsState::Resolved(values, _)) => Ok(values.as_ref().clone()),
+        Ok(CredentialsState::Resolved(values, version)) => Ok((values.as_ref().clone(), version)),
         Ok(CredentialsState::Missing(message)) => found(Reason::CredentialsMissing, message),
         Ok(CredentialsState::Invalid(message)) => found(Reason::CredentialsInvalid, message),
         Ok(CredentialsState::AccessDenied(message)) => found(Reason::CredentialsAccessDenied, message),
@@ -152,7 +164,8 @@ async fn without_credentials(
             Err(ReadError::Failed(error)) => return Err(error),
         }
     }
-    Ok(CredentialsState::Resolved(Arc::new(values), secrets::NO_SECRET.to_owned()))
+    let version = secrets::with_trust(secrets::NO_SECRET.to_owned(), &values, None);
+    Ok(CredentialsState::Resolved(Arc::new(values), version))
 }
 
 fn expiry(context: &Context, provider: &Provider, values: &Credentials) -> Result<(), End> {

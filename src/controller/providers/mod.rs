@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub(crate) mod checks;
+pub(crate) mod named;
 pub(crate) mod report;
 pub(crate) mod secrets;
 pub mod store;

@@ -82,7 +82,7 @@ async fn check_watched(context: &Context, key: &ProviderKey, watched: &Watched) 
     {
         return turn.saturating_duration_since(now);
     }
-    let Ok(checked) = tokio::time::timeout(TIMEOUT, check::check(context, watched)).await.unwrap_or_else(|_| {
+    let Ok(checked) = tokio::time::timeout(TIMEOUT, check::check(context, key, watched)).await.unwrap_or_else(|_| {
         let message = format!("the check took longer than {TIMEOUT:?}: check that the issuer responds");
         Ok(Checked::new(Reason::RequestTimedOut, message))
     }) else {

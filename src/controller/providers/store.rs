@@ -1,7 +1,10 @@
 //! The providers, the labels of namespaces on which their rules depend, and the integrations that use them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
+
+use tokio::sync::Notify;
 
 use crate::api::provider::{ProviderKind, ProviderRef};
 use crate::controller::cache::lock::lock;
@@ -75,6 +78,7 @@ struct Known {
 #[derive(Debug, Default)]
 pub struct Providers {
     inner: Mutex<Inner>,
+    changed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -86,6 +90,8 @@ struct Inner {
     /// The provider of each integration that has one.
     of_user: HashMap<User, ProviderKey>,
     namespaces: HashMap<String, BTreeMap<String, String>>,
+    /// The trust of each provider that has been checked, see `spec::credentials_version`.
+    trust: HashMap<ProviderKey, String>,
     /// Why the providers of a kind are not known.
     unavailable: BTreeMap<ProviderKind, String>,
 }
@@ -149,6 +155,7 @@ impl Providers {
             *inner.sizes.entry(key.namespace.clone()).or_default() += size;
         }
         inner.known.insert(key.clone(), Known { watched, size });
+        self.changed.notify_waiters();
         inner.users_of(key)
     }
 
@@ -156,6 +163,7 @@ impl Providers {
     pub fn remove(&self, key: &ProviderKey) -> Vec<User> {
         let mut inner = lock(&self.inner);
         inner.remove(key);
+        inner.trust.remove(key);
         inner.users_of(key)
     }
 
@@ -170,6 +178,49 @@ impl Providers {
     #[must_use]
     pub fn get(&self, key: &ProviderKey) -> Option<Watched> {
         lock(&self.inner).known.get(key).map(|known| known.watched.clone())
+    }
+
+    /// Records the trust of a provider; `None` if it is not known. Returns the integrations for which it is new.
+    pub fn set_trust(&self, key: &ProviderKey, trust: Option<String>) -> Vec<User> {
+        let mut inner = lock(&self.inner);
+        let Some(trust) = trust.filter(|_| inner.known.contains_key(key)) else {
+            inner.trust.remove(key);
+            return Vec::new();
+        };
+        if inner.trust.get(key) == Some(&trust) {
+            return Vec::new();
+        }
+        inner.trust.insert(key.clone(), trust);
+        inner.users_of(key)
+    }
+
+    /// The trust of a provider; `None` if it names nothing besides its Secret, or has not been checked.
+    #[must_use]
+    pub fn trust(&self, key: &ProviderKey) -> Option<String> {
+        lock(&self.inner).trust.get(key).cloned()
+    }
+
+    /// Waits until one of the providers is wanted.
+    pub async fn wait_for(&self, is_wanted: impl Fn(&ProviderKey, &Provider) -> bool) {
+        loop {
+            let changed = self.changed.notified();
+            let mut changed = pin!(changed);
+            changed.as_mut().enable();
+            if !self.that(&is_wanted).is_empty() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// The valid providers that are wanted.
+    #[must_use]
+    pub fn that(&self, is_wanted: impl Fn(&ProviderKey, &Provider) -> bool) -> Vec<ProviderKey> {
+        let inner = lock(&self.inner);
+        let is_wanted = |key: &ProviderKey, known: &Known| {
+            known.watched.provider.as_ref().is_ok_and(|provider| is_wanted(key, provider))
+        };
+        inner.known.iter().filter(|(key, known)| is_wanted(key, known)).map(|(key, _)| key.clone()).collect()
     }
 
     /// Records whether the providers of a kind can be watched, and if not, why.

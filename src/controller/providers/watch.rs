@@ -1,4 +1,5 @@
-//! Watches providers, the labels of namespaces, and the Secrets of cluster-scoped providers.
+//! Watches providers, the labels of namespaces, and the Secrets of cluster-scoped providers. What else providers name is
+//! watched in `named`.
 //!
 //! An installation may lack the CRDs of providers, after an upgrade from an earlier release, or the permission to read
 //! them. Integrations without a provider work nevertheless; those with one say what is missing.
@@ -24,7 +25,9 @@ use crate::api::connection::CaBundleKind;
 use crate::api::provider::{ClusterOAuthProvider, OAuthProvider, ProviderKind};
 use crate::api::shared_spec::SharedSpec;
 use crate::controller::cache::references;
+use crate::controller::cache::references::NamedKind;
 use crate::controller::context::Context;
+use crate::controller::providers::named::{follow_named, named_by};
 use crate::controller::providers::store::{ProviderKey, User, Watched};
 use crate::controller::queue::Request;
 use crate::controller::watches;
@@ -88,9 +91,13 @@ impl ProviderObject for ClusterOAuthProvider {
 
 /// Watches everything that `names` lists. Never completes.
 pub(crate) async fn run(context: Arc<Context>, scopes: Vec<Option<String>>) {
-    let namespaced = scopes.iter().map(|scope| {
-        let api = api::<Lenient<OAuthProvider>>(&context.client, scope.as_deref());
-        follow::<OAuthProvider>(&context, api, scope.as_deref(), namespaced_name(scope.as_deref()))
+    let namespaced = scopes.iter().map(async |scope| {
+        let scope = scope.as_deref();
+        let providers = api::<Lenient<OAuthProvider>>(&context.client, scope);
+        tokio::join!(
+            follow::<OAuthProvider>(&context, providers, scope, namespaced_name(scope)),
+            follow_named(&context, ProviderKind::Namespaced, scope),
+        );
     });
     let cluster = async {
         let Some(namespace) = &context.provider_namespace else { return };
@@ -111,6 +118,7 @@ pub(crate) async fn run(context: Arc<Context>, scopes: Vec<Option<String>>) {
         tokio::join!(
             follow::<ClusterOAuthProvider>(&context, providers, None, CLUSTER.to_owned()),
             follow_namespaces(&context),
+            follow_named(&context, ProviderKind::Cluster, Some(namespace)),
             secrets,
         );
     };
@@ -167,7 +175,7 @@ fn note_failure(context: &Context, name: &str, result: Result<Request, watcher::
     warn!(watch = name, error = errors::describe(&error), "watch failed; will be tried again");
 }
 
-fn is_forbidden(error: &watcher::Error) -> bool {
+pub(crate) fn is_forbidden(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 403)
 }
 
@@ -217,36 +225,39 @@ fn upsert<K: ProviderObject>(context: &Arc<Context>, found: &DeserializeGuard<K>
     let users = context.providers.upsert(&key, watched);
     match context.providers.get(&key) {
         Some(known) => {
-            set_secrets(context, &key, known.provider.as_deref().map(secrets_of).unwrap_or_default());
+            set_references(context, &key, known.provider.as_deref().map(references_of).unwrap_or_default());
             context.provider_checks.request(&key);
         }
-        None => set_secrets(context, &key, HashSet::new()),
+        None => set_references(context, &key, HashSet::new()),
     }
     trigger(context, users);
 }
 
-/// The Secrets that a provider names. Its ConfigMaps and ServiceAccounts are not watched.
-fn secrets_of(provider: &Provider) -> HashSet<String> {
+/// The Secrets and the other objects that a provider names.
+fn references_of(provider: &Provider) -> HashSet<String> {
     let credentials = provider.spec.credentials.as_ref().map(|credentials| credentials.secret_name.clone());
     let bundle = provider.spec.connection.as_ref().and_then(|connection| connection.ca_bundle.as_ref());
     let bundle = bundle.filter(|bundle| bundle.kind == CaBundleKind::Secret).map(|bundle| bundle.name.clone());
-    credentials.into_iter().chain(bundle).collect()
+    let others = [NamedKind::ConfigMap, NamedKind::ServiceAccount]
+        .into_iter()
+        .filter_map(|kind| Some(references::named(kind, named_by(provider, kind)?)));
+    credentials.into_iter().chain(bundle).chain(others).collect()
 }
 
 fn remove(context: &Arc<Context>, key: &ProviderKey) {
-    set_secrets(context, key, HashSet::new());
+    set_references(context, key, HashSet::new());
     context.provider_checks.forget(key);
     trigger(context, context.providers.remove(key));
 }
 
-/// Records which Secrets a provider references.
-fn set_secrets(context: &Context, key: &ProviderKey, secrets: HashSet<String>) {
+/// Records which objects a provider references.
+fn set_references(context: &Context, key: &ProviderKey, names: HashSet<String>) {
     let namespace = match key.kind {
         ProviderKind::Namespaced => key.namespace.as_str(),
         ProviderKind::Cluster => context.provider_namespace.as_deref().unwrap_or_default(),
     };
     let dependent = references::provider(&key.reference());
-    context.secret_references.set_references(namespace, &dependent, secrets);
+    context.secret_references.set_references(namespace, &dependent, names);
 }
 
 /// Reconciles the integrations of a provider. The limiter spreads their requests.

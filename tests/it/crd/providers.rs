@@ -83,7 +83,13 @@ const RULES_OF_ALLOW: &[Row] = &[
     (
         "spec.allow[0].scopes",
         || vec![json!([{"namespaces": {}, "scopes": ["*"]}])],
-        || vec![json!([{"namespaces": {}, "scopes": []}]), json!([{"namespaces": {}, "scopes": [""]}])],
+        || {
+            vec![
+                json!([{"namespaces": {}, "scopes": []}]),
+                json!([{"namespaces": {}, "scopes": [""]}]),
+                json!([{"namespaces": {}, "scopes": ["orders.read orders.write"]}]),
+            ]
+        },
     ),
     (
         "spec.allow[0].namespaces.selector.matchExpressions[0].operator: Unsupported value",
