@@ -116,7 +116,7 @@ crds: ## Generate the CRDs from src/api, for kubectl and for the chart, and docs
 	  mv crds/$$name.yaml.part crds/$$name.yaml; \
 	  cp crds/$$name.yaml $(CHART_FILES)/$$name.yaml; \
 	done
-	UPDATE_DOCS=1 cargo test --quiet --locked --test unit -- fields:: messages::
+	UPDATE_DOCS=1 cargo test --quiet --locked --test unit -- fields:: messages:: metrics::
 
 .PHONY: bench
 bench: ## Lateness, time, calls and memory under load, with a baseline; BENCH=text selects by name (all: 45 min)

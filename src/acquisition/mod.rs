@@ -18,6 +18,7 @@ use crate::limiter::request_limiter::Permit;
 use crate::limiter::types::HostOutcome;
 use crate::oauth::client::Client;
 use crate::oauth::error::RequestError;
+use crate::oauth::host_class::HostClass;
 use crate::oauth::jwt::JwtStamp;
 use crate::oauth::request::Grant;
 use crate::oauth::self_signed;
@@ -42,6 +43,8 @@ pub(crate) struct SentRequest {
     pub(crate) failure: Option<Reason>,
     /// The time from just before it was sent until its response was evaluated.
     pub(crate) duration: SignedDuration,
+    /// Whether the host is in the cluster.
+    pub(crate) host_class: HostClass,
 }
 
 /// Requests a token: one request, or two if a refresh token is rejected and the spec has a fallback. The permit is
@@ -83,7 +86,8 @@ pub(crate) async fn acquire_token(
         let failure = response.as_ref().err().map(|error| error.reason);
         if !failure.is_some_and(is_not_sent) {
             let duration = now().duration_since(sent_at);
-            requests.push(SentRequest { grant: request.grant.kind(), failure, duration });
+            let host_class = HostClass::of(request.endpoint.known());
+            requests.push(SentRequest { grant: request.grant.kind(), failure, duration, host_class });
         }
         source = response.as_mut().ok().and_then(|response| response.source.take());
         if let Progress::Done(result) = attempt.record(response, sent_at, begun.elapsed()) {

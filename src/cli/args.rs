@@ -143,6 +143,12 @@ pub struct ServerArgs {
     /// Private key (PEM) of the metrics certificate
     #[arg(long, env = "OAUTH_OPERATOR_METRICS_KEY_FILE", value_name = "FILE", requires = "metrics_cert_file")]
     pub metrics_key_file: Option<PathBuf>,
+
+    /// Serve metrics for each integration and provider. If false, only aggregates are served, so that the number of series
+    /// does not grow with the integrations
+    #[arg(long, env = "OAUTH_OPERATOR_OBJECT_METRICS", num_args = 0..=1, default_value_t = true,
+          default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
+    pub object_metrics: bool,
 }
 
 /// Flags for concurrency, sizes and budgets.

@@ -67,12 +67,14 @@ impl From<RunArgs> for Config {
 
 impl From<ServerArgs> for ServerConfig {
     fn from(arguments: ServerArgs) -> Self {
-        let ServerArgs { listen, metrics_listen, metrics_auth, metrics_cert_file, metrics_key_file } = arguments;
+        let ServerArgs { listen, metrics_listen, metrics_auth, metrics_cert_file, metrics_key_file, object_metrics } =
+            arguments;
         let certificate = metrics_cert_file.zip(metrics_key_file);
         Self {
             probes: listen,
             metrics: metrics_listen,
             authenticate: metrics_auth,
+            object_metrics,
             certificate: certificate.map(|(certificate, key)| CertificateFiles { certificate, key }),
         }
     }

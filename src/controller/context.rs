@@ -10,6 +10,7 @@ use tokio::sync::OnceCell;
 use tracing::warn;
 
 use crate::api::provider::ProviderKind;
+use crate::api::reason::Reason;
 use crate::controller::budget::Budgets;
 use crate::controller::cache::initial_tokens::InitialTokens;
 use crate::controller::cache::references::SecretReferences;
@@ -17,10 +18,10 @@ use crate::controller::cache::state::IntegrationStates;
 use crate::controller::cache::targets::TargetCache;
 use crate::controller::checks::Checks;
 use crate::controller::integrations::IntegrationStores;
-use crate::controller::metrics::Metrics;
+use crate::controller::metrics::counters::Metrics;
 use crate::controller::providers::checks::ProviderChecks;
 use crate::controller::providers::secrets::ProviderSecrets;
-use crate::controller::providers::store::Providers;
+use crate::controller::providers::store::{ProviderKey, Providers};
 use crate::controller::queue::ReconcileTriggers;
 use crate::controller::readiness::CacheSync;
 use crate::controller::restarts::shared::Restarts;
@@ -105,6 +106,12 @@ impl Context {
         for watched in self.integrations.all() {
             self.triggers.one(&watched.namespace().unwrap_or_default(), &watched.name_any());
         }
+    }
+
+    /// The providers that this instance has checked, with the reason of their condition `Ready`; none if it is not the
+    /// leader.
+    pub(crate) fn checked_providers(&self) -> Vec<(ProviderKey, Reason)> {
+        if self.leadership.is_leader() { self.provider_checks.results() } else { Vec::new() }
     }
 
     /// A new recorder of events. A shared recorder would keep each event for some minutes to aggregate repetitions: 4

@@ -10,7 +10,7 @@ pub(crate) mod control_runtime;
 pub(crate) mod error;
 pub(crate) mod heartbeat;
 pub(crate) mod integrations;
-pub(crate) mod metrics;
+pub mod metrics;
 pub(crate) mod observe;
 pub(crate) mod perform;
 pub(crate) mod providers;

@@ -51,12 +51,14 @@ pub(crate) async fn reconcile(watched: Arc<GuardedIntegration>, context: Arc<Con
         return handle_invalid_object(&watched, &context).await;
     };
     context.cache_sync.wait_for_all().await;
+    let timer = context.metrics.time_reconcile();
     let (observed, reserved) = observe::observe(&context, integration).await?; // reads
     let plan = plan(&observed); // pure
     let outcome = perform::execute(&context, integration, &observed, &plan, reserved).await?; // writes
     let settled = settle(&observed, &plan, &outcome, clock::now()); // pure
     let again = report::report(&context, integration, &observed, &settled).await?; // writes
     record_decision(&context, integration, &observed, &plan);
+    timer.succeeded();
     Ok(requeue([settled.next, again].into_iter().flatten().min(), clock::now()))
 }
 

@@ -34,6 +34,7 @@ use crate::failpoints;
 
 use crate::error_report::chain;
 use crate::kube_api::call::with_timeout;
+use crate::kube_api::calls::ApiCalls;
 use crate::kube_api::{api_server, client};
 use crate::oauth::client as oauth_client;
 use crate::oauth::http::egress::{Addresses, EgressPolicy};
@@ -92,15 +93,16 @@ impl Operator {
         // would block the queue.
         kube_config.default_retry = false;
         let host = kube_config.cluster_url.host().map(ToOwned::to_owned);
-        let client = connect(kube_config.clone())?;
+        let calls = ApiCalls::default();
+        let client = connect(kube_config.clone(), &calls)?;
         check_selector(&config, &client).await?;
         let api_server = api_server::discover_addresses(host, &client).await;
         let egress = EgressPolicy { api_server: api_server.clone(), ..config.egress.clone() };
         let oauth_client = oauth_client::Client::new(egress)?.with_max_response_size(config.max_response_size);
-        let context = Arc::new(new_context(&config, client, oauth_client));
+        let context = Arc::new(new_context(&config, client, oauth_client, &calls));
         let control = ControlRuntime::start()?;
         let heartbeat = Arc::new(Heartbeat::default());
-        let control_client = serve(&control, &config, &context, &heartbeat, kube_config).await?;
+        let control_client = serve(&control, &config, &context, &heartbeat, (kube_config, calls)).await?;
         Ok(Self { config, context, heartbeat, control, control_client, api_server })
     }
 
@@ -139,8 +141,8 @@ impl Operator {
 }
 
 /// Connects to the API server. The connections belong to the current runtime.
-fn connect(config: kube::Config) -> Result<Client, Error> {
-    client::connect(config).map_err(|error| Error::MakeKubeClient(Box::new(error)))
+fn connect(config: kube::Config, calls: &ApiCalls) -> Result<Client, Error> {
+    client::connect(config, calls).map_err(|error| Error::MakeKubeClient(Box::new(error)))
 }
 
 /// Serves probes and metrics on the control runtime, and returns a client for the API server that belongs to it.
@@ -149,11 +151,11 @@ async fn serve(
     config: &Config,
     context: &Arc<Context>,
     heartbeat: &Arc<Heartbeat>,
-    kube_config: kube::Config,
+    (kube_config, calls): (kube::Config, ApiCalls),
 ) -> Result<Client, Error> {
     let (server, context, heartbeat) = (config.server.clone(), Arc::clone(context), Arc::clone(heartbeat));
     let started = control.spawn(async move {
-        let client = connect(kube_config)?;
+        let client = connect(kube_config, &calls)?;
         server::start(&server, context, heartbeat, client.clone()).map(|()| client)
     });
     started.await.unwrap_or(Err(Error::Panicked))

@@ -17,7 +17,7 @@ use crate::controller::checks::Checks;
 use crate::controller::config::Config;
 use crate::controller::context::Context;
 use crate::controller::integrations::IntegrationStores;
-use crate::controller::metrics::Metrics;
+use crate::controller::metrics::counters::Metrics;
 use crate::controller::observe::key_files;
 use crate::controller::providers;
 use crate::controller::providers::checks::ProviderChecks;
@@ -33,12 +33,18 @@ use crate::controller::slots::NamespaceSlots;
 use crate::controller::watches;
 use crate::controller::watches::share::Shares;
 use crate::election::leadership::Leadership;
+use crate::kube_api::calls::ApiCalls;
 use crate::limiter::request_limiter::RequestLimiter;
 use crate::limiter::types::Waiter;
 use crate::oauth::client as oauth_client;
 
 /// Creates the context of an operator that has not started yet.
-pub(crate) fn new_context(config: &Config, client: Client, oauth_client: oauth_client::Client) -> Context {
+pub(crate) fn new_context(
+    config: &Config,
+    client: Client,
+    oauth_client: oauth_client::Client,
+    calls: &ApiCalls,
+) -> Context {
     let own = || client.default_namespace().to_owned();
     let provider_namespace =
         config.cluster_providers.as_ref().map(|providers| providers.namespace.clone().unwrap_or_else(own));
@@ -54,7 +60,7 @@ pub(crate) fn new_context(config: &Config, client: Client, oauth_client: oauth_c
     let limiter = Arc::new(RequestLimiter::new(config.limits, Box::new(wake_waiter)));
     let leadership =
         Arc::new(if config.election.is_some() { Leadership::standby() } else { Leadership::without_election() });
-    let metrics = Metrics::new(Arc::clone(&integrations), Arc::clone(&limiter), Arc::clone(&leadership));
+    let metrics = Metrics::new(config.server.object_metrics, calls);
     let slots = config.shares_reconciliations().then(|| {
         let total = config.max_concurrent_reconciles().into();
         Arc::new(NamespaceSlots::new(total, true, Box::new(trigger())))

@@ -79,6 +79,12 @@ impl NamespaceSlots {
         None
     }
 
+    /// How many integrations wait for a slot.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.state().waiting.values().map(|waiting| waiting.names.len()).sum()
+    }
+
     /// Drops a deleted integration.
     pub fn forget(&self, namespace: &str, name: &str) {
         self.state().forget(namespace, name);

@@ -9,8 +9,9 @@
 //! The fence: a token request is sent only if the lease outlives the request's timeout and the write that follows. If
 //! the remaining lease is too short, a longer one is requested first.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
@@ -58,6 +59,8 @@ pub struct Leadership {
     state: watch::Sender<LeaseState>,
     /// The lease time that each request in flight needs.
     needs: Mutex<Vec<Duration>>,
+    /// How often this process has become the leader, and has stopped being it.
+    transitions: [AtomicU64; 2],
 }
 
 impl Leadership {
@@ -74,7 +77,7 @@ impl Leadership {
     }
 
     fn new(state: LeaseState) -> Self {
-        Self { state: watch::Sender::new(state), needs: Mutex::default() }
+        Self { state: watch::Sender::new(state), needs: Mutex::default(), transitions: Default::default() }
     }
 
     /// Whether this process may act right now.
@@ -87,6 +90,27 @@ impl Leadership {
     #[must_use]
     pub fn left(&self) -> Duration {
         self.state.borrow().left()
+    }
+
+    /// Counts a transition, for the metrics.
+    pub fn record_transition(&self, is_leader: bool) {
+        self.transitions[usize::from(!is_leader)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often this process has become the leader, and has stopped being it.
+    #[must_use]
+    pub fn transitions(&self) -> (u64, u64) {
+        let [acquired, lost] = &self.transitions;
+        (acquired.load(Ordering::Relaxed), lost.load(Ordering::Relaxed))
+    }
+
+    /// When the lease was last acquired or renewed, as the time since the Unix epoch; `None` if it is not held.
+    #[must_use]
+    pub fn renewed_at(&self) -> Option<Duration> {
+        match *self.state.borrow() {
+            LeaseState::Leader { since, .. } => since.wall.duration_since(SystemTime::UNIX_EPOCH).ok(),
+            LeaseState::NoElection | LeaseState::Standby => None,
+        }
     }
 
     /// Records that the lease was acquired or renewed by a call that started at `since`. Returns whether there was a

@@ -126,6 +126,11 @@ impl LeaderElector {
             let is_leader = leadership.is_leader();
             pause = if is_leader { RENEW_INTERVAL } else { self.until_next_check() };
             if taken || is_leader != led {
+                // A lease that expired and was acquired again between two checks was lost as well.
+                if led && taken {
+                    leadership.record_transition(false);
+                }
+                leadership.record_transition(taken);
                 self.publish_transition(taken).await;
             }
             led = is_leader;
@@ -224,6 +229,7 @@ impl LeaderElector {
             return;
         }
         leadership.lost();
+        leadership.record_transition(false);
         let mut lease = self.claim(Duration::from_secs(1), LeaseAction::Renew);
         if let Some(spec) = &mut lease.spec {
             spec.holder_identity = None;

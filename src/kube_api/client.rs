@@ -12,6 +12,7 @@ use http_body::{Body as _, Frame};
 use kube::client::Body;
 use kube::{Client, Config};
 
+use crate::kube_api::calls::{ApiCalls, PendingCall};
 use crate::kube_api::filter::Filter;
 use crate::kube_api::filter::types::{Framing, NotJson};
 use crate::kube_api::pages::{MAX_PAGE_COST, Pages};
@@ -37,12 +38,26 @@ enum Unreadable {
 /// # Errors
 ///
 /// If the configuration is invalid, for example if a certificate cannot be read.
-pub fn connect(config: Config) -> Result<Client, kube::Error> {
+pub fn connect(config: Config, calls: &ApiCalls) -> Result<Client, kube::Error> {
     let namespace = config.default_namespace.clone();
     let unfiltered = Client::try_from(config)?;
-    let pages = Arc::new(Pages::default());
-    let service = tower::service_fn(move |request| call(unfiltered.clone(), Arc::clone(&pages), request));
+    let (pages, calls) = (Arc::new(Pages::default()), calls.clone());
+    let service =
+        tower::service_fn(move |request| counted(calls.clone(), unfiltered.clone(), Arc::clone(&pages), request));
     Ok(Client::new(service, namespace))
+}
+
+/// A call, which is counted with the status code of its response. A list that is requested in several attempts counts once.
+async fn counted(
+    calls: ApiCalls,
+    client: Client,
+    pages: Arc<Pages>,
+    request: Request<Body>,
+) -> Result<Response<Filtered>, kube::Error> {
+    let pending = PendingCall::of(&request);
+    let result = call(client, pages, request).await;
+    calls.count(pending, result.as_ref().ok().map(|response| response.status().as_u16()));
+    result
 }
 
 async fn call(client: Client, pages: Arc<Pages>, request: Request<Body>) -> Result<Response<Filtered>, kube::Error> {

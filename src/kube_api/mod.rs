@@ -3,6 +3,7 @@
 
 pub(crate) mod api_server;
 pub(crate) mod call;
+pub mod calls;
 pub(crate) mod client;
 pub(crate) mod error_response;
 pub(crate) mod errors;

@@ -167,6 +167,19 @@ impl Reading {
     }
 }
 
+/// The resource in a path of the API with its subresource, in the words of RBAC.
+pub(crate) fn resource_label(path: &str) -> String {
+    let (resource, is_named) = resource(path);
+    if resource.is_empty() {
+        return "other".to_owned();
+    }
+    let after = path.rsplit_once(&format!("/{resource}/")).map_or("", |(_, after)| after);
+    match after.split_once('/').filter(|_| is_named) {
+        Some((_, subresource)) => format!("{resource}/{subresource}"),
+        None => resource.to_owned(),
+    }
+}
+
 /// The resource in a path of the API, and whether the path names one object.
 fn resource(path: &str) -> (&str, bool) {
     let mut segments = path.split('/').filter(|segment| !segment.is_empty()).peekable();

@@ -12,6 +12,7 @@ pub(crate) mod echo;
 pub mod error;
 pub(crate) mod exchange;
 pub mod expression;
+pub(crate) mod host_class;
 pub mod http;
 pub mod jwk;
 pub mod jwt;

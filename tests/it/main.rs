@@ -20,6 +20,7 @@ mod health;
 mod identity_providers;
 mod import;
 mod leader_election;
+mod metrics;
 mod migration;
 mod notes;
 mod oauth_providers;

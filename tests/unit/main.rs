@@ -15,6 +15,7 @@ mod layers;
 mod limiter;
 mod limiter_fairness;
 mod messages;
+mod metrics;
 mod model;
 mod name_resolution;
 mod oauth;

@@ -35,6 +35,8 @@ pub struct PendingWrite {
     pub issued: IssuedToken,
     /// The superseded token, to be revoked some time after the write.
     pub superseded: Option<(Duration, RevocationJob)>,
+    /// When the response was received.
+    pub received_at: Timestamp,
     /// Keeps other integrations from sending the same initial refresh token before they can see that it was used.
     pub claim: Option<Arc<TokenClaim>>,
 }

@@ -107,7 +107,7 @@ async fn renew(work: &Work<'_>, reason: Reason, reserved: Option<Reserved>) -> O
     drop(memory);
     failpoint!("after-response");
     for request in &requests {
-        context.metrics.record_token_request(request);
+        context.metrics.record_token_request(request, None);
     }
     match result {
         Ok(issued) => {
@@ -116,7 +116,11 @@ async fn renew(work: &Work<'_>, reason: Reason, reserved: Option<Reserved>) -> O
             let superseded = revoke::superseded(work, &issued.content);
             let pending = work.set_pending(*issued, superseded, claim);
             failpoint!("before-secret");
-            save(work.context, work.observed, &pending, true).await
+            let outcome = save(work.context, work.observed, &pending, true).await;
+            if let (Outcome::Written(_), Reason::RenewalDue, Some(planned)) = (&outcome, reason, observed.renew_at()) {
+                context.metrics.record_lateness(now().duration_since(planned), None);
+            }
+            outcome
         }
         Err(error) => {
             context.states.record_requested_pause(&observed.uid, now(), error.retry_after);

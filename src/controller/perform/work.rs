@@ -8,6 +8,7 @@ use kube::{Resource, ResourceExt};
 
 use crate::acquisition::attempt::IssuedToken;
 use crate::api::spec::OAuthIntegration;
+use crate::clock::now;
 use crate::controller::cache::initial_tokens::TokenClaim;
 use crate::controller::cache::state::PendingWrite;
 use crate::controller::context::Context;
@@ -59,6 +60,7 @@ impl<'a> Work<'a> {
             template: self.spec.template.clone(),
             issued,
             superseded: None,
+            received_at: now(),
             claim: None,
         }
     }

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::api::provider::ProviderKind;
+use crate::api::reason::Reason;
 use crate::controller::cache::lock::lock;
 use crate::controller::providers::store::ProviderKey;
 
@@ -42,6 +43,8 @@ struct Due {
     is_gone: bool,
     /// Fingerprint of what was written last.
     written: Option<u64>,
+    /// What the last check has found.
+    result: Option<Reason>,
 }
 
 impl ProviderChecks {
@@ -52,7 +55,8 @@ impl ProviderChecks {
 
     fn request_at(&self, key: &ProviderKey, now: Instant) {
         let mut all = lock(&self.due);
-        let fresh = Due { at: now + INTERVAL, earliest: now, in_flight: false, is_gone: false, written: None };
+        let fresh =
+            Due { at: now + INTERVAL, earliest: now, in_flight: false, is_gone: false, written: None, result: None };
         let due = all.entry(key.clone()).or_insert(fresh);
         due.is_gone = false;
         due.at = due.at.min((now + DELAY).max(due.earliest));
@@ -72,6 +76,18 @@ impl ProviderChecks {
             Some(due) if due.in_flight => due.is_gone = true,
             _ => drop(all.remove(key)),
         }
+    }
+
+    /// Records what a check has found.
+    pub(crate) fn set_result(&self, key: &ProviderKey, reason: Reason) {
+        if let Some(due) = lock(&self.due).get_mut(key) {
+            due.result = Some(reason);
+        }
+    }
+
+    /// What the last check of each provider has found.
+    pub(crate) fn results(&self) -> Vec<(ProviderKey, Reason)> {
+        lock(&self.due).iter().filter_map(|(key, due)| Some((key.clone(), due.result?))).collect()
     }
 
     /// Whether this was written last.

@@ -88,6 +88,7 @@ async fn check_watched(context: &Context, key: &ProviderKey, watched: &Watched) 
     }) else {
         return RETRY;
     };
+    context.provider_checks.set_result(key, checked.reason);
     let again = if checked.is_ready() { INTERVAL } else { RETRY };
     let fingerprint = fingerprint(context, key, watched, &checked);
     if context.provider_checks.is_written(key, fingerprint) {

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tracing::{debug, warn};
 
 use crate::api::reason::Reason;
-use crate::controller::metrics::RevocationCounter;
+use crate::controller::metrics::counters::RevocationCounter;
 use crate::controller::revoker::deletions::{DeletionPermit, Deletions, WakeFn};
 use crate::controller::revoker::job::RevocationJob;
 use crate::controller::revoker::queue::{Bounds, Item, Next, Queue};

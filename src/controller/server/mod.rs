@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::header::{CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -23,12 +23,11 @@ use tokio::sync::Mutex;
 use crate::controller::context::Context;
 use crate::controller::error::Error;
 use crate::controller::heartbeat::{Heartbeat, STALL_LIMIT};
+use crate::controller::metrics::scrape;
+use crate::controller::metrics::text::Format;
 use crate::controller::server::authentication::Authentication;
 use crate::controller::server::listener::Listener;
 use crate::controller::server::tls::{CertificateFiles, Tls};
-
-/// The media type of OpenMetrics 1.0.
-const OPENMETRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The addresses of the server, and the access to metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +41,8 @@ pub struct ServerConfig {
     /// The certificate for HTTPS. Without one, metrics with authentication use a self-signed certificate, and metrics
     /// without authentication are served over plain HTTP.
     pub certificate: Option<CertificateFiles>,
+    /// Whether there are metrics for each integration and provider.
+    pub object_metrics: bool,
 }
 
 /// Binds the addresses, and serves as long as the current runtime exists. Must be called in that runtime, to which `client` must
@@ -122,9 +123,11 @@ async fn scrape(State(scrapes): State<Arc<Scrapes>>, headers: HeaderMap) -> Resp
     }
     let _turn = scrapes.turn.lock().await;
     let context = Arc::clone(&scrapes.context);
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    let format = Format::negotiate(accept);
     // Not encoded on the thread that serves the kubelet.
-    match tokio::task::spawn_blocking(move || context.metrics.encode()).await {
-        Ok(Ok(text)) => (StatusCode::OK, [(CONTENT_TYPE, OPENMETRICS_CONTENT_TYPE)], text).into_response(),
+    match tokio::task::spawn_blocking(move || scrape::encode(&context).map(|text| format.of(text))).await {
+        Ok(Ok(text)) => (StatusCode::OK, [(CONTENT_TYPE, format.content_type())], text).into_response(),
         Ok(Err(_)) | Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "failed to encode the metrics").into_response(),
     }
 }

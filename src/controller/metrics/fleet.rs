@@ -1,0 +1,207 @@
+//! All integrations and providers together: a number of series that does not grow with them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube::Resource;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use crate::api::provider::ProviderKind;
+use crate::api::reason::Reason;
+use crate::api::spec::OAuthIntegration;
+use crate::api::status::OAuthIntegrationStatus;
+use crate::clock::now;
+use crate::controller::context::Context;
+use crate::controller::metrics::counters::count;
+use crate::controller::metrics::reference;
+use crate::decision::status;
+
+/// The share of its lifetime that a token has left when a failing renewal becomes urgent.
+const LATE: f64 = 0.25;
+/// The reason of an integration or a provider that has not been reconciled yet, or by another release.
+const UNKNOWN: &str = "Unknown";
+
+/// The aggregates.
+pub(crate) struct FleetMetrics(pub(crate) Arc<Context>);
+
+impl fmt::Debug for FleetMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FleetMetrics").finish_non_exhaustive()
+    }
+}
+
+/// The name of a known reason. Others are not used as labels, because users may write a status.
+pub(crate) fn label_of(reason: Option<&str>) -> &'static str {
+    let known = reason.and_then(Reason::parse);
+    known.as_ref().map_or(UNKNOWN, |reason| reason.as_str())
+}
+
+/// Why an integration does not renew its token: the reason of the last failure, or why nothing is sent.
+pub(crate) fn failing(found: &OAuthIntegrationStatus) -> Option<&'static str> {
+    if let Some(last) = &found.last_failure {
+        return Some(label_of(Some(&last.reason)));
+    }
+    let stalled = found.conditions.iter().find(|one| one.type_ == status::STALLED && one.status == "True");
+    stalled.map(|stalled| label_of(Some(&stalled.reason))).filter(|reason| *reason != Reason::Suspended.as_str())
+}
+
+/// The share of its lifetime that a token has left, negative after its expiry; `None` without a token.
+fn share_left(found: &OAuthIntegrationStatus, now: Timestamp) -> Option<f64> {
+    let (issued, expires) = (found.issued_at.as_ref()?.0, found.expires_at.as_ref()?.0);
+    let lifetime = expires.duration_since(issued).as_secs_f64().max(1.0);
+    Some(expires.duration_since(now).as_secs_f64() / lifetime)
+}
+
+/// What is counted about the integrations.
+#[derive(Debug, Default)]
+struct Fleet {
+    /// By status and reason of `Ready`.
+    by_ready: BTreeMap<(&'static str, &'static str), usize>,
+    expired: usize,
+    failing_late: usize,
+    /// The earliest expiry of a token, a refresh token, and credentials.
+    earliest: [Option<Timestamp>; 3],
+}
+
+impl Fleet {
+    fn count(&mut self, integration: &OAuthIntegration, now: Timestamp) {
+        let empty = OAuthIntegrationStatus::default();
+        let found = integration.status.as_ref().unwrap_or(&empty);
+        let ready = match found.ready.as_deref() {
+            Some("True") => "True",
+            Some("False") => "False",
+            _ => UNKNOWN,
+        };
+        *self.by_ready.entry((ready, label_of(found.reason.as_deref()))).or_default() += 1;
+        if integration.spec.suspend || integration.meta().deletion_timestamp.is_some() {
+            return;
+        }
+        if let Some(left) = share_left(found, now) {
+            self.expired += usize::from(left <= 0.0);
+            self.failing_late += usize::from(left < LATE && failing(found).is_some());
+        }
+        let times = [&found.expires_at, &found.refresh_token_expires_at, &found.credentials_expire_at];
+        for (earliest, at) in self.earliest.iter_mut().zip(times) {
+            let at = at.as_ref().map(|at| at.0);
+            *earliest = [*earliest, at].into_iter().flatten().min();
+        }
+    }
+}
+
+impl Collector for FleetMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let Self(context) = self;
+        let (mut fleet, now) = (Fleet::default(), now());
+        for watched in context.integrations.all() {
+            match &watched.0 {
+                Ok(integration) => fleet.count(integration, now),
+                Err(_) => *fleet.by_ready.entry(("False", Reason::InvalidSpec.as_str())).or_default() += 1,
+            }
+        }
+        let Fleet { by_ready, expired, failing_late, earliest } = fleet;
+        let mut family = reference::INTEGRATIONS.encode(&mut encoder)?;
+        for ((ready, reason), number) in by_ready {
+            ConstGauge::new(count(number)).encode(family.encode_family(&[("ready", ready), ("reason", reason)])?)?;
+        }
+        reference::TOKENS_EXPIRED.encode_value(&mut encoder, count(expired))?;
+        reference::TOKENS_FAILING_LATE.encode_value(&mut encoder, count(failing_late))?;
+        for (at, metric) in earliest.into_iter().zip([
+            reference::NEXT_TOKEN_EXPIRY,
+            reference::NEXT_REFRESH_TOKEN_EXPIRY,
+            reference::NEXT_CREDENTIALS_EXPIRY,
+        ]) {
+            if let Some(at) = at {
+                metric.encode_value(&mut encoder, at.as_second())?;
+            }
+        }
+        self.providers(&mut encoder)
+    }
+}
+
+impl FleetMetrics {
+    /// Only the leader checks providers.
+    fn providers(&self, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
+        let Self(context) = self;
+        let mut by_reason: BTreeMap<(ProviderKind, &'static str), usize> = BTreeMap::new();
+        for (key, reason) in context.checked_providers() {
+            *by_reason.entry((key.kind, reason.as_str())).or_default() += 1;
+        }
+        if by_reason.is_empty() {
+            return Ok(());
+        }
+        let mut family = reference::PROVIDERS.encode(encoder)?;
+        for ((kind, reason), number) in by_reason {
+            let ready = if reason == Reason::ProviderReady.as_str() { "True" } else { "False" };
+            let labels = [("kind", kind.as_str()), ("ready", ready), ("reason", reason)];
+            ConstGauge::new(count(number)).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::expect_used, reason = "a test fails by panicking")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn integration(status: &serde_json::Value, suspend: bool) -> OAuthIntegration {
+        serde_json::from_value(json!({
+            "apiVersion": "oauth.evolutionx.io/v1alpha1", "kind": "OAuthIntegration", "metadata": {"name": "it"},
+            "spec": {"grantType": "client_credentials", "tokenEndpoint": "https://a.example.com", "suspend": suspend},
+            "status": status,
+        }))
+        .expect("an integration")
+    }
+
+    #[test]
+    fn a_failing_renewal_is_late_in_the_last_quarter_of_the_lifetime_however_long_that_is() {
+        let now: Timestamp = "2026-11-27T12:00:00Z".parse().expect("a time");
+        let failure = |reason: &str| {
+            json!({
+                "time": now, "reason": reason, "message": "", "attempts": 1, "retryAt": now, "inputsHash": "",
+            })
+        };
+        let cases = [
+            // Lifetime and time since the issue in seconds; whether renewals fail; expired, failing late.
+            (300, 200, true, (0, 0)),
+            (300, 226, true, (0, 1)),
+            (300, 226, false, (0, 0)),
+            (300, 300, true, (1, 1)),
+            (300, 301, false, (1, 0)),
+            (7_776_000, 5_000_000, true, (0, 0)),
+            (7_776_000, 5_900_000, true, (0, 1)),
+        ];
+        for (lifetime, since, fails, expected) in cases {
+            let issued = now - jiff::SignedDuration::from_secs(since);
+            let mut status =
+                json!({"issuedAt": issued, "expiresAt": issued + jiff::SignedDuration::from_secs(lifetime)});
+            if fails {
+                status["lastFailure"] = failure("RequestRejected");
+            }
+            let mut fleet = Fleet::default();
+            fleet.count(&integration(&status, false), now);
+            assert_eq!((fleet.expired, fleet.failing_late), expected, "{lifetime} {since} {fails}");
+            let mut fleet = Fleet::default();
+            fleet.count(&integration(&status, true), now);
+            assert_eq!((fleet.expired, fleet.failing_late), (0, 0), "suspended");
+        }
+    }
+
+    #[test]
+    fn only_known_reasons_become_labels() {
+        let status = json!({"ready": "False", "reason": "made-up", "conditions": [{
+            "type": "Stalled", "status": "True", "reason": "InvalidSpec", "message": "", "lastTransitionTime": "2026-11-27T12:00:00Z",
+        }]});
+        let found = integration(&status, false).status.expect("a status");
+        assert_eq!(failing(&found), Some("InvalidSpec"));
+        let mut fleet = Fleet::default();
+        fleet.count(&integration(&status, false), Timestamp::UNIX_EPOCH);
+        assert_eq!(fleet.by_ready, BTreeMap::from([(("False", UNKNOWN), 1)]));
+    }
+}
