@@ -94,7 +94,8 @@ impl Record {
                 .collect()
         };
         let audit = files("audit").iter().flat_map(|text| events(text)).collect();
-        let texts = ["logs", "metrics", "fetch", "given"].map(|kind| (kind.to_owned(), files(kind).join("\n")));
+        let texts =
+            ["logs", "metrics", "traces", "fetch", "given"].map(|kind| (kind.to_owned(), files(kind).join("\n")));
         Self { audit, texts: texts.into() }
     }
 
@@ -136,6 +137,7 @@ impl Record {
         vec![
             ("logs", self.texts["logs"].clone()),
             ("metrics", self.texts["metrics"].clone()),
+            ("traces", self.texts["traces"].clone()),
             ("fetch", self.texts["fetch"].clone()),
             ("statuses", objects("oauthintegrations")),
             ("events", objects("events")),

@@ -6,8 +6,9 @@ pub mod attempt;
 pub mod content;
 pub(crate) mod data;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
+use url::Url;
 
 use crate::acquisition::attempt::{Attempt, IssuedToken, Progress};
 use crate::api::grant::GrantType;
@@ -43,8 +44,12 @@ pub(crate) struct SentRequest {
     pub(crate) failure: Option<Reason>,
     /// The time from just before it was sent until its response was evaluated.
     pub(crate) duration: SignedDuration,
+    /// When it was sent.
+    pub(crate) sent_at: Timestamp,
     /// Whether the host is in the cluster.
     pub(crate) host_class: HostClass,
+    /// The host of the endpoint, or of its issuer.
+    pub(crate) host: Option<String>,
 }
 
 /// Requests a token: one request, or two if a refresh token is rejected and the spec has a fallback. The permit is
@@ -86,8 +91,15 @@ pub(crate) async fn acquire_token(
         let failure = response.as_ref().err().map(|error| error.reason);
         if !failure.is_some_and(is_not_sent) {
             let duration = now().duration_since(sent_at);
-            let host_class = HostClass::of(request.endpoint.known());
-            requests.push(SentRequest { grant: request.grant.kind(), failure, duration, host_class });
+            let known = request.endpoint.known();
+            requests.push(SentRequest {
+                grant: request.grant.kind(),
+                failure,
+                duration,
+                sent_at,
+                host_class: HostClass::of(known),
+                host: known.and_then(Url::host_str).map(ToOwned::to_owned),
+            });
         }
         source = response.as_mut().ok().and_then(|response| response.source.take());
         if let Progress::Done(result) = attempt.record(response, sent_at, begun.elapsed()) {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
+use url::Url;
 
 use crate::api::duration;
 use crate::oauth::http::egress::HostPattern;
@@ -92,6 +93,11 @@ pub struct RunArgs {
     /// Flags for health, readiness and metrics.
     #[command(flatten)]
     pub server: ServerArgs,
+
+    /// URL of a collector to which traces of renewals are sent (OTLP over HTTP), such as
+    /// `http://collector.monitoring:4318`. Default: traces are not recorded
+    #[arg(long, env = "OAUTH_OPERATOR_OTLP_ENDPOINT", value_name = "URL", value_parser = collector)]
+    pub otlp_endpoint: Option<Url>,
 
     /// Flags for concurrency, sizes and budgets.
     #[command(flatten)]
@@ -339,6 +345,18 @@ pub struct FetchArgs {
     /// Flags that restrict which target Secrets are allowed, as of `run`.
     #[command(flatten)]
     pub targets: TargetArgs,
+}
+
+/// The URL of a collector. It may have no credentials, which would be visible in the list of processes.
+fn collector(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("{error}: write it as http://host:4318"))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        return Err("it must be an http or https URL, such as http://host:4318".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("it must not contain credentials: set the variable OTEL_EXPORTER_OTLP_HEADERS instead".to_owned());
+    }
+    Ok(url)
 }
 
 /// An address alone is more often a mistake than a network of one address.

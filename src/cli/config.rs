@@ -18,8 +18,18 @@ use crate::target::policy::TargetPolicy;
 
 impl From<RunArgs> for Config {
     fn from(arguments: RunArgs) -> Self {
-        let RunArgs { namespaces, selector, server, limits, egress, targets, restarts, providers, election } =
-            arguments;
+        let RunArgs {
+            namespaces,
+            selector,
+            server,
+            otlp_endpoint,
+            limits,
+            egress,
+            targets,
+            restarts,
+            providers,
+            election,
+        } = arguments;
         let named: BTreeSet<String> = namespaces.into_iter().filter(|name| !name.is_empty()).collect();
         let scopes = if named.is_empty() { vec![None] } else { named.into_iter().map(Some).collect() };
         let LimitArgs {
@@ -45,6 +55,7 @@ impl From<RunArgs> for Config {
             scopes,
             selector: non_empty(selector),
             server: server.into(),
+            traces: otlp_endpoint,
             concurrency,
             min_renewal_interval: SignedDuration::try_from(Duration::from(min_renewal_interval)).unwrap_or_default(),
             budgets: BudgetLimits {

@@ -3,6 +3,7 @@
 use std::num::NonZeroU16;
 
 use jiff::SignedDuration;
+use url::Url;
 
 use crate::controller::budget::BudgetLimits;
 use crate::controller::server::ServerConfig;
@@ -39,6 +40,8 @@ pub struct Config {
     pub cluster_providers: Option<ClusterProvidersConfig>,
     /// The leader election; `None` if there is only one replica.
     pub election: Option<LeaderElectionConfig>,
+    /// Where traces are exported to; `None` if they are not.
+    pub traces: Option<Url>,
     /// Name of this process in events and in the lease.
     pub identity: Option<String>,
 }

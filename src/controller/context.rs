@@ -1,11 +1,12 @@
 //! The clients, caches and limits that all parts of the operator share.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use jiff::SignedDuration;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::{Client, ResourceExt};
+use opentelemetry_sdk::trace::SdkTracer;
 use tokio::sync::OnceCell;
 use tracing::warn;
 
@@ -76,6 +77,8 @@ pub struct Context {
     pub reporter: Reporter,
     /// The metrics.
     pub metrics: Metrics,
+    /// Where traces of renewals begin; unset if they are not exported.
+    pub tracer: OnceLock<SdkTracer>,
     /// Which watches have received their initial list.
     pub cache_sync: CacheSync,
     /// Whether this process is the leader.

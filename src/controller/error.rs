@@ -79,6 +79,9 @@ pub enum Error {
     /// The thread for probes, metrics and the lease could not be started.
     #[error("failed to start the control runtime")]
     StartRuntime(#[source] std::io::Error),
+    /// Traces cannot be exported.
+    #[error("failed to export traces (--otlp-endpoint): {0}")]
+    StartTraces(String),
     /// The handlers of SIGTERM and SIGINT could not be installed.
     #[error("failed to listen for signals")]
     ListenForSignals(#[source] std::io::Error),
@@ -128,6 +131,7 @@ impl Error {
             Self::Listen { .. } => "listen",
             Self::MetricsCertificate(_) => "metrics_certificate",
             Self::StartRuntime(_) => "start_runtime",
+            Self::StartTraces(_) => "start_traces",
             Self::ListenForSignals(_) => "listen_for_signals",
             Self::Panicked => "panicked",
             Self::InvalidSelector(..) => "invalid_selector",

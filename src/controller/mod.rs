@@ -24,4 +24,5 @@ pub mod server;
 pub(crate) mod setup;
 pub mod shutdown;
 pub mod slots;
+pub(crate) mod traces;
 pub(crate) mod watches;

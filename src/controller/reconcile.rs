@@ -1,7 +1,7 @@
 //! One reconciliation: observe, plan, perform, settle, report.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use kube::core::{CustomResourceExt, DeserializeGuard};
@@ -17,6 +17,7 @@ use crate::controller::context::Context;
 use crate::controller::error::Error;
 use crate::controller::perform::{finalizer, invalid, report};
 use crate::controller::queue::GuardedIntegration;
+use crate::controller::traces::renewal::RenewalTrace;
 use crate::controller::watches::restart::is_crd_missing;
 use crate::controller::{observe, perform};
 use crate::decision::observed::Observed;
@@ -51,15 +52,22 @@ pub(crate) async fn reconcile(watched: Arc<GuardedIntegration>, context: Arc<Con
         return handle_invalid_object(&watched, &context).await;
     };
     context.cache_sync.wait_for_all().await;
-    let timer = context.metrics.time_reconcile();
+    let (timer, begun) = (context.metrics.time_reconcile(), SystemTime::now());
     let (observed, reserved) = observe::observe(&context, integration).await?; // reads
     let plan = plan(&observed); // pure
-    let outcome = perform::execute(&context, integration, &observed, &plan, reserved).await?; // writes
+    let trace = begin_trace(&context, integration, &plan, begun);
+    let outcome = perform::execute(&context, integration, &observed, &plan, reserved, &trace).await?; // writes
     let settled = settle(&observed, &plan, &outcome, clock::now()); // pure
-    let again = report::report(&context, integration, &observed, &settled).await?; // writes
+    let again = report::report(&context, integration, &observed, &settled, &trace).await?; // writes
+    trace.end(&outcome);
     record_decision(&context, integration, &observed, &plan);
     timer.succeeded();
     Ok(requeue([settled.next, again].into_iter().flatten().min(), clock::now()))
+}
+
+fn begin_trace(context: &Context, integration: &OAuthIntegration, plan: &Plan, begun: SystemTime) -> RenewalTrace {
+    let tracer = context.tracer.get();
+    RenewalTrace::begin(tracer, (&integration.namespace().unwrap_or_default(), &integration.name_any()), plan, begun)
 }
 
 /// Handles an object that the API server accepted but that cannot be parsed: only a change can fix it. Its deletion

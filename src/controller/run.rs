@@ -10,6 +10,8 @@ use kube::runtime::events::Recorder;
 use kube::runtime::reflector::Store;
 use kube::runtime::{controller, watcher};
 use kube::{Api, Client};
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_sdk::trace::SdkTracerProvider;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +29,8 @@ use crate::controller::perform::save;
 use crate::controller::queue::{GuardedIntegration, Request};
 use crate::controller::reconcile::{Finished, error_policy, log, reconcile};
 use crate::controller::setup::{new_context, reporter};
-use crate::controller::{providers, restarts, server, watches};
+use crate::controller::traces::export::SHUTDOWN_TIMEOUT;
+use crate::controller::{providers, restarts, server, traces, watches};
 use crate::election::lease::LeaderElector;
 #[cfg(feature = "failpoints")]
 use crate::failpoints;
@@ -83,6 +86,8 @@ struct Operator {
     control_client: Client,
     /// The addresses of the API server, to which no token request is sent.
     api_server: Addresses,
+    /// Exports traces.
+    traces: Option<SdkTracerProvider>,
 }
 
 impl Operator {
@@ -102,13 +107,23 @@ impl Operator {
         let context = Arc::new(new_context(&config, client, oauth_client, &calls));
         let control = ControlRuntime::start()?;
         let heartbeat = Arc::new(Heartbeat::default());
+        let traces = match &config.traces {
+            Some(endpoint) => {
+                let instance = reporter(&config).instance.unwrap_or_else(|| MANAGER.to_owned());
+                let provider = traces::export::start(endpoint, &instance, control.handle())?;
+                // Set once, here.
+                let _ = context.tracer.set(provider.tracer(MANAGER));
+                Some(provider)
+            }
+            None => None,
+        };
         let control_client = serve(&control, &config, &context, &heartbeat, (kube_config, calls)).await?;
-        Ok(Self { config, context, heartbeat, control, control_client, api_server })
+        Ok(Self { config, context, heartbeat, control, control_client, api_server, traces })
     }
 
     /// Reconciles until `stop`; then finishes the reconciliations in flight and releases the lease.
     async fn run(self, stop: impl Future<Output = ()> + Send) {
-        let Self { config, context, heartbeat, control, control_client, api_server } = self;
+        let Self { config, context, heartbeat, control, control_client, api_server, traces } = self;
         let mut background = vec![
             tokio::spawn(run_limiter(Arc::clone(&context))),
             tokio::spawn(run_revoker(Arc::clone(&context))),
@@ -136,6 +151,10 @@ impl Operator {
             let _ = election.await;
         }
         background.iter().for_each(JoinHandle::abort);
+        if let Some(traces) = traces {
+            // Waits for the last batch. A failure was already logged.
+            let _ = tokio::task::spawn_blocking(move || traces.shutdown_with_timeout(SHUTDOWN_TIMEOUT)).await;
+        }
         info!("stopped");
     }
 }

@@ -1,6 +1,6 @@
 //! Builds the shared state of the operator from its configuration.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use kube::Client;
 use kube::runtime::events::Reporter;
@@ -87,6 +87,7 @@ pub(crate) fn new_context(
         settings_hash: config.egress.fingerprint().into(),
         min_renewal_interval: config.min_renewal_interval,
         metrics,
+        tracer: OnceLock::new(),
         cache_sync: CacheSync::new(
             config
                 .scopes

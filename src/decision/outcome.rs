@@ -20,6 +20,17 @@ pub enum Outcome {
     Revoked(Option<RequestError>),
 }
 
+impl Outcome {
+    /// The reason of a failure.
+    #[must_use]
+    pub const fn failure(&self) -> Option<Reason> {
+        match self {
+            Self::Failed(failure) | Self::Revoked(Some(failure)) => Some(failure.reason),
+            Self::Nothing | Self::Written(_) | Self::Revoked(None) => None,
+        }
+    }
+}
+
 /// A successful write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Written {

@@ -53,3 +53,4 @@ mod target_data;
 mod target_metadata;
 mod target_recipes;
 mod tenants;
+mod traces;

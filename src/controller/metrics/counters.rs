@@ -177,7 +177,7 @@ impl Metrics {
 
     /// Counts a token request.
     pub(crate) fn record_token_request(&self, request: &SentRequest, trace: Option<TraceLabels>) {
-        let SentRequest { grant, failure, duration, host_class } = request;
+        let SentRequest { grant, failure, duration, host_class, sent_at: _, host: _ } = request;
         let (grant, outcome, host_class) = (grant.as_str(), outcome(*failure), host_class.as_str());
         self.token_requests.get_or_create(&RequestLabels { grant, outcome, host_class }).inc();
         let histogram = self.token_request_seconds.get_or_create(&GrantLabels { grant });

@@ -14,6 +14,7 @@ pub(crate) mod work;
 pub(crate) mod write_error;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, PostParams, Preconditions};
@@ -37,6 +38,7 @@ use crate::controller::observe::admission::Reserved;
 use crate::controller::perform::save::save;
 use crate::controller::perform::work::Work;
 use crate::controller::perform::write_error::describe_api_error;
+use crate::controller::traces::renewal::RenewalTrace;
 use crate::decision::observed::Observed;
 use crate::decision::outcome::{Outcome, Plan};
 use crate::decision::reads::missing_reads;
@@ -58,6 +60,7 @@ pub async fn execute(
     observed: &Observed,
     plan: &Plan,
     reserved: Option<Reserved>,
+    trace: &RenewalTrace,
 ) -> Result<Outcome, Error> {
     finalizer::sync(context, integration, observed).await?;
     let work = Work::new(context, integration, observed);
@@ -65,7 +68,7 @@ pub async fn execute(
         (Plan::Revoke { .. }, _) => return revoke::all(context, integration, observed, reserved).await,
         // What was not read is not the same as what does not exist.
         (Plan::Renew { .. }, Some(_)) if missing_reads(observed, plan).is_some() => Outcome::Nothing,
-        (Plan::Renew { reason }, Some(work)) => renew(work, *reason, reserved).await,
+        (Plan::Renew { reason }, Some(work)) => renew(work, *reason, reserved, trace).await,
         (Plan::Rewrite { reason: Reason::TargetAdopted }, Some(work)) => adopt::adopt(work).await,
         (Plan::Rewrite { .. }, Some(work)) => rewrite(work).await,
         // The response was requested for a valid spec, and may be the only copy of a refresh token.
@@ -92,7 +95,7 @@ pub async fn execute(
     Ok(outcome)
 }
 
-async fn renew(work: &Work<'_>, reason: Reason, reserved: Option<Reserved>) -> Outcome {
+async fn renew(work: &Work<'_>, reason: Reason, reserved: Option<Reserved>, trace: &RenewalTrace) -> Outcome {
     let Work { context, observed, spec, .. } = *work;
     let Some(Reserved::Request { permit, memory, claim }) = reserved else { return Outcome::Nothing };
     if let Err(error) = dry_run_write(work).await {
@@ -107,7 +110,8 @@ async fn renew(work: &Work<'_>, reason: Reason, reserved: Option<Reserved>) -> O
     drop(memory);
     failpoint!("after-response");
     for request in &requests {
-        context.metrics.record_token_request(request, None);
+        context.metrics.record_token_request(request, trace.labels());
+        trace.request(request);
     }
     match result {
         Ok(issued) => {
@@ -116,9 +120,11 @@ async fn renew(work: &Work<'_>, reason: Reason, reserved: Option<Reserved>) -> O
             let superseded = revoke::superseded(work, &issued.content);
             let pending = work.set_pending(*issued, superseded, claim);
             failpoint!("before-secret");
+            let begun = SystemTime::now();
             let outcome = save(work.context, work.observed, &pending, true).await;
+            trace.step("write Secret", begun, outcome.failure());
             if let (Outcome::Written(_), Reason::RenewalDue, Some(planned)) = (&outcome, reason, observed.renew_at()) {
-                context.metrics.record_lateness(now().duration_since(planned), None);
+                context.metrics.record_lateness(now().duration_since(planned), trace.labels());
             }
             outcome
         }

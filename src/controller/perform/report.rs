@@ -1,9 +1,10 @@
 //! Reports the outcome: the status, and the event.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt};
@@ -17,6 +18,7 @@ use crate::api::spec::OAuthIntegration;
 use crate::api::status::OAuthIntegrationStatus;
 use crate::controller::context::Context;
 use crate::controller::error::Error;
+use crate::controller::traces::renewal::RenewalTrace;
 use crate::decision::observed::{InitialRefreshToken, Observed, Sibling};
 use crate::decision::outcome::{EventDraft, Settled};
 use crate::decision::status::is_ready;
@@ -41,6 +43,7 @@ pub async fn report(
     integration: &OAuthIntegration,
     observed: &Observed,
     settled: &Settled,
+    trace: &RenewalTrace,
 ) -> Result<Option<Timestamp>, Error> {
     let Settled { status, event, expiry_event, next: _ } = settled;
     if !context.leadership.is_leader() {
@@ -53,16 +56,20 @@ pub async fn report(
         {
             return Ok(SignedDuration::try_from(delay).ok().and_then(|delay| observed.now.checked_add(delay).ok()));
         }
+        let begun = SystemTime::now();
         write_status(context, integration, status).await?;
+        trace.step("write status", begun, None);
     }
     failpoint!("after-status");
     if let Some(event) = event {
+        log_event(context, integration, event, status, trace);
         publish_event(context, integration, event, observed.now).await;
         if let InitialRefreshToken::Spent(sibling) = &observed.initial_refresh_token {
             publish_sibling_event(context, integration, sibling).await;
         }
     }
     if let Some(event) = expiry_event {
+        log_event(context, integration, event, status, trace);
         publish_event(context, integration, event, observed.now).await;
     }
     failpoint!("after-report");
@@ -128,15 +135,33 @@ fn is_undeclared_field(error: &ApiError) -> bool {
     error.status().is_some_and(|status| status.message.contains("field not declared in schema"))
 }
 
+/// One line for each renewal, failure and change. Its fields are documented.
+fn log_event(
+    context: &Context,
+    integration: &OAuthIntegration,
+    event: &EventDraft,
+    status: &OAuthIntegrationStatus,
+    trace: &RenewalTrace,
+) {
+    let EventDraft { warning, reason, trigger, note, is_routine: _ } = event;
+    let (name, namespace) = (integration.name_any(), integration.namespace().unwrap_or_default());
+    if !context.may_log(&namespace) {
+        return;
+    }
+    let time = |time: &Option<Time>| time.as_ref().map(|time| time.0.to_string());
+    let (expires_at, renew_at) = (time(&status.expires_at), time(&status.renew_at));
+    let retry_at = status.last_failure.as_ref().map(|last| last.retry_at.0.to_string());
+    let trace_id = trace.id();
+    if *warning {
+        warn!(namespace, name, %reason, %trigger, expires_at, renew_at, retry_at, trace_id, "{note}");
+    } else {
+        info!(namespace, name, %reason, %trigger, expires_at, renew_at, trace_id, "{note}");
+    }
+}
+
 async fn publish_event(context: &Context, integration: &OAuthIntegration, event: &EventDraft, at: Timestamp) {
     let EventDraft { warning, reason, trigger, note, is_routine } = event;
-    let (name, uid) = (integration.name_any(), integration.uid().unwrap_or_default());
-    let namespace = integration.namespace().unwrap_or_default();
-    match (context.may_log(&namespace), *warning) {
-        (true, true) => warn!(namespace, name, %reason, %trigger, "{note}"),
-        (true, false) => info!(namespace, name, %reason, %trigger, "{note}"),
-        (false, _) => {}
-    }
+    let uid = integration.uid().unwrap_or_default();
     if !context.states.event_is_due(&uid, at, *is_routine, ROUTINE_EVENT_INTERVAL) {
         return;
     }

@@ -196,6 +196,16 @@ fn anonymous(store: Arc<TrustStore>) -> Result<Arc<ClientConfig>, rustls::Error>
     Ok(finish(tls_builder(store)?.with_no_client_auth()))
 }
 
+/// The TLS configuration for servers that administrators choose: with the default roots, and without ALPN, which the HTTP
+/// client sets.
+///
+/// # Errors
+///
+/// When the TLS library rejects it.
+pub fn default_tls() -> Result<ClientConfig, rustls::Error> {
+    Ok(tls_builder(Arc::clone(&DEFAULT_ROOTS.store))?.with_no_client_auth())
+}
+
 fn finish(mut tls: ClientConfig) -> Arc<ClientConfig> {
     tls.resumption = Resumption::disabled();
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];

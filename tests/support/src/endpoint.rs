@@ -27,8 +27,10 @@ pub struct Request {
     pub path: String,
     /// The headers by lower-case name.
     pub headers: BTreeMap<String, String>,
-    /// The body, unchanged.
+    /// The body as text.
     pub body: String,
+    /// The body, unchanged.
+    pub bytes: Vec<u8>,
 }
 
 impl Request {
@@ -289,7 +291,8 @@ fn read(reader: &mut impl BufRead) -> Option<Request> {
     let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or_default();
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    Some(Request { at: SystemTime::now(), method, path, headers, body: String::from_utf8(body).ok()? })
+    let text = String::from_utf8_lossy(&body).into_owned();
+    Some(Request { at: SystemTime::now(), method, path, headers, body: text, bytes: body })
 }
 
 /// Writes a response, and returns whether the connection stays open.

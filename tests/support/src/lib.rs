@@ -5,6 +5,7 @@
 
 pub mod api_front;
 pub mod certificate;
+pub mod collector;
 pub mod control_plane;
 pub mod cpu;
 pub mod django;

@@ -140,6 +140,14 @@ impl Operator {
         metrics
     }
 
+    /// Its metrics in the format for this `Accept` header.
+    pub fn metrics_in(&self, accept: &str) -> String {
+        let url = format!("{}/metrics", self.metrics_address);
+        let metrics = crate::http::get_with_header(&url, "Accept", accept).1;
+        record::keep("metrics", &metrics);
+        metrics
+    }
+
     /// The value of one metric, by name and all its labels, in any order (`a="b",c="d"`).
     pub fn metric(&self, name: &str, labels: &str) -> Option<f64> {
         let sorted = |labels: &str| {
