@@ -45,9 +45,14 @@ impl Fleet {
     }
 
     pub async fn operator(&self) -> Operator {
+        self.operator_with(&[]).await
+    }
+
+    /// An operator with further flags.
+    pub async fn operator_with(&self, flags: &[&str]) -> Operator {
         let config = kubeconfig(&self.control_plane).await;
-        let arguments = ["--namespace", &self.namespace, "--log", "warn,oauth_operator::controller::server=info"];
-        Operator::start_with(&config, &arguments).await
+        let own = ["--namespace", &self.namespace, "--log", "warn,oauth_operator::controller::server=info"];
+        Operator::start_with(&config, &[&own[..], flags].concat()).await
     }
 
     async fn make(&self, namespace: &str, endpoints: &[String]) {

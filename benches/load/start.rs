@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::fleet::{AT_ONCE, Fleet, difference, print_calls};
 use test_support::endpoint::{Endpoint, Reply};
-use test_support::eventually;
+use test_support::{Operator, eventually};
 
 /// How long the idle operator is measured.
 const IDLE: Duration = Duration::from_secs(60);
@@ -14,9 +14,14 @@ pub async fn run() {
     first(1_000, "start").await;
 }
 
-/// 10,000 integrations get their first tokens, are idle, and are read again by a restarted operator.
+/// How often metrics are read.
+const SCRAPES: u32 = 20;
+
+/// Many integrations get their first tokens, are idle, and are read again by a restarted operator. `BENCH_SIZE` sets their
+/// number, 10,000 by default.
 pub async fn many() {
-    let (fleet, endpoint) = first(10_000, "many").await;
+    let size = std::env::var("BENCH_SIZE").ok().and_then(|size| size.parse().ok()).unwrap_or(10_000);
+    let (fleet, endpoint) = first(size, "many").await;
     let requests_before = endpoint.count();
     let operator = fleet.operator().await;
     tokio::time::sleep(IDLE).await;
@@ -37,6 +42,28 @@ pub async fn many() {
     .await;
     println!("                all reconciled after {:.2} s", started.elapsed().as_secs_f64());
     println!("                {} token requests during all restarts", endpoint.count() - requests_before);
+    scrape(&operator, "with metrics for each object");
+    drop(operator);
+    let operator = fleet.operator_with(&["--object-metrics=false"]).await;
+    scrape(&operator, "with aggregates only");
+}
+
+/// The cost of reading the metrics.
+fn scrape(operator: &Operator, what: &str) {
+    let text = operator.metrics();
+    let series = text.lines().filter(|line| !line.starts_with('#')).count();
+    let (started, cpu) = (Instant::now(), operator.cpu_seconds());
+    for _ in 0..SCRAPES {
+        operator.metrics();
+    }
+    let (took, cpu) = (started.elapsed() / SCRAPES, (operator.cpu_seconds() - cpu) / f64::from(SCRAPES));
+    println!(
+        "  scrape        {what}: {series} series, {:.2} MB, {:.1} ms, {:.1} ms of CPU time; {:.1} MB resident afterwards",
+        text.len() as f64 / 1e6,
+        took.as_secs_f64() * 1000.0,
+        cpu * 1000.0,
+        operator.memory() as f64 / 1e6,
+    );
 }
 
 async fn first(size: usize, name: &str) -> (Fleet, Endpoint) {
