@@ -212,6 +212,8 @@ pub struct ProviderStatus {
     /// `Ready` is True while everything that the provider names exists and is usable: its Secret with the keys that the
     /// client needs, its CA bundle, and the metadata of its issuer. It does not say whether the server accepts the client,
     /// which only a token request shows.
+    /// `Reconciling` and `Stalled` are present only while they are True: the next check may find that it can be used, or
+    /// someone must change something.
     #[serde(default)]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

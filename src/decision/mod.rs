@@ -6,6 +6,7 @@ pub mod expiry;
 pub mod observed;
 pub mod outcome;
 pub mod plan;
+pub mod provider_status;
 pub mod reads;
 pub mod restarts;
 pub mod settle;

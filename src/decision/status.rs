@@ -95,6 +95,27 @@ pub fn with_renewal(status: OAuthIntegrationStatus, observed: &Observed, now: Ti
     }
 }
 
+/// The status of an integration that cannot be read.
+#[must_use]
+pub fn unreadable(generation: i64, message: &str, now: Timestamp) -> OAuthIntegrationStatus {
+    let reason = Reason::InvalidSpec.as_str();
+    let condition = |type_: &str, status: &str| Condition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        observed_generation: Some(generation),
+        last_transition_time: time(now),
+    };
+    OAuthIntegrationStatus {
+        observed_generation: Some(generation),
+        ready: Some("False".to_owned()),
+        reason: Some(reason.to_owned()),
+        conditions: vec![condition(READY, "False"), condition(STALLED, "True")],
+        ..OAuthIntegrationStatus::default()
+    }
+}
+
 fn ready(observed: &Observed, times: Option<TokenTimes>, problem: Option<&Problem>, now: Timestamp) -> Condition {
     let live = times.filter(|times| times.expires_at > now);
     match (live, times, problem) {

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{ApiResource, DynamicObject, PartialObjectMeta, Patch, PatchParams, TypeMeta};
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt};
@@ -16,7 +15,8 @@ use crate::clock::now;
 use crate::controller::context::Context;
 use crate::controller::error::Error;
 use crate::controller::queue::GuardedIntegration;
-use crate::decision::status::{READY, STALLED};
+use crate::decision::status;
+use crate::decision::status::STALLED;
 use crate::error_report::chain;
 use crate::kube_api::call::with_timeout;
 
@@ -83,25 +83,12 @@ async fn write_conditions(
     note: &str,
 ) -> Result<(), Error> {
     let (name, namespace) = (watched.name_any(), watched.namespace().unwrap_or_default());
-    let condition = |type_: &str, status: &str| Condition {
-        type_: type_.to_owned(),
-        status: status.to_owned(),
-        reason: Reason::InvalidSpec.as_str().to_owned(),
-        message: note.to_owned(),
-        observed_generation: Some(generation),
-        last_transition_time: Time(now()),
-    };
     let types = TypeMeta::resource::<OAuthIntegration>();
     let patch = json!({
         "apiVersion": types.api_version,
         "kind": types.kind,
         "metadata": {"name": name, "uid": watched.uid()},
-        "status": {
-            "observedGeneration": generation,
-            "ready": "False",
-            "reason": Reason::InvalidSpec.as_str(),
-            "conditions": [condition(READY, "False"), condition(STALLED, "True")],
-        },
+        "status": status::unreadable(generation, note, now()),
     });
     let api = Api::<PartialObjectMeta<OAuthIntegration>>::namespaced(context.client.clone(), &namespace);
     let params = PatchParams::apply(MANAGER).force();

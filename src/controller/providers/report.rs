@@ -5,7 +5,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Patch, PatchParams, TypeMeta};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
@@ -22,7 +21,7 @@ use crate::controller::providers::check;
 use crate::controller::providers::check::Checked;
 use crate::controller::providers::checks::INTERVAL;
 use crate::controller::providers::store::{ProviderKey, Watched};
-use crate::decision::status::{READY, time};
+use crate::decision::provider_status;
 use crate::error_report::chain;
 use crate::kube_api::call::{ApiError, with_timeout};
 
@@ -158,7 +157,9 @@ where
     let Some(found) = with_timeout(api.get_opt(&key.name)).await? else { return Ok(()) };
     let before = found.status().cloned().unwrap_or_default();
     let uid = &watched.uid;
-    let status = status(context, key, watched.generation, &before, checked);
+    let integrations = i64::try_from(context.providers.count(key)).ok();
+    let found_now = (checked.reason, checked.message.as_str());
+    let status = provider_status::build(&before, watched.generation, integrations, found_now, now());
     if status == before || found.meta().uid.as_deref() != Some(uid) {
         return Ok(());
     }
@@ -179,29 +180,4 @@ where
     }
     with_timeout(api.patch_status(&key.name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&patch))).await?;
     Ok(())
-}
-
-fn status(
-    context: &Context,
-    key: &ProviderKey,
-    generation: i64,
-    before: &ProviderStatus,
-    checked: &Checked,
-) -> ProviderStatus {
-    let text = if checked.is_ready() { "True" } else { "False" };
-    let known = before.conditions.iter().find(|condition| condition.type_ == READY);
-    let since = known.filter(|known| known.status == text).map(|known| known.last_transition_time.clone());
-    let ready = Condition {
-        type_: READY.to_owned(),
-        status: text.to_owned(),
-        reason: checked.reason.as_str().to_owned(),
-        message: checked.message.clone(),
-        observed_generation: Some(generation),
-        last_transition_time: since.unwrap_or_else(|| time(now())),
-    };
-    ProviderStatus {
-        observed_generation: Some(generation),
-        conditions: vec![ready],
-        integrations: i64::try_from(context.providers.count(key)).ok(),
-    }
 }
