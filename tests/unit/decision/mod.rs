@@ -5,6 +5,7 @@ mod expiry;
 mod model;
 mod provider_model;
 mod restarts;
+mod statuses;
 mod table;
 
 use std::sync::Arc;

@@ -463,6 +463,15 @@ const CASES: &[Case] = &[
     },
 ];
 
+/// What each case observes.
+pub fn observations() -> impl Iterator<Item = (&'static str, Observed)> {
+    CASES.iter().map(|case| {
+        let mut observed = healthy();
+        (case.change)(&mut observed);
+        (case.name, observed)
+    })
+}
+
 fn adoption_retry_at() -> Option<Timestamp> {
     let observed = Observed { target: adoptable(), ..healthy() };
     after_failure(&observed, &rejected()).last_failure.map(|last| last.retry_at.0)
@@ -475,10 +484,8 @@ fn healthy_retry_at() -> Option<Timestamp> {
 
 #[test]
 fn each_check_of_the_plan_has_its_reason() {
-    for case in CASES {
-        let mut observed = healthy();
-        (case.change)(&mut observed);
-        assert_eq!(plan(&observed), (case.plan)(), "{}", case.name);
+    for (case, (name, observed)) in CASES.iter().zip(observations()) {
+        assert_eq!(plan(&observed), (case.plan)(), "{name}");
     }
 }
 
