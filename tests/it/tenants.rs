@@ -87,6 +87,28 @@ fn exchanging(endpoint: &str, account: &str) -> Value {
     })
 }
 
+/// As the server of Argo CD, which runs the actions of its users.
+async fn suspending_needs_no_permissions_for_secrets(world: &World) {
+    let server = tenant(world, "argocd-server", &[], &[], &[]).await;
+    let integrations = Api::<OAuthIntegration>::namespaced(server, &world.namespace);
+    let change = async |spec: Value| {
+        let patch = Patch::Merge(json!({"spec": spec}));
+        integrations.patch("own", &PatchParams::default(), &patch).await.map_err(|error| error.to_string())
+    };
+    change(json!({"suspend": true})).await.expect("suspended");
+    world.condition("own", "Ready", "True", "Suspended").await;
+    for more in [
+        json!({"suspend": false, "tokenEndpoint": "https://thief.example.com/token"}),
+        json!({"suspend": false, "scope": "all"}),
+        json!({"suspend": false, "clientAuthentication": null, "tokenEndpoint": null, "issuer": "https://thief.example.com"}),
+    ] {
+        let why = change(more.clone()).await.expect_err("more than resuming");
+        assert!(why.contains("not allowed to get Secret theirs"), "{more}: {why}");
+    }
+    change(json!({"suspend": false})).await.expect("resumed");
+    world.ready("own").await;
+}
+
 #[tokio::test]
 async fn a_user_cannot_have_a_secret_sent_without_the_permission_to_read_it() {
     let control_plane = ControlPlane::shared();
@@ -152,6 +174,7 @@ async fn a_user_cannot_have_a_secret_sent_without_the_permission_to_read_it() {
     let theirs_to_change = Api::<OAuthIntegration>::namespaced(tenant.clone(), &world.namespace);
     let annotation = json!({"metadata": {"annotations": {"oauth.evolutionx.io/renew-requested-at": "now"}}});
     theirs_to_change.patch("own", &PatchParams::default(), &Patch::Merge(&annotation)).await.expect("an annotation");
+    suspending_needs_no_permissions_for_secrets(&world).await;
     // Another namespace cannot be reached at all.
     let why = create(&tenant, &other.namespace, "stolen", &theirs(json!({}))).await.expect_err("another namespace");
     assert!(why.contains("forbidden"), "{why}");
