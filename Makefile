@@ -37,7 +37,7 @@ all-tests: export CANARY_RECORD := $(CURDIR)/target/canary
 all-tests: lint
 	rm -rf "$$CANARY_RECORD"
 	@echo "==> tools for the tests (built once, then cached)"
-	tests/tools/install kubernetes node helm prometheus-operator keycloak django keystone oidc-provider hydra zitadel-oidc consumers \
+	tests/tools/install kubernetes node helm prometheus-operator keycloak django keystone oidc-provider hydra zitadel-oidc consumers gitops \
 	  buildah preload nginx crane cosign qemu jq >/dev/null
 	@echo "==> binaries of a release, and the container image that one of the tests starts"
 	$(MAKE) --no-print-directory binaries
@@ -110,13 +110,13 @@ lint: ## Check format, clippy, licenses and sources of dependencies, workflows, 
 	  | diff charts/oauth-operator/README.md - || { echo "the README of the chart is not up to date: run make chart-docs" >&2; exit 1; }
 
 .PHONY: crds
-crds: ## Generate the CRDs from src/api, for kubectl and for the chart, and docs/fields.md
+crds: ## Generate the CRDs from src/api, for kubectl and for the chart, docs/fields.md, and argocd-cm.yaml
 	for name in $(CRDS); do \
 	  cargo run --locked --quiet -- crd $$name > crds/$$name.yaml.part; \
 	  mv crds/$$name.yaml.part crds/$$name.yaml; \
 	  cp crds/$$name.yaml $(CHART_FILES)/$$name.yaml; \
 	done
-	UPDATE_DOCS=1 cargo test --quiet --locked --test unit -- fields:: messages:: metrics::
+	UPDATE_DOCS=1 cargo test --quiet --locked --test unit -- fields:: messages:: metrics:: statuses:: gitops::
 
 .PHONY: bench
 bench: ## Lateness, time, calls and memory under load, with a baseline; BENCH=text selects by name (all: 45 min)

@@ -16,6 +16,7 @@ mod egress_and_isolation;
 mod examples;
 mod expiry;
 mod failures;
+mod gitops;
 mod health;
 mod identity_providers;
 mod import;

@@ -8,6 +8,7 @@ mod deadline;
 mod decision;
 mod fetch;
 mod fields;
+mod gitops;
 mod json_keys;
 mod key_files;
 mod kube_api;
