@@ -161,67 +161,70 @@ fn diff(file: &str, namespace: &str, flags: &[&str]) -> String {
     }
 }
 
+/// An integration on its own with a finalizer, and one for each kind of provider, with these names.
+fn manifest(url: &str, namespace: &str, [alone, own, shared]: [&str; 3]) -> String {
+    let object = |kind: &str, name: &str, spec: Value| {
+        json!({
+            "apiVersion": "oauth.evolutionx.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec,
+        })
+    };
+    let mut spec = client_credentials(url);
+    spec["revocation"] = json!({"endpoint": url, "onDeletion": true});
+    let with_provider = |kind: &str, name: &str| {
+        let spec = json!({"grantType": "client_credentials", "providerRef": {"kind": kind, "name": name}});
+        object("OAuthIntegration", name, spec)
+    };
+    let mut of_provider = json!({"tokenEndpoint": url, "credentials": {"secretName": "credentials"}});
+    let own_provider = object("OAuthProvider", own, of_provider.clone());
+    of_provider["allow"] = json!([{"namespaces": {"names": [namespace]}}]);
+    let objects = [
+        object("OAuthIntegration", alone, spec),
+        with_provider("OAuthProvider", own),
+        with_provider("ClusterOAuthProvider", shared),
+        own_provider,
+        object("ClusterOAuthProvider", shared, of_provider),
+    ];
+    objects.map(|object| object.to_string()).join("\n---\n")
+}
+
 #[tokio::test]
 async fn kubectl_diff_stays_clean_whatever_the_operator_does() {
     let endpoint = Endpoint::start(|_| Reply::token(3600));
     let platform = Platform::new("diff").await;
     let world = &platform.world;
     world.credentials().await;
-    platform.secret("erp-client", &[("client_id", "platform"), ("client_secret", "platform-secret")]).await;
-    let (namespace, cluster_provider) = (&world.namespace, platform.name());
-    let object = |kind: &str, name: &str, spec: Value| {
-        json!({
-            "apiVersion": "oauth.evolutionx.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec,
-        })
-    };
-    let mut spec = client_credentials(&endpoint.url());
-    spec["revocation"] = json!({"endpoint": endpoint.url(), "onDeletion": true});
-    let with_provider = |kind: &str, name: &str| json!({"grantType": "client_credentials", "providerRef": {"kind": kind, "name": name}});
-    let objects = [
-        object("OAuthIntegration", "alone", spec),
-        object("OAuthIntegration", "with-own", with_provider("OAuthProvider", "own")),
-        object("OAuthIntegration", "with-shared", with_provider("ClusterOAuthProvider", &cluster_provider)),
-        object(
-            "OAuthProvider",
-            "own",
-            json!({"tokenEndpoint": endpoint.url(), "credentials": {"secretName": "credentials"}}),
-        ),
-        object(
-            "ClusterOAuthProvider",
-            &cluster_provider,
-            json!({
-                "tokenEndpoint": endpoint.url(), "credentials": {"secretName": "erp-client"},
-                "allow": [{"namespaces": {"names": [namespace]}}],
-            }),
-        ),
-    ];
-    let manifest = temporary_file(&objects.map(|object| object.to_string()).join("\n---\n"));
-    let file = manifest.path().display().to_string();
+    platform.secret("credentials", &[("client_id", "platform"), ("client_secret", "platform-secret")]).await;
+    let namespace = &world.namespace;
     let server_side = ["--server-side", "--field-manager=gitops"];
     for (way, flags) in [("client-side", &[][..]), ("server-side", &server_side)] {
+        let names = ["alone", "own", "shared"].map(|name| format!("{}-{name}-{way}", platform.name()));
+        let [alone, own, shared] = names.each_ref().map(String::as_str);
+        let manifest = temporary_file(&manifest(&endpoint.url(), namespace, [alone, own, shared]));
+        let file = manifest.path().display().to_string();
         assert!(!diff(&file, namespace, flags).is_empty(), "the objects are new");
         let apply = [&["apply", "--filename", &file, "--namespace", namespace], flags].concat();
         ControlPlane::shared().kubectl(&apply);
-        for name in ["alone", "with-own", "with-shared"] {
+        for name in [alone, own, shared] {
             world.ready(name).await;
         }
-        let finalizers = world.get("alone").await.metadata.finalizers.unwrap_or_default();
+        let finalizers = world.get(alone).await.metadata.finalizers.unwrap_or_default();
         assert_eq!(finalizers, ["oauth.evolutionx.io/revocation"]);
-        platform.provider_is("True", "ProviderReady").await;
+        provider_is(&platform.providers(), shared, "True", "ProviderReady").await;
         let providers = Api::<OAuthProvider>::namespaced(world.client.clone(), namespace);
-        provider_is(&providers, "own", "True", "ProviderReady").await;
+        provider_is(&providers, own, "True", "ProviderReady").await;
         assert_eq!(diff(&file, namespace, flags), "", "{way}, after the first token");
 
         // The annotation of a renewal is in no manifest.
-        world.renew("alone", "2026-11-25T10:00:00Z").await;
+        world.renew(alone, "2026-11-25T10:00:00Z").await;
         assert_eq!(diff(&file, namespace, flags), "", "{way}, after a renewal");
         ControlPlane::shared().kubectl(&apply);
-        let kept = world.get("alone").await.metadata.annotations.unwrap_or_default();
+        let kept = world.get(alone).await.metadata.annotations.unwrap_or_default();
         assert_eq!(kept["oauth.evolutionx.io/renew-requested-at"], "2026-11-25T10:00:00Z", "{way}: not reverted");
-        act(world, "alone", "suspend").await;
-        world.condition("alone", "Ready", "True", "Suspended").await;
+
+        act(world, alone, "suspend").await;
+        world.condition(alone, "Ready", "True", "Suspended").await;
         ControlPlane::shared().kubectl(&apply);
-        assert!(world.get("alone").await.spec.suspend, "{way}: a manifest without the field does not resume");
+        assert!(world.get(alone).await.spec.suspend, "{way}: a manifest without the field does not resume");
         assert_eq!(diff(&file, namespace, flags), "", "{way}, while suspended");
         ControlPlane::shared().kubectl(&["delete", "--filename", &file, "--namespace", namespace]);
     }

@@ -149,18 +149,27 @@ func runAction(dir, action string, object *unstructured.Unstructured) (map[strin
 
 func restoreEmpty(changed, before map[string]any) {
 	for key, value := range changed {
-		was, isObject := before[key].(map[string]any)
-		switch value := value.(type) {
-		case map[string]any:
-			if isObject {
-				restoreEmpty(value, was)
-			}
-		case []any:
-			if isObject && len(value) == 0 {
-				changed[key] = map[string]any{}
+		changed[key] = restored(value, before[key])
+	}
+}
+
+func restored(value, before any) any {
+	switch value := value.(type) {
+	case map[string]any:
+		if was, ok := before.(map[string]any); ok {
+			restoreEmpty(value, was)
+		}
+	case []any:
+		if was, ok := before.(map[string]any); ok && len(was) == 0 && len(value) == 0 {
+			return map[string]any{}
+		}
+		if was, ok := before.([]any); ok {
+			for i := range min(len(value), len(was)) {
+				value[i] = restored(value[i], was[i])
 			}
 		}
 	}
+	return value
 }
 
 // discover returns the names of the actions, and whether each is disabled.
