@@ -218,6 +218,14 @@ impl Reason {
     }
 }
 
+impl Reason {
+    /// The address of the page of the documentation about this reason.
+    #[must_use]
+    pub fn page(self) -> String {
+        format!("{}/reasons/{self}", env!("CARGO_PKG_HOMEPAGE"))
+    }
+}
+
 impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())

@@ -19,6 +19,7 @@ pub fn build(
     now: Timestamp,
 ) -> ProviderStatus {
     let ready = if reason == Reason::ProviderReady { "True" } else { "False" };
+    let page = if reason == Reason::ProviderReady { String::new() } else { format!("; see {}", reason.page()) };
     let types = [Some((READY, ready)), progress_type(reason).map(|type_| (type_, "True"))];
     let conditions = types.into_iter().flatten().map(|(type_, status)| {
         let known = before.conditions.iter().find(|known| known.type_ == type_ && known.status == status);
@@ -26,7 +27,7 @@ pub fn build(
             type_: type_.to_owned(),
             status: status.to_owned(),
             reason: reason.as_str().to_owned(),
-            message: message.to_owned(),
+            message: format!("{message}{page}"),
             observed_generation: Some(generation),
             last_transition_time: known.map_or_else(|| time(now), |known| known.last_transition_time.clone()),
         }

@@ -49,7 +49,10 @@ pub fn build(
 ) -> OAuthIntegrationStatus {
     let known = observed.template().map(|template| &template.secret_name);
     let secret_name = times.and(known.or_else(|| observed.snapshot().map(|snapshot| &snapshot.name))).cloned();
-    let mut conditions = vec![with_note(ready(observed, times, problem, now), expiry)];
+    let ready = ready(observed, times, problem, now);
+    let warning = times.and_then(warning).or_else(|| expiry.note.as_ref().map(|note| note.reason));
+    let page = if ready.reason == Reason::TokenValid.as_str() { warning } else { Reason::parse(&ready.reason) };
+    let mut conditions = vec![with_end(ready, expiry.note.as_ref().map(|note| note.message.as_str()), page)];
     conditions.extend(problem.and_then(progress_condition));
     if problem.is_none() && !conditions.iter().any(is_true) {
         let message = "waiting for a token".to_owned();
@@ -145,14 +148,13 @@ fn ready(observed: &Observed, times: Option<TokenTimes>, problem: Option<&Proble
     }
 }
 
-/// The condition with what users should know about the expiry of the credentials, which is always contained in full:
-/// this shows that it was reported.
-fn with_note(mut condition: Condition, expiry: &CredentialsExpiry) -> Condition {
-    if let Some(note) = &expiry.note {
-        truncate(&mut condition.message, MESSAGE_LENGTH.saturating_sub(note.message.chars().count() + 2));
-        condition.message += "; ";
-        condition.message += &note.message;
-    }
+/// The condition with what users should know about the expiry of the credentials, and with the address of the page about its
+/// reason. Both are always contained in full: the first shows that it was reported, and the second is a link.
+fn with_end(mut condition: Condition, note: Option<&str>, page: Option<Reason>) -> Condition {
+    let note = note.map(|note| format!("; {note}"));
+    let end: String = note.into_iter().chain(page.map(|reason| format!("; see {}", reason.page()))).collect();
+    truncate(&mut condition.message, MESSAGE_LENGTH.saturating_sub(end.chars().count()));
+    condition.message += &end;
     condition
 }
 
@@ -161,6 +163,11 @@ fn with_note(mut condition: Condition, expiry: &CredentialsExpiry) -> Condition 
 pub fn expiring_refresh_token(times: TokenTimes) -> Option<Timestamp> {
     let expires_at = times.refresh_token_expires_at.filter(|_| times.session_ends)?;
     (expires_at.duration_since(times.issued_at) < EXPIRING).then_some(expires_at)
+}
+
+/// What the message of `Ready` says about a token, although it is valid.
+fn warning(times: TokenTimes) -> Option<Reason> {
+    times.warning.or_else(|| expiring_refresh_token(times).map(|_| Reason::RefreshTokenExpiring))
 }
 
 /// The message about it.
@@ -180,7 +187,7 @@ fn progress_condition(problem: &Problem) -> Option<Condition> {
         (_, FailureClass::Configuration) => STALLED,
         (_, FailureClass::Rejected | FailureClass::Transient | FailureClass::NotAFailure) => RECONCILING,
     };
-    Some(condition(type_, true, problem.reason, problem.message.clone()))
+    Some(with_end(condition(type_, true, problem.reason, problem.message.clone()), None, Some(problem.reason)))
 }
 
 fn condition(type_: &str, status: bool, reason: Reason, mut message: String) -> Condition {

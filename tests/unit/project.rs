@@ -40,6 +40,11 @@ fn all_references_name_the_owner_of_the_makefile() {
         }
     }
     assert!(count > 10, "only {count} references were found");
+    assert_eq!(
+        env!("CARGO_PKG_HOMEPAGE"),
+        format!("https://{owner}.github.io/oauth-operator"),
+        "the documentation site"
+    );
 }
 
 #[test]

@@ -43,14 +43,15 @@ pub async fn report_invalid(
         return Ok(Some(turn.saturating_duration_since(checked_at)));
     }
     let note = format!("the integration cannot be read and is ignored: {message}");
-    if is_reported(context, &namespace, &name, generation, &note).await {
+    let stated = format!("{note}; see {}", Reason::InvalidSpec.page());
+    if is_reported(context, &namespace, &name, generation, &stated).await {
         context.states.reported_invalid(&uid, generation, message);
         return Ok(None);
     }
     if context.may_log(&namespace) {
         warn!(%namespace, %name, reason = %Reason::InvalidSpec, "{note}");
     }
-    write_conditions(context, watched, generation, &note).await?;
+    write_conditions(context, watched, generation, &stated).await?;
     context.states.reported_invalid(&uid, generation, message);
     publish(context, watched, note).await;
     Ok(None)

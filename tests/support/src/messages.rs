@@ -1,5 +1,5 @@
 //! The messages of the operator that only occur with a real cluster. End-to-end tests record them in
-//! `tests/messages.json`, from which docs/troubleshooting.md is generated.
+//! `tests/messages.json`, from which docs/reasons is generated.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -44,4 +44,12 @@ pub fn assert_recorded(reason: &str, mistake: &str, message: &str) {
         std::fs::write(tools::root().join("tests/messages.json"), text).expect("tests/messages.json");
     }
     assert!(all.contains(&own), "{own:?} is not recorded: UPDATE_DOCS=1 cargo test --test it, then make crds");
+}
+
+/// The message of a condition without the address of the page about its reason.
+pub fn without_page(message: &str) -> &str {
+    let Some((text, page)) = message.rsplit_once("; see https://") else { return message };
+    let is_page = |page: &str| page.chars().all(|c| c.is_ascii_alphabetic());
+    assert!(page.rsplit_once("/reasons/").is_some_and(|(_, page)| is_page(page)), "not a page: {message}");
+    text
 }

@@ -15,6 +15,7 @@ use oauth_operator::api::spec::OAuthIntegration;
 use serde_json::{Value, json};
 
 use crate::manifests::OPERATOR;
+use crate::messages::without_page;
 use crate::{ControlPlane, Operator, eventually};
 
 /// The timeout for everything that should happen immediately, even on a busy machine.
@@ -309,9 +310,11 @@ pub fn rotating(endpoint: &str, credentials: &str) -> Value {
     })
 }
 
-/// A condition of an integration.
+/// A condition of an integration, without the address of the page about its reason.
 pub fn condition(integration: &OAuthIntegration, type_: &str) -> Option<Condition> {
-    integration.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == type_).cloned()
+    let mut found = integration.status.as_ref()?.conditions.iter().find(|found| found.type_ == type_).cloned()?;
+    found.message = without_page(&found.message).to_owned();
+    Some(found)
 }
 
 /// The UID of an object, for checks of owner references.

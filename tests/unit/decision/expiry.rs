@@ -158,7 +158,8 @@ fn the_status_the_event_and_the_requeue_follow_from_the_remaining_time() {
             (Some((reason, text)), Some(event)) => {
                 assert_eq!((event.reason, event.warning, event.is_routine), (reason, true, false), "{name}");
                 assert!(event.note.contains(text), "{name}: {}", event.note);
-                assert!(message(&settled.status).ends_with(&event.note), "{name}: {}", message(&settled.status));
+                let end = format!("; {}; see {}", event.note, reason.page());
+                assert!(message(&settled.status).ends_with(&end), "{name}: {}", message(&settled.status));
             }
             (says, event) => panic!("{name}: {event:?} instead of {says:?}"),
         }
@@ -248,7 +249,8 @@ fn a_failure_is_reported_together_with_the_expiry_that_explains_it() {
     assert_eq!(settled.event.map(|event| event.reason), Some(Reason::RequestRejected));
     let event = settled.expiry_event.expect("it has expired");
     let ready = message(&settled.status);
-    assert!(ready.ends_with(&event.note) && ready.chars().count() <= 1_024, "cut off: {ready}");
+    let end = format!("; {}; see {}", event.note, Reason::RequestRejected.page());
+    assert!(ready.ends_with(&end) && ready.chars().count() <= 1_024, "cut off: {ready}");
     let again = Observed { status: settled.status, ..observed };
     let settled = settle(&again, &renew(Reason::RenewalDue), &Outcome::Failed(long), again.now);
     assert!(settled.event.is_none() && settled.expiry_event.is_none(), "once, and not with each retry");

@@ -40,6 +40,7 @@ use oauth_operator::target::looks::Looks;
 use oauth_operator::target::snapshot::TargetSnapshot;
 use secrecy::ExposeSecret;
 use serde_json::json;
+use test_support::messages::without_page;
 
 const UID: &str = "3e1f5b1e-0000-4000-8000-000000000001";
 
@@ -185,7 +186,7 @@ pub fn cluster_messages() -> Vec<(&'static str, Reason, String)> {
     ];
     let status_of = |observed: &Observed, plan: &Plan, outcome: &Outcome| {
         let ready = settle(observed, plan, outcome, at(10)).status.conditions.swap_remove(0);
-        (Reason::parse(&ready.reason).expect("a reason"), ready.message)
+        (Reason::parse(&ready.reason).expect("a reason"), without_page(&ready.message).to_owned())
     };
     let mut messages: Vec<_> = cases
         .into_iter()
@@ -572,7 +573,11 @@ fn a_configuration_error_is_reported_without_attempts() {
     let error = RequestError::new(Reason::EndpointNotAllowed, "the endpoint is not allowed");
     let observed = Observed { target: TargetState::Absent, ..healthy() };
     let status = settle(&observed, &renew(Reason::TargetMissing), &Outcome::Failed(error), at(0)).status;
-    assert_eq!(status.conditions[0].message, "the endpoint is not allowed");
+    let page = Reason::EndpointNotAllowed.page();
+    assert!(page.starts_with("https://") && page.ends_with("/reasons/EndpointNotAllowed"), "{page}");
+    for condition in &status.conditions {
+        assert_eq!(condition.message, format!("the endpoint is not allowed; see {page}"));
+    }
 }
 
 #[test]
