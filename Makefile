@@ -95,7 +95,7 @@ reproducible: ## Build the binary twice, in different directories, and compare (
 	hack/reproducible
 
 .PHONY: lint
-lint: ## Check format, clippy, licenses and sources of dependencies, workflows, and the README of the chart
+lint: ## Check format, clippy, licenses and sources of dependencies, workflows, the README of the chart, and the documentation site
 	@echo "==> format"
 	cargo fmt --all --check
 	@echo "==> clippy"
@@ -109,14 +109,28 @@ lint: ## Check format, clippy, licenses and sources of dependencies, workflows, 
 	"$$(tests/tools/install helm-docs)/helm-docs" --chart-search-root charts --sort-values-order file --log-level error --dry-run \
 	  | diff charts/oauth-operator/README.md - || { echo "the README of the chart is not up to date: run make chart-docs" >&2; exit 1; }
 
+	@echo "==> documentation site, and its links"
+	$(MAKE) --no-print-directory docs >/dev/null
+	hack/site-links target/book
+
+.PHONY: docs
+docs: ## Build the documentation site, into target/book
+	"$$(tests/tools/install mdbook)/mdbook" build
+	@echo "$(CURDIR)/target/book/index.html"
+
+.PHONY: docs-archive
+docs-archive: docs
+	hack/site-links target/book
+	tar --create --file target/artifact.tar --directory target/book .
+
 .PHONY: crds
-crds: ## Generate the CRDs from src/api, for kubectl and for the chart, docs/fields.md, and argocd-cm.yaml
+crds: ## Generate everything that is generated from the code: CRDs, and parts of docs and of gitops
 	for name in $(CRDS); do \
 	  cargo run --locked --quiet -- crd $$name > crds/$$name.yaml.part; \
 	  mv crds/$$name.yaml.part crds/$$name.yaml; \
 	  cp crds/$$name.yaml $(CHART_FILES)/$$name.yaml; \
 	done
-	UPDATE_DOCS=1 cargo test --quiet --locked --test unit -- fields:: messages:: metrics:: statuses:: gitops::
+	UPDATE_DOCS=1 cargo test --quiet --locked --test unit -- fields:: messages:: reason_pages:: pictures:: metrics:: statuses:: gitops::
 
 .PHONY: bench
 bench: ## Lateness, time, calls and memory under load, with a baseline; BENCH=text selects by name (all: 45 min)

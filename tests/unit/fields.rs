@@ -1,5 +1,5 @@
-//! Guarantee: docs/fields.md describes every field of the CRD, with an example: of its description, or else of another
-//! page.
+//! Guarantee: docs/fields.md describes every field of the CRDs. Those that users write have an example: of their description, or
+//! else of another page.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -118,24 +118,32 @@ fn own_default(description: &str) -> String {
     cell(&rest[..end])
 }
 
+/// The description of a field, with what it does not say about its default and its values.
+fn meaning(field: &Value) -> String {
+    let mut text = cell(field["description"].as_str().unwrap_or_default());
+    if !field["default"].is_null() && own_default(&text).is_empty() {
+        let _ = write!(text, " Default: {}.", shortened(&field["default"]));
+    }
+    let values = values(field);
+    if !values.is_empty() {
+        let _ = write!(text, " Values: {values}.");
+    }
+    text
+}
+
 /// The table of an object, and then those of the objects in it.
 fn describe(schema: &Value, path: &str, found: &BTreeMap<String, String>, page: &mut String) {
     let _ = write!(page, "\n## {}\n\n", path.trim_start_matches('.'));
     if let Some(description) = schema["description"].as_str() {
         let _ = write!(page, "{}\n\n", cell(description));
     }
-    page.push_str("| field | type | default | values | meaning | example |\n|---|---|---|---|---|---|\n");
+    page.push_str("| field | meaning | example |\n|---|---|---|\n");
     let empty = serde_json::Map::new();
     let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let mut nested = Vec::new();
     for (name, field) in schema["properties"].as_object().unwrap_or(&empty) {
         let inner = if field["items"]["properties"].is_object() { &field["items"] } else { field };
         let inner_path = format!("{path}.{name}{}", if inner == field { "" } else { "[]" });
-        let default = match &field["default"] {
-            Value::Null if required.contains(&name.as_str()) => "required".to_owned(),
-            Value::Null => own_default(field["description"].as_str().unwrap_or_default()),
-            default => shortened(default),
-        };
         let description = field["description"].as_str().unwrap_or_default().to_owned();
         let example = match inner["properties"].is_object() {
             true => {
@@ -145,37 +153,77 @@ fn describe(schema: &Value, path: &str, found: &BTreeMap<String, String>, page: 
             }
             false => own_example(&description).or_else(|| found.get(&inner_path).cloned()).unwrap_or_default(),
         };
-        let meaning = cell(&description);
-        let _ =
-            writeln!(page, "| `{name}` | {} | {default} | {} | {meaning} | {example} |", kind(field), values(field));
+        let is_required = if required.contains(&name.as_str()) { ", required" } else { "" };
+        let _ = writeln!(page, "| `{name}`<br>{}{is_required} | {} | {example} |", kind(field), meaning(field));
     }
     for (schema, path) in nested {
         describe(schema, &path, found, page);
     }
 }
 
+/// The fields of a provider: those of an integration, of which the sections above have the members.
+fn describe_provider(spec: &Value, namespaced: &Value, page: &mut String) {
+    page.push_str("\n| field | meaning | members |\n|---|---|---|\n");
+    for (name, field) in spec["properties"].as_object().into_iter().flatten() {
+        let kinds = if namespaced["properties"][name].is_null() { ", only `ClusterOAuthProvider`" } else { "" };
+        let members = match (field["properties"].is_object(), name.as_str()) {
+            (_, "allow") => "[its fields](#specallow)".to_owned(),
+            (true, _) => format!("[as above](#spec{})", name.to_lowercase()),
+            (false, _) => String::new(),
+        };
+        let _ = writeln!(page, "| `{name}`<br>{}{kinds} | {} | {members} |", kind(field), meaning(field));
+    }
+}
+
+/// All fields of a status, with those of its objects.
+fn describe_status(schema: &Value, path: &str, page: &mut String) {
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        let description = cell(field["description"].as_str().unwrap_or_default());
+        let _ = writeln!(page, "| `{path}{name}`<br>{} | {description} |", kind(field));
+        describe_status(&field["items"], &format!("{path}{name}[]."), page);
+        describe_status(field, &format!("{path}{name}."), page);
+    }
+}
+
+/// The schema of a kind.
+fn schema(plural: &str) -> Value {
+    let crd: Value = serde_saphyr::from_str(&read(format!("crds/{plural}.yaml"))).expect("YAML");
+    crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"].clone()
+}
+
 fn generate() -> (String, Vec<String>) {
-    let crd: Value = serde_saphyr::from_str(&read("crds/oauthintegrations.yaml")).expect("YAML");
-    let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    let integration = schema("oauthintegrations");
+    let spec = &integration["spec"];
     let mut found = BTreeMap::new();
     for manifest in manifests() {
         examples(spec, &manifest["spec"], ".spec", &mut found);
     }
-    let mut page = "# Fields\n\nEvery field of an `OAuthIntegration`. Generated from the CRD by `make crds`; [grants.md](grants.md)\n\
-                    explains which fields belong together.\n"
+    let mut page = "# Fields\n\nEvery field of the three kinds. Generated from the CRDs by `make crds`; `kubectl explain` shows the same. \
+                    [grants.md](grants.md)\nexplains which fields belong together.\n\n\
+                    - [OAuthIntegration: spec](#spec), [status](#status)\n\
+                    - [OAuthProvider and ClusterOAuthProvider: spec](#providers), [status](#status-of-a-provider)\n"
         .to_owned();
     describe(spec, ".spec", &found, &mut page);
-    let provider: Value = serde_saphyr::from_str(&read("crds/clusteroauthproviders.yaml")).expect("YAML");
-    let allow =
-        &provider["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["allow"];
+    page.push_str("\n## status\n\n| field | meaning |\n|---|---|\n");
+    describe_status(&integration["status"], "status.", &mut page);
+    let (cluster, namespaced) = (schema("clusteroauthproviders"), schema("oauthproviders"));
     page.push_str(
-        "\n# Providers\n\nThe fields of `OAuthProvider` and `ClusterOAuthProvider` are those above with the same names and meaning; \
-         [oauth-providers.md](oauth-providers.md#what-belongs-to-whom) lists which. Only a `ClusterOAuthProvider` has `spec.allow`, a list \
-         of rules:\n",
+        "\n# Providers\n\nThe fields of `OAuthProvider` and `ClusterOAuthProvider` are those of an integration with the same names and \
+         meaning. [oauth-providers.md](oauth-providers.md#what-belongs-to-whom) says which of them an integration with \
+         `providerRef` can have besides.\n",
     );
-    describe(&allow["items"], ".spec.allow[]", &found, &mut page);
-    let missing = page.lines().filter(|line| line.starts_with("| `") && line.ends_with("|  |")).map(ToOwned::to_owned);
-    let missing = missing.collect();
+    describe_provider(&cluster["spec"], &namespaced["spec"], &mut page);
+    let mut rules = String::new();
+    describe(&cluster["spec"]["properties"]["allow"]["items"], ".spec.allow[]", &found, &mut rules);
+    page.push_str(&rules);
+    page.push_str("\n## status of a provider\n\n| field | meaning |\n|---|---|\n");
+    describe_status(&cluster["status"], "status.", &mut page);
+    // Those with a column for an example.
+    let mut of_specs = String::new();
+    describe(spec, ".spec", &found, &mut of_specs);
+    let rows = of_specs.lines().chain(rules.lines());
+    let missing =
+        rows.filter(|line| line.starts_with("| `") && line.ends_with("|  |")).map(ToOwned::to_owned).collect();
     (page, missing)
 }
 
