@@ -6,6 +6,7 @@
 
 mod adoption;
 mod authentication;
+mod backup;
 mod chains;
 mod chart;
 mod clock;
@@ -32,6 +33,7 @@ mod provider_tenants;
 mod provider_trust;
 mod providers;
 mod rbac;
+mod reason_pages;
 mod recipe_pages;
 mod recipes;
 mod reconciliation;
