@@ -26,6 +26,7 @@ mod project;
 mod providers;
 mod reading;
 mod reason_pages;
+mod reference;
 mod site;
 mod slots;
 mod target_policy;
