@@ -30,7 +30,7 @@ fn run(arguments: &[&str]) -> Value {
 
 fn condition<'a>(object: &'a Value, type_: &str) -> &'a Value {
     let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-    conditions.filter(|condition| condition["type"] == type_).last().unwrap_or(&Value::Null)
+    conditions.filter(|condition| condition["type"] == type_).next_back().unwrap_or(&Value::Null)
 }
 
 /// Whether Argo CD may show this health, which is another one than kstatus means.
