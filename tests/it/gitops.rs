@@ -29,8 +29,8 @@ fn run(arguments: &[&str]) -> Value {
 }
 
 fn condition<'a>(object: &'a Value, type_: &str) -> &'a Value {
-    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-    conditions.filter(|condition| condition["type"] == type_).next_back().unwrap_or(&Value::Null)
+    let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.find(|condition| condition["type"] == type_).unwrap_or(&Value::Null)
 }
 
 /// Whether Argo CD may show this health, which is another one than kstatus means.
