@@ -1,5 +1,5 @@
 //! Guarantee: a newcomer finds the way out of a failure by the documentation alone. The integration of the quickstart fails, the
-//! message of its condition leads to the page of the reason, and the commands of that page mend it.
+//! message of its condition leads to the page of the reason, and the commands of that page fix it.
 
 use std::process::Command;
 
@@ -93,7 +93,7 @@ async fn page_of(world: &World) -> Result<String, String> {
 }
 
 #[tokio::test]
-async fn the_page_of_a_reason_mends_it() {
+async fn the_page_of_a_reason_fixes_it() {
     let quickstart = blocks("docs/quickstart.md", "sh").into_iter().find(|block| block.contains("OAuthIntegration"));
     let quickstart = quickstart.expect("the integration of the quickstart");
     for Case { reason, mistake: (from, to), before, reply } in cases() {
@@ -112,7 +112,7 @@ async fn the_page_of_a_reason_mends_it() {
         let commands = blocks(&format!("docs/reasons/{reason}.md"), "sh").join("\n");
         assert!(!commands.is_empty(), "{reason}");
         run(&world.namespace, &endpoint, &commands);
-        eventually(&format!("{reason} is mended"), SHORT_TIMEOUT, async || match page_of(&world).await {
+        eventually(&format!("{reason} is fixed"), SHORT_TIMEOUT, async || match page_of(&world).await {
             Ok(page) => Err(format!("{page}\n{}", world.operator.logs())),
             Err(_) => Ok(()),
         })
