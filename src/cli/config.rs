@@ -37,6 +37,7 @@ impl From<RunArgs> for Config {
             max_in_flight_per_host,
             max_in_flight,
             max_response_size: ByteSize(max_response_size),
+            memory_limit,
             min_renewal_interval,
             max_writes_per_namespace,
             max_writes,
@@ -66,6 +67,7 @@ impl From<RunArgs> for Config {
             egress: egress.into(),
             targets: TargetPolicy::new(allow_target_types, allow_target_metadata),
             max_response_size,
+            memory_limit,
             restarts_at_once: restarts.then(|| restarts_at_once.get().into()),
             cluster_providers: cluster_providers
                 .then(|| ClusterProvidersConfig { namespace: non_empty(cluster_provider_namespace) }),

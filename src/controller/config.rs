@@ -32,6 +32,8 @@ pub struct Config {
     pub egress: EgressPolicy,
     /// Restricts which target Secrets are allowed.
     pub targets: TargetPolicy,
+    /// The memory that the process may use, in bytes; it bounds how many integrations are kept.
+    pub memory_limit: usize,
     /// The maximum size of a token response, in bytes.
     pub max_response_size: usize,
     /// The maximum number of rollouts at once, if workloads that opt in are restarted.

@@ -10,6 +10,7 @@ pub(crate) mod control_runtime;
 pub(crate) mod error;
 pub(crate) mod heartbeat;
 pub(crate) mod integrations;
+pub mod memory;
 pub mod metrics;
 pub(crate) mod observe;
 pub(crate) mod perform;

@@ -17,6 +17,7 @@ use crate::controller::checks::Checks;
 use crate::controller::config::Config;
 use crate::controller::context::Context;
 use crate::controller::integrations::IntegrationStores;
+use crate::controller::memory::MemoryBound;
 use crate::controller::metrics::counters::Metrics;
 use crate::controller::observe::key_files;
 use crate::controller::providers;
@@ -75,13 +76,13 @@ pub(crate) fn new_context(
         oauth_client,
         api_audiences: OnceCell::new(),
         target_policy: config.targets.clone(),
-        targets: TargetCache::default(),
+        targets: TargetCache::new(MemoryBound::of_targets(config.memory_limit, several_namespaces)),
         initial_tokens: InitialTokens::default(),
         secret_references: SecretReferences::default(),
         providers: Providers::default(),
         provider_secrets: ProviderSecrets::default(),
         provider_checks: ProviderChecks::default(),
-        shares: Shares::default(),
+        shares: Shares::new(MemoryBound::of_integrations(config.memory_limit, several_namespaces)),
         states: IntegrationStates::default(),
         budgets: Budgets::new(config.budgets),
         settings_hash: config.egress.fingerprint().into(),

@@ -7,24 +7,21 @@ use jiff::SignedDuration;
 
 use crate::controller::cache::lock::lock;
 use crate::controller::cache::references::NamespaceAndUid;
+use crate::controller::memory::MemoryBound;
 use crate::target::snapshot::TargetSnapshot;
 
 /// The maximum number of cached Secrets of one integration: its target, and previous ones that will be deleted.
 const MAX_TARGETS_PER_INTEGRATION: usize = 8;
-/// The maximum memory for the Secrets of one namespace, in bytes: about 5,000 of them. A Secret that is not cached is
-/// read when a decision needs it.
-const MAX_NAMESPACE_WEIGHT: usize = 8 << 20;
-/// The maximum for all namespaces together.
-const MAX_TOTAL_WEIGHT: usize = 24 << 20;
 
 /// The Secrets that the operator has written, by the uid of their integration.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct TargetCache {
     inner: Mutex<TargetCacheInner>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct TargetCacheInner {
+    bound: MemoryBound,
     /// By namespace and uid, because users who may label a Secret can write the uid of an integration in another
     /// namespace.
     by_integration: HashMap<NamespaceAndUid, Vec<Arc<TargetSnapshot>>>,
@@ -37,7 +34,8 @@ impl TargetCacheInner {
     fn has_room(&self, namespace: &str, before: usize, weight: usize) -> bool {
         let own = self.weights.get(namespace).copied().unwrap_or_default();
         let total: usize = self.weights.values().sum();
-        weight <= before || own - before + weight <= MAX_NAMESPACE_WEIGHT && total - before + weight <= MAX_TOTAL_WEIGHT
+        let MemoryBound { namespace, total: all } = self.bound;
+        weight <= before || own - before + weight <= namespace && total - before + weight <= all
     }
 
     fn upsert(&mut self, snapshot: TargetSnapshot) {
@@ -95,6 +93,13 @@ impl TargetCacheInner {
 }
 
 impl TargetCache {
+    /// No Secrets yet.
+    #[must_use]
+    pub fn new(bound: MemoryBound) -> Self {
+        let inner = TargetCacheInner { bound, by_integration: HashMap::new(), weights: HashMap::new() };
+        Self { inner: Mutex::new(inner) }
+    }
+
     /// All Secrets of an integration.
     #[must_use]
     pub fn for_integration(&self, namespace: &str, integration_uid: &str) -> Vec<Arc<TargetSnapshot>> {
@@ -197,6 +202,9 @@ mod tests {
     use crate::target::content::Provenance;
 
     use super::*;
+    use crate::controller::memory::DEFAULT_LIMIT;
+
+    const BOUND: MemoryBound = MemoryBound::of_targets(DEFAULT_LIMIT, true);
 
     fn snapshot(namespace: &str, name: &str, integration: &str, text: usize) -> TargetSnapshot {
         let long = "x".repeat(text);
@@ -218,18 +226,14 @@ mod tests {
         assert!(forged.weight() < BASE + 200, "{}", forged.weight());
         assert_eq!((forged.adopt_by, forged.owner, forged.retained_by.as_str()), (None, None, ""));
 
-        let targets = TargetCache::default();
+        let targets = TargetCache::new(BOUND);
         let weight = snapshot("one", "it", "uid", 1 << 10).weight();
         for number in 0..20_000 {
             targets.upsert(snapshot("one", &format!("it-{number}"), &format!("uid-{}", number / 10), 1 << 10));
         }
         let known = targets.by_uid(Some("one"));
         let max_by_count = 20_000 / 10 * MAX_TARGETS_PER_INTEGRATION;
-        assert!(
-            known.len() <= max_by_count && known.len() * weight <= MAX_NAMESPACE_WEIGHT + weight * 8,
-            "{}",
-            known.len()
-        );
+        assert!(known.len() <= max_by_count && known.len() * weight <= BOUND.namespace + weight * 8, "{}", known.len());
         // Another namespace has room.
         targets.upsert(snapshot("two", "it", "uid", 100));
         assert_eq!(targets.for_integration("two", "uid").len(), 1);
@@ -237,7 +241,7 @@ mod tests {
         let first = known.values().min_by(|one, other| one.name.cmp(&other.name)).expect("some");
         let mut newer = TargetSnapshot::clone(first);
         newer.version += 1;
-        newer.provenance.binding = "x".repeat(MAX_NAMESPACE_WEIGHT);
+        newer.provenance.binding = "x".repeat(BOUND.namespace);
         targets.upsert(newer);
         assert_eq!(targets.by_uid(Some("one")).len(), known.len() - 1);
         // Everything can be removed.
@@ -251,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_version_that_is_not_a_number_counts_as_newer() {
-        let targets = TargetCache::default();
+        let targets = TargetCache::new(BOUND);
         let mut opaque = snapshot("one", "it", "uid", 1);
         opaque.version = 0;
         targets.upsert(opaque.clone());
@@ -267,7 +271,7 @@ mod tests {
 
     #[test]
     fn an_older_watch_event_does_not_replace_the_result_of_a_write() {
-        let targets = TargetCache::default();
+        let targets = TargetCache::new(BOUND);
         targets.upsert(version(8));
         targets.upsert(version(7));
         assert_eq!(targets.for_integration("one", "uid")[0].provenance.binding, "of 8");
@@ -277,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_list_removes_only_the_missing_secrets_of_its_own_namespace() {
-        let targets = TargetCache::default();
+        let targets = TargetCache::new(BOUND);
         for (namespace, name) in [("one", "listed"), ("one", "deleted"), ("two", "elsewhere")] {
             targets.upsert(snapshot(namespace, name, name, 1));
         }

@@ -18,14 +18,10 @@ use kube::{Resource, ResourceExt};
 use serde::Serialize;
 
 use crate::api::names::FINALIZER;
+use crate::controller::memory::MemoryBound;
 use crate::controller::queue::GuardedIntegration;
 use crate::target::annotations;
 
-/// The share of a namespace, in bytes: about 4,500 integrations of typical size. During a new list they are in memory
-/// twice, which is below the chart's memory limit of 128 MiB.
-const SHARE: usize = 24 << 20;
-/// The maximum for all namespaces together: a single namespace never uses more than half of it.
-const TOTAL: usize = 2 * SHARE;
 /// The fixed memory use of an integration, in bytes: its metadata, and its state.
 const BASE: usize = 3 << 10;
 /// The memory use of an integration of which only the name is stored, in bytes.
@@ -36,13 +32,14 @@ const FACTOR: usize = 3;
 const USUAL_STATUS: usize = 16 << 10;
 
 /// The memory use of the integrations of each namespace.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Shares {
     inner: Mutex<Inner>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
+    bound: MemoryBound,
     namespaces: HashMap<String, Namespace>,
     total: usize,
 }
@@ -66,6 +63,12 @@ struct Taken {
 }
 
 impl Shares {
+    /// No integrations yet.
+    #[must_use]
+    pub fn new(bound: MemoryBound) -> Self {
+        Self { inner: Mutex::new(Inner { bound, namespaces: HashMap::new(), total: 0 }) }
+    }
+
     /// Follows a watch, and removes integrations beyond the share.
     pub fn follow(&self, event: Event<GuardedIntegration>) -> Event<GuardedIntegration> {
         match event {
@@ -139,9 +142,9 @@ impl Inner {
         let uid = watched.uid().unwrap_or_default();
         let before = self.remove(&namespace, &name).filter(|before| before.uid == uid);
         let size = Size::of(&watched);
-        let total = self.total;
+        let (bound, total) = (self.bound, self.total);
         let own = self.namespaces.entry(namespace).or_default();
-        let has_room = own.total + size.total() <= SHARE && total + size.total() <= TOTAL;
+        let has_room = own.total + size.total() <= bound.namespace && total + size.total() <= bound.total;
         let stays = size.status <= USUAL_STATUS
             && before.and_then(|before| before.written).is_some_and(|written| size.written <= written);
         let is_valid = matches!(watched, DeserializeGuard(Ok(_)));
@@ -153,7 +156,7 @@ impl Inner {
         own.integrations.insert(name, Taken { uid, size: taken, written: fits.then_some(size.written), refused });
         match watched {
             DeserializeGuard(Ok(integration)) if !fits => DeserializeGuard(Err(InvalidObject {
-                error: refusal(),
+                error: refusal(bound),
                 metadata: known_of_invalid(integration.metadata),
             })),
             watched => watched,
@@ -164,7 +167,7 @@ impl Inner {
     fn fits_now(&self, own: &Namespace, taken: &Taken) -> bool {
         taken.refused.is_some_and(|(wanted, _)| {
             let more = wanted.saturating_sub(taken.size);
-            own.total + more <= SHARE && self.total + more <= TOTAL
+            own.total + more <= self.bound.namespace && self.total + more <= self.bound.total
         })
     }
 
@@ -181,11 +184,11 @@ impl Inner {
 }
 
 /// The message of a refusal. It contains no changing numbers, so that it is reported only once.
-fn refusal() -> String {
+fn refusal(bound: MemoryBound) -> String {
     format!(
-        "the integrations of this namespace take more than {} MiB of memory, or those of all namespaces more than {} MiB: delete some, and this one is reconciled again",
-        SHARE >> 20,
-        TOTAL >> 20
+        "the integrations of this namespace take more than {} MiB of memory, or those of all namespaces more than {} MiB: delete some, or have an administrator raise the memory limit of the operator (resources.limits.memory, --memory-limit); then this one is reconciled",
+        bound.namespace >> 20,
+        bound.total >> 20
     )
 }
 

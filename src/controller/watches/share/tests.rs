@@ -3,6 +3,9 @@
 use serde_json::json;
 
 use super::*;
+use crate::controller::memory::DEFAULT_LIMIT;
+
+const BOUND: MemoryBound = MemoryBound::of_integrations(DEFAULT_LIMIT, true);
 
 fn integration(namespace: &str, name: &str, size: usize) -> GuardedIntegration {
     let integration = serde_json::from_value(json!({
@@ -20,8 +23,8 @@ fn admits(shares: &Shares, watched: GuardedIntegration) -> bool {
 
 #[test]
 fn a_namespace_beyond_its_share_does_not_affect_others_and_recovers() {
-    let shares = Shares::default();
-    let large = SHARE / FACTOR * 2 / 4;
+    let shares = Shares::new(BOUND);
+    let large = BOUND.namespace / FACTOR * 2 / 4;
     for name in ["a", "b", "c"] {
         assert!(admits(&shares, integration("one", name, large)));
         // The same integration again replaces itself.
@@ -40,8 +43,8 @@ fn a_namespace_beyond_its_share_does_not_affect_others_and_recovers() {
 
 #[test]
 fn the_total_is_bounded_and_admitted_integrations_stay() {
-    let shares = Shares::default();
-    let large = SHARE / FACTOR * 2 / 10 * 9;
+    let shares = Shares::new(BOUND);
+    let large = BOUND.namespace / FACTOR * 2 / 10 * 9;
     assert!(admits(&shares, integration("one", "it", large)) && admits(&shares, integration("two", "it", large)));
     assert!(!admits(&shares, integration("three", "it", large)));
     assert!(admits(&shares, integration("three", "small", 100)));
@@ -62,8 +65,8 @@ fn the_total_is_bounded_and_admitted_integrations_stay() {
 
 #[test]
 fn a_refused_integration_is_admissible_when_there_is_room_for_it() {
-    let shares = Shares::default();
-    let large = SHARE / FACTOR * 2 / 4;
+    let shares = Shares::new(BOUND);
+    let large = BOUND.namespace / FACTOR * 2 / 4;
     let version = |mut watched: GuardedIntegration, version: u32| {
         watched.meta_mut().resource_version = Some(version.to_string());
         watched
@@ -109,8 +112,8 @@ fn metadata_is_counted_or_not_kept() {
     watched.meta_mut().finalizers = Some(vec!["x.example/".to_owned() + &"x".repeat(300); 38]);
     assert!(Size::of(&watched).total() > before + 38 * 300);
 
-    let shares = Shares::default();
-    let mut watched = integration("one", "it", SHARE);
+    let shares = Shares::new(BOUND);
+    let mut watched = integration("one", "it", BOUND.namespace);
     watched.meta_mut().finalizers = Some(vec!["x.example/x".to_owned(), FINALIZER.to_owned()]);
     watched.meta_mut().annotations = Some([("a".to_owned(), "x".repeat(1_000))].into());
     let Event::Apply(DeserializeGuard(Err(refused))) = shares.follow(Event::Apply(watched)) else { panic!("admitted") };
