@@ -48,7 +48,7 @@ pub(crate) struct SentRequest {
     pub(crate) sent_at: Timestamp,
     /// Whether the host is in the cluster.
     pub(crate) host_class: HostClass,
-    /// The host of the endpoint, or of its issuer.
+    /// The host of the endpoint; `None` if it is discovered.
     pub(crate) host: Option<String>,
 }
 
@@ -98,7 +98,7 @@ pub(crate) async fn acquire_token(
                 duration,
                 sent_at,
                 host_class: HostClass::of(known),
-                host: known.and_then(Url::host_str).map(ToOwned::to_owned),
+                host: request.endpoint.url.as_ref().and_then(Url::host_str).map(ToOwned::to_owned),
             });
         }
         source = response.as_mut().ok().and_then(|response| response.source.take());

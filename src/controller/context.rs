@@ -103,6 +103,7 @@ impl Context {
     /// Reconciles all integrations of all watched namespaces, and checks all providers.
     pub fn reconcile_all(&self) {
         self.provider_checks.forget_written();
+        self.providers.forget_trust();
         for kind in [ProviderKind::Namespaced, ProviderKind::Cluster] {
             self.providers.all(kind, None).iter().for_each(|provider| self.provider_checks.request(provider));
         }

@@ -1,4 +1,5 @@
-//! A runtime on its own thread for work that must not wait for the main loop: probes, metrics and the lease.
+//! A runtime on its own thread for work that must not wait for the main loop: probes, metrics and the lease, or the export of
+//! traces.
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;

@@ -86,8 +86,8 @@ struct Operator {
     control_client: Client,
     /// The addresses of the API server, to which no token request is sent.
     api_server: Addresses,
-    /// Exports traces.
-    traces: Option<SdkTracerProvider>,
+    /// Exports traces, on a runtime of its own: the name of a collector that cannot be resolved blocks a thread.
+    traces: Option<(SdkTracerProvider, ControlRuntime)>,
 }
 
 impl Operator {
@@ -107,16 +107,7 @@ impl Operator {
         let context = Arc::new(new_context(&config, client, oauth_client, &calls));
         let control = ControlRuntime::start()?;
         let heartbeat = Arc::new(Heartbeat::default());
-        let traces = match &config.traces {
-            Some(endpoint) => {
-                let instance = reporter(&config).instance.unwrap_or_else(|| MANAGER.to_owned());
-                let provider = traces::export::start(endpoint, &instance, control.handle())?;
-                // Set once, here.
-                let _ = context.tracer.set(provider.tracer(MANAGER));
-                Some(provider)
-            }
-            None => None,
-        };
+        let traces = start_traces(&config, &context)?;
         let control_client = serve(&control, &config, &context, &heartbeat, (kube_config, calls)).await?;
         Ok(Self { config, context, heartbeat, control, control_client, api_server, traces })
     }
@@ -151,12 +142,23 @@ impl Operator {
             let _ = election.await;
         }
         background.iter().for_each(JoinHandle::abort);
-        if let Some(traces) = traces {
+        if let Some((traces, _runtime)) = traces {
             // Waits for the last batch. A failure was already logged.
             let _ = tokio::task::spawn_blocking(move || traces.shutdown_with_timeout(SHUTDOWN_TIMEOUT)).await;
         }
         info!("stopped");
     }
+}
+
+/// Starts to export traces, if an endpoint is configured.
+fn start_traces(config: &Config, context: &Context) -> Result<Option<(SdkTracerProvider, ControlRuntime)>, Error> {
+    let Some(endpoint) = &config.traces else { return Ok(None) };
+    let runtime = ControlRuntime::start()?;
+    let instance = reporter(config).instance.unwrap_or_else(|| MANAGER.to_owned());
+    let provider = traces::export::start(endpoint, &instance, runtime.handle())?;
+    // Set once, here.
+    let _ = context.tracer.set(provider.tracer(MANAGER));
+    Ok(Some((provider, runtime)))
 }
 
 /// Connects to the API server. The connections belong to the current runtime.

@@ -24,10 +24,12 @@ pub struct ApiCalls {
     calls: Family<ApiCallLabels, Counter>,
 }
 
-/// A call that has not been counted yet.
+/// A call, which is counted when this is dropped, also if the caller does not wait for the response any more.
 pub(crate) struct PendingCall {
+    calls: ApiCalls,
     verb: &'static str,
     resource: String,
+    code: Option<u16>,
 }
 
 impl ApiCalls {
@@ -36,16 +38,11 @@ impl ApiCalls {
     pub const fn family(&self) -> &Family<ApiCallLabels, Counter> {
         &self.calls
     }
-
-    /// Counts a call; without a `code`, there was no response.
-    pub(crate) fn count(&self, PendingCall { verb, resource }: PendingCall, code: Option<u16>) {
-        let code = code.map_or_else(|| NO_RESPONSE.to_owned(), |code| code.to_string());
-        self.calls.get_or_create(&ApiCallLabels { verb, resource, code }).inc();
-    }
 }
 
 impl PendingCall {
-    pub(crate) fn of<B>(request: &Request<B>) -> Self {
+    /// A call that has no response yet.
+    pub(crate) fn begin<B>(calls: &ApiCalls, request: &Request<B>) -> Self {
         let reading = rules::Reading::of(request);
         let verb = match (request.method().as_str(), reading.call) {
             ("GET", rules::Call::Watch) => "watch",
@@ -57,7 +54,20 @@ impl PendingCall {
             ("DELETE", _) => "delete",
             _ => "other",
         };
-        Self { verb, resource: rules::resource_label(request.uri().path()) }
+        Self { calls: calls.clone(), verb, resource: rules::resource_label(request.uri().path()), code: None }
+    }
+
+    /// Records the status code of its response.
+    pub(crate) const fn complete(&mut self, code: u16) {
+        self.code = Some(code);
+    }
+}
+
+impl Drop for PendingCall {
+    fn drop(&mut self) {
+        let resource = std::mem::take(&mut self.resource);
+        let code = self.code.map_or_else(|| NO_RESPONSE.to_owned(), |code| code.to_string());
+        self.calls.calls.get_or_create(&ApiCallLabels { verb: self.verb, resource, code }).inc();
     }
 }
 
@@ -80,11 +90,23 @@ mod tests {
                 "patch oauthintegrations/status",
             ),
             ("POST", "/api/v1/namespaces/ns/serviceaccounts/it/token", "create serviceaccounts/token"),
+            ("POST", "/api/v1/namespaces/ns/serviceaccounts/serviceaccounts/token", "create serviceaccounts/token"),
             ("GET", "/version", "get other"),
         ] {
             let request = Request::builder().method(method).uri(uri).body(()).expect("a request");
-            let PendingCall { verb, resource } = PendingCall::of(&request);
-            assert_eq!(format!("{verb} {resource}"), expected);
+            let call = PendingCall::begin(&ApiCalls::default(), &request);
+            assert_eq!(format!("{} {}", call.verb, call.resource), expected);
+        }
+    }
+
+    #[test]
+    fn a_call_that_is_abandoned_counts_as_one_without_a_response() {
+        let (calls, request) = (ApiCalls::default(), Request::get("/api/v1/secrets").body(()).expect("a request"));
+        drop(PendingCall::begin(&calls, &request));
+        PendingCall::begin(&calls, &request).complete(200);
+        for code in ["none", "200"] {
+            let labels = ApiCallLabels { verb: "list", resource: "secrets".to_owned(), code: code.to_owned() };
+            assert_eq!(calls.family().get_or_create(&labels).get(), 1, "{code}");
         }
     }
 }

@@ -54,9 +54,11 @@ async fn counted(
     pages: Arc<Pages>,
     request: Request<Body>,
 ) -> Result<Response<Filtered>, kube::Error> {
-    let pending = PendingCall::of(&request);
+    let mut pending = PendingCall::begin(&calls, &request);
     let result = call(client, pages, request).await;
-    calls.count(pending, result.as_ref().ok().map(|response| response.status().as_u16()));
+    if let Ok(response) = &result {
+        pending.complete(response.status().as_u16());
+    }
     result
 }
 

@@ -169,34 +169,34 @@ impl Reading {
 
 /// The resource in a path of the API with its subresource, in the words of RBAC.
 pub(crate) fn resource_label(path: &str) -> String {
-    let (resource, is_named) = resource(path);
-    if resource.is_empty() {
-        return "other".to_owned();
-    }
-    let after = path.rsplit_once(&format!("/{resource}/")).map_or("", |(_, after)| after);
-    match after.split_once('/').filter(|_| is_named) {
-        Some((_, subresource)) => format!("{resource}/{subresource}"),
-        None => resource.to_owned(),
+    match segments(path).as_slice() {
+        [resource, _, subresource, ..] => format!("{resource}/{subresource}"),
+        [resource, ..] => (*resource).to_owned(),
+        [] => "other".to_owned(),
     }
 }
 
 /// The resource in a path of the API, and whether the path names one object.
 fn resource(path: &str) -> (&str, bool) {
-    let mut segments = path.split('/').filter(|segment| !segment.is_empty()).peekable();
-    let group = match segments.next() {
-        Some("api") => 1,
-        Some("apis") => 2,
-        _ => return ("", true),
-    };
-    let segments: Vec<&str> = segments.skip(group).collect();
-    let segments = match segments.as_slice() {
-        ["namespaces", _, rest @ ..] if !rest.is_empty() => rest,
-        all => all,
-    };
-    match segments {
+    match segments(path).as_slice() {
         [] => ("", true),
         [resource] => (resource, false),
         [resource, ..] => (resource, true),
+    }
+}
+
+/// The parts of a path of the API from the resource on; none for other paths.
+fn segments(path: &str) -> Vec<&str> {
+    let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+    let version = match segments.next() {
+        Some("api") => 1,
+        Some("apis") => 2,
+        _ => return Vec::new(),
+    };
+    let segments: Vec<&str> = segments.skip(version).collect();
+    match segments.as_slice() {
+        ["namespaces", _, rest @ ..] if !rest.is_empty() => rest.to_vec(),
+        _ => segments,
     }
 }
 

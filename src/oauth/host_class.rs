@@ -7,7 +7,8 @@ use url::{Host, Url};
 /// Where a host is, as far as its name says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostClass {
-    /// A Service of the cluster: a name without a dot, or with a label `svc`.
+    /// A Service of the cluster: a name without a dot, `name.namespace.svc`, or that with the usual domain of clusters. A name in
+    /// another domain, and `name.namespace`, cannot be told from others.
     Cluster,
     /// Any other name or address.
     External,
@@ -18,8 +19,12 @@ impl HostClass {
     #[must_use]
     pub fn of(url: Option<&Url>) -> Self {
         let Some(Host::Domain(name)) = url.and_then(Url::host) else { return Self::External };
-        let mut labels = name.trim_end_matches('.').split('.');
-        let is_in_cluster = name != "localhost" && (!name.contains('.') || labels.nth(2) == Some("svc"));
+        let labels: Vec<&str> = name.trim_end_matches('.').split('.').collect();
+        let is_in_cluster = match labels.as_slice() {
+            [name] => *name != "localhost",
+            [_, _, "svc"] | [_, _, "svc", "cluster", "local"] => true,
+            _ => false,
+        };
         if is_in_cluster { Self::Cluster } else { Self::External }
     }
 
@@ -46,6 +51,7 @@ mod tests {
             ("http://keycloak.identity.svc.cluster.local:8080/token", HostClass::Cluster),
             ("https://login.example.com/token", HostClass::External),
             ("https://svc.example.com/token", HostClass::External),
+            ("https://a.b.svc.example.com/token", HostClass::External),
             ("http://localhost/token", HostClass::External),
             ("http://10.0.0.1/token", HostClass::External),
             ("http://[fd00::1]/token", HostClass::External),

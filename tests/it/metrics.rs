@@ -78,12 +78,13 @@ async fn what_is_served_is_what_is_documented() {
     }
     let served: BTreeSet<String> = served.keys().filter_map(|sample| Some(metric_of(sample)?.sample_name())).collect();
     let missing: Vec<String> = ALL.iter().map(Metric::sample_name).filter(|name| !served.contains(name)).collect();
-    // What has not happened here: no renewal on schedule, no open circuit, no failed reconciliation, no expiring credentials,
+    // What has not happened here, or is not used: only one namespace is watched; no renewal on schedule, no open circuit, no failed reconciliation, no expiring credentials,
     // neither restarts nor revocations, and no leader election.
     let expected = [
         "oauth_operator_credentials_expiry_timestamp_seconds",
         "oauth_operator_next_credentials_expiry_timestamp_seconds",
         "oauth_operator_reconcile_errors_total",
+        "oauth_operator_reconciles_queued",
         "oauth_operator_circuit_breaker_open",
         "oauth_operator_lease_renewal_timestamp_seconds",
         "oauth_operator_workload_restarts_total",
@@ -96,7 +97,7 @@ async fn what_is_served_is_what_is_documented() {
     let refused = "ready=\"False\",reason=\"RequestRejected\"";
     assert_eq!(world.operator.metric("oauth_operator_integrations", refused), Some(1.0));
     assert_eq!(world.operator.metric("oauth_operator_integrations", "ready=\"True\",reason=\"TokenValid\""), Some(2.0));
-    assert_eq!(world.operator.metric("oauth_operator_responses_held", ""), Some(0.0));
+    assert_eq!(world.operator.metric("oauth_operator_pending_writes", ""), Some(0.0));
     assert!(
         world.operator.sum("oauth_operator_api_requests_total", "verb=\"patch\",resource=\"secrets\"") >= 2.0
             || world.operator.sum("oauth_operator_api_requests_total", "verb=\"create\",resource=\"secrets\"") >= 2.0

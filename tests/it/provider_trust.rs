@@ -80,6 +80,15 @@ async fn another_ca_bundle_renews_what_depends_on_the_provider() {
     platform.object::<ConfigMap>(&bundle(&second_ca, &json!({}))).await;
     platform.provider_is("True", "ProviderReady").await;
     is_renewed_once(world, &server, "after-the-deletion").await;
+
+    // The provider no longer trusts this CA, and then it does again.
+    let before = world.value("orders", "access_token").await;
+    let mut without = provider.clone();
+    without.as_object_mut().expect("an object").remove("connection");
+    platform.provider(&without).await;
+    let distrusted = world.wait_for_change("orders", "access_token", &before).await;
+    platform.provider(&provider).await;
+    world.wait_for_change("orders", "access_token", &distrusted).await;
     assert_eq!(world.value("alone", "access_token").await, unrelated, "it depends on no provider");
 }
 

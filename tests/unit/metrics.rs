@@ -22,7 +22,9 @@ fn generate() -> String {
         non-resource URL `/metrics`. The format is OpenMetrics for clients that accept it, otherwise the text format of Prometheus. \
         A histogram has the samples `_bucket`, `_sum` and `_count`.\n"
         .to_owned();
-    let intro = "Their number does not grow with the integrations.";
+    let intro = "The number of these series does not grow with the integrations. Every replica serves them: aggregate \
+                 those that describe integrations with `max`, and not with `sum`. Those that exist only on the leader are missing \
+                 for some seconds when another replica takes over.";
     table(&mut page, "The operator and all integrations together", intro, Scope::Always);
     let intro = "Not served with `--object-metrics=false` (chart: `metrics.perObject`). Every replica serves those of \
                  integrations: aggregate them with `max by (namespace, name)`. A deleted object leaves no series.";

@@ -37,6 +37,8 @@ pub struct PendingWrite {
     pub superseded: Option<(Duration, RevocationJob)>,
     /// When the response was received.
     pub received_at: Timestamp,
+    /// When the renewal was planned, if it was one on schedule.
+    pub planned_at: Option<Timestamp>,
     /// Keeps other integrations from sending the same initial refresh token before they can see that it was used.
     pub claim: Option<Arc<TokenClaim>>,
 }

@@ -81,7 +81,7 @@ pub struct Metrics {
     token_requests: Family<RequestLabels, Counter>,
     token_request_seconds:
         Family<GrantLabels, HistogramWithExemplars<TraceLabels>, fn() -> HistogramWithExemplars<TraceLabels>>,
-    renewal_lateness: HistogramWithExemplars<TraceLabels>,
+    renewal_lateness: Histogram,
     reconciles: Family<DecisionLabels, Counter>,
     reconcile_seconds: Family<OutcomeLabels, Histogram, fn() -> Histogram>,
     reconcile_errors: Family<ErrorLabels, Counter>,
@@ -146,7 +146,7 @@ impl Metrics {
             token_request_seconds: Family::new_with_constructor(|| {
                 HistogramWithExemplars::new(REQUEST_BUCKETS.into_iter())
             }),
-            renewal_lateness: HistogramWithExemplars::new(LATENESS_BUCKETS.into_iter()),
+            renewal_lateness: Histogram::new(LATENESS_BUCKETS),
             reconciles: Family::default(),
             reconcile_seconds: Family::new_with_constructor(|| Histogram::new(RECONCILE_BUCKETS)),
             reconcile_errors: Family::default(),
@@ -185,8 +185,8 @@ impl Metrics {
     }
 
     /// Records how late a token was written. A renewal before its time is not late.
-    pub(crate) fn record_lateness(&self, late: SignedDuration, trace: Option<TraceLabels>) {
-        self.renewal_lateness.observe(late.as_secs_f64().max(0.0), trace, Some(SystemTime::now()));
+    pub(crate) fn record_lateness(&self, late: SignedDuration) {
+        self.renewal_lateness.observe(late.as_secs_f64().max(0.0));
     }
 
     /// Counts a reconciliation of an integration.

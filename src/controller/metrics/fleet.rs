@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -22,6 +23,8 @@ use crate::decision::status;
 
 /// The share of its lifetime that a token has left when a failing renewal becomes urgent.
 const LATE: f64 = 0.25;
+/// How late a renewal is when it counts as overdue: a queue, a restart or a change of the leader takes less.
+const OVERDUE: SignedDuration = SignedDuration::from_mins(1);
 /// The reason of an integration or a provider that has not been reconciled yet, or by another release.
 const UNKNOWN: &str = "Unknown";
 
@@ -40,13 +43,30 @@ pub(crate) fn label_of(reason: Option<&str>) -> &'static str {
     known.as_ref().map_or(UNKNOWN, |reason| reason.as_str())
 }
 
-/// Why an integration does not renew its token: the reason of the last failure, or why nothing is sent.
-pub(crate) fn failing(found: &OAuthIntegrationStatus) -> Option<&'static str> {
+/// Whether nothing is expected to happen to an integration.
+fn is_at_rest(integration: &OAuthIntegration) -> bool {
+    integration.spec.suspend || integration.meta().deletion_timestamp.is_some()
+}
+
+/// Why an integration does not renew its token: the reason of the last failure, why requests are held back, or why nothing is
+/// sent.
+pub(crate) fn failing(integration: &OAuthIntegration) -> Option<&'static str> {
+    let found = integration.status.as_ref().filter(|_| !is_at_rest(integration))?;
     if let Some(last) = &found.last_failure {
         return Some(label_of(Some(&last.reason)));
     }
-    let stalled = found.conditions.iter().find(|one| one.type_ == status::STALLED && one.status == "True");
-    stalled.map(|stalled| label_of(Some(&stalled.reason))).filter(|reason| *reason != Reason::Suspended.as_str())
+    let held_back = [Reason::CircuitBreakerOpen, Reason::NamespaceThrottled, Reason::RateLimited];
+    let prevents = |condition: &&Condition| match condition.type_.as_str() {
+        status::STALLED => condition.status == "True",
+        status::READY | status::RECONCILING => held_back.iter().any(|reason| reason.as_str() == condition.reason),
+        _ => false,
+    };
+    found.conditions.iter().find(prevents).map(|condition| label_of(Some(&condition.reason)))
+}
+
+/// Whether a renewal should have happened by now.
+fn is_overdue(found: &OAuthIntegrationStatus, now: Timestamp) -> bool {
+    found.renew_at.as_ref().is_some_and(|at| now.duration_since(at.0) > OVERDUE)
 }
 
 /// The share of its lifetime that a token has left, negative after its expiry; `None` without a token.
@@ -61,9 +81,10 @@ fn share_left(found: &OAuthIntegrationStatus, now: Timestamp) -> Option<f64> {
 struct Fleet {
     /// By status and reason of `Ready`.
     by_ready: BTreeMap<(&'static str, &'static str), usize>,
-    expired: usize,
-    failing_late: usize,
-    /// The earliest expiry of a token, a refresh token, and credentials.
+    at_risk: usize,
+    /// Expired tokens, refresh tokens, and credentials.
+    expired: [usize; 3],
+    /// The earliest expiry of those that have not expired.
     earliest: [Option<Timestamp>; 3],
 }
 
@@ -77,17 +98,17 @@ impl Fleet {
             _ => UNKNOWN,
         };
         *self.by_ready.entry((ready, label_of(found.reason.as_deref()))).or_default() += 1;
-        if integration.spec.suspend || integration.meta().deletion_timestamp.is_some() {
+        if is_at_rest(integration) {
             return;
         }
-        if let Some(left) = share_left(found, now) {
-            self.expired += usize::from(left <= 0.0);
-            self.failing_late += usize::from(left < LATE && failing(found).is_some());
-        }
+        let is_late = share_left(found, now).is_some_and(|left| left < LATE);
+        self.at_risk += usize::from(is_late && (failing(integration).is_some() || is_overdue(found, now)));
         let times = [&found.expires_at, &found.refresh_token_expires_at, &found.credentials_expire_at];
-        for (earliest, at) in self.earliest.iter_mut().zip(times) {
-            let at = at.as_ref().map(|at| at.0);
-            *earliest = [*earliest, at].into_iter().flatten().min();
+        for ((expired, earliest), at) in self.expired.iter_mut().zip(&mut self.earliest).zip(times) {
+            match at.as_ref().map(|at| at.0) {
+                Some(at) if at <= now => *expired += 1,
+                at => *earliest = [*earliest, at].into_iter().flatten().min(),
+            }
         }
     }
 }
@@ -95,6 +116,10 @@ impl Fleet {
 impl Collector for FleetMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let Self(context) = self;
+        // Numbers of a part of the integrations would be wrong.
+        if !context.cache_sync.missing().is_empty() {
+            return Ok(());
+        }
         let (mut fleet, now) = (Fleet::default(), now());
         for watched in context.integrations.all() {
             match &watched.0 {
@@ -102,13 +127,19 @@ impl Collector for FleetMetrics {
                 Err(_) => *fleet.by_ready.entry(("False", Reason::InvalidSpec.as_str())).or_default() += 1,
             }
         }
-        let Fleet { by_ready, expired, failing_late, earliest } = fleet;
+        let Fleet { by_ready, at_risk, expired, earliest } = fleet;
         let mut family = reference::INTEGRATIONS.encode(&mut encoder)?;
         for ((ready, reason), number) in by_ready {
             ConstGauge::new(count(number)).encode(family.encode_family(&[("ready", ready), ("reason", reason)])?)?;
         }
-        reference::TOKENS_EXPIRED.encode_value(&mut encoder, count(expired))?;
-        reference::TOKENS_FAILING_LATE.encode_value(&mut encoder, count(failing_late))?;
+        reference::TOKENS_AT_RISK.encode_value(&mut encoder, count(at_risk))?;
+        for (number, metric) in expired.into_iter().zip([
+            reference::TOKENS_EXPIRED,
+            reference::REFRESH_TOKENS_EXPIRED,
+            reference::CREDENTIALS_EXPIRED,
+        ]) {
+            metric.encode_value(&mut encoder, count(number))?;
+        }
         for (at, metric) in earliest.into_iter().zip([
             reference::NEXT_TOKEN_EXPIRY,
             reference::NEXT_REFRESH_TOKEN_EXPIRY,
@@ -160,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_renewal_is_late_in_the_last_quarter_of_the_lifetime_however_long_that_is() {
+    fn a_token_is_at_risk_in_the_last_quarter_of_its_lifetime_however_long_that_is() {
         let now: Timestamp = "2026-11-27T12:00:00Z".parse().expect("a time");
         let failure = |reason: &str| {
             json!({
@@ -168,28 +199,31 @@ mod tests {
             })
         };
         let cases = [
-            // Lifetime and time since the issue in seconds; whether renewals fail; expired, failing late.
+            // Lifetime and time since the issue in seconds; whether renewals fail; expired, at risk.
             (300, 200, true, (0, 0)),
             (300, 226, true, (0, 1)),
             (300, 226, false, (0, 0)),
+            // The renewal was due at 225 s: it is overdue.
+            (300, 286, false, (0, 1)),
             (300, 300, true, (1, 1)),
-            (300, 301, false, (1, 0)),
+            (300, 301, false, (1, 1)),
             (7_776_000, 5_000_000, true, (0, 0)),
             (7_776_000, 5_900_000, true, (0, 1)),
         ];
         for (lifetime, since, fails, expected) in cases {
-            let issued = now - jiff::SignedDuration::from_secs(since);
+            let issued = now - SignedDuration::from_secs(since);
+            let after = |seconds: i64| issued + SignedDuration::from_secs(seconds);
             let mut status =
-                json!({"issuedAt": issued, "expiresAt": issued + jiff::SignedDuration::from_secs(lifetime)});
+                json!({"issuedAt": issued, "expiresAt": after(lifetime), "renewAt": after(lifetime / 4 * 3)});
             if fails {
                 status["lastFailure"] = failure("RequestRejected");
             }
             let mut fleet = Fleet::default();
             fleet.count(&integration(&status, false), now);
-            assert_eq!((fleet.expired, fleet.failing_late), expected, "{lifetime} {since} {fails}");
+            assert_eq!((fleet.expired[0], fleet.at_risk), expected, "{lifetime} {since} {fails}");
             let mut fleet = Fleet::default();
             fleet.count(&integration(&status, true), now);
-            assert_eq!((fleet.expired, fleet.failing_late), (0, 0), "suspended");
+            assert_eq!((fleet.expired[0], fleet.at_risk), (0, 0), "suspended");
         }
     }
 
@@ -198,10 +232,39 @@ mod tests {
         let status = json!({"ready": "False", "reason": "made-up", "conditions": [{
             "type": "Stalled", "status": "True", "reason": "InvalidSpec", "message": "", "lastTransitionTime": "2026-11-27T12:00:00Z",
         }]});
-        let found = integration(&status, false).status.expect("a status");
-        assert_eq!(failing(&found), Some("InvalidSpec"));
+        assert_eq!(failing(&integration(&status, false)), Some("InvalidSpec"));
+        assert_eq!(failing(&integration(&status, true)), None, "suspended");
         let mut fleet = Fleet::default();
         fleet.count(&integration(&status, false), Timestamp::UNIX_EPOCH);
         assert_eq!(fleet.by_ready, BTreeMap::from([(("False", UNKNOWN), 1)]));
+    }
+
+    #[test]
+    fn an_integration_whose_requests_are_held_back_is_failing_although_it_has_not_failed_itself() {
+        let condition = |type_: &str, status: &str, reason: &str| json!({"type": type_, "status": status, "reason": reason, "message": "", "lastTransitionTime": "2026-11-27T12:00:00Z"});
+        for (conditions, expected) in [
+            (vec![condition("Ready", "True", "CircuitBreakerOpen")], Some("CircuitBreakerOpen")),
+            (
+                vec![
+                    condition("Ready", "False", "TokenExpired"),
+                    condition("Reconciling", "True", "NamespaceThrottled"),
+                ],
+                Some("NamespaceThrottled"),
+            ),
+            (vec![condition("Ready", "True", "TokenValid")], None),
+            (vec![condition("Ready", "True", "Suspended")], None),
+        ] {
+            assert_eq!(failing(&integration(&json!({"conditions": conditions}), false)), expected, "{conditions:?}");
+        }
+    }
+
+    #[test]
+    fn an_expiry_in_the_past_does_not_hide_later_ones() {
+        let now: Timestamp = "2026-11-27T12:00:00Z".parse().expect("a time");
+        let mut fleet = Fleet::default();
+        for at in ["1970-01-01T00:00:00Z", "2026-11-28T00:00:00Z", "2026-11-29T00:00:00Z"] {
+            fleet.count(&integration(&json!({"credentialsExpireAt": at}), false), now);
+        }
+        assert_eq!((fleet.expired[2], fleet.earliest[2]), (1, "2026-11-28T00:00:00Z".parse().ok()));
     }
 }

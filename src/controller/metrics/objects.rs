@@ -62,9 +62,10 @@ impl Collector for ObjectMetrics {
             }
         }
         let mut family = reference::INTEGRATION_FAILING.encode(&mut encoder)?;
-        for (namespace, name, status) in all.iter().filter_map(|watched| reconciled(watched)) {
-            let Some(reason) = failing(status) else { continue };
-            let labels = [("namespace", namespace), ("name", name), ("reason", reason.to_owned())];
+        for integration in all.iter().filter_map(|watched| watched.0.as_ref().ok()) {
+            let Some(reason) = failing(integration) else { continue };
+            let namespace = integration.namespace().unwrap_or_default();
+            let labels = [("namespace", namespace), ("name", integration.name_any()), ("reason", reason.to_owned())];
             ConstGauge::new(1_i64).encode(family.encode_family(&labels)?)?;
         }
         self.providers(&mut encoder)

@@ -15,7 +15,6 @@ use crate::controller::context::Context;
 use crate::controller::metrics::counters::count;
 use crate::controller::metrics::reference;
 use crate::controller::metrics::reference::Metric;
-use crate::controller::slots::NamespaceSlots;
 use crate::limiter::types::LimiterStats;
 
 /// The state of the operator.
@@ -31,11 +30,12 @@ impl Collector for OperatorMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let Self(context) = self;
         let LimiterStats { in_flight, queued, failing_hosts, namespace_circuits } = context.limiter.stats();
-        let waiting = context.slots.as_deref().map_or(0, NamespaceSlots::waiting);
+        if let Some(slots) = &context.slots {
+            reference::RECONCILES_QUEUED.encode_value(&mut encoder, count(slots.waiting()))?;
+        }
         for (metric, number) in [
             (reference::TOKEN_REQUESTS_IN_FLIGHT, in_flight),
             (reference::TOKEN_REQUESTS_QUEUED, queued),
-            (reference::RECONCILES_QUEUED, waiting),
             (reference::NAMESPACE_CIRCUIT_BREAKERS_OPEN, namespace_circuits),
         ] {
             metric.encode_value(&mut encoder, count(number))?;
@@ -44,19 +44,19 @@ impl Collector for OperatorMetrics {
         for host in failing_hosts {
             ConstGauge::new(1_i64).encode(family.encode_family(&[("host", host)])?)?;
         }
-        self.held_responses(&mut encoder)?;
+        self.pending_writes(&mut encoder)?;
         self.leadership(&mut encoder)
     }
 }
 
 impl OperatorMetrics {
-    fn held_responses(&self, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
+    fn pending_writes(&self, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
         let Self(context) = self;
-        let (held, now) = (context.states.all_pending(), now());
-        reference::RESPONSES_HELD.encode_value(encoder, count(held.len()))?;
-        let oldest = held.iter().map(|(_, pending)| pending.received_at).min();
+        let (pending, now) = (context.states.all_pending(), now());
+        reference::PENDING_WRITES.encode_value(encoder, count(pending.len()))?;
+        let oldest = pending.iter().map(|(_, write)| write.received_at).min();
         let age = oldest.map_or(0.0, |received_at| now.duration_since(received_at).as_secs_f64().max(0.0));
-        ConstGauge::new(age).encode(reference::OLDEST_HELD_RESPONSE_AGE.encode(encoder)?)
+        ConstGauge::new(age).encode(reference::OLDEST_PENDING_WRITE_AGE.encode(encoder)?)
     }
 
     fn leadership(&self, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {

@@ -78,7 +78,8 @@ metrics! {
     INTEGRATION_FAILING = Metric {
         labels: &["namespace", "name", "reason"],
         ..of_integration(
-            "integration_failing", "1 while the last attempt has failed, or nothing is sent until something changes")
+            "integration_failing",
+            "1 while the last attempt has failed, requests are held back, or nothing is sent until something changes")
     };
     TOKEN_EXPIRY = of_integration("token_expiry_timestamp_seconds", "When the access token expires, in Unix time");
     TOKEN_LIFETIME = of_integration("token_lifetime_seconds", "The time from the issue of the access token to its expiry");
@@ -97,21 +98,23 @@ metrics! {
         "Integrations, by status and reason of the condition Ready");
     TOKENS_EXPIRED = gauge(
         "tokens_expired", "Integrations whose token has expired, without those that are suspended or being deleted");
-    TOKENS_FAILING_LATE = gauge(
-        "tokens_failing_late",
-        "Integrations that cannot renew their token, and have less than a quarter of its lifetime left");
+    TOKENS_AT_RISK = gauge(
+        "tokens_at_risk",
+        "Integrations that have less than a quarter of the lifetime of their token left, and whose renewal has failed or is overdue by a minute; without those that are suspended or being deleted");
+    REFRESH_TOKENS_EXPIRED = gauge("refresh_tokens_expired", "Integrations whose refresh token has expired");
+    CREDENTIALS_EXPIRED = gauge("credentials_expired", "Integrations whose credentials have expired at the provider");
     NEXT_TOKEN_EXPIRY =
-        gauge("next_token_expiry_timestamp_seconds", "The earliest expiry of an access token, in Unix time");
+        gauge("next_token_expiry_timestamp_seconds", "The earliest expiry of an access token that has not expired, in Unix time");
     NEXT_REFRESH_TOKEN_EXPIRY =
-        gauge("next_refresh_token_expiry_timestamp_seconds", "The earliest expiry of a refresh token, in Unix time");
+        gauge("next_refresh_token_expiry_timestamp_seconds", "The earliest expiry of a refresh token that has not expired, in Unix time");
     NEXT_CREDENTIALS_EXPIRY =
-        gauge("next_credentials_expiry_timestamp_seconds", "The earliest expiry of credentials, in Unix time");
+        gauge("next_credentials_expiry_timestamp_seconds", "The earliest expiry of credentials that have not expired, in Unix time");
     PROVIDERS = metric(
         "providers", MetricType::Gauge, &["kind", "ready", "reason"],
         "Providers, by kind, and by status and reason of the condition Ready; only on the leader");
     TOKEN_REQUESTS = counter(
         "token_requests", &["grant", "outcome", "host_class"],
-        "Token requests; outcome is Success or the reason of the failure, host_class is cluster for a Service of the cluster, otherwise external");
+        "Token requests; outcome is Success or the reason of the failure, host_class is cluster for a name without a dot or ending in .svc or .svc.cluster.local, otherwise external");
     TOKEN_REQUEST_DURATION = histogram(
         "token_request_duration_seconds", &["grant"],
         "Time from sending a token request until its response has been read");
@@ -124,8 +127,9 @@ metrics! {
     RECONCILE_ERRORS = counter(
         "reconcile_errors", &["error"],
         "Failed reconciliations, by step; malformed counts integrations that could not be parsed");
-    RECONCILES_QUEUED =
-        gauge("reconciles_queued", "Integrations that wait until another one of their namespace has been reconciled");
+    RECONCILES_QUEUED = gauge(
+        "reconciles_queued",
+        "Integrations that wait until another one of their namespace has been reconciled; only if all namespaces are watched");
     TOKEN_REQUESTS_IN_FLIGHT =
         gauge("token_requests_in_flight", "Token requests in flight, including the reads before them");
     TOKEN_REQUESTS_QUEUED =
@@ -136,11 +140,11 @@ metrics! {
     NAMESPACE_CIRCUIT_BREAKERS_OPEN = gauge(
         "namespace_circuit_breakers_open",
         "Circuits that are open for one namespace only, because its own requests failed");
-    RESPONSES_HELD = gauge(
-        "responses_held",
+    PENDING_WRITES = gauge(
+        "pending_writes",
         "Responses of token endpoints that are not written to their Secret yet; each may be the only copy of a token");
-    OLDEST_HELD_RESPONSE_AGE = gauge(
-        "oldest_held_response_age_seconds", "How long the oldest of these responses has been held; 0 without one");
+    OLDEST_PENDING_WRITE_AGE = gauge(
+        "oldest_pending_write_age_seconds", "How long the oldest of these has been waiting; 0 without one");
     API_REQUESTS = counter(
         "api_requests", &["verb", "resource", "code"],
         "Calls to the API server, by verb and resource in the words of RBAC, and by status code (none: no response)");
@@ -184,7 +188,8 @@ impl Metric {
 
     /// Starts to encode a metric that is read at each scrape.
     pub(crate) fn encode<'a>(&'a self, encoder: &'a mut DescriptorEncoder) -> Result<MetricEncoder<'a>, fmt::Error> {
-        encoder.encode_descriptor(self.name, self.help, None, self.kind)
+        // With a full stop, as in the descriptors of registered metrics.
+        encoder.encode_descriptor(self.name, &format!("{}.", self.help), None, self.kind)
     }
 
     /// Encodes a gauge without labels.

@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 /// The media type of OpenMetrics.
 const OPENMETRICS: &str = "application/openmetrics-text";
+/// The media type of the text format.
+const PLAIN: &str = "text/plain";
 
 /// A format of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,16 +17,16 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// The format for a client with this `Accept` header. Without one, the format that every client understands.
-    pub(crate) fn negotiate(accept: Option<&str>) -> Self {
-        let types = accept.into_iter().flat_map(|accept| accept.split(','));
-        // A weight of 0 means "not acceptable" (RFC 9110, section 12.4.2).
-        let is_refused = |parameters: &str| parameters.split(';').any(|one| matches!(one.trim(), "q=0" | "q=0.0"));
-        let mut accepted = types.filter_map(|one| {
-            let (name, parameters) = one.split_once(';').unwrap_or((one, ""));
-            (!is_refused(parameters)).then(|| name.trim().to_ascii_lowercase())
-        });
-        if accepted.any(|name| name == OPENMETRICS) { Self::OpenMetrics } else { Self::Text }
+    /// The format for a client with these `Accept` headers: OpenMetrics if it prefers that, or has no preference. Without a
+    /// header, the format that every client understands.
+    pub(crate) fn negotiate<'a>(accept: impl Iterator<Item = &'a str>) -> Self {
+        let ranges: Vec<(String, f32)> = accept.flat_map(|accept| accept.split(',')).map(weighted).collect();
+        let weight = |name: &str| {
+            let of = ranges.iter().filter(|(range, _)| range == name).map(|(_, weight)| *weight);
+            of.fold(0.0, f32::max)
+        };
+        let openmetrics = weight(OPENMETRICS);
+        if openmetrics > 0.0 && openmetrics >= weight(PLAIN) { Self::OpenMetrics } else { Self::Text }
     }
 
     /// The `Content-Type` of a response.
@@ -42,6 +44,14 @@ impl Format {
             Self::Text => to_text(&openmetrics),
         }
     }
+}
+
+/// The media type of a range, and its weight: 1 without one, 0 if it is not acceptable (RFC 9110, section 12.4.2).
+fn weighted(range: &str) -> (String, f32) {
+    let (name, parameters) = range.split_once(';').unwrap_or((range, ""));
+    let weight = parameters.split(';').find_map(|parameter| parameter.trim().strip_prefix("q="));
+    let weight = weight.map_or(1.0, |weight| weight.parse().unwrap_or_default());
+    (name.trim().to_ascii_lowercase(), weight)
 }
 
 /// The same samples as text: counters and infos have the name of their samples, and there are neither units, exemplars, nor an
@@ -92,13 +102,22 @@ mod tests {
     #[test]
     fn the_client_decides_about_the_format() {
         let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
-        assert_eq!(Format::negotiate(Some(prometheus)), Format::OpenMetrics);
-        assert_eq!(Format::negotiate(Some("application/openmetrics-text")), Format::OpenMetrics);
-        for text in
-            [None, Some("*/*"), Some("text/plain;version=0.0.4"), Some("application/openmetrics-text;q=0, text/plain")]
-        {
-            assert_eq!(Format::negotiate(text), Format::Text, "{text:?}");
+        for (accept, format) in [
+            (prometheus, Format::OpenMetrics),
+            ("application/openmetrics-text", Format::OpenMetrics),
+            ("text/plain, application/openmetrics-text", Format::OpenMetrics),
+            ("text/plain;q=1, application/openmetrics-text;q=0.1", Format::Text),
+            ("application/openmetrics-text;q=0.00, text/plain", Format::Text),
+            ("text/plain;version=0.0.4", Format::Text),
+            ("*/*", Format::Text),
+        ] {
+            assert_eq!(Format::negotiate([accept].into_iter()), format, "{accept}");
         }
+        assert_eq!(Format::negotiate(std::iter::empty()), Format::Text);
+        assert_eq!(
+            Format::negotiate(["text/plain;q=0.1", "application/openmetrics-text"].into_iter()),
+            Format::OpenMetrics
+        );
     }
 
     #[test]

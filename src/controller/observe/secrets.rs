@@ -103,7 +103,7 @@ async fn read_all(
 /// Adds what a provider names besides its Secret to the version of its credentials.
 pub(crate) fn with_trust(version: String, values: &Credentials, account: Option<&ObjectMeta>) -> String {
     let pem = values.ca_bundle.as_ref().map(|bundle| &*bundle.pem);
-    credentials_version::with_trust(version, credentials_version::trust(pem, account).as_deref())
+    credentials_version::with_trust(version, Some(&credentials_version::trust(pem, account)))
 }
 
 /// Reads the Secret of the integration, or those of its provider and of its user.

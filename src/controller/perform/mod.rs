@@ -16,6 +16,7 @@ pub(crate) mod write_error;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, ResourceExt};
@@ -42,6 +43,7 @@ use crate::controller::traces::renewal::RenewalTrace;
 use crate::decision::observed::Observed;
 use crate::decision::outcome::{Outcome, Plan};
 use crate::decision::reads::missing_reads;
+use crate::decision::status;
 use crate::failpoints::failpoint;
 use crate::kube_api::call::with_timeout;
 use crate::oauth::error::{RequestError, RotatedRefreshToken};
@@ -118,14 +120,11 @@ async fn renew(work: &Work<'_>, reason: Reason, reserved: Option<Reserved>, trac
             let was_lost = matches!(reason, Reason::TargetMissing | Reason::TargetDrifted | Reason::CredentialsChanged);
             context.states.record_issued(&observed.uid, now(), was_lost);
             let superseded = revoke::superseded(work, &issued.content);
-            let pending = work.set_pending(*issued, superseded, claim);
+            let pending = work.set_pending(*issued, superseded, claim, planned_at(observed, reason));
             failpoint!("before-secret");
             let begun = SystemTime::now();
             let outcome = save(work.context, work.observed, &pending, true).await;
             trace.step("write Secret", begun, outcome.failure());
-            if let (Outcome::Written(_), Reason::RenewalDue, Some(planned)) = (&outcome, reason, observed.renew_at()) {
-                context.metrics.record_lateness(now().duration_since(planned), trace.labels());
-            }
             outcome
         }
         Err(error) => {
@@ -134,6 +133,13 @@ async fn renew(work: &Work<'_>, reason: Reason, reserved: Option<Reserved>, trac
             Outcome::Failed(error)
         }
     }
+}
+
+/// When a renewal was planned; `None` if it is not one on schedule, or is the first one after a suspension.
+fn planned_at(observed: &Observed, reason: Reason) -> Option<Timestamp> {
+    let is_on_schedule =
+        reason == Reason::RenewalDue && !status::has_reason(&observed.status, status::READY, Reason::Suspended);
+    observed.renew_at().filter(|_| is_on_schedule)
 }
 
 /// Before a refresh token is sent, it must be certain that its successor can be written. This is assumed for a target
@@ -173,7 +179,7 @@ async fn save_rotated_refresh_token(work: &Work<'_>, error: &RequestError, claim
     let Some(RotatedRefreshToken(token)) = &error.refresh_token else { return };
     let content = content::content_with_rotated_refresh_token(work.observed, work.spec, token.clone(), now());
     if let Some(content) = content {
-        let pending = work.set_pending(IssuedToken { content, warning: None }, None, claim);
+        let pending = work.set_pending(IssuedToken { content, warning: None }, None, claim, None);
         save(work.context, work.observed, &pending, false).await;
     }
 }

@@ -45,6 +45,9 @@ pub(crate) async fn save(
     match persist(context, &observed.uid, known, pending, is_kept).await {
         Ok(Persisted::Superseded) => Outcome::Nothing,
         Ok(Persisted::Written) => {
+            if let Some(planned_at) = pending.planned_at {
+                context.metrics.record_lateness(now().duration_since(planned_at));
+            }
             // Only after workloads can read the new token. If the integration no longer exists, nothing would remove
             // the job from the queue.
             if let Some((after, job)) =

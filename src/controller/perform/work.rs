@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
@@ -46,9 +47,10 @@ impl<'a> Work<'a> {
         issued: IssuedToken,
         superseded: Option<(Duration, RevocationJob)>,
         claim: Option<TokenClaim>,
+        planned_at: Option<Timestamp>,
     ) -> Arc<PendingWrite> {
         let claim = claim.map(Arc::new);
-        let pending = Arc::new(PendingWrite { superseded, claim, ..self.to_pending(issued) });
+        let pending = Arc::new(PendingWrite { superseded, planned_at, claim, ..self.to_pending(issued) });
         self.context.states.set_pending(&self.observed.uid, Arc::clone(&pending));
         pending
     }
@@ -61,6 +63,7 @@ impl<'a> Work<'a> {
             issued,
             superseded: None,
             received_at: now(),
+            planned_at: None,
             claim: None,
         }
     }

@@ -61,18 +61,13 @@ enum End {
     NotKnown,
 }
 
-/// Checks a provider, and records its trust, of whose changes its integrations are told.
+/// Checks a provider, and triggers its integrations if what it names besides its Secret has changed.
 ///
 /// # Errors
 ///
 /// If the API server could not be asked.
 pub(crate) async fn check(context: &Context, key: &ProviderKey, watched: &Watched) -> Result<Checked, NotKnown> {
-    let mut trust = None;
-    let result = try_check(context, watched, &mut trust).await;
-    if !matches!(result, Err(End::NotKnown)) {
-        watch::trigger(context, context.providers.set_trust(key, trust));
-    }
-    match result {
+    match try_check(context, key, watched).await {
         Ok(()) => Ok(Checked::new(
             Reason::ProviderReady,
             "everything that the provider names exists and can be used; only a token request shows whether the server accepts the client",
@@ -82,21 +77,29 @@ pub(crate) async fn check(context: &Context, key: &ProviderKey, watched: &Watche
     }
 }
 
-async fn try_check(context: &Context, watched: &Watched, trust: &mut Option<String>) -> Result<(), End> {
+async fn try_check(context: &Context, key: &ProviderKey, watched: &Watched) -> Result<(), End> {
+    let set_trust = |trust: Option<&str>| {
+        let users = context.providers.set_trust(key, watched, trust.map(ToOwned::to_owned));
+        watch::trigger(context, users);
+    };
     let invalid = |message: String| End::Found(Checked::new(Reason::InvalidSpec, message));
     let provider = watched.provider.as_ref().map_err(|message| invalid(message.clone()))?;
     let spec = sample(provider, GrantType::ClientCredentials).map_err(invalid)?;
-    let (values, version) = match credentials(context, provider, &spec).await {
+    let found = match credentials(context, provider, &spec).await {
         // Its client may only sign assertions.
         Err(End::Found(missing)) if missing.reason == Reason::CredentialsMissing => {
             let signing = sample(provider, GrantType::JwtBearer).map_err(invalid)?;
             let needs_other_keys = |(values, _): &(Credentials, String)| values.has(Credential::PrivateKey);
             let signing = credentials(context, provider, &signing).await.ok().filter(needs_other_keys);
-            signing.ok_or(End::Found(missing))?
+            signing.ok_or(End::Found(missing))
         }
-        found => found?,
+        found => found,
     };
-    *trust = credentials_version::trust_of(&version).map(ToOwned::to_owned);
+    if matches!(found, Err(End::Found(_))) {
+        set_trust(None);
+    }
+    let (values, version) = found?;
+    set_trust(credentials_version::trust_of(&version));
     expiry(context, provider, &values)?;
     match context.oauth_client.check_endpoint(&spec.token_request, &values).await {
         // Its integrations have the credentials of users, whose owners say where these may be sent.

@@ -64,9 +64,9 @@ impl ProviderChecks {
         self.changed.notify_one();
     }
 
-    /// Forgets what was written: another replica may have written since.
+    /// Forgets what was found and written: another replica may have written since.
     pub fn forget_written(&self) {
-        lock(&self.due).values_mut().for_each(|due| due.written = None);
+        lock(&self.due).values_mut().for_each(|due| (due.written, due.result) = (None, None));
     }
 
     /// Forgets a provider that is gone. A check in flight counts until it ends.

@@ -1,12 +1,13 @@
 //! Watches what providers name besides Secrets: ConfigMaps with CA bundles, and ServiceAccounts. Only metadata is watched, and
 //! nothing is kept.
 //!
-//! A watch starts when the first provider names such an object, because most installations have none. A provider is checked
+//! There is a watch only while a provider names such an object, because most installations have none. A provider is checked
 //! when one of its objects changes; what the check finds determines which integrations are reconciled.
 
 use std::fmt::Debug;
-use std::future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
@@ -16,7 +17,7 @@ use kube::runtime::watcher;
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::api::connection::CaBundleKind;
 use crate::api::provider::ProviderKind;
@@ -24,9 +25,12 @@ use crate::controller::cache::references;
 use crate::controller::cache::references::NamedKind;
 use crate::controller::context::Context;
 use crate::controller::providers::store::ProviderKey;
-use crate::controller::watches::restart::{api, with_backoff};
+use crate::controller::watches::restart::{api, is_forbidden, with_backoff};
 use crate::kube_api::errors;
 use crate::spec::provider::Provider;
+
+/// How long a watch that is not allowed is not tried again: a tenant can cause it, and only an administrator can change it.
+const FORBIDDEN_PAUSE: Duration = Duration::from_mins(5);
 
 /// The object of a kind that a provider names.
 pub(crate) fn named_by(provider: &Provider, kind: NamedKind) -> Option<&str> {
@@ -58,41 +62,61 @@ where
         key.kind == providers && (key.kind == ProviderKind::Cluster || scope.is_none_or(|scope| scope == key.namespace))
     };
     let names_one = |key: &ProviderKey, provider: &Provider| is_in_scope(key) && named_by(provider, kind).is_some();
-    context.providers.wait_for(names_one).await;
-    let check = |object: &PartialObjectMeta<K>| {
-        let named = (object.namespace().unwrap_or_default(), references::named(kind, &object.name_any()));
-        for dependent in context.secret_references.dependents(&named) {
-            if let Some(provider) = references::as_provider(&dependent) {
-                context.provider_checks.request(&ProviderKey::of(&provider, &named.0));
+    loop {
+        context.providers.wait_until(true, names_one).await;
+        let checking_all = || {
+            for provider in context.providers.matching(names_one) {
+                context.provider_checks.request(&provider);
             }
+        };
+        tokio::select! {
+            () = context.providers.wait_until(false, names_one) => {}
+            () = watch::<K>(context, scope, kind, checking_all) => {}
         }
-    };
+    }
+}
+
+/// Watches until the operator is not allowed to, and then waits for some time.
+async fn watch<K>(context: &Context, scope: Option<&str>, kind: NamedKind, check_all: impl Fn())
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let objects = api::<PartialObjectMeta<K>>(&context.client, scope);
+    let mut events = pin!(with_backoff(watcher(objects, watcher::Config::default())));
     let mut is_failing = false;
-    with_backoff(watcher(api::<PartialObjectMeta<K>>(&context.client, scope), watcher::Config::default()))
-        .for_each(|event| {
-            is_failing = match event {
-                Ok(Event::Apply(object) | Event::Delete(object)) => {
-                    check(&object);
-                    false
-                }
-                // Some of them may have changed, or be gone, since the watch ended.
-                Ok(Event::InitDone) => {
-                    context.providers.that(names_one).iter().for_each(|key| context.provider_checks.request(key));
-                    false
-                }
-                Ok(Event::Init | Event::InitApply(_)) => is_failing,
-                Err(error) => {
+    while let Some(event) = events.next().await {
+        is_failing = match event {
+            Ok(Event::Apply(object) | Event::Delete(object)) => {
+                check_dependents(context, kind, &object);
+                false
+            }
+            // Some of them may have changed, or be gone, since the last watch ended.
+            Ok(Event::InitDone) => {
+                check_all();
+                false
+            }
+            Ok(Event::Init | Event::InitApply(_)) => is_failing,
+            Err(error) => {
+                // Until then, changes are noticed by the next check or renewal.
+                if !is_failing {
                     let error = errors::describe(&error);
-                    if is_failing {
-                        debug!(?kind, error, "watch of objects that providers name failed again");
-                    } else {
-                        // Until then, changes are noticed by the next check or renewal.
-                        warn!(?kind, error, "watch of objects that providers name failed; will be tried again");
-                    }
-                    true
+                    warn!(?kind, error, "watch of objects that providers name failed; will be tried again");
                 }
-            };
-            future::ready(())
-        })
-        .await;
+                if is_forbidden(&error) {
+                    tokio::time::sleep(FORBIDDEN_PAUSE).await;
+                }
+                true
+            }
+        };
+    }
+}
+
+/// Checks the providers that name an object.
+fn check_dependents<K: Resource<DynamicType = ()>>(context: &Context, kind: NamedKind, object: &PartialObjectMeta<K>) {
+    let named = (object.namespace().unwrap_or_default(), references::named(kind, &object.name_any()));
+    for dependent in context.secret_references.dependents(&named) {
+        if let Some(provider) = references::as_provider(&dependent) {
+            context.provider_checks.request(&ProviderKey::of(&provider, &named.0));
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
+use crate::api::connection::CaBundleKind;
 use crate::api::provider::{ProviderKind, ProviderRef};
 use crate::controller::cache::lock::lock;
 use crate::spec::provider::Provider;
@@ -72,6 +73,8 @@ struct Known {
     watched: Watched,
     /// In bytes.
     size: usize,
+    /// The fingerprint of what it names besides its Secret (see `spec::credentials_version`); `None` if it is not known.
+    trust: Option<String>,
 }
 
 /// The providers, by kind, namespace and name.
@@ -90,8 +93,6 @@ struct Inner {
     /// The provider of each integration that has one.
     of_user: HashMap<User, ProviderKey>,
     namespaces: HashMap<String, BTreeMap<String, String>>,
-    /// The trust of each provider that has been checked, see `spec::credentials_version`.
-    trust: HashMap<ProviderKey, String>,
     /// Why the providers of a kind are not known.
     unavailable: BTreeMap<ProviderKind, String>,
 }
@@ -144,7 +145,7 @@ impl Providers {
         if key.kind == ProviderKind::Namespaced {
             let own = inner.sizes.get(&key.namespace).copied().unwrap_or_default();
             let total: usize = inner.sizes.values().sum();
-            let stays = before.is_some_and(|before| before.size >= size);
+            let stays = before.as_ref().is_some_and(|before| before.size >= size);
             if !stays && (own + size > SHARE || total + size > TOTAL) {
                 size = REFUSED;
                 watched.provider = Err(refusal());
@@ -154,8 +155,13 @@ impl Providers {
             }
             *inner.sizes.entry(key.namespace.clone()).or_default() += size;
         }
-        inner.known.insert(key.clone(), Known { watched, size });
-        self.changed.notify_waiters();
+        let is_same = |before: &Known| before.watched.generation == watched.generation;
+        let trust = before.as_ref().filter(|before| is_same(before)).and_then(|before| before.trust.clone());
+        let names = |watched: &Watched| watched.provider.as_ref().is_ok_and(|provider| names_others(provider));
+        if names(&watched) || before.is_some_and(|before| names(&before.watched)) {
+            self.changed.notify_waiters();
+        }
+        inner.known.insert(key.clone(), Known { watched, size, trust });
         inner.users_of(key)
     }
 
@@ -163,7 +169,7 @@ impl Providers {
     pub fn remove(&self, key: &ProviderKey) -> Vec<User> {
         let mut inner = lock(&self.inner);
         inner.remove(key);
-        inner.trust.remove(key);
+        self.changed.notify_waiters();
         inner.users_of(key)
     }
 
@@ -180,33 +186,35 @@ impl Providers {
         lock(&self.inner).known.get(key).map(|known| known.watched.clone())
     }
 
-    /// Records the trust of a provider; `None` if it is not known. Returns the integrations for which it is new.
-    pub fn set_trust(&self, key: &ProviderKey, trust: Option<String>) -> Vec<User> {
+    /// Records the trust of a provider that was checked in this state; `None` if it could not be determined. Returns the
+    /// integrations for which it is new.
+    pub fn set_trust(&self, key: &ProviderKey, checked: &Watched, trust: Option<String>) -> Vec<User> {
         let mut inner = lock(&self.inner);
-        let Some(trust) = trust.filter(|_| inner.known.contains_key(key)) else {
-            inner.trust.remove(key);
-            return Vec::new();
-        };
-        if inner.trust.get(key) == Some(&trust) {
-            return Vec::new();
-        }
-        inner.trust.insert(key.clone(), trust);
-        inner.users_of(key)
+        let is_current =
+            |known: &&mut Known| (&known.watched.uid, known.watched.generation) == (&checked.uid, checked.generation);
+        let Some(known) = inner.known.get_mut(key).filter(is_current) else { return Vec::new() };
+        let is_new = trust.is_some() && known.trust != trust;
+        known.trust = trust;
+        if is_new { inner.users_of(key) } else { Vec::new() }
     }
 
-    /// The trust of a provider; `None` if it names nothing besides its Secret, or has not been checked.
+    /// The trust of a provider; `None` if it is not known.
     #[must_use]
     pub fn trust(&self, key: &ProviderKey) -> Option<String> {
-        lock(&self.inner).trust.get(key).cloned()
+        lock(&self.inner).known.get(key)?.trust.clone()
     }
 
-    /// Waits until one of the providers is wanted.
-    pub async fn wait_for(&self, is_wanted: impl Fn(&ProviderKey, &Provider) -> bool) {
+    /// Forgets the trust of all providers: while another replica led, it was not checked.
+    pub fn forget_trust(&self) {
+        lock(&self.inner).known.values_mut().for_each(|known| known.trust = None);
+    }
+
+    /// Waits until there are valid providers that are wanted, or until there are none.
+    pub async fn wait_until(&self, there_are: bool, is_wanted: impl Fn(&ProviderKey, &Provider) -> bool) {
         loop {
-            let changed = self.changed.notified();
-            let mut changed = pin!(changed);
+            let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
-            if !self.that(&is_wanted).is_empty() {
+            if self.matching(&is_wanted).is_empty() != there_are {
                 return;
             }
             changed.await;
@@ -215,7 +223,7 @@ impl Providers {
 
     /// The valid providers that are wanted.
     #[must_use]
-    pub fn that(&self, is_wanted: impl Fn(&ProviderKey, &Provider) -> bool) -> Vec<ProviderKey> {
+    pub fn matching(&self, is_wanted: impl Fn(&ProviderKey, &Provider) -> bool) -> Vec<ProviderKey> {
         let inner = lock(&self.inner);
         let is_wanted = |key: &ProviderKey, known: &Known| {
             known.watched.provider.as_ref().is_ok_and(|provider| is_wanted(key, provider))
@@ -290,6 +298,12 @@ impl Inner {
     fn users_of(&self, key: &ProviderKey) -> Vec<User> {
         self.users.get(key).into_iter().flatten().cloned().collect()
     }
+}
+
+/// Whether a provider names objects other than Secrets.
+fn names_others(provider: &Provider) -> bool {
+    let bundle = provider.spec.connection.as_ref().and_then(|connection| connection.ca_bundle.as_ref());
+    bundle.is_some_and(|bundle| bundle.kind == CaBundleKind::ConfigMap) || provider.spec.service_account_token.is_some()
 }
 
 /// The message of a refusal. It contains no changing numbers, so that it is reported only once.

@@ -31,7 +31,7 @@ use crate::controller::providers::named::{follow_named, named_by};
 use crate::controller::providers::store::{ProviderKey, User, Watched};
 use crate::controller::queue::Request;
 use crate::controller::watches;
-use crate::controller::watches::restart::{api, with_backoff};
+use crate::controller::watches::restart::{api, is_forbidden, with_backoff};
 use crate::controller::watches::share;
 use crate::kube_api::errors;
 use crate::kube_api::lenient::Lenient;
@@ -173,10 +173,6 @@ fn note_failure(context: &Context, name: &str, result: Result<Request, watcher::
         context.cache_sync.done(name);
     }
     warn!(watch = name, error = errors::describe(&error), "watch failed; will be tried again");
-}
-
-pub(crate) fn is_forbidden(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 403)
 }
 
 /// Why the providers cannot be watched, if only an administrator can change that.

@@ -123,7 +123,7 @@ async fn scrape(State(scrapes): State<Arc<Scrapes>>, headers: HeaderMap) -> Resp
     }
     let _turn = scrapes.turn.lock().await;
     let context = Arc::clone(&scrapes.context);
-    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    let accept = headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
     let format = Format::negotiate(accept);
     // Not encoded on the thread that serves the kubelet.
     match tokio::task::spawn_blocking(move || scrape::encode(&context).map(|text| format.of(text))).await {

@@ -71,7 +71,7 @@ fn url_of(endpoint: &Url) -> String {
     url.to_string()
 }
 
-/// Sends batches on a runtime of ours, because the SDK exports them on a thread without one.
+/// Sends batches on a runtime, because the SDK exports them on a thread without one.
 #[derive(Clone, Debug)]
 struct CollectorClient {
     handle: Handle,
@@ -99,14 +99,13 @@ impl CollectorClient {
             Ok(response) => Some(format!("the collector responds with {}", response.status())),
             Err(error) => Some(chain(error.as_ref())),
         };
-        match (problem, self.is_failing.load(Ordering::Relaxed)) {
-            (Some(error), false) => {
+        match (self.is_failing.swap(problem.is_some(), Ordering::Relaxed), problem) {
+            (false, Some(error)) => {
                 warn!(error, "traces are not exported, and are lost until the collector accepts them");
             }
-            (None, true) => info!("traces are exported again"),
-            (Some(_), true) | (None, false) => return,
+            (true, None) => info!("traces are exported again"),
+            (true, Some(_)) | (false, None) => {}
         }
-        self.is_failing.fetch_xor(true, Ordering::Relaxed);
     }
 }
 

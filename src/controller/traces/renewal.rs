@@ -11,10 +11,19 @@ use crate::api::reason::Reason;
 use crate::controller::metrics::counters::TraceLabels;
 use crate::decision::outcome::{Outcome, Plan};
 
-/// The trace of a renewal, if it is traced. It ends when it is dropped.
+/// The trace of a renewal, if it is traced.
 #[derive(Debug)]
 pub(crate) struct RenewalTrace {
     started: Option<(SdkTracer, SpanContext)>,
+}
+
+impl Drop for RenewalTrace {
+    /// Dropped before its end, the renewal has failed in a step of the operator itself, such as a write of the status.
+    fn drop(&mut self) {
+        if let Some((_, context)) = self.started.take() {
+            context.span().set_status(Status::error("failed; will be tried again"));
+        }
+    }
 }
 
 impl RenewalTrace {
@@ -64,7 +73,6 @@ impl RenewalTrace {
         let begun = SystemTime::from(*sent_at);
         let ended = begun + Duration::try_from(*duration).unwrap_or_default();
         let mut attributes = vec![
-            KeyValue::new("http.request.method", "POST"),
             KeyValue::new("oauth_operator.grant_type", grant.as_str()),
             KeyValue::new("oauth_operator.host_class", host_class.as_str()),
         ];
@@ -73,14 +81,14 @@ impl RenewalTrace {
     }
 
     /// Ends the trace with the outcome of the renewal.
-    pub(crate) fn end(self, outcome: &Outcome) {
-        let Some((_, context)) = &self.started else { return };
+    pub(crate) fn end(mut self, outcome: &Outcome) {
+        let Some((_, context)) = self.started.take() else { return };
         let span = context.span();
         match outcome {
             Outcome::Failed(failure) => span.set_status(status_of(failure.reason)),
             Outcome::Written(_) => span.set_status(Status::Ok),
-            // Something else has to happen first, which is not a failure.
-            _ => span.set_attribute(KeyValue::new("oauth_operator.outcome", "nothing was sent")),
+            // Something else has to happen first, or another replica has written a newer token: not a failure.
+            _ => span.set_attribute(KeyValue::new("oauth_operator.outcome", "nothing written")),
         }
         span.end();
     }

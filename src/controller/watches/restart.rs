@@ -29,6 +29,12 @@ pub(crate) fn is_crd_missing(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
 }
 
+/// Whether the operator is not allowed to list what it watches.
+#[must_use]
+pub(crate) fn is_forbidden(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 403)
+}
+
 /// A watch that starts when another one has received its initial list.
 pub(crate) fn after(
     context: &Arc<Context>,
