@@ -144,3 +144,14 @@ metricRelabelings:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
+
+{{/* The label job of the metrics: that of the ServiceMonitor or PodMonitor of the chart. Empty if neither is enabled. */}}
+{{- define "oauth-operator.metricsJob" -}}
+{{- if .Values.metrics.prometheusRule.job }}
+{{- .Values.metrics.prometheusRule.job }}
+{{- else if .Values.metrics.serviceMonitor.enabled }}
+{{- include "oauth-operator.fullname" . }}-metrics
+{{- else if .Values.metrics.podMonitor.enabled }}
+{{- include "oauth-operator.namespace" . }}/{{ include "oauth-operator.fullname" . }}
+{{- end }}
+{{- end }}
