@@ -37,7 +37,7 @@ all-tests: export CANARY_RECORD := $(CURDIR)/target/canary
 all-tests: lint
 	rm -rf "$$CANARY_RECORD"
 	@echo "==> tools for the tests (built once, then cached)"
-	tests/tools/install kubernetes node helm prometheus-operator keycloak django keystone oidc-provider hydra zitadel-oidc consumers gitops \
+	tests/tools/install kubernetes node helm prometheus prometheus-operator keycloak django keystone oidc-provider hydra zitadel-oidc consumers gitops \
 	  buildah preload nginx crane cosign qemu jq >/dev/null
 	@echo "==> binaries of a release, and the container image that one of the tests starts"
 	$(MAKE) --no-print-directory binaries

@@ -203,6 +203,24 @@ fn value_sets() -> Vec<(&'static str, Value)> {
             json!({"metrics": {"auth": {"enabled": false}, "podMonitor": {"enabled": true, "interval": "1m"}}}),
         ),
         (
+            "alerts and a dashboard",
+            json!({"metrics": {
+                "serviceMonitor": {"enabled": true},
+                "prometheusRule": {
+                    "enabled": true, "labels": {"release": "prometheus"}, "annotations": {"a": "1"}, "interval": "30s",
+                    "runbookUrl": "https://runbooks.example.com/oauth/", "alertLabels": {"team": "platform"},
+                    "thresholds": {"refreshTokenDays": 3, "credentialsDays": 30, "heldResponseSeconds": 60},
+                    "alerts": {"OAuthTokenMissing": {"enabled": false}, "OAuthTokenExpired": {"for": "5m", "severity": "page"}},
+                    "additionalRules": [{"record": "oauth:ready", "expr": "sum(oauth_operator_integrations{ready=\"True\"})"}],
+                },
+                "dashboard": {"enabled": true, "annotations": {"grafana_folder": "Platform"}, "namespace": "default"},
+            }}),
+        ),
+        (
+            "alerts without series for each integration",
+            json!({"metrics": {"perObject": false, "prometheusRule": {"enabled": true, "job": "oauth"}}}),
+        ),
+        (
             "egress and targets",
             json!({
                 "egress": {
@@ -247,7 +265,7 @@ fn the_api_server_accepts_the_chart_with_every_set_of_values() {
     control_plane.kubectl(&["label", "namespace", OPERATOR, "pod-security.kubernetes.io/enforce=restricted"]);
     let crds = tools::install("prometheus-operator").display().to_string();
     control_plane.kubectl(&["create", "-f", &crds]);
-    for name in ["servicemonitors", "podmonitors"] {
+    for name in ["servicemonitors", "podmonitors", "prometheusrules"] {
         wait_until_established(&control_plane, &format!("{name}.monitoring.coreos.com"));
     }
     for (name, values) in value_sets() {
@@ -288,6 +306,11 @@ fn values_that_cannot_work_are_rejected_with_what_to_change() {
         (json!({"namespaceOverride": "A B"}), "namespaceOverride"),
         (json!({"terminationGracePeriodSeconds": 5}), "terminationGracePeriodSeconds"),
         (json!({"metrics": {"podMonitor": {"enabled": true}}}), "metrics.podMonitor.bearerTokenSecret"),
+        (
+            json!({"metrics": {"prometheusRule": {"alerts": {"OAuthTokenExpires": {"enabled": false}}}}}),
+            "OAuthTokenExpires",
+        ),
+        (json!({"metrics": {"prometheusRule": {"thresholds": {"credentialsDays": 0}}}}), "credentialsDays"),
         (
             json!({"metrics": {"podMonitor": {"enabled": true}, "serviceMonitor": {"enabled": true}}}),
             "either metrics.serviceMonitor or metrics.podMonitor",
@@ -357,4 +380,43 @@ fn the_rendered_chart_contains_what_the_values_say() {
     }
     let lease = "--lease-namespace=elsewhere";
     assert!(elsewhere.contains(lease), "the lease is in the namespace of the pods");
+}
+
+#[test]
+fn the_alerts_are_those_that_the_values_say() {
+    let values = value_sets().into_iter().find(|(name, _)| *name == "alerts and a dashboard").expect("the values").1;
+    let rendered = rendered(&values);
+    let group = &document(&rendered, "PrometheusRule")["spec"]["groups"][0];
+    assert_eq!(group["interval"], "30s");
+    let rules = group["rules"].as_array().expect("rules");
+    let alert = |name: &str| rules.iter().find(|rule| rule["alert"] == name);
+    assert!(alert("OAuthTokenMissing").is_none());
+    let expired = alert("OAuthTokenExpired").expect("an alert");
+    assert_eq!((&expired["for"], &expired["labels"]), (&json!("5m"), &json!({"severity": "page", "team": "platform"})));
+    let absent = alert("OAuthOperatorAbsent").expect("an alert");
+    assert_eq!(
+        absent["expr"],
+        format!("absent(oauth_operator_build_info{{job=\"{OPERATOR}-metrics\",namespace=\"{OPERATOR}\"}})")
+    );
+    let link = "https://runbooks.example.com/oauth/monitoring.html#oauthoperatorabsent";
+    assert_eq!(absent["annotations"]["runbook_url"], link);
+    let credentials = alert("OAuthCredentialsExpiring").expect("an alert")["expr"].to_string();
+    assert!(credentials.contains("< 30 * 86400"), "{credentials}");
+    for rule in rules {
+        let text = rule.to_string();
+        let is_name = |rest: &str| rest.starts_with(|letter: char| letter.is_ascii_alphabetic());
+        assert!(!text.split('<').skip(1).any(is_name), "a placeholder is left: {text}");
+        let expression = rule["expr"].as_str().expect("an expression");
+        let of_release = format!("{{job=\"{OPERATOR}-metrics\"");
+        let is_selected = expression.matches("oauth_operator_").count() == expression.matches(&of_release).count();
+        assert!(is_selected || rule["record"].is_string(), "series of other releases: {expression}");
+    }
+    assert_eq!(rules.last().map(|rule| &rule["record"]), Some(&json!("oauth:ready")));
+
+    let dashboard = document(&rendered, "ConfigMap");
+    let metadata = &dashboard["metadata"];
+    assert_eq!((&metadata["namespace"], &metadata["labels"]["grafana_dashboard"]), (&json!("default"), &json!("1")));
+    assert_eq!(metadata["annotations"], json!({"grafana_folder": "Platform"}));
+    let written = dashboard["data"]["oauth-operator.json"].as_str().expect("a dashboard");
+    assert_eq!(written.trim(), chart_file("files/dashboard.json").trim());
 }

@@ -24,6 +24,7 @@ mod import;
 mod leader_election;
 mod metrics;
 mod migration;
+mod monitoring;
 mod notes;
 mod oauth_providers;
 mod packaging;

@@ -78,9 +78,10 @@ async fn what_is_served_is_what_is_documented() {
     }
     let served: BTreeSet<String> = served.keys().filter_map(|sample| Some(metric_of(sample)?.sample_name())).collect();
     let missing: Vec<String> = ALL.iter().map(Metric::sample_name).filter(|name| !served.contains(name)).collect();
-    // What has not happened here, or is not used: only one namespace is watched; no renewal on schedule, no open circuit, no failed reconciliation, no expiring credentials,
-    // neither restarts nor revocations, and no leader election.
+    // What has not happened here, or is not used: only one namespace is watched, nothing is suspended; no renewal on schedule, no
+    // open circuit, no failed reconciliation, no expiring credentials, neither restarts nor revocations, and no leader election.
     let expected = [
+        "oauth_operator_integration_suspended",
         "oauth_operator_credentials_expiry_timestamp_seconds",
         "oauth_operator_next_credentials_expiry_timestamp_seconds",
         "oauth_operator_reconcile_errors_total",

@@ -68,6 +68,11 @@ impl Collector for ObjectMetrics {
             let labels = [("namespace", namespace), ("name", integration.name_any()), ("reason", reason.to_owned())];
             ConstGauge::new(1_i64).encode(family.encode_family(&labels)?)?;
         }
+        let mut family = reference::INTEGRATION_SUSPENDED.encode(&mut encoder)?;
+        for watched in all.iter().filter(|watched| watched.0.as_ref().is_ok_and(|found| found.spec.suspend)) {
+            let labels = [("namespace", watched.namespace().unwrap_or_default()), ("name", watched.name_any())];
+            ConstGauge::new(1_i64).encode(family.encode_family(&labels)?)?;
+        }
         self.providers(&mut encoder)
     }
 }

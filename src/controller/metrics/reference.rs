@@ -81,6 +81,8 @@ metrics! {
             "integration_failing",
             "1 while the last attempt has failed, requests are held back, or nothing is sent until something changes")
     };
+    INTEGRATION_SUSPENDED = of_integration(
+        "integration_suspended", "1 while spec.suspend is true; there is no series for others");
     TOKEN_EXPIRY = of_integration("token_expiry_timestamp_seconds", "When the access token expires, in Unix time");
     TOKEN_LIFETIME = of_integration("token_lifetime_seconds", "The time from the issue of the access token to its expiry");
     TOKEN_RENEWAL = of_integration("token_renewal_timestamp_seconds", "When the next renewal is planned, in Unix time");

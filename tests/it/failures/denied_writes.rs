@@ -17,7 +17,7 @@ use super::{
 // ---- A target that the API server rejects: the response is kept, and requested only once. ----
 
 /// Waits until a Secret with this name would be rejected with this message.
-async fn rejected_by_the_api_server(world: &World, name: &str, message: &str) {
+pub(crate) async fn rejected_by_the_api_server(world: &World, name: &str, message: &str) {
     let secret: Secret = serde_json::from_value(json!({"metadata": {"name": name}})).expect("a Secret");
     let probe = PostParams { dry_run: true, ..PostParams::default() };
     eventually("the API server rejects the Secret", SHORT_TIMEOUT * 2, async || {
@@ -50,7 +50,7 @@ async fn a_target_beyond_the_quota_is_written_when_the_quota_allows() {
 }
 
 /// A policy that denies writes of the Secret `it` in a namespace, with this reason.
-fn policy(namespace: &str, reason: &str) -> String {
+pub(crate) fn policy(namespace: &str, reason: &str) -> String {
     let rule =
         json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["secrets"]});
     let policy = json!({

@@ -2,7 +2,7 @@
 //! existing token is kept; requests are never repeated in a hot loop; and a fix takes effect at once.
 
 mod credentials;
-mod denied_writes;
+pub(crate) mod denied_writes;
 mod endpoints;
 mod foreign_secrets;
 mod rejections;

@@ -24,6 +24,7 @@ pub mod oidc_provider;
 pub mod operator;
 pub mod preload;
 pub mod process;
+pub mod prometheus;
 pub mod proxy;
 pub mod record;
 pub mod spec;
