@@ -107,10 +107,10 @@ async fn break_everything(world: &World, endpoint: &Endpoint, down: &Endpoint) {
     let mut missing = client_credentials(&endpoint.url());
     missing["credentials"]["secretName"] = json!("later");
     world.integration("missing", &missing).await;
-    world.secret("expiring", &client).await;
-    annotate(world, "expiring", SignedDuration::from_hours(24)).await;
+    world.secret("expiring-client", &client).await;
+    annotate(world, "expiring-client", SignedDuration::from_hours(24)).await;
     let mut expiring = client_credentials(&endpoint.url());
-    expiring["credentials"]["secretName"] = json!("expiring");
+    expiring["credentials"]["secretName"] = json!("expiring-client");
     world.integration("expiring", &expiring).await;
     let provider = json!({
         "apiVersion": "oauth.evolutionx.io/v1alpha1", "kind": "OAuthProvider", "metadata": {"name": "login"},
@@ -132,7 +132,7 @@ async fn repair_everything(world: &World) {
     for name in ["later", "provider-client"] {
         world.secret(name, &client).await;
     }
-    annotate(world, "expiring", SignedDuration::from_hours(24 * 60)).await;
+    annotate(world, "expiring-client", SignedDuration::from_hours(24 * 60)).await;
     world.change("suspended", &json!({"spec": {"suspend": false}})).await;
     for name in ["short", "session", "down-1", "down-2", "down-3"] {
         world.request_renewal(name, "repaired").await;
