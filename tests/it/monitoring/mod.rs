@@ -5,6 +5,7 @@ mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -207,11 +208,26 @@ fn check_dashboard(prometheus: &Prometheus) {
 }
 
 /// `DASHBOARD_PICTURE=docs/images/dashboard.png` draws the dashboard from the data of this test.
-fn draw(prometheus: &Prometheus) {
-    let Some(file) = std::env::var_os("DASHBOARD_PICTURE") else { return };
+fn picture() -> Option<PathBuf> {
+    std::env::var_os("DASHBOARD_PICTURE").map(|file| tools::root().join(file))
+}
+
+/// For the picture: some renewals while nothing is broken yet.
+async fn renew_for_the_picture(world: &World, endpoint: &Endpoint) {
+    world.credentials().await;
+    for number in 0..20 {
+        let name = format!("erp-{number}");
+        world.integration(&name, &scoped(endpoint, world, &format!("busy-{name}"))).await;
+    }
+    eventually("renewals for the picture", SOON, async || {
+        if endpoint.count() >= 150 { Ok(()) } else { Err(endpoint.count().to_string()) }
+    })
+    .await;
+}
+
+fn draw(prometheus: &Prometheus, file: &Path) {
     let script = tools::root().join("hack/dashboard-picture");
-    let drawn =
-        Command::new(script).arg(prometheus.address()).arg(tools::root().join(file)).status().expect("the script");
+    let drawn = Command::new(script).arg(prometheus.address()).arg(file).status().expect("the script");
     assert!(drawn.success());
 }
 
@@ -243,7 +259,7 @@ async fn operator_of_two_namespaces(endpoints: (&Endpoint, &Endpoint)) -> (World
     (world, arguments)
 }
 
-async fn started(kubeconfig: &std::path::Path, arguments: &[String]) -> Operator {
+async fn started(kubeconfig: &Path, arguments: &[String]) -> Operator {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     Operator::start_with(kubeconfig, &arguments).await
 }
@@ -259,6 +275,10 @@ async fn each_alert_fires_by_its_cause_and_resolves_with_it() {
     let proxy = Proxy::start(ControlPlane::shared().address());
     let objects = World::elected("objects", Some(proxy.port())).await;
     prometheus.scrape("objects", objects.operator.metrics_address());
+    let picture = picture();
+    if picture.is_some() {
+        renew_for_the_picture(&objects, &endpoint).await;
+    }
     break_everything(&objects, &endpoint, &down).await;
     let (mut totals, arguments) = operator_of_two_namespaces((&endpoint, &down)).await;
     prometheus.scrape("totals", totals.operator.metrics_address());
@@ -268,6 +288,9 @@ async fn each_alert_fires_by_its_cause_and_resolves_with_it() {
     fire(&prometheus, &expected).await;
     check_annotations(&prometheus);
     check_dashboard(&prometheus);
+    if let Some(file) = picture {
+        draw(&prometheus, &file);
+    }
 
     server.is_repaired.store(true, Ordering::Relaxed);
     down.respond(|_| Reply::token(3_600));
@@ -285,5 +308,4 @@ async fn each_alert_fires_by_its_cause_and_resolves_with_it() {
     totals.operator = started(&totals.kubeconfig, &arguments).await;
     prometheus.scrape("totals", totals.operator.metrics_address());
     resolve(&prometheus, &expected).await;
-    draw(&prometheus);
 }

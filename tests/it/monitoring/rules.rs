@@ -8,8 +8,14 @@ use test_support::{prometheus, tools};
 use super::rules;
 
 /// The unit tests of promtool; each belongs to the rules with series for each object, or without, or to both.
-const TESTS: [(&str, &[bool]); 4] =
-    [("objects", &[true]), ("days", &[true]), ("totals", &[false]), ("operator", &[true, false])];
+const TESTS: [(&str, &[bool]); 6] = [
+    ("objects", &[true]),
+    ("objects-days", &[true]),
+    ("months", &[true]),
+    ("totals", &[false]),
+    ("totals-days", &[false]),
+    ("operator", &[true, false]),
+];
 
 fn test_file(name: &str) -> String {
     fs::read_to_string(tools::root().join(format!("tests/it/monitoring/{name}.yaml"))).expect("a file of tests")
