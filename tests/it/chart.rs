@@ -209,7 +209,7 @@ fn value_sets() -> Vec<(&'static str, Value)> {
                 "prometheusRule": {
                     "enabled": true, "labels": {"release": "prometheus"}, "annotations": {"a": "1"}, "interval": "30s",
                     "runbookUrl": "https://runbooks.example.com/oauth/", "alertLabels": {"team": "platform"},
-                    "thresholds": {"refreshTokenDays": 3, "credentialsDays": 30, "heldResponseSeconds": 60},
+                    "thresholds": {"refreshTokenDays": 3, "credentialsDays": 30, "pendingWriteSeconds": 60},
                     "alerts": {"OAuthTokenMissing": {"enabled": false}, "OAuthTokenExpired": {"for": "5m", "severity": "page"}},
                     "additionalRules": [{"record": "oauth:ready", "expr": "sum(oauth_operator_integrations{ready=\"True\"})"}],
                 },

@@ -547,4 +547,5 @@ async fn the_secret_of_a_provider_is_read_once_for_many_renewals() {
     assert_eq!(count(&["PATCH", "APPLY"], "oauthintegrations", "status"), ALL);
     let last = server.requests().into_iter().skip(2 * usize::try_from(ALL).expect("few"));
     assert!(last.map(|request| request.json()).all(|sent| sent["client_secret"] == "platform-secret-3"));
+    assert_eq!(operator.metric("oauth_operator_reconciles_queued", ""), Some(0.0), "it watches all namespaces");
 }

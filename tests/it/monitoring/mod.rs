@@ -49,7 +49,7 @@ fn quick_rules(job: &str, per_object: bool) -> String {
     let alerts = rendered["groups"][0]["rules"].as_array().expect("rules").iter();
     let quick: BTreeMap<_, _> =
         alerts.map(|rule| (rule["alert"].as_str().expect("a name"), json!({"for": "1s"}))).collect();
-    rules(job, per_object, &json!({"alerts": quick, "thresholds": {"heldResponseSeconds": 2}}))
+    rules(job, per_object, &json!({"alerts": quick, "thresholds": {"pendingWriteSeconds": 2}}))
 }
 
 /// The responses of a token endpoint, by scope. Until it is repaired, the first request of a scope gets a short token, others fail.
@@ -203,7 +203,9 @@ fn check_dashboard(prometheus: &Prometheus) {
     assert!(queries.len() > 30, "{queries:?}");
     for (title, expression) in queries {
         let series = prometheus.query(&expression).unwrap_or_else(|error| panic!("{title}: {expression}: {error}"));
-        assert!(!series.is_empty(), "{title}: no series: {expression}");
+        // Only an operator that watches all namespaces has slots to share: see `it/oauth_providers.rs`.
+        let is_served = !expression.contains("reconciles_queued");
+        assert_eq!(!series.is_empty(), is_served, "{title}: {expression}");
     }
 }
 
@@ -243,7 +245,7 @@ const OF_INTEGRATIONS: [&str; 8] = [
     "OAuthRefreshTokenExpiring",
     "OAuthCredentialsExpiring",
     "OAuthProviderNotReady",
-    "OAuthOperatorResponseHeld",
+    "OAuthOperatorWritePending",
 ];
 
 /// An operator of two namespaces without series for each integration. A circuit is open for one of the namespaces only.
