@@ -205,7 +205,7 @@ fn cases(outdated_port: u16) -> Vec<Case> {
             json_format.clone(),
             error(400, "invalid_request", "Missing form parameter: grant_type"),
         ),
-        case("JSON, and the server answers a bare 401", json_format, |_| Reply::text(401, "")),
+        case("JSON, and the server responds with a bare 401", json_format, |_| Reply::text(401, "")),
         case("a form, and the server accepts JSON only", json!({}), |_| Reply::text(415, "")),
         case(
             "a scope that the server does not know",
