@@ -183,8 +183,8 @@ pub struct LimitArgs {
     )]
     pub max_response_size: ByteSize,
 
-    /// Memory that the process may use, such as `512MiB` or `2GiB`: 16MiB to 64GiB. It bounds how many integrations are kept,
-    /// about 9,000 of typical size with the default
+    /// Memory that the process may use, such as `512MiB` or `2GiB`. It bounds how many integrations are kept, about 9,000 of
+    /// typical size with the default
     #[arg(long, env = "OAUTH_OPERATOR_MEMORY_LIMIT", default_value = "128MiB", value_name = "SIZE", value_parser = memory)]
     pub memory_limit: usize,
 
@@ -389,11 +389,9 @@ fn bytes(text: &str) -> Option<usize> {
     number.parse::<usize>().ok().and_then(|number| number.checked_mul(unit))
 }
 
-/// A limit of memory.
+/// A limit of memory. Any size is accepted, because it may be that of a container.
 fn memory(text: &str) -> Result<usize, String> {
-    bytes(text)
-        .filter(|bytes| (16 << 20..=64 << 30).contains(bytes))
-        .ok_or_else(|| "must be a size from 16MiB to 64GiB, in bytes or with the suffix MiB or GiB".to_owned())
+    bytes(text).ok_or_else(|| "must be a size, in bytes or with the suffix KiB, MiB or GiB".to_owned())
 }
 
 impl std::str::FromStr for ByteSize {

@@ -90,6 +90,9 @@ struct Fleet {
 
 impl Fleet {
     fn count(&mut self, integration: &OAuthIntegration, now: Timestamp) {
+        if integration.meta().deletion_timestamp.is_some() {
+            return;
+        }
         let empty = OAuthIntegrationStatus::default();
         let found = integration.status.as_ref().unwrap_or(&empty);
         let ready = match found.ready.as_deref() {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -43,8 +43,11 @@ impl fmt::Debug for ObjectMetrics {
     }
 }
 
-/// An integration that has been reconciled: namespace, name and status.
+/// An integration that has been reconciled and is not being deleted: namespace, name and status.
 fn reconciled(watched: &GuardedIntegration) -> Option<(String, String, &OAuthIntegrationStatus)> {
+    if watched.meta().deletion_timestamp.is_some() {
+        return None;
+    }
     let status = watched.0.as_ref().ok()?.status.as_ref()?;
     Some((watched.namespace().unwrap_or_default(), watched.name_any(), status))
 }

@@ -36,12 +36,16 @@ impl Collector for OperatorMetrics {
         for (metric, number) in [
             (reference::TOKEN_REQUESTS_IN_FLIGHT, in_flight),
             (reference::TOKEN_REQUESTS_QUEUED, queued),
-            (reference::NAMESPACE_CIRCUIT_BREAKERS_OPEN, namespace_circuits),
+            (
+                reference::NAMESPACE_CIRCUIT_BREAKERS_OPEN,
+                if context.leadership.is_leader() { namespace_circuits } else { 0 },
+            ),
         ] {
             metric.encode_value(&mut encoder, count(number))?;
         }
         let mut family = reference::CIRCUIT_BREAKER_OPEN.encode(&mut encoder)?;
-        for host in failing_hosts {
+        // What a former leader knows is outdated.
+        for host in failing_hosts.into_iter().filter(|_| context.leadership.is_leader()) {
             ConstGauge::new(1_i64).encode(family.encode_family(&[("host", host)])?)?;
         }
         self.pending_writes(&mut encoder)?;

@@ -97,7 +97,7 @@ metrics! {
     PROVIDER_INTEGRATIONS = of_provider("provider_integrations", "Integrations that use the provider; only on the leader");
     INTEGRATIONS = metric(
         "integrations", MetricType::Gauge, &["ready", "reason"],
-        "Integrations, by status and reason of the condition Ready");
+        "Integrations that are not being deleted, by status and reason of the condition Ready");
     TOKENS_EXPIRED = gauge(
         "tokens_expired", "Integrations whose token has expired, without those that are suspended or being deleted");
     TOKENS_AT_RISK = gauge(
@@ -138,7 +138,7 @@ metrics! {
         gauge("token_requests_queued", "Integrations that wait for a permit for their token endpoint");
     CIRCUIT_BREAKER_OPEN = metric(
         "circuit_breaker_open", MetricType::Gauge, &["host"],
-        "1 for a host whose circuit is open for all namespaces: one request at a time probes it; at most 32 hosts");
+        "1 for a host whose circuit is open for all namespaces: one request at a time probes it; at most 32 hosts, only on the leader");
     NAMESPACE_CIRCUIT_BREAKERS_OPEN = gauge(
         "namespace_circuit_breakers_open",
         "Circuits that are open for one namespace only, because its own requests failed");

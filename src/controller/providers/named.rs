@@ -32,6 +32,10 @@ use crate::spec::provider::Provider;
 /// How long a watch that is not allowed is not tried again: a tenant can cause it, and only an administrator can change it.
 const FORBIDDEN_PAUSE: Duration = Duration::from_mins(5);
 
+/// How long a watch is kept after the last provider that needed it: a tenant who changes a provider in a loop causes one list of
+/// all objects in this time.
+const LINGER: Duration = Duration::from_mins(5);
+
 /// The object of a kind that a provider names.
 pub(crate) fn named_by(provider: &Provider, kind: NamedKind) -> Option<&str> {
     match kind {
@@ -69,14 +73,23 @@ where
                 context.provider_checks.request(&provider);
             }
         };
+        let unused = async {
+            loop {
+                context.providers.wait_until(false, names_one).await;
+                tokio::time::sleep(LINGER).await;
+                if context.providers.matching(names_one).is_empty() {
+                    return;
+                }
+            }
+        };
         tokio::select! {
-            () = context.providers.wait_until(false, names_one) => {}
+            () = unused => {}
             () = watch::<K>(context, scope, kind, checking_all) => {}
         }
     }
 }
 
-/// Watches until the operator is not allowed to, and then waits for some time.
+/// Watches. Never completes.
 async fn watch<K>(context: &Context, scope: Option<&str>, kind: NamedKind, check_all: impl Fn())
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static,

@@ -140,7 +140,12 @@ impl Providers {
     /// admitted unless it grows.
     pub fn upsert(&self, key: &ProviderKey, mut watched: Watched) -> Vec<User> {
         let mut inner = lock(&self.inner);
-        let before = inner.remove(key).filter(|before| before.watched.uid == watched.uid);
+        let before = inner.remove(key);
+        let names = |watched: &Watched| watched.provider.as_ref().is_ok_and(|provider| names_others(provider));
+        if names(&watched) || before.as_ref().is_some_and(|before| names(&before.watched)) {
+            self.changed.notify_waiters();
+        }
+        let before = before.filter(|before| before.watched.uid == watched.uid);
         let mut size = BASE + watched.length * 3 / 2;
         if key.kind == ProviderKind::Namespaced {
             let own = inner.sizes.get(&key.namespace).copied().unwrap_or_default();
@@ -157,10 +162,6 @@ impl Providers {
         }
         let is_same = |before: &Known| before.watched.generation == watched.generation;
         let trust = before.as_ref().filter(|before| is_same(before)).and_then(|before| before.trust.clone());
-        let names = |watched: &Watched| watched.provider.as_ref().is_ok_and(|provider| names_others(provider));
-        if names(&watched) || before.is_some_and(|before| names(&before.watched)) {
-            self.changed.notify_waiters();
-        }
         inner.known.insert(key.clone(), Known { watched, size, trust });
         inner.users_of(key)
     }
