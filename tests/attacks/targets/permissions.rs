@@ -116,7 +116,7 @@ async fn a_user_cannot_have_a_secret_written_without_the_permission_to_write_it(
         json!({"revocation": {"endpoint": endpoint.url(), "afterRenewal": "1s"}}),
         json!({"connection": {"proxy": "http://evil.example.com"}}),
         json!({"connection": {"caBundle": {"name": "evil"}}}),
-        json!({"suspend": true}),
+        json!({"suspend": true, "connection": {"proxy": "http://evil.example.com"}}),
     ];
     for change in changes {
         rejected(
@@ -126,6 +126,13 @@ async fn a_user_cannot_have_a_secret_written_without_the_permission_to_write_it(
     }
     let moved = json!({"spec": {"target": {"secretName": "hers"}}});
     rejected(mallory.patch_integration("theirs", &moved).await, "not allowed to get Secret hers or Secret theirs");
+    // Suspending and resuming sends only what its author was allowed to have sent. Neither opens a way for other changes.
+    for suspend in [true, false] {
+        let alone = json!({"spec": {"suspend": suspend}});
+        mallory.patch_integration("theirs", &alone).await.expect("she may update integrations");
+        let also = json!({"spec": {"suspend": !suspend, "tokenEndpoint": "http://evil.example.com"}});
+        rejected(mallory.patch_integration("theirs", &also).await, "not allowed to get Secret theirs");
+    }
 }
 
 /// Even for an author with the permission to write Secrets, an administrator must first allow types and metadata on
