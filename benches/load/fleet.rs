@@ -16,6 +16,11 @@ use test_support::{ControlPlane, Operator, eventually};
 /// Concurrent calls of the baseline.
 pub const AT_ONCE: usize = 64;
 
+/// The default of `--memory-limit`, in MiB.
+const DEFAULT_LIMIT_MIB: usize = 128;
+/// How long it may take at most until each of 1,000 integrations has a token, and is ready.
+const READY_PER_1000: Duration = Duration::from_secs(30);
+
 /// Integrations on a separate control plane.
 pub struct Fleet {
     pub control_plane: ControlPlane,
@@ -48,11 +53,13 @@ impl Fleet {
         self.operator_with(&[]).await
     }
 
-    /// An operator with further flags.
+    /// An operator with further flags. It has room for the fleet, and no write budget: the baseline has none either.
     pub async fn operator_with(&self, flags: &[&str]) -> Operator {
         let config = kubeconfig(&self.control_plane).await;
+        let limit = format!("--memory-limit={}MiB", DEFAULT_LIMIT_MIB.max(self.size * 16 / 1024));
         let own = ["--namespace", &self.namespace, "--log", "warn,oauth_operator::controller::server=info"];
-        Operator::start_with(&config, &[&own[..], flags].concat()).await
+        let unlimited = ["--max-writes-per-namespace=0", "--max-writes=0", &limit];
+        Operator::start_with(&config, &[&own[..], &unlimited, flags].concat()).await
     }
 
     async fn make(&self, namespace: &str, endpoints: &[String]) {
@@ -80,13 +87,14 @@ impl Fleet {
 
     /// Waits until the endpoints have issued a token for each integration, and then until all are ready.
     pub async fn all_ready(&self, requests: impl Fn() -> usize) {
+        let timeout = Duration::from_mins(1) + READY_PER_1000 * (self.size / 1000) as u32;
         // Checks the endpoints' counters first, which is cheap: repeated lists of all objects would dominate the load.
-        eventually("all tokens are requested", Duration::from_secs(600), async || match requests() {
+        eventually("all tokens are requested", timeout, async || match requests() {
             all if all >= self.size => Ok(()),
             some => Err(format!("{some} are")),
         })
         .await;
-        eventually("all integrations are ready", Duration::from_secs(60), async || match self.ready().await {
+        eventually("all integrations are ready", timeout, async || match self.ready().await {
             all if all == self.size => Ok(()),
             some => Err(format!("{some} are")),
         })
