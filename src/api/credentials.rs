@@ -3,6 +3,7 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::api::sparse::{SharedDefault, Sparse, shared_default};
 use crate::api::{schema, validation};
 
 /// The Secret with the credentials, and its keys.
@@ -18,7 +19,7 @@ pub struct Credentials {
     /// The key of each value in the Secret. Only the keys that the grant needs must exist. Default: the defaults of
     /// its fields.
     #[serde(default)]
-    pub keys: CredentialKeys,
+    pub keys: Sparse<CredentialKeys>,
 }
 
 /// The keys of the credentials Secret.
@@ -82,3 +83,5 @@ pub struct CredentialKeys {
     #[schemars(schema_with = "schema::secret_key")]
     pub actor_token: Option<String>,
 }
+
+shared_default!(CredentialKeys);

@@ -19,6 +19,7 @@ pub(crate) mod revocation;
 pub(crate) mod schema;
 pub mod shared_spec;
 pub mod signed_jwt;
+pub mod sparse;
 pub mod spec;
 pub mod status;
 pub(crate) mod target;

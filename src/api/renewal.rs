@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::api::duration::Duration;
 use crate::api::grant::GrantType;
 use crate::api::request::Format;
+use crate::api::sparse::{SharedDefault, shared_default};
 use crate::api::{schema, validation};
 
 /// How a token is renewed, and what happens if that fails.
@@ -47,6 +48,8 @@ pub struct Renewal {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
 }
+
+shared_default!(Renewal);
 
 /// How a token is renewed. `grant` (the default): the grant is run again. `refresh_token`: the refresh token that the
 /// grant returned is used (RFC 6749, section 6); the grant is run again if there is none, or if the server rejects it

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::api::duration::Duration;
+use crate::api::sparse::{SharedDefault, shared_default};
 use crate::api::{headers, schema, validation};
 
 /// The resource that a token is for.
@@ -132,6 +133,8 @@ pub struct Request {
     #[x_kube(validation = Rule::new(validation::TIMEOUT).message("request.timeout must be a duration from 1s to 60s, such as 10s"))]
     pub timeout: Duration,
 }
+
+shared_default!(Request);
 
 impl Default for Request {
     fn default() -> Self {

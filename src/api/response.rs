@@ -3,6 +3,8 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::api::sparse::{SharedDefault, shared_default};
+
 /// JSONata expressions over the body of the response, which is JSON or form-encoded (as returned by GitHub).
 /// `$status` is bound to the status code, `$headers` to an object with the headers, whose names are in lower case, and
 /// `$body` to the text of the body, for bodies of other formats.
@@ -62,6 +64,8 @@ pub struct Response {
     )]
     pub error: Option<String>,
 }
+
+shared_default!(Response);
 
 impl Default for Response {
     fn default() -> Self {

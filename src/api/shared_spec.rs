@@ -12,6 +12,7 @@ use crate::api::renewal::Renewal;
 use crate::api::request::{Request, Resource};
 use crate::api::response::Response;
 use crate::api::revocation::Revocation;
+use crate::api::sparse::Sparse;
 use crate::api::validation;
 
 /// How to reach a server, who the client is, and what is requested by default. An integration has these fields itself,
@@ -71,16 +72,16 @@ pub struct SharedSpec {
 
     /// Client authentication. Default: `client_secret_post`, id and secret in the body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub client_authentication: Option<ClientAuthentication>,
+    pub client_authentication: Option<Box<ClientAuthentication>>,
 
     /// The assertion of `grantType: jwt_bearer`. Default: issued by the client ID for the token endpoint, or for
     /// the issuer if `issuer` or `protectedResource` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub assertion: Option<Assertion>,
+    pub assertion: Option<Box<Assertion>>,
 
     /// A token of a ServiceAccount that is used instead of a stored secret. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub service_account_token: Option<ServiceAccountToken>,
+    pub service_account_token: Option<Box<ServiceAccountToken>>,
 
     /// Binds the tokens to a key, so that they cannot be used without it (DPoP, RFC 9449). The operator generates the
     /// key and writes it into the target Secret, next to the tokens. Default: tokens are not bound. Example: `{}`.
@@ -89,7 +90,7 @@ pub struct SharedSpec {
 
     /// Connection settings for the endpoints: custom CA, proxy. Default: the settings of the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub connection: Option<Connection>,
+    pub connection: Option<Box<Connection>>,
 
     /// Maximum time for which an access token is used, from 5s to 8760h. It can only shorten the actual lifetime: a
     /// longer value is ignored and reported in an event. Default: the lifetime from the response
@@ -128,19 +129,19 @@ pub struct SharedSpec {
     /// Format of the token request. Default: a form with `issuer` or `protectedResource`, else a JSON body, without extra parameters or headers,
     /// and a timeout of 10s.
     #[serde(default)]
-    pub request: Request,
+    pub request: Sparse<Request>,
 
     /// Location of the values in the response, as JSONata expressions over its body. Default: the parameters of RFC
     /// 6749, section 5.1.
     #[serde(default)]
-    pub response: Response,
+    pub response: Sparse<Response>,
 
     /// How a token is renewed, and what happens if that fails. Default: the grant is run again, and retried.
     #[serde(default)]
-    pub renewal: Renewal,
+    pub renewal: Sparse<Renewal>,
 
     /// Revocation of tokens that are no longer used (RFC 7009). Default: tokens are not revoked and stay valid until
     /// they expire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub revocation: Option<Revocation>,
+    pub revocation: Option<Box<Revocation>>,
 }

@@ -123,7 +123,7 @@ pub struct OAuthIntegrationSpec {
     /// The tokens of `grantType: token_exchange`. Default: the access token under `credentials.keys.subjectToken` is
     /// exchanged for a token whose type the server chooses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub token_exchange: Option<TokenExchange>,
+    pub token_exchange: Option<Box<TokenExchange>>,
 
     /// The Secret that the tokens are written into. Default: one with the integration's name.
     #[serde(default)]
@@ -153,7 +153,7 @@ impl<'de> Deserialize<'de> for OAuthIntegrationSpec {
 struct Own {
     grant_type: Option<GrantType>,
     provider_ref: Option<ProviderRef>,
-    token_exchange: Option<TokenExchange>,
+    token_exchange: Option<Box<TokenExchange>>,
     target: Target,
     suspend: bool,
 }

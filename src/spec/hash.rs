@@ -65,23 +65,7 @@ pub(crate) fn spec_hash(spec: &OAuthIntegrationSpec) -> String {
                 token_lifetime,
                 resource,
                 scope,
-                request:
-                    Request {
-                        method,
-                        // It only allows what `method` does.
-                        secrets_in_query: _,
-                        format: _,
-                        body,
-                        content_type,
-                        query,
-                        parameters,
-                        parameters_from,
-                        parameter_names,
-                        scope_format,
-                        headers,
-                        headers_from,
-                        timeout: _,
-                    },
+                request,
                 response,
                 // Of the connection, only the client certificate: a token may be bound to it.
                 connection,
@@ -93,6 +77,22 @@ pub(crate) fn spec_hash(spec: &OAuthIntegrationSpec) -> String {
                 revocation: _,
             },
     } = spec;
+    let Request {
+        method,
+        // It only allows what `method` does.
+        secrets_in_query: _,
+        format: _,
+        body,
+        content_type,
+        query,
+        parameters,
+        parameters_from,
+        parameter_names,
+        scope_format,
+        headers,
+        headers_from,
+        timeout: _,
+    } = &**request;
     let mut parts = json!({
         "tokenEndpoint": token_endpoint,
         "grantType": grant_type,

@@ -84,7 +84,9 @@ pub(crate) fn resolve(spec: &OAuthIntegrationSpec, provider: &Provider) -> Resul
         target: target.clone(),
         suspend: *suspend,
         shared: SharedSpec {
-            assertion: assertion(shared.assertion.as_ref(), of_provider.assertion.as_ref()).filter(|_| asserts),
+            assertion: assertion(shared.assertion.as_deref(), of_provider.assertion.as_deref())
+                .filter(|_| asserts)
+                .map(Box::new),
             service_account_token: shared
                 .service_account_token
                 .clone()
@@ -93,8 +95,9 @@ pub(crate) fn resolve(spec: &OAuthIntegrationSpec, provider: &Provider) -> Resul
             renew_before: shared.renew_before.or(of_provider.renew_before),
             resource: resource(shared.resource.as_ref(), of_provider.resource.as_ref(), reference)?,
             scope: shared.scope.clone().or_else(|| of_provider.scope.clone()),
-            revocation: revocation(shared.revocation.as_ref(), of_provider.revocation.as_ref(), reference)?,
-            renewal,
+            revocation: revocation(shared.revocation.as_deref(), of_provider.revocation.as_deref(), reference)?
+                .map(Box::new),
+            renewal: renewal.into(),
             ..of_provider.clone()
         },
     })
@@ -114,7 +117,7 @@ fn check_fields(spec: &OAuthIntegrationSpec, provider: &ProviderRef) -> Result<(
         credentials,
         request,
         response,
-        renewal: Renewal { refresh, fallback, strategy: _, jitter: _ },
+        renewal,
         revocation,
         // What is requested, and when.
         service_account_token: _,
@@ -123,6 +126,7 @@ fn check_fields(spec: &OAuthIntegrationSpec, provider: &ProviderRef) -> Result<(
         resource: _,
         scope: _,
     } = &spec.shared;
+    let Renewal { refresh, fallback, strategy: _, jitter: _ } = &**renewal;
     if spec.grant_type == GrantType::SelfSignedJwt {
         return Err(format!(
             "spec.grantType self_signed_jwt does not go with {provider}: whoever chooses the claims of a JWT that the client signs can authenticate as the client"
@@ -136,8 +140,8 @@ fn check_fields(spec: &OAuthIntegrationSpec, provider: &ProviderRef) -> Result<(
         ("clientAuthentication", client_authentication.is_some()),
         ("connection", connection.is_some()),
         ("dpop", dpop.is_some()),
-        ("request", *request != Request::default()),
-        ("response", *response != Response::default()),
+        ("request", **request != Request::default()),
+        ("response", **response != Response::default()),
         ("renewal.refresh", refresh.is_some()),
         ("renewal.fallback.tokenEndpoint", fallback.as_ref().is_some_and(|fallback| fallback.token_endpoint.is_some())),
         ("revocation.endpoint", revocation.as_ref().is_some_and(|revocation| revocation.endpoint.is_some())),

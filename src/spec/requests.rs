@@ -43,7 +43,7 @@ pub(crate) fn grant_request(spec: &OAuthIntegrationSpec) -> Result<TokenRequest,
         body: request.body.as_deref().map(|text| expression("request.body", text)).transpose()?,
         endpoint: endpoint(spec)?,
         grant: grant_of(spec.grant_type, spec),
-        client: spec.shared.client_authentication.clone().unwrap_or_default(),
+        client: spec.shared.client_authentication.as_deref().cloned().unwrap_or_default(),
         resource: spec
             .shared
             .resource
@@ -77,7 +77,7 @@ pub(crate) fn grant_request(spec: &OAuthIntegrationSpec) -> Result<TokenRequest,
 /// The body format of the grant. Servers with metadata follow RFC 6749, whose requests are forms. A query is encoded like a
 /// form, and a body of the spec is built from JSON.
 pub(crate) fn format(spec: &OAuthIntegrationSpec) -> Format {
-    match &spec.shared.request {
+    match &*spec.shared.request {
         Request { method: Some(Method::Get), .. } => return Format::Form,
         Request { body: Some(_), .. } => return Format::Json,
         _ => {}
@@ -142,8 +142,8 @@ fn grant_of(grant: GrantType, spec: &OAuthIntegrationSpec) -> Grant {
         GrantType::UserPassword => Grant::UserPassword,
         GrantType::RefreshToken => Grant::RefreshToken,
         GrantType::Password => Grant::Password,
-        GrantType::JwtBearer => Grant::JwtBearer(Box::new(spec.shared.assertion.clone().unwrap_or_default())),
-        GrantType::TokenExchange => Grant::TokenExchange(spec.token_exchange.clone().unwrap_or_default()),
+        GrantType::JwtBearer => Grant::JwtBearer(spec.shared.assertion.clone().unwrap_or_default()),
+        GrantType::TokenExchange => Grant::TokenExchange(spec.token_exchange.as_deref().cloned().unwrap_or_default()),
         GrantType::SelfSignedJwt => {
             Grant::SelfSignedJwt(Box::new(spec.shared.assertion.clone().unwrap_or_default().jwt))
         }

@@ -207,7 +207,7 @@ impl ValidatedSpec {
 }
 
 fn revocation(spec: &OAuthIntegrationSpec) -> Result<Option<RevocationPolicy>, String> {
-    let Some(revocation) = &spec.shared.revocation else { return Ok(None) };
+    let Some(revocation) = spec.shared.revocation.as_deref() else { return Ok(None) };
     let revocation::Revocation { endpoint, format, after_renewal, on_deletion } = revocation;
     if *on_deletion && spec.target.deletion_policy == Some(DeletionPolicy::Retain) {
         return Err(
@@ -222,7 +222,7 @@ fn revocation(spec: &OAuthIntegrationSpec) -> Result<Option<RevocationPolicy>, S
         );
     }
     let after_renewal = after_renewal.map(Duration::from);
-    let lifetime = spec.shared.service_account_token.as_ref().map(sources::lifetime);
+    let lifetime = spec.shared.service_account_token.as_deref().map(sources::lifetime);
     if let (Some(after), Some(lifetime)) = (after_renewal, lifetime)
         && after >= lifetime
     {
