@@ -11,7 +11,6 @@ use tokio::sync::OnceCell;
 use tracing::warn;
 
 use crate::api::provider::ProviderKind;
-use crate::api::reason::Reason;
 use crate::controller::budget::Budgets;
 use crate::controller::cache::initial_tokens::InitialTokens;
 use crate::controller::cache::references::SecretReferences;
@@ -20,7 +19,7 @@ use crate::controller::cache::targets::TargetCache;
 use crate::controller::checks::Checks;
 use crate::controller::integrations::IntegrationStores;
 use crate::controller::metrics::counters::Metrics;
-use crate::controller::providers::checks::ProviderChecks;
+use crate::controller::providers::checks::{CheckResult, ProviderChecks};
 use crate::controller::providers::secrets::ProviderSecrets;
 use crate::controller::providers::store::{ProviderKey, Providers};
 use crate::controller::queue::ReconcileTriggers;
@@ -112,9 +111,8 @@ impl Context {
         }
     }
 
-    /// The providers that this instance has checked, with the reason of their condition `Ready`; none if it is not the
-    /// leader.
-    pub(crate) fn checked_providers(&self) -> Vec<(ProviderKey, Reason)> {
+    /// The providers that this instance has checked; none if it is not the leader.
+    pub(crate) fn checked_providers(&self) -> Vec<(ProviderKey, CheckResult)> {
         if self.leadership.is_leader() { self.provider_checks.results() } else { Vec::new() }
     }
 

@@ -47,7 +47,7 @@ pub struct PendingWrite {
 #[derive(Debug, Default)]
 struct IntegrationState {
     /// The last written status and its version, until the watch delivers it.
-    status: Option<(u64, OAuthIntegrationStatus)>,
+    status: Option<(u64, Box<OAuthIntegrationStatus>)>,
     /// The response that has not reached its Secret.
     pending: Option<Arc<PendingWrite>>,
     /// The tokens that were issued.
@@ -55,7 +55,7 @@ struct IntegrationState {
     /// The rewrites of the target with the stored token.
     rewrites: Streak,
     /// The fingerprint of the stored token on which an expression of the target failed.
-    lacks_data: Option<String>,
+    lacks_data: Option<Box<str>>,
     /// The end of the pause that the endpoint has requested.
     requested_pause_until: Option<Timestamp>,
     /// The number of consecutive failed reconciliations.
@@ -115,14 +115,14 @@ impl IntegrationStates {
     pub fn newest_status(&self, uid: &str, version: u64, watched: &OAuthIntegrationStatus) -> OAuthIntegrationStatus {
         let newer = self.with(uid, |state| {
             state.status = state.status.take().filter(|(written, _)| *written > version);
-            state.status.as_ref().map(|(_, status)| status.clone())
+            state.status.as_ref().map(|(_, status)| (**status).clone())
         });
         newer.flatten().unwrap_or_else(|| watched.clone())
     }
 
     /// Records a status that was written.
     pub fn status_written(&self, uid: &str, version: u64, status: OAuthIntegrationStatus) {
-        self.with(uid, |state| state.status = Some((version, status)));
+        self.with(uid, |state| state.status = Some((version, Box::new(status))));
     }
 
     /// Keeps a response until it is written; dropped if the integration is gone.
@@ -164,7 +164,7 @@ impl IntegrationStates {
 
     /// Records that an expression failed on the stored token with this fingerprint.
     pub fn record_lack_of_data(&self, uid: &str, token: Option<&str>) {
-        self.with(uid, |state| state.lacks_data = Some(token.unwrap_or_default().to_owned()));
+        self.with(uid, |state| state.lacks_data = Some(token.unwrap_or_default().into()));
     }
 
     /// Whether an expression failed on the stored token with this fingerprint.

@@ -161,8 +161,13 @@ impl FleetMetrics {
     fn providers(&self, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
         let Self(context) = self;
         let mut by_reason: BTreeMap<(ProviderKind, &'static str), usize> = BTreeMap::new();
-        for (key, reason) in context.checked_providers() {
-            *by_reason.entry((key.kind, reason.as_str())).or_default() += 1;
+        let mut next_expiry: Option<Timestamp> = None;
+        for (key, result) in context.checked_providers() {
+            *by_reason.entry((key.kind, result.reason.as_str())).or_default() += 1;
+            next_expiry = [next_expiry, result.credentials_expire_at].into_iter().flatten().min();
+        }
+        if let Some(at) = next_expiry {
+            reference::NEXT_PROVIDER_CREDENTIALS_EXPIRY.encode_value(encoder, at.as_second())?;
         }
         if by_reason.is_empty() {
             return Ok(());

@@ -88,15 +88,21 @@ impl ObjectMetrics {
             return Ok(());
         }
         let mut family = reference::PROVIDER_READY.encode(encoder)?;
-        for (key, reason) in &checked {
+        for (key, result) in &checked {
             let labels = [("kind", key.kind.as_str()), ("namespace", &key.namespace), ("name", &key.name)];
-            let is_ready = *reason == Reason::ProviderReady;
+            let is_ready = result.reason == Reason::ProviderReady;
             ConstGauge::new(i64::from(is_ready)).encode(family.encode_family(&labels)?)?;
         }
         let mut family = reference::PROVIDER_INTEGRATIONS.encode(encoder)?;
         for (key, _) in &checked {
             let labels = [("kind", key.kind.as_str()), ("namespace", &key.namespace), ("name", &key.name)];
             ConstGauge::new(count(context.providers.count(key))).encode(family.encode_family(&labels)?)?;
+        }
+        let mut family = reference::PROVIDER_CREDENTIALS_EXPIRY.encode(encoder)?;
+        for (key, result) in &checked {
+            let Some(at) = result.credentials_expire_at else { continue };
+            let labels = [("kind", key.kind.as_str()), ("namespace", &key.namespace), ("name", &key.name)];
+            ConstGauge::new(at.as_second()).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }

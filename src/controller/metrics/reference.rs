@@ -95,6 +95,9 @@ metrics! {
     PROVIDER_READY = of_provider(
         "provider_ready", "1 while the provider can be used, according to the last check; only on the leader");
     PROVIDER_INTEGRATIONS = of_provider("provider_integrations", "Integrations that use the provider; only on the leader");
+    PROVIDER_CREDENTIALS_EXPIRY = of_provider(
+        "provider_credentials_expiry_timestamp_seconds",
+        "When the credentials of the provider expire, in Unix time, if their Secret or their certificate says so; only on the leader");
     INTEGRATIONS = metric(
         "integrations", MetricType::Gauge, &["ready", "reason"],
         "Integrations that are not being deleted, by status and reason of the condition Ready");
@@ -114,6 +117,9 @@ metrics! {
     PROVIDERS = metric(
         "providers", MetricType::Gauge, &["kind", "ready", "reason"],
         "Providers, by kind, and by status and reason of the condition Ready; only on the leader");
+    NEXT_PROVIDER_CREDENTIALS_EXPIRY = gauge(
+        "next_provider_credentials_expiry_timestamp_seconds",
+        "The earliest expiry of the credentials of a provider, also in the past, in Unix time; only on the leader");
     TOKEN_REQUESTS = counter(
         "token_requests", &["grant", "outcome", "host_class"],
         "Token requests; outcome is Success or the reason of the failure, host_class is cluster for a name without a dot or ending in .svc or .svc.cluster.local, otherwise external");

@@ -39,11 +39,13 @@ const EXPIRING: SignedDuration = SignedDuration::from_hours(3 * 24);
 pub(crate) struct Checked {
     pub(crate) reason: Reason,
     pub(crate) message: String,
+    /// When the credentials of the provider expire, if this is known.
+    pub(crate) credentials_expire_at: Option<Timestamp>,
 }
 
 impl Checked {
     pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self { reason, message: message.into(), credentials_expire_at: None }
     }
 
     /// Whether the provider can be used.
@@ -67,17 +69,24 @@ enum End {
 ///
 /// If the API server could not be asked.
 pub(crate) async fn check(context: &Context, key: &ProviderKey, watched: &Watched) -> Result<Checked, NotKnown> {
-    match try_check(context, key, watched).await {
-        Ok(()) => Ok(Checked::new(
+    let mut credentials_expire_at = None;
+    let found = match try_check(context, key, watched, &mut credentials_expire_at).await {
+        Ok(()) => Checked::new(
             Reason::ProviderReady,
             "everything that the provider names exists and can be used; only a token request shows whether the server accepts the client",
-        )),
-        Err(End::Found(found)) => Ok(found),
-        Err(End::NotKnown) => Err(NotKnown),
-    }
+        ),
+        Err(End::Found(found)) => found,
+        Err(End::NotKnown) => return Err(NotKnown),
+    };
+    Ok(Checked { credentials_expire_at, ..found })
 }
 
-async fn try_check(context: &Context, key: &ProviderKey, watched: &Watched) -> Result<(), End> {
+async fn try_check(
+    context: &Context,
+    key: &ProviderKey,
+    watched: &Watched,
+    credentials_expire_at: &mut Option<Timestamp>,
+) -> Result<(), End> {
     let set_trust = |trust: Option<&str>| {
         let users = context.providers.set_trust(key, watched, trust.map(ToOwned::to_owned));
         watch::trigger(context, users);
@@ -100,7 +109,8 @@ async fn try_check(context: &Context, key: &ProviderKey, watched: &Watched) -> R
     }
     let (values, version) = found?;
     set_trust(credentials_version::trust_of(&version));
-    expiry(context, provider, &values)?;
+    *credentials_expire_at = expiry(context, provider, &values);
+    check_expiry(provider, *credentials_expire_at)?;
     match context.oauth_client.check_endpoint(&spec.token_request, &values).await {
         // Its integrations have the credentials of users, whose owners say where these may be sent.
         Err(error) if error.reason == Reason::EndpointNotAllowed && values.is_anonymous() => Ok(()),
@@ -171,20 +181,25 @@ async fn without_credentials(
     Ok(CredentialsState::Resolved(Arc::new(values), version))
 }
 
-fn expiry(context: &Context, provider: &Provider, values: &Credentials) -> Result<(), End> {
-    let secret = provider.spec.credentials.as_ref().map(|credentials| credentials.secret_name.clone());
-    let Some(secret) = secret else { return Ok(()) };
-    let facts = context.secret_references.facts(&(provider.origin.namespace.clone(), secret.clone()));
+/// When the credentials expire, by the annotation of their Secret or by the client certificate; the earlier one if both are
+/// known.
+fn expiry(context: &Context, provider: &Provider, values: &Credentials) -> Option<Timestamp> {
+    let secret = provider.spec.credentials.as_ref()?.secret_name.clone();
+    let facts = context.secret_references.facts(&(provider.origin.namespace.clone(), secret));
     let declared = match facts.map(|facts| facts.expiry) {
         Some(DeclaredExpiry::At(at)) => Some(at),
         Some(DeclaredExpiry::None | DeclaredExpiry::Invalid) | None => None,
     };
     let certificate = values.get(Credential::TlsCertificate).and_then(|pem| certificate_expiry(pem.expose_secret()));
-    let expires = |at: Timestamp| at.duration_since(now()) < EXPIRING;
-    match [declared, certificate].into_iter().flatten().min().filter(|at| expires(*at)) {
+    [declared, certificate].into_iter().flatten().min()
+}
+
+fn check_expiry(provider: &Provider, expires: Option<Timestamp>) -> Result<(), End> {
+    let Some(credentials) = &provider.spec.credentials else { return Ok(()) };
+    match expires.filter(|at| at.duration_since(now()) < EXPIRING) {
         Some(at) => Err(End::Found(Checked::new(
             Reason::CredentialsExpiring,
-            format!("the credentials in Secret {secret} expire at {at}: replace them"),
+            format!("the credentials in Secret {} expire at {at}: replace them", credentials.secret_name),
         ))),
         None => Ok(()),
     }

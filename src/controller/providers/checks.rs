@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -44,7 +45,16 @@ struct Due {
     /// Fingerprint of what was written last.
     written: Option<u64>,
     /// What the last check has found.
-    result: Option<Reason>,
+    result: Option<CheckResult>,
+}
+
+/// What a check has found about a provider, for metrics.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CheckResult {
+    /// The reason of its condition `Ready`.
+    pub(crate) reason: Reason,
+    /// When its credentials expire, if this is known.
+    pub(crate) credentials_expire_at: Option<Timestamp>,
 }
 
 impl ProviderChecks {
@@ -79,14 +89,14 @@ impl ProviderChecks {
     }
 
     /// Records what a check has found.
-    pub(crate) fn set_result(&self, key: &ProviderKey, reason: Reason) {
+    pub(crate) fn set_result(&self, key: &ProviderKey, result: CheckResult) {
         if let Some(due) = lock(&self.due).get_mut(key) {
-            due.result = Some(reason);
+            due.result = Some(result);
         }
     }
 
     /// What the last check of each provider has found.
-    pub(crate) fn results(&self) -> Vec<(ProviderKey, Reason)> {
+    pub(crate) fn results(&self) -> Vec<(ProviderKey, CheckResult)> {
         lock(&self.due).iter().filter_map(|(key, due)| Some((key.clone(), due.result?))).collect()
     }
 

@@ -19,7 +19,7 @@ use crate::clock::now;
 use crate::controller::context::Context;
 use crate::controller::providers::check;
 use crate::controller::providers::check::Checked;
-use crate::controller::providers::checks::INTERVAL;
+use crate::controller::providers::checks::{CheckResult, INTERVAL};
 use crate::controller::providers::store::{ProviderKey, Watched};
 use crate::decision::provider_status;
 use crate::error_report::chain;
@@ -87,7 +87,8 @@ async fn check_watched(context: &Context, key: &ProviderKey, watched: &Watched) 
     }) else {
         return RETRY;
     };
-    context.provider_checks.set_result(key, checked.reason);
+    let result = CheckResult { reason: checked.reason, credentials_expire_at: checked.credentials_expire_at };
+    context.provider_checks.set_result(key, result);
     let again = if checked.is_ready() { INTERVAL } else { RETRY };
     let fingerprint = fingerprint(context, key, watched, &checked);
     if context.provider_checks.is_written(key, fingerprint) {
@@ -166,7 +167,7 @@ where
     if before.conditions.first().map(|it| &it.reason) != status.conditions.first().map(|it| &it.reason)
         && context.may_log(&key.namespace)
     {
-        let Checked { reason, message } = checked;
+        let Checked { reason, message, credentials_expire_at: _ } = checked;
         info!(provider = %key.reference(), namespace = key.namespace, %reason, "{message}");
     }
     let patch = json!({

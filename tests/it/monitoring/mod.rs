@@ -119,6 +119,14 @@ async fn break_everything(world: &World, endpoint: &Endpoint, down: &Endpoint) {
     });
     apply(ControlPlane::shared(), &world.namespace, &provider.to_string());
     world.integration("provided", &json!({"grantType": "client_credentials", "providerRef": {"name": "login"}})).await;
+    // It can still be used for some days.
+    world.secret("expiring-provider-client", &client).await;
+    annotate(world, "expiring-provider-client", SignedDuration::from_hours(24 * 5)).await;
+    let expiring = json!({
+        "apiVersion": "oauth.evolutionx.io/v1alpha1", "kind": "OAuthProvider", "metadata": {"name": "expiring"},
+        "spec": {"tokenEndpoint": endpoint.url(), "credentials": {"secretName": "expiring-provider-client"}},
+    });
+    apply(ControlPlane::shared(), &world.namespace, &expiring.to_string());
     for name in ["down-1", "down-2", "down-3"] {
         world.integration(name, &client_credentials(&down.url())).await;
     }
@@ -133,7 +141,9 @@ async fn repair_everything(world: &World) {
     for name in ["later", "provider-client"] {
         world.secret(name, &client).await;
     }
-    annotate(world, "expiring-client", SignedDuration::from_hours(24 * 60)).await;
+    for name in ["expiring-client", "expiring-provider-client"] {
+        annotate(world, name, SignedDuration::from_hours(24 * 60)).await;
+    }
     world.change("suspended", &json!({"spec": {"suspend": false}})).await;
     for name in ["short", "session", "down-1", "down-2", "down-3"] {
         world.request_renewal(name, "repaired").await;
@@ -237,7 +247,7 @@ fn of_job(job: &str, alerts: &[&str]) -> BTreeSet<(String, String)> {
     alerts.iter().map(|alert| (job.to_owned(), (*alert).to_owned())).collect()
 }
 
-const OF_INTEGRATIONS: [&str; 8] = [
+const OF_INTEGRATIONS: [&str; 9] = [
     "OAuthTokenExpired",
     "OAuthTokenRenewalFailing",
     "OAuthTokenMissing",
@@ -245,6 +255,7 @@ const OF_INTEGRATIONS: [&str; 8] = [
     "OAuthRefreshTokenExpiring",
     "OAuthCredentialsExpiring",
     "OAuthProviderNotReady",
+    "OAuthProviderCredentialsExpiring",
     "OAuthOperatorWritePending",
 ];
 
