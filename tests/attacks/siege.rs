@@ -304,14 +304,17 @@ impl Siege {
         })
     }
 
-    /// The peak memory of the operator and its workers, as counted by the limit of a container.
+    /// The peak memory of the operator and its workers, as counted by the limit of a container: the pages of the binary, which
+    /// all workers share, once.
     fn sample_memory(&self, stopped: &Arc<AtomicBool>) -> std::thread::JoinHandle<u64> {
         let (pid, stopped) = (self.operator.pid(), Arc::clone(stopped));
         std::thread::spawn(move || {
             let mut peak = 0;
             while !stopped.load(Ordering::Relaxed) {
-                let workers: u64 = workers(pid).iter().map(|worker| memory(worker, "VmRSS:")).sum();
-                peak = peak.max(memory(&pid.to_string(), "VmHWM:") + workers);
+                let workers = workers(pid);
+                let own: u64 = workers.iter().map(|worker| memory(worker, "RssAnon:")).sum();
+                let shared = workers.iter().map(|worker| memory(worker, "RssFile:")).max().unwrap_or_default();
+                peak = peak.max(memory(&pid.to_string(), "VmHWM:") + own + shared);
                 std::thread::sleep(INTERVAL);
             }
             peak

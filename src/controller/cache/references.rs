@@ -88,7 +88,7 @@ pub struct SecretReferences {
 struct ReferenceIndex {
     by_secret: HashMap<SecretRef, ReferencedSecret>,
     /// The Secrets that an integration (namespace and name) references.
-    by_integration: HashMap<(String, String), HashSet<String>>,
+    by_integration: HashMap<(String, String), Box<[String]>>,
     /// The existing integrations, by namespace and uid.
     uids: HashSet<NamespaceAndUid>,
 }
@@ -107,7 +107,7 @@ impl SecretReferences {
         let mut inner = lock(&self.inner);
         let key = (namespace.to_owned(), integration.to_owned());
         let before = inner.by_integration.remove(&key).unwrap_or_default();
-        for name in before.difference(&names) {
+        for name in before.iter().filter(|name| !names.contains(*name)) {
             let secret = (namespace.to_owned(), name.clone());
             if let Some(referenced) = inner.by_secret.get_mut(&secret) {
                 referenced.dependents.retain(|dependent| dependent != integration);
@@ -116,12 +116,16 @@ impl SecretReferences {
                 }
             }
         }
-        for name in names.difference(&before) {
+        for name in names.iter().filter(|name| !before.contains(name)) {
             let referenced = inner.by_secret.entry((namespace.to_owned(), name.clone())).or_default();
+            // Most Secrets are referenced once.
+            if referenced.dependents.is_empty() {
+                referenced.dependents.reserve_exact(1);
+            }
             referenced.dependents.push(integration.to_owned());
         }
         if !names.is_empty() {
-            inner.by_integration.insert(key, names);
+            inner.by_integration.insert(key, names.into_iter().collect());
         }
     }
 

@@ -12,13 +12,14 @@ use crate::controller::metrics::objects::ObjectMetrics;
 use crate::controller::metrics::process::{OperatorMetrics, ProcessMetrics};
 use crate::controller::metrics::reference::PREFIX;
 
-/// The text for a scrape, in the OpenMetrics format.
+/// The text for a scrape, in the OpenMetrics format. `length`: that of the last scrape, in bytes, so that the text is not copied
+/// while it grows.
 ///
 /// # Errors
 ///
 /// Never in practice: writing to a string does not fail.
-pub fn encode(context: &Arc<Context>) -> Result<String, fmt::Error> {
-    let mut text = String::new();
+pub fn encode(context: &Arc<Context>, length: usize) -> Result<String, fmt::Error> {
+    let mut text = String::with_capacity(length + length / 16);
     encode_registry(&mut text, &context.metrics.registry())?;
     let mut state = Registry::with_prefix(PREFIX);
     state.register_collector(Box::new(OperatorMetrics(Arc::clone(context))));

@@ -69,7 +69,7 @@ pub fn start(
     let router = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(health);
     tokio::spawn(probes.serve(router));
     let authentication = config.authenticate.then(|| Authentication::new(client));
-    let scrapes = Arc::new(Scrapes { context, authentication, turn: Mutex::new(()) });
+    let scrapes = Arc::new(Scrapes { context, authentication, turn: Mutex::new(0) });
     tokio::spawn(metrics.serve(Router::new().route("/metrics", get(scrape)).with_state(scrapes)));
     Ok(())
 }
@@ -106,8 +106,8 @@ fn leader_state(context: &Context) -> &'static str {
 struct Scrapes {
     context: Arc<Context>,
     authentication: Option<Authentication>,
-    /// Scrapes are encoded one at a time: each contains all integrations.
-    turn: Mutex<()>,
+    /// Scrapes are encoded one at a time, because each contains all integrations. The length of the last one, in bytes.
+    turn: Mutex<usize>,
 }
 
 async fn scrape(State(scrapes): State<Arc<Scrapes>>, headers: HeaderMap) -> Response {
@@ -121,13 +121,17 @@ async fn scrape(State(scrapes): State<Arc<Scrapes>>, headers: HeaderMap) -> Resp
             return (status, "no permission to get /metrics").into_response();
         }
     }
-    let _turn = scrapes.turn.lock().await;
-    let context = Arc::clone(&scrapes.context);
+    let mut length = scrapes.turn.lock().await;
+    let (context, last) = (Arc::clone(&scrapes.context), *length);
     let accept = headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
     let format = Format::negotiate(accept);
     // Not encoded on the thread that serves the kubelet.
-    match tokio::task::spawn_blocking(move || scrape::encode(&context).map(|text| format.of(text))).await {
-        Ok(Ok(text)) => (StatusCode::OK, [(CONTENT_TYPE, format.content_type())], text).into_response(),
+    let encode = move || scrape::encode(&context, last).map(|text| (text.len(), format.of(text)));
+    match tokio::task::spawn_blocking(encode).await {
+        Ok(Ok((encoded, text))) => {
+            *length = encoded;
+            (StatusCode::OK, [(CONTENT_TYPE, format.content_type())], text).into_response()
+        }
         Ok(Err(_)) | Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "failed to encode the metrics").into_response(),
     }
 }
