@@ -65,7 +65,7 @@ pub struct OAuthIntegrationStatus {
     pub renewals: Option<i64>,
     /// The failure that is being retried; absent after a success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_failure: Option<LastFailure>,
+    pub last_failure: Option<Box<LastFailure>>,
 }
 
 /// The Secret of a provisioned service (Service Binding Specification for Kubernetes 1.1).

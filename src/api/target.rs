@@ -6,6 +6,7 @@ use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::response::{default_access_token, default_refresh_token};
+use crate::api::sparse::{SharedDefault, Sparse, shared_default};
 use crate::api::{schema, validation};
 
 /// The Secret that the tokens are written into.
@@ -41,7 +42,7 @@ pub struct Target {
     pub refresh_token_secret_name: Option<String>,
     /// The key of each value. Default: the defaults of its fields.
     #[serde(default)]
-    pub keys: TargetKeys,
+    pub keys: Sparse<TargetKeys>,
     /// More keys of the Secret: a JSONata expression for each. Its input has `access_token`, `refresh_token`,
     /// `token_type`, `scope`, `issued_at` and `expires_at` (RFC 3339), `previous_access_token`, `integration` (`name` and
     /// `namespace`), and `response`, the parsed body of the response that brought the token; `$status`, `$headers` and
@@ -93,7 +94,7 @@ impl Default for Target {
         Self {
             secret_name: None,
             refresh_token_secret_name: None,
-            keys: TargetKeys::default(),
+            keys: Sparse::default(),
             data: BTreeMap::new(),
             type_: default_type(),
             deletion_policy: None,
@@ -163,6 +164,8 @@ pub struct TargetKeys {
     #[schemars(schema_with = "schema::secret_key")]
     pub dpop_key: Option<String>,
 }
+
+shared_default!(TargetKeys);
 
 impl Default for TargetKeys {
     fn default() -> Self {

@@ -82,7 +82,7 @@ fn current_times(observed: &Observed) -> Option<TokenTimes> {
 
 /// A failure is kept until an attempt succeeds.
 fn last_failure(observed: &Observed, plan: &Plan, outcome: &Outcome, now: Timestamp) -> Option<LastFailure> {
-    let before = observed.status.last_failure.as_ref();
+    let before = observed.status.last_failure.as_deref();
     match (outcome, plan) {
         (Outcome::Failed(failure), _) => Some(failed(observed, failure, before, now)),
         // A token for the current spec that is not due for renewal means that the failure is resolved.
@@ -282,7 +282,7 @@ fn failure_event(
     failure: &RequestError,
     status: &OAuthIntegrationStatus,
 ) -> Option<EventDraft> {
-    let before = observed.status.last_failure.as_ref();
+    let before = observed.status.last_failure.as_deref();
     let is_first = status.last_failure.as_ref().is_some_and(|last| last.attempts == 1);
     let differs_from = before.is_none_or(|before| before.reason != failure.reason.as_str());
     let trigger = match plan {

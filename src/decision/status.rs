@@ -78,7 +78,7 @@ pub fn build(
         last_handled_renew_request: observed.handled_renew_request().cloned(),
         last_renewal_time: observed.status.last_renewal_time.clone(),
         renewals: observed.status.renewals,
-        last_failure,
+        last_failure: last_failure.map(Box::new),
     }
 }
 

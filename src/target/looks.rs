@@ -16,7 +16,7 @@ pub(crate) const DATA: u8 = 2;
 /// Hashes of names with their values, sorted: anyone who may write a Secret can add a megabyte of
 /// them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Looks(pub(crate) Vec<u64>);
+pub struct Looks(pub(crate) Box<[u64]>);
 
 impl Looks {
     pub(crate) fn of(meta: &ObjectMeta) -> Self {
@@ -35,8 +35,7 @@ impl Looks {
     fn sorted(looks: impl Iterator<Item = u64>) -> Self {
         let mut seen: Vec<u64> = looks.collect();
         seen.sort_unstable();
-        seen.shrink_to_fit();
-        Self(seen)
+        Self(seen.into_boxed_slice())
     }
 
     pub(crate) fn contains(&self, kind: u8, pair: (&String, &String)) -> bool {

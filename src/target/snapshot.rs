@@ -46,7 +46,7 @@ pub struct TargetSnapshot {
     /// The uid of the integration that requested retention; only relevant for a retained Secret.
     pub retained_by: String,
     /// The name of the integration that the owner of the Secret hands it over to.
-    pub adopt_by: Option<String>,
+    pub adopt_by: Option<Box<str>>,
     /// When its token was requested, when it expires and when it is renewed; `None` if the annotations are missing.
     pub times: Option<TokenTimes>,
     /// The inputs that produced its token.
@@ -122,7 +122,7 @@ impl TargetSnapshot {
                 .filter(|uid| uid.len() <= MAX_UID)
                 .unwrap_or_default()
                 .to_owned(),
-            adopt_by: annotation(meta, ADOPT_BY).filter(|name| name.len() <= MAX_NAME).map(ToOwned::to_owned),
+            adopt_by: annotation(meta, ADOPT_BY).filter(|name| name.len() <= MAX_NAME).map(Into::into),
             times: times(meta),
             provenance,
             template_hash: text(TEMPLATE_HASH),
@@ -156,14 +156,13 @@ impl TargetSnapshot {
         let own =
             [&self.namespace, &self.name, &self.uid, &self.integration_uid, &self.retained_by, &self.template_hash];
         let owner = self.owner.iter().flat_map(|(name, uid)| [name, uid]);
-        let optional =
-            [access_token_hash, refresh_token_hash, renew_requested_at, &self.adopt_by, &self.refresh_token_secret]
-                .into_iter()
-                .flatten();
+        let optional = [access_token_hash, refresh_token_hash, renew_requested_at, &self.refresh_token_secret]
+            .into_iter()
+            .flatten();
 
         let content = self.content.iter().map(|content| &content.hash);
         let texts = provenance.into_iter().chain(own).chain(owner).chain(optional).chain(content);
-        let texts: usize = texts.map(String::len).sum();
+        let texts: usize = texts.map(String::len).chain(self.adopt_by.iter().map(|name| name.len())).sum();
         BASE_WEIGHT + texts + (self.looks.0.len() + self.data.0.len()) * size_of::<u64>()
     }
 
@@ -296,6 +295,14 @@ mod tests {
 
     use super::*;
 
+    /// There is one for each integration.
+    #[test]
+    fn a_snapshot_is_small() {
+        const ARC: usize = 2 * size_of::<usize>();
+        let size = size_of::<TargetSnapshot>();
+        assert!(size <= 640 - ARC, "{size} bytes: the allocation of a snapshot is in the next size class");
+    }
+
     fn snapshot(name: &str, retained_for: &str, owners: &serde_json::Value) -> TargetSnapshot {
         let meta = serde_json::from_value(json!({
             "namespace": "ns", "name": name, "uid": "secret-uid", "resourceVersion": "7",
@@ -331,7 +338,7 @@ mod tests {
             TargetSnapshot { retained_by: "uid".to_owned(), ..snapshot("tokens", "ns/tokens/it", &json!([])) };
         assert!(!snapshot.is_retained_by_another("it", "uid"), "its own decision");
         assert!(snapshot.is_retained_by_another("it", "new-uid"), "a new integration of the same name");
-        let handed_over = TargetSnapshot { adopt_by: Some("it".to_owned()), ..snapshot };
+        let handed_over = TargetSnapshot { adopt_by: Some("it".into()), ..snapshot };
         assert!(!handed_over.is_retained_by_another("it", "new-uid"));
     }
 }

@@ -57,7 +57,7 @@ impl SecretTemplate {
     /// A message that names the field to change.
     pub fn new(integration: &str, spec: &OAuthIntegrationSpec) -> Result<Self, String> {
         let target = &spec.target;
-        let mut keys = target.keys.clone();
+        let mut keys = TargetKeys::clone(&target.keys);
         if spec.shared.dpop.is_some() {
             keys.dpop_key.get_or_insert_with(|| DPOP_KEY.to_owned());
         } else {

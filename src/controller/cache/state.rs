@@ -87,7 +87,7 @@ impl Streak {
 /// The state of each integration, by its uid.
 #[derive(Debug, Default)]
 pub struct IntegrationStates {
-    by_uid: Mutex<HashMap<String, IntegrationState>>,
+    by_uid: Mutex<HashMap<String, Box<IntegrationState>>>,
 }
 
 impl IntegrationStates {
@@ -95,14 +95,14 @@ impl IntegrationStates {
     pub fn begin(&self, uid: &str) {
         let mut states = lock(&self.by_uid);
         if !states.contains_key(uid) {
-            states.insert(uid.to_owned(), IntegrationState::default());
+            states.insert(uid.to_owned(), Box::default());
         }
     }
 
     /// Accesses the state of an integration, but never creates it: a reconciliation that is in flight when its
     /// integration is deleted must not leave an entry.
     fn with<T>(&self, uid: &str, access: impl FnOnce(&mut IntegrationState) -> T) -> Option<T> {
-        lock(&self.by_uid).get_mut(uid).map(access)
+        lock(&self.by_uid).get_mut(uid).map(|state| access(state))
     }
 
     /// Removes an integration and its pending write.

@@ -227,7 +227,7 @@ mod tests {
             retry_at: at,
             inputs_hash: String::new(),
         };
-        OAuthIntegrationStatus { last_failure: Some(failure), ..OAuthIntegrationStatus::default() }
+        OAuthIntegrationStatus { last_failure: Some(Box::new(failure)), ..OAuthIntegrationStatus::default() }
     }
 
     #[test]

@@ -150,13 +150,18 @@ fn admit(shares: &Shares, is_listing: &mut bool, update: Update) -> Option<Event
     Some(shares.follow(strip_unused_metadata(event)))
 }
 
-/// Removes metadata that no decision needs.
+/// Removes metadata that no decision needs, and returns memory that is not used.
 fn strip_unused_metadata(event: Event<Lenient<OAuthIntegration>>) -> Event<GuardedIntegration> {
     let strip_unused_metadata = |Lenient(mut watched): Lenient<OAuthIntegration>| {
         let is_read = |name: &str, value: &str| name == RENEW_REQUESTED_AT && value.len() <= MAX_ANNOTATION;
         watched.annotations_mut().retain(|name, value| is_read(name, value));
-        if let DeserializeGuard(Err(invalid)) = &mut watched {
-            invalid.metadata = share::known_of_invalid(std::mem::take(&mut invalid.metadata));
+        match &mut watched {
+            DeserializeGuard(Ok(integration)) => {
+                integration.status.iter_mut().for_each(|status| status.conditions.shrink_to_fit());
+            }
+            DeserializeGuard(Err(invalid)) => {
+                invalid.metadata = share::known_of_invalid(std::mem::take(&mut invalid.metadata));
+            }
         }
         watched
     };

@@ -69,7 +69,7 @@ async fn request_renewal(world: &World, name: &str) {
 }
 
 fn last_failure(integration: &OAuthIntegration) -> Option<LastFailure> {
-    integration.status.as_ref()?.last_failure.clone()
+    integration.status.as_ref()?.last_failure.as_deref().cloned()
 }
 
 /// Waits until this many attempts in a row have failed for a reason, and `Ready` has a status.
