@@ -56,7 +56,7 @@ impl Fleet {
     /// An operator with further flags. It has room for the fleet, and no write budget: the baseline has none either.
     pub async fn operator_with(&self, flags: &[&str]) -> Operator {
         let config = kubeconfig(&self.control_plane).await;
-        let limit = format!("--memory-limit={}MiB", DEFAULT_LIMIT_MIB.max(self.size * 16 / 1024));
+        let limit = format!("--memory-limit={}MiB", DEFAULT_LIMIT_MIB.max(self.size * 20 / 1024));
         let own = ["--namespace", &self.namespace, "--log", "warn,oauth_operator::controller::server=info"];
         let unlimited = ["--max-writes-per-namespace=0", "--max-writes=0", &limit];
         Operator::start_with(&config, &[&own[..], &unlimited, flags].concat()).await
