@@ -127,7 +127,7 @@ async fn only_authorized_clients_read_metrics() {
     eventually("the permission takes effect, and the denial is no longer cached", SHORT_TIMEOUT, async || {
         let (status, text) = get(Some(&token));
         let names_all =
-            text.contains(r#"namespace="bob",name="victim""#) && text.contains("process_start_time_seconds ");
+            text.contains(r#"namespace="bob",name="victim""#) && text.contains("\nprocess_start_time_seconds ");
         if status == 200 && names_all { Ok(()) } else { Err(format!("{status} {text}")) }
     })
     .await;

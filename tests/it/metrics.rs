@@ -83,7 +83,9 @@ async fn what_is_served_is_what_is_documented() {
     let expected = [
         "oauth_operator_integration_suspended",
         "oauth_operator_credentials_expiry_timestamp_seconds",
+        "oauth_operator_provider_credentials_expiry_timestamp_seconds",
         "oauth_operator_next_credentials_expiry_timestamp_seconds",
+        "oauth_operator_next_provider_credentials_expiry_timestamp_seconds",
         "oauth_operator_reconcile_errors_total",
         "oauth_operator_reconciles_queued",
         "oauth_operator_circuit_breaker_open",

@@ -152,22 +152,24 @@ impl Collector for FleetMetrics {
                 metric.encode_value(&mut encoder, at.as_second())?;
             }
         }
-        self.providers(&mut encoder)
+        self.providers(&mut encoder, now)
     }
 }
 
 impl FleetMetrics {
     /// Only the leader checks providers.
-    fn providers(&self, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
+    fn providers(&self, encoder: &mut DescriptorEncoder, now: Timestamp) -> Result<(), fmt::Error> {
         let Self(context) = self;
         let mut by_reason: BTreeMap<(ProviderKind, &'static str), usize> = BTreeMap::new();
-        let mut next_expiry: Option<Timestamp> = None;
+        // Expired credentials, and the next expiry, by kind.
+        let mut credentials: BTreeMap<ProviderKind, (usize, Option<Timestamp>)> = BTreeMap::new();
         for (key, result) in context.checked_providers() {
             *by_reason.entry((key.kind, result.reason.as_str())).or_default() += 1;
-            next_expiry = [next_expiry, result.credentials_expire_at].into_iter().flatten().min();
-        }
-        if let Some(at) = next_expiry {
-            reference::NEXT_PROVIDER_CREDENTIALS_EXPIRY.encode_value(encoder, at.as_second())?;
+            let (expired, next) = credentials.entry(key.kind).or_default();
+            match result.credentials_expire_at {
+                Some(at) if at <= now => *expired += 1,
+                at => *next = [*next, at].into_iter().flatten().min(),
+            }
         }
         if by_reason.is_empty() {
             return Ok(());
@@ -177,6 +179,15 @@ impl FleetMetrics {
             let ready = if reason == Reason::ProviderReady.as_str() { "True" } else { "False" };
             let labels = [("kind", kind.as_str()), ("ready", ready), ("reason", reason)];
             ConstGauge::new(count(number)).encode(family.encode_family(&labels)?)?;
+        }
+        let mut family = reference::PROVIDER_CREDENTIALS_EXPIRED.encode(encoder)?;
+        for (kind, (expired, _)) in &credentials {
+            ConstGauge::new(count(*expired)).encode(family.encode_family(&[("kind", kind.as_str())])?)?;
+        }
+        let mut family = reference::NEXT_PROVIDER_CREDENTIALS_EXPIRY.encode(encoder)?;
+        for (kind, (_, next)) in credentials {
+            let Some(at) = next else { continue };
+            ConstGauge::new(at.as_second()).encode(family.encode_family(&[("kind", kind.as_str())])?)?;
         }
         Ok(())
     }

@@ -117,9 +117,12 @@ metrics! {
     PROVIDERS = metric(
         "providers", MetricType::Gauge, &["kind", "ready", "reason"],
         "Providers, by kind, and by status and reason of the condition Ready; only on the leader");
-    NEXT_PROVIDER_CREDENTIALS_EXPIRY = gauge(
-        "next_provider_credentials_expiry_timestamp_seconds",
-        "The earliest expiry of the credentials of a provider, also in the past, in Unix time; only on the leader");
+    PROVIDER_CREDENTIALS_EXPIRED = metric(
+        "provider_credentials_expired", MetricType::Gauge, &["kind"],
+        "Providers whose credentials have expired, by kind; only on the leader");
+    NEXT_PROVIDER_CREDENTIALS_EXPIRY = metric(
+        "next_provider_credentials_expiry_timestamp_seconds", MetricType::Gauge, &["kind"],
+        "The earliest expiry of credentials of a provider that have not expired, by kind, in Unix time; only on the leader");
     TOKEN_REQUESTS = counter(
         "token_requests", &["grant", "outcome", "host_class"],
         "Token requests; outcome is Success or the reason of the failure, host_class is cluster for a name without a dot or ending in .svc or .svc.cluster.local, otherwise external");

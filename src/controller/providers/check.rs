@@ -39,13 +39,11 @@ const EXPIRING: SignedDuration = SignedDuration::from_hours(3 * 24);
 pub(crate) struct Checked {
     pub(crate) reason: Reason,
     pub(crate) message: String,
-    /// When the credentials of the provider expire, if this is known.
-    pub(crate) credentials_expire_at: Option<Timestamp>,
 }
 
 impl Checked {
     pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), credentials_expire_at: None }
+        Self { reason, message: message.into() }
     }
 
     /// Whether the provider can be used.
@@ -63,22 +61,26 @@ enum End {
     NotKnown,
 }
 
-/// Checks a provider, and triggers its integrations if what it names besides its Secret has changed.
+/// Checks a provider, and triggers its integrations if what it names besides its Secret has changed. `credentials_expire_at` is
+/// set as soon as it is known: by the annotation of their Secret or by the client certificate, the earlier one if both are known.
 ///
 /// # Errors
 ///
 /// If the API server could not be asked.
-pub(crate) async fn check(context: &Context, key: &ProviderKey, watched: &Watched) -> Result<Checked, NotKnown> {
-    let mut credentials_expire_at = None;
-    let found = match try_check(context, key, watched, &mut credentials_expire_at).await {
-        Ok(()) => Checked::new(
+pub(crate) async fn check(
+    context: &Context,
+    key: &ProviderKey,
+    watched: &Watched,
+    credentials_expire_at: &mut Option<Timestamp>,
+) -> Result<Checked, NotKnown> {
+    match try_check(context, key, watched, credentials_expire_at).await {
+        Ok(()) => Ok(Checked::new(
             Reason::ProviderReady,
             "everything that the provider names exists and can be used; only a token request shows whether the server accepts the client",
-        ),
-        Err(End::Found(found)) => found,
-        Err(End::NotKnown) => return Err(NotKnown),
-    };
-    Ok(Checked { credentials_expire_at, ..found })
+        )),
+        Err(End::Found(found)) => Ok(found),
+        Err(End::NotKnown) => Err(NotKnown),
+    }
 }
 
 async fn try_check(
@@ -93,6 +95,8 @@ async fn try_check(
     };
     let invalid = |message: String| End::Found(Checked::new(Reason::InvalidSpec, message));
     let provider = watched.provider.as_ref().map_err(|message| invalid(message.clone()))?;
+    // Also if the credentials cannot be used.
+    *credentials_expire_at = declared_expiry(context, provider);
     let spec = sample(provider, GrantType::ClientCredentials).map_err(invalid)?;
     let found = match credentials(context, provider, &spec).await {
         // Its client may only sign assertions.
@@ -109,7 +113,9 @@ async fn try_check(
     }
     let (values, version) = found?;
     set_trust(credentials_version::trust_of(&version));
-    *credentials_expire_at = expiry(context, provider, &values);
+    let certificate = values.get(Credential::TlsCertificate).and_then(|pem| certificate_expiry(pem.expose_secret()));
+    // The annotation again: it may be known only since the Secret was read.
+    *credentials_expire_at = [declared_expiry(context, provider), certificate].into_iter().flatten().min();
     check_expiry(provider, *credentials_expire_at)?;
     match context.oauth_client.check_endpoint(&spec.token_request, &values).await {
         // Its integrations have the credentials of users, whose owners say where these may be sent.
@@ -181,17 +187,13 @@ async fn without_credentials(
     Ok(CredentialsState::Resolved(Arc::new(values), version))
 }
 
-/// When the credentials expire, by the annotation of their Secret or by the client certificate; the earlier one if both are
-/// known.
-fn expiry(context: &Context, provider: &Provider, values: &Credentials) -> Option<Timestamp> {
+/// When the credentials expire by the annotation of their Secret.
+fn declared_expiry(context: &Context, provider: &Provider) -> Option<Timestamp> {
     let secret = provider.spec.credentials.as_ref()?.secret_name.clone();
-    let facts = context.secret_references.facts(&(provider.origin.namespace.clone(), secret));
-    let declared = match facts.map(|facts| facts.expiry) {
-        Some(DeclaredExpiry::At(at)) => Some(at),
-        Some(DeclaredExpiry::None | DeclaredExpiry::Invalid) | None => None,
-    };
-    let certificate = values.get(Credential::TlsCertificate).and_then(|pem| certificate_expiry(pem.expose_secret()));
-    [declared, certificate].into_iter().flatten().min()
+    match context.secret_references.facts(&(provider.origin.namespace.clone(), secret))?.expiry {
+        DeclaredExpiry::At(at) => Some(at),
+        DeclaredExpiry::None | DeclaredExpiry::Invalid => None,
+    }
 }
 
 fn check_expiry(provider: &Provider, expires: Option<Timestamp>) -> Result<(), End> {

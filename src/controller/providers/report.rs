@@ -81,14 +81,15 @@ async fn check_watched(context: &Context, key: &ProviderKey, watched: &Watched) 
     {
         return turn.saturating_duration_since(now);
     }
-    let Ok(checked) = tokio::time::timeout(TIMEOUT, check::check(context, key, watched)).await.unwrap_or_else(|_| {
+    let mut credentials_expire_at = None;
+    let check = check::check(context, key, watched, &mut credentials_expire_at);
+    let Ok(checked) = tokio::time::timeout(TIMEOUT, check).await.unwrap_or_else(|_| {
         let message = format!("the check took longer than {TIMEOUT:?}: check that the issuer responds");
         Ok(Checked::new(Reason::RequestTimedOut, message))
     }) else {
         return RETRY;
     };
-    let result = CheckResult { reason: checked.reason, credentials_expire_at: checked.credentials_expire_at };
-    context.provider_checks.set_result(key, result);
+    context.provider_checks.set_result(key, CheckResult { reason: checked.reason, credentials_expire_at });
     let again = if checked.is_ready() { INTERVAL } else { RETRY };
     let fingerprint = fingerprint(context, key, watched, &checked);
     if context.provider_checks.is_written(key, fingerprint) {
@@ -167,7 +168,7 @@ where
     if before.conditions.first().map(|it| &it.reason) != status.conditions.first().map(|it| &it.reason)
         && context.may_log(&key.namespace)
     {
-        let Checked { reason, message, credentials_expire_at: _ } = checked;
+        let Checked { reason, message } = checked;
         info!(provider = %key.reference(), namespace = key.namespace, %reason, "{message}");
     }
     let patch = json!({

@@ -47,8 +47,9 @@ fn rules(job: &str, per_object: bool, changes: &Value) -> String {
 fn quick_rules(job: &str, per_object: bool) -> String {
     let rendered: Value = serde_json::from_str(&rules(job, per_object, &Value::Null)).expect("JSON");
     let alerts = rendered["groups"][0]["rules"].as_array().expect("rules").iter();
-    let quick: BTreeMap<_, _> =
-        alerts.map(|rule| (rule["alert"].as_str().expect("a name"), json!({"for": "1s"}))).collect();
+    let quick: BTreeMap<_, _> = alerts
+        .map(|rule| (rule["alert"].as_str().expect("a name"), json!({"for": "1s", "keepFiringFor": "1s"})))
+        .collect();
     rules(job, per_object, &json!({"alerts": quick, "thresholds": {"pendingWriteSeconds": 2}}))
 }
 
