@@ -515,10 +515,11 @@ async fn the_secret_of_a_provider_is_read_once_for_many_renewals() {
             .map(|at| at.0.to_string())
             .collect::<Vec<_>>()
     };
-    // A second later, all times of issue differ.
+    // Later, so that all times of issue differ, and so that no integration is rate limited: after a second change of its
+    // credentials in a row, it sends a request 2 s after the last one at the earliest, and its status says so until then.
     let rotate = async |value: &str, requests: u64| {
         let before = issued().await;
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        tokio::time::sleep(std::time::Duration::from_secs(3)).await;
         secret(value);
         all_have(requests).await;
         eventually("all statuses are written", SHORT_TIMEOUT, async || {
