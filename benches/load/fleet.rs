@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use oauth_operator::api::spec::OAuthIntegration;
+use oauth_operator::controller::memory::DEFAULT_LIMIT;
 use serde_json::json;
 use test_support::control_plane::Calls;
 use test_support::operator::kubeconfig;
@@ -16,10 +17,10 @@ use test_support::{ControlPlane, Operator, eventually};
 /// Concurrent calls of the baseline.
 pub const AT_ONCE: usize = 64;
 
-/// The default of `--memory-limit`, in MiB.
-const DEFAULT_LIMIT_MIB: usize = 128;
-/// How long it may take at most until each of 1,000 integrations has a token, and is ready.
-const READY_PER_1000: Duration = Duration::from_secs(30);
+/// The memory limit for each integration, in bytes, so that all have room below the bound.
+const LIMIT_EACH: usize = 20 << 10;
+/// How long it may take at most until the integrations have tokens, and are ready, in milliseconds for each.
+const READY_EACH: u64 = 30;
 
 /// Integrations on a separate control plane.
 pub struct Fleet {
@@ -56,7 +57,7 @@ impl Fleet {
     /// An operator with further flags. It has room for the fleet, and no write budget: the baseline has none either.
     pub async fn operator_with(&self, flags: &[&str]) -> Operator {
         let config = kubeconfig(&self.control_plane).await;
-        let limit = format!("--memory-limit={}MiB", DEFAULT_LIMIT_MIB.max(self.size * 20 / 1024));
+        let limit = format!("--memory-limit={}", DEFAULT_LIMIT.max(self.size * LIMIT_EACH));
         let own = ["--namespace", &self.namespace, "--log", "warn,oauth_operator::controller::server=info"];
         let unlimited = ["--max-writes-per-namespace=0", "--max-writes=0", &limit];
         Operator::start_with(&config, &[&own[..], &unlimited, flags].concat()).await
@@ -87,7 +88,7 @@ impl Fleet {
 
     /// Waits until the endpoints have issued a token for each integration, and then until all are ready.
     pub async fn all_ready(&self, requests: impl Fn() -> usize) {
-        let timeout = Duration::from_mins(1) + READY_PER_1000 * (self.size / 1000) as u32;
+        let timeout = Duration::from_mins(1) + Duration::from_millis(READY_EACH * self.size as u64);
         // Checks the endpoints' counters first, which is cheap: repeated lists of all objects would dominate the load.
         eventually("all tokens are requested", timeout, async || match requests() {
             all if all >= self.size => Ok(()),

@@ -68,8 +68,8 @@ fn own_secret(source: &CredentialsSource) -> Option<&str> {
 
 fn earliest(observed: &Observed, times: Option<TokenTimes>) -> Option<(Timestamp, Source)> {
     let declared = match (observed.declared_expiry, &observed.credentials) {
-        (Some(DeclaredExpiry::At(at)), _) => Some(at),
-        (Some(DeclaredExpiry::None | DeclaredExpiry::Invalid), _) | (None, CredentialsState::Missing(_)) => None,
+        (Some(declared), _) => declared.at(),
+        (None, CredentialsState::Missing(_)) => None,
         // The Secret has not been seen yet: what was reported stays.
         (None, _) => observed.status.credentials_expire_at.as_ref().map(|at| at.0),
     };

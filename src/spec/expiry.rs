@@ -35,6 +35,15 @@ impl DeclaredExpiry {
             Some(_) | None => Self::None,
         }
     }
+
+    /// The time, if there is a valid one.
+    #[must_use]
+    pub const fn at(self) -> Option<Timestamp> {
+        match self {
+            Self::At(at) => Some(at),
+            Self::None | Self::Invalid => None,
+        }
+    }
 }
 
 /// A time as in RFC 3339, or a date, which means its begin in UTC.

@@ -82,10 +82,25 @@ struct Fleet {
     /// By status and reason of `Ready`.
     by_ready: BTreeMap<(&'static str, &'static str), usize>,
     at_risk: usize,
-    /// Expired tokens, refresh tokens, and credentials.
-    expired: [usize; 3],
+    /// Of tokens, refresh tokens, and credentials.
+    expiries: [Expiries; 3],
+}
+
+/// What is counted about something that expires.
+#[derive(Clone, Copy, Debug, Default)]
+struct Expiries {
+    expired: usize,
     /// The earliest expiry of those that have not expired.
-    earliest: [Option<Timestamp>; 3],
+    next: Option<Timestamp>,
+}
+
+impl Expiries {
+    fn count(&mut self, at: Option<Timestamp>, now: Timestamp) {
+        match at {
+            Some(at) if at <= now => self.expired += 1,
+            at => self.next = [self.next, at].into_iter().flatten().min(),
+        }
+    }
 }
 
 impl Fleet {
@@ -107,11 +122,8 @@ impl Fleet {
         let is_late = share_left(found, now).is_some_and(|left| left < LATE);
         self.at_risk += usize::from(is_late && (failing(integration).is_some() || is_overdue(found, now)));
         let times = [&found.expires_at, &found.refresh_token_expires_at, &found.credentials_expire_at];
-        for ((expired, earliest), at) in self.expired.iter_mut().zip(&mut self.earliest).zip(times) {
-            match at.as_ref().map(|at| at.0) {
-                Some(at) if at <= now => *expired += 1,
-                at => *earliest = [*earliest, at].into_iter().flatten().min(),
-            }
+        for (expiries, at) in self.expiries.iter_mut().zip(times) {
+            expiries.count(at.as_ref().map(|at| at.0), now);
         }
     }
 }
@@ -130,25 +142,25 @@ impl Collector for FleetMetrics {
                 Err(_) => *fleet.by_ready.entry(("False", Reason::InvalidSpec.as_str())).or_default() += 1,
             }
         }
-        let Fleet { by_ready, at_risk, expired, earliest } = fleet;
+        let Fleet { by_ready, at_risk, expiries } = fleet;
         let mut family = reference::INTEGRATIONS.encode(&mut encoder)?;
         for ((ready, reason), number) in by_ready {
             ConstGauge::new(count(number)).encode(family.encode_family(&[("ready", ready), ("reason", reason)])?)?;
         }
         reference::TOKENS_AT_RISK.encode_value(&mut encoder, count(at_risk))?;
-        for (number, metric) in expired.into_iter().zip([
+        for (expiries, metric) in expiries.iter().zip([
             reference::TOKENS_EXPIRED,
             reference::REFRESH_TOKENS_EXPIRED,
             reference::CREDENTIALS_EXPIRED,
         ]) {
-            metric.encode_value(&mut encoder, count(number))?;
+            metric.encode_value(&mut encoder, count(expiries.expired))?;
         }
-        for (at, metric) in earliest.into_iter().zip([
+        for (expiries, metric) in expiries.iter().zip([
             reference::NEXT_TOKEN_EXPIRY,
             reference::NEXT_REFRESH_TOKEN_EXPIRY,
             reference::NEXT_CREDENTIALS_EXPIRY,
         ]) {
-            if let Some(at) = at {
+            if let Some(at) = expiries.next {
                 metric.encode_value(&mut encoder, at.as_second())?;
             }
         }
@@ -161,15 +173,10 @@ impl FleetMetrics {
     fn providers(&self, encoder: &mut DescriptorEncoder, now: Timestamp) -> Result<(), fmt::Error> {
         let Self(context) = self;
         let mut by_reason: BTreeMap<(ProviderKind, &'static str), usize> = BTreeMap::new();
-        // Expired credentials, and the next expiry, by kind.
-        let mut credentials: BTreeMap<ProviderKind, (usize, Option<Timestamp>)> = BTreeMap::new();
+        let mut credentials: BTreeMap<ProviderKind, Expiries> = BTreeMap::new();
         for (key, result) in context.checked_providers() {
             *by_reason.entry((key.kind, result.reason.as_str())).or_default() += 1;
-            let (expired, next) = credentials.entry(key.kind).or_default();
-            match result.credentials_expire_at {
-                Some(at) if at <= now => *expired += 1,
-                at => *next = [*next, at].into_iter().flatten().min(),
-            }
+            credentials.entry(key.kind).or_default().count(result.credentials_expire_at, now);
         }
         if by_reason.is_empty() {
             return Ok(());
@@ -181,12 +188,12 @@ impl FleetMetrics {
             ConstGauge::new(count(number)).encode(family.encode_family(&labels)?)?;
         }
         let mut family = reference::PROVIDER_CREDENTIALS_EXPIRED.encode(encoder)?;
-        for (kind, (expired, _)) in &credentials {
-            ConstGauge::new(count(*expired)).encode(family.encode_family(&[("kind", kind.as_str())])?)?;
+        for (kind, expiries) in &credentials {
+            ConstGauge::new(count(expiries.expired)).encode(family.encode_family(&[("kind", kind.as_str())])?)?;
         }
         let mut family = reference::NEXT_PROVIDER_CREDENTIALS_EXPIRY.encode(encoder)?;
-        for (kind, (_, next)) in credentials {
-            let Some(at) = next else { continue };
+        for (kind, expiries) in credentials {
+            let Some(at) = expiries.next else { continue };
             ConstGauge::new(at.as_second()).encode(family.encode_family(&[("kind", kind.as_str())])?)?;
         }
         Ok(())
@@ -239,10 +246,10 @@ mod tests {
             }
             let mut fleet = Fleet::default();
             fleet.count(&integration(&status, false), now);
-            assert_eq!((fleet.expired[0], fleet.at_risk), expected, "{lifetime} {since} {fails}");
+            assert_eq!((fleet.expiries[0].expired, fleet.at_risk), expected, "{lifetime} {since} {fails}");
             let mut fleet = Fleet::default();
             fleet.count(&integration(&status, true), now);
-            assert_eq!((fleet.expired[0], fleet.at_risk), (0, 0), "suspended");
+            assert_eq!((fleet.expiries[0].expired, fleet.at_risk), (0, 0), "suspended");
         }
     }
 
@@ -284,6 +291,6 @@ mod tests {
         for at in ["1970-01-01T00:00:00Z", "2026-11-28T00:00:00Z", "2026-11-29T00:00:00Z"] {
             fleet.count(&integration(&json!({"credentialsExpireAt": at}), false), now);
         }
-        assert_eq!((fleet.expired[2], fleet.earliest[2]), (1, "2026-11-28T00:00:00Z".parse().ok()));
+        assert_eq!((fleet.expiries[2].expired, fleet.expiries[2].next), (1, "2026-11-28T00:00:00Z".parse().ok()));
     }
 }

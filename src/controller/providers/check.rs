@@ -27,7 +27,6 @@ use crate::oauth::http::connections::certificate_expiry;
 use crate::spec::advice;
 use crate::spec::allow::Allow;
 use crate::spec::credentials_version;
-use crate::spec::expiry::DeclaredExpiry;
 use crate::spec::provider::Provider;
 use crate::spec::validated::{ProviderUse, ValidatedSpec};
 
@@ -190,10 +189,7 @@ async fn without_credentials(
 /// When the credentials expire by the annotation of their Secret.
 fn declared_expiry(context: &Context, provider: &Provider) -> Option<Timestamp> {
     let secret = provider.spec.credentials.as_ref()?.secret_name.clone();
-    match context.secret_references.facts(&(provider.origin.namespace.clone(), secret))?.expiry {
-        DeclaredExpiry::At(at) => Some(at),
-        DeclaredExpiry::None | DeclaredExpiry::Invalid => None,
-    }
+    context.secret_references.facts(&(provider.origin.namespace.clone(), secret))?.expiry.at()
 }
 
 fn check_expiry(provider: &Provider, expires: Option<Timestamp>) -> Result<(), End> {

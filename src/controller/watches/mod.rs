@@ -147,12 +147,12 @@ fn admit(shares: &Shares, is_listing: &mut bool, update: Update) -> Option<Event
         Event::InitDone => *is_listing = false,
         Event::InitApply(_) | Event::Apply(_) | Event::Delete(_) => {}
     }
-    Some(shares.follow(strip_unused_metadata(event)))
+    Some(shares.follow(strip_unused(event)))
 }
 
 /// Removes metadata that no decision needs, and returns memory that is not used.
-fn strip_unused_metadata(event: Event<Lenient<OAuthIntegration>>) -> Event<GuardedIntegration> {
-    let strip_unused_metadata = |Lenient(mut watched): Lenient<OAuthIntegration>| {
+fn strip_unused(event: Event<Lenient<OAuthIntegration>>) -> Event<GuardedIntegration> {
+    let strip_unused = |Lenient(mut watched): Lenient<OAuthIntegration>| {
         let is_read = |name: &str, value: &str| name == RENEW_REQUESTED_AT && value.len() <= MAX_ANNOTATION;
         watched.annotations_mut().retain(|name, value| is_read(name, value));
         match &mut watched {
@@ -166,9 +166,9 @@ fn strip_unused_metadata(event: Event<Lenient<OAuthIntegration>>) -> Event<Guard
         watched
     };
     match event {
-        Event::Apply(watched) => Event::Apply(strip_unused_metadata(watched)),
-        Event::Delete(watched) => Event::Delete(strip_unused_metadata(watched)),
-        Event::InitApply(watched) => Event::InitApply(strip_unused_metadata(watched)),
+        Event::Apply(watched) => Event::Apply(strip_unused(watched)),
+        Event::Delete(watched) => Event::Delete(strip_unused(watched)),
+        Event::InitApply(watched) => Event::InitApply(strip_unused(watched)),
         Event::Init => Event::Init,
         Event::InitDone => Event::InitDone,
     }
